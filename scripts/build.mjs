@@ -1,0 +1,15 @@
+// npm run build: dependencies, native addon, TypeScript. Each step is skipped when it has nothing to do.
+import { fileURLToPath } from 'node:url'
+import { bin, root } from './lib/paths.mjs'
+import { must, script } from './lib/run.mjs'
+import { buildNative } from './native.mjs'
+import { setup } from './setup.mjs'
+
+/** Makes the published entry points of all packages ready to use. */
+export async function build() {
+  await setup()
+  await buildNative()
+  await must(bin('tsc'), ['-b', 'packages/kvm-core', 'packages/qemu-vmm'], { cwd: root })
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await script(build)

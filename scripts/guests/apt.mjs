@@ -1,0 +1,71 @@
+// Debian packages without root: own package lists when the system's are missing or old, download, unpack.
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { Failure, capture, log, run } from '../lib/run.mjs'
+
+/** Packages of this machine's Debian, downloaded and unpacked below a folder. */
+export class Apt {
+  /** @type {string[]} */
+  #options = []
+  #folder
+
+  /** @param {string} folder */
+  constructor(folder) {
+    this.#folder = folder
+    if (capture('apt-get', ['--version']) === undefined || !existsSync('/etc/apt')) {
+      throw new Failure('apt-get is not here')
+    }
+    if (capture('dpkg-deb', ['--version']) === undefined) throw new Failure('dpkg-deb is not here')
+  }
+
+  /** Reads the package lists anew into a folder of ours, which needs no root. */
+  async update() {
+    const state = join(this.#folder, 'apt')
+    for (const name of ['lists/partial', 'cache/archives/partial']) {
+      mkdirSync(join(state, name), { recursive: true })
+    }
+    this.#options = [`Dir::State::Lists=${state}/lists`, `Dir::Cache=${state}/cache`].flatMap(
+      (option) => ['-o', option],
+    )
+    log('reading package lists')
+    const code = await run('apt-get', [...this.#options, '-qq', 'update'])
+    if (code !== 0) throw new Failure('apt-get update failed')
+  }
+
+  /**
+   * The first dependency of a package whose name starts so.
+   * @param {string} name @param {string} prefix
+   */
+  dependency(name, prefix) {
+    const show = capture('apt-cache', [...this.#options, '--no-all-versions', 'show', name])
+    const depends = /^Depends: (.*)$/m.exec(show ?? '')?.[1] ?? ''
+    const found = depends.split(', ').find((item) => item.startsWith(prefix))
+    return found?.split(' ')[0]
+  }
+
+  /**
+   * Downloads and unpacks a package, and returns the folder it is in.
+   * @param {string} name
+   * @returns {Promise<string | undefined>} undefined when the package cannot be had
+   */
+  async fetch(name) {
+    const target = join(this.#folder, 'packages', name)
+    mkdirSync(target, { recursive: true })
+    const archive = () => readdirSync(target).find((entry) => entry.endsWith('.deb'))
+    if (archive() === undefined) {
+      log(`downloading ${name}`)
+      // apt warns that root cannot hand the download to its own user; nothing depends on it.
+      /** @type {string[]} */
+      const lines = []
+      const onLine = (/** @type {string} */ line) => void lines.push(line)
+      const options = [...this.#options, '-q', 'download', name]
+      if ((await run('apt-get', options, { cwd: target, onLine })) !== 0) {
+        log(lines.filter((line) => line.startsWith('E:')).join('\n'))
+        return undefined
+      }
+    }
+    const unpacked = join(target, 'root')
+    const code = await run('dpkg-deb', ['-x', join(target, archive() ?? ''), unpacked])
+    return code === 0 ? unpacked : undefined
+  }
+}
