@@ -1,0 +1,101 @@
+import { bytes, parseState } from '../../machine/state.ts'
+
+/** Offsets in the header of a function (PCI 3.0, 6.1). */
+export const PCI_VENDOR_ID = 0x00
+export const PCI_DEVICE_ID = 0x02
+export const PCI_COMMAND = 0x04
+export const PCI_STATUS = 0x06
+export const PCI_REVISION_ID = 0x08
+export const PCI_CLASS_PROG = 0x09
+export const PCI_CLASS_DEVICE = 0x0a
+export const PCI_HEADER_TYPE = 0x0e
+export const PCI_BASE_ADDRESS_0 = 0x10
+export const PCI_SUBSYSTEM_VENDOR_ID = 0x2c
+export const PCI_SUBSYSTEM_ID = 0x2e
+export const PCI_CAPABILITY_LIST = 0x34
+export const PCI_INTERRUPT_LINE = 0x3c
+export const PCI_INTERRUPT_PIN = 0x3d
+
+export const PCI_COMMAND_IO = 0x001
+export const PCI_COMMAND_MEMORY = 0x002
+export const PCI_COMMAND_MASTER = 0x004
+export const PCI_COMMAND_INTX_DISABLE = 0x400
+export const PCI_STATUS_INTERRUPT = 0x08
+
+const COMMAND_WRITABLE = 0x547
+const STATUS_CLEARABLE = 0xf9
+const CONFIG_BYTES = 256
+
+/**
+ * The 256 bytes of a function's configuration space with a write mask and a write-1-to-clear mask
+ * for every byte. Bytes outside both masks are read-only to the guest.
+ */
+export class ConfigSpace {
+  readonly data: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  readonly #view: DataView = new DataView(this.data.buffer)
+  readonly #writable: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  readonly #clearable: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  #initial: Uint8Array = new Uint8Array(CONFIG_BYTES)
+
+  constructor() {
+    this.allowWrites(PCI_COMMAND, 2, COMMAND_WRITABLE)
+    this.allowWrites(PCI_INTERRUPT_LINE, 1, 0xff)
+    this.#clearable[PCI_STATUS + 1] = STATUS_CLEARABLE
+  }
+
+  /** Lets the guest change the bits of `mask` in the `size` bytes at `offset`. */
+  allowWrites(offset: number, size: number, mask: number): void {
+    for (let i = 0; i < size; i++) this.#writable[offset + i] = (mask >>> (i * 8)) & 0xff
+  }
+
+  /** Writes without regard to masks, as the function itself does. */
+  set(offset: number, size: number, value: number): void {
+    for (let i = 0; i < size; i++) this.data[offset + i] = (value >>> (i * 8)) & 0xff
+  }
+
+  get16(offset: number): number {
+    return this.#view.getUint16(offset, true)
+  }
+
+  get32(offset: number): number {
+    return this.#view.getUint32(offset, true)
+  }
+
+  /** Makes the present contents those after reset. */
+  seal(): void {
+    this.#initial = this.data.slice()
+  }
+
+  reset(): void {
+    this.data.set(this.#initial)
+  }
+
+  read(offset: number, size: number): number {
+    let value = 0
+    for (let i = 0; i < size; i++) value |= (this.data[offset + i] ?? 0xff) << (i * 8)
+    return value >>> 0
+  }
+
+  write(offset: number, size: number, value: number): void {
+    for (let i = 0; i < size && offset + i < CONFIG_BYTES; i++) {
+      const at = offset + i
+      const byte = (value >>> (i * 8)) & 0xff
+      const mask = this.#writable[at]!
+      const kept = this.data[at]! & ~mask
+      this.data[at] = (kept | (byte & mask)) & ~(byte & this.#clearable[at]!)
+    }
+  }
+
+  save(): Uint8Array {
+    return this.data.slice()
+  }
+
+  /** Restores what the guest may change; identity and capabilities stay this function's own. */
+  load(owner: string, config: unknown): void {
+    const saved = parseState<{ config: Uint8Array }>(owner, { config }, { config: bytes(256) })
+    for (let at = 0; at < CONFIG_BYTES; at++) {
+      const mask = this.#writable[at]! | this.#clearable[at]!
+      this.data[at] = (this.data[at]! & ~mask) | (saved.config[at]! & mask)
+    }
+  }
+}

@@ -1,0 +1,207 @@
+import type { AccessSizes, IoHandler } from '../../device.ts'
+import { VmmError } from '../../errors.ts'
+import type { Bus } from '../../machine/bus.ts'
+import type { Mapping } from '../../machine/address-space.ts'
+import {
+  ConfigSpace,
+  PCI_BASE_ADDRESS_0,
+  PCI_CLASS_DEVICE,
+  PCI_CLASS_PROG,
+  PCI_COMMAND,
+  PCI_COMMAND_INTX_DISABLE,
+  PCI_COMMAND_IO,
+  PCI_COMMAND_MEMORY,
+  PCI_DEVICE_ID,
+  PCI_HEADER_TYPE,
+  PCI_INTERRUPT_PIN,
+  PCI_REVISION_ID,
+  PCI_STATUS,
+  PCI_STATUS_INTERRUPT,
+  PCI_SUBSYSTEM_ID,
+  PCI_SUBSYSTEM_VENDOR_ID,
+  PCI_VENDOR_ID,
+} from './config-space.ts'
+
+/** Fixed facts about a function. */
+export interface PciIdentity {
+  vendor: number
+  device: number
+  revision?: number
+  /** 24 bits: base class, subclass, programming interface. */
+  classCode: number
+  subsystemVendor?: number
+  subsystem?: number
+  /** 1 = INTA .. 4 = INTD; 0 or absent for none. */
+  interruptPin?: number
+  multifunction?: boolean
+}
+
+/** A base address register. `size` is a power of two, at least 4 for ports and 16 for memory. */
+export interface PciBar {
+  space: 'pio' | 'mmio'
+  size: number
+  prefetchable?: boolean
+  /** Takes two registers and may sit above 4 GiB. */
+  is64?: boolean
+  access?: AccessSizes
+  handler: IoHandler
+}
+
+export interface PciFunctionState {
+  config: Uint8Array
+  interrupt: boolean
+}
+
+interface BarSlot {
+  bar: PciBar
+  register: number
+  base: number | undefined
+  mapping: Mapping | undefined
+}
+
+/** One PCI function: configuration space, BARs that follow it, and an INTx pin. */
+export class PciFunction {
+  readonly name: string
+  readonly config: ConfigSpace = new ConfigSpace()
+  readonly interruptPin: number
+  readonly #bus: Bus
+  readonly #bars: BarSlot[] = []
+  #interrupt = false
+  /** Set by the PCI bus: drives the pin of this slot. */
+  onInterrupt: (level: boolean) => void = () => {}
+  /** Called after every guest write to the configuration space. */
+  onConfigWrite: (offset: number, size: number) => void = () => {}
+
+  constructor(name: string, bus: Bus, identity: PciIdentity) {
+    this.name = name
+    this.#bus = bus
+    this.interruptPin = identity.interruptPin ?? 0
+    const { config } = this
+    config.set(PCI_VENDOR_ID, 2, identity.vendor)
+    config.set(PCI_DEVICE_ID, 2, identity.device)
+    config.set(PCI_REVISION_ID, 1, identity.revision ?? 0)
+    config.set(PCI_CLASS_PROG, 1, identity.classCode)
+    config.set(PCI_CLASS_DEVICE, 2, identity.classCode >>> 8)
+    config.set(PCI_HEADER_TYPE, 1, identity.multifunction ? 0x80 : 0)
+    config.set(PCI_SUBSYSTEM_VENDOR_ID, 2, identity.subsystemVendor ?? 0x1af4)
+    config.set(PCI_SUBSYSTEM_ID, 2, identity.subsystem ?? 0x1100)
+    config.set(PCI_INTERRUPT_PIN, 1, this.interruptPin)
+    config.seal()
+  }
+
+  /** The sizes of the BARs by register index, for the code that assigns addresses. */
+  get bars(): readonly { register: number; bar: PciBar }[] {
+    return this.#bars
+  }
+
+  /** Adds base address register `register` (0..5). */
+  addBar(register: number, bar: PciBar): void {
+    const least = bar.space === 'pio' ? 4 : 16
+    if (bar.size < least || (bar.size & (bar.size - 1)) !== 0 || bar.size > 0x8000_0000) {
+      throw new VmmError(
+        'E_CONFIG',
+        `BAR ${register} of ${this.name} has size ${bar.size}; it must be a power of two from ` +
+          `${least} to 2147483648`,
+        { fields: { device: this.name, bar: register, size: bar.size } },
+      )
+    }
+    const at = PCI_BASE_ADDRESS_0 + register * 4
+    const memoryType = (bar.is64 ? 0x04 : 0) | (bar.prefetchable ? 0x08 : 0)
+    this.config.set(at, 4, bar.space === 'pio' ? 1 : memoryType)
+    this.config.allowWrites(at, 4, -bar.size >>> 0)
+    if (bar.is64) {
+      this.config.set(at + 4, 4, 0)
+      this.config.allowWrites(at + 4, 4, 0xffffffff)
+    }
+    this.config.seal()
+    this.#bars.push({ bar, register, base: undefined, mapping: undefined })
+  }
+
+  reset(): void {
+    this.config.reset()
+    this.#interrupt = false
+    this.onInterrupt(false)
+    this.#remap()
+  }
+
+  configRead(offset: number, size: number): number {
+    return this.config.read(offset, size)
+  }
+
+  configWrite(offset: number, size: number, value: number): void {
+    this.config.write(offset, size, value)
+    this.#remap()
+    this.#driveInterrupt()
+    this.onConfigWrite(offset, size)
+  }
+
+  /** Drives the INTx pin, unless the guest has disabled it. */
+  setInterrupt(level: boolean): void {
+    if (this.#interrupt === level) return
+    this.#interrupt = level
+    const status = this.config.data[PCI_STATUS]!
+    this.config.data[PCI_STATUS] = level
+      ? status | PCI_STATUS_INTERRUPT
+      : status & ~PCI_STATUS_INTERRUPT
+    this.#driveInterrupt()
+  }
+
+  save(): PciFunctionState {
+    return { config: this.config.save(), interrupt: this.#interrupt }
+  }
+
+  load(state: PciFunctionState): void {
+    this.config.load(this.name, state.config)
+    this.#interrupt = false
+    this.#remap()
+    this.setInterrupt(state.interrupt === true)
+    this.#driveInterrupt()
+    this.onConfigWrite(0, 256)
+  }
+
+  #driveInterrupt(): void {
+    const enabled = (this.config.get16(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) === 0
+    this.onInterrupt(this.#interrupt && enabled)
+  }
+
+  /** Moves the mappings to where the registers now say. */
+  #remap(): void {
+    const command = this.config.get16(PCI_COMMAND)
+    for (const slot of this.#bars) {
+      const { bar } = slot
+      const enabled = command & (bar.space === 'pio' ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)
+      const base = enabled ? this.#barBase(slot) : undefined
+      if (base === slot.base) continue
+      slot.mapping?.unmap()
+      slot.base = base
+      slot.mapping =
+        base === undefined
+          ? undefined
+          : this.#bus[bar.space].map({
+              name: `${this.name} BAR ${slot.register}`,
+              base,
+              len: bar.size,
+              // Fixed devices win over whatever a guest programs on top of them.
+              priority: -1,
+              mayOverlap: true,
+              ...(bar.access === undefined ? {} : { access: bar.access }),
+              handler: bar.handler,
+            })
+    }
+  }
+
+  /** The programmed base, or undefined where it decodes nothing: unset, or being sized. */
+  #barBase(slot: BarSlot): number | undefined {
+    const { bar } = slot
+    const at = PCI_BASE_ADDRESS_0 + slot.register * 4
+    const low = (this.config.get32(at) & -bar.size) >>> 0
+    const high = bar.is64 ? this.config.get32(at + 4) : 0
+    const base = high * 0x1_0000_0000 + low
+    const end = base + bar.size
+    if (base === 0) return undefined
+    if (bar.space === 'pio') return end <= 0x1_0000 ? base : undefined
+    // All-ones is the sizing probe; beyond 2^52 no CPU has addresses.
+    if (low === -bar.size >>> 0 && (!bar.is64 || high === 0xffffffff)) return undefined
+    return end <= 2 ** 52 ? base : undefined
+  }
+}

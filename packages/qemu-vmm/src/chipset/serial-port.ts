@@ -1,0 +1,77 @@
+import type { Clock, IrqLine } from '../device.ts'
+import { Uart16550 } from './uart16550.ts'
+
+/**
+ * A byte pipe between a UART and the outside.
+ *
+ * `write` hands bytes out; a `false` answer means that nothing of them was taken and that
+ * `onWritable` will say when to try again. Bytes for the guest come by `onData`, never more than
+ * `canRead()` at once; `notifyReadable` says that there is room again.
+ */
+export interface SerialBackend {
+  write(data: Uint8Array): boolean
+  onData?: (data: Uint8Array) => void
+  canRead?: () => number
+  onWritable?: () => void
+  notifyReadable?: () => void
+  close(): void
+}
+
+const BUFFER_BYTES = 4096
+
+/** ISA resources of COM1..COM4. */
+export const COM_PORTS: readonly { base: number; irq: number }[] = [
+  { base: 0x3f8, irq: 4 },
+  { base: 0x2f8, irq: 3 },
+  { base: 0x3e8, irq: 4 },
+  { base: 0x2e8, irq: 3 },
+]
+
+/** A UART and the backend behind it. Bytes of one burst of exits leave in one write. */
+export class SerialPort {
+  readonly uart: Uart16550
+  #backend: SerialBackend | undefined
+  readonly #buffer: Uint8Array = new Uint8Array(BUFFER_BYTES)
+  #length = 0
+  #flushQueued = false
+
+  constructor(irq: IrqLine, clock: Clock, backend: SerialBackend | undefined) {
+    this.uart = new Uart16550(irq, clock, {
+      transmit: (byte) => this.#transmit(byte),
+      readable: () => this.#backend?.notifyReadable?.(),
+    })
+    this.#backend = backend
+    if (backend === undefined) return
+    backend.canRead = () => this.uart.room
+    backend.onData = (data) => this.uart.receive(data)
+    backend.onWritable = () => {
+      this.flush()
+      this.uart.resumeTransmit()
+    }
+  }
+
+  /** Hands out what is buffered, as far as the backend takes it. */
+  flush(): void {
+    this.#flushQueued = false
+    if (this.#length === 0 || this.#backend === undefined) return
+    if (this.#backend.write(this.#buffer.slice(0, this.#length))) this.#length = 0
+  }
+
+  close(): void {
+    this.flush()
+    this.#backend?.close()
+    this.#backend = undefined
+  }
+
+  #transmit(byte: number): boolean {
+    if (this.#backend === undefined) return true
+    if (this.#length === BUFFER_BYTES) this.flush()
+    if (this.#length === BUFFER_BYTES) return false
+    this.#buffer[this.#length++] = byte
+    if (!this.#flushQueued) {
+      this.#flushQueued = true
+      queueMicrotask(() => this.flush())
+    }
+    return true
+  }
+}

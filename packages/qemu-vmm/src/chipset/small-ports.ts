@@ -1,0 +1,143 @@
+import type { Device } from '../device.ts'
+import { parseState, u8 } from '../machine/state.ts'
+
+/** Port 0x92: fast reset and the fast A20 bit, which is only remembered. */
+export class Port92 implements Device<{ value: number }> {
+  readonly #reset: () => void
+  #value = 0x02
+
+  constructor(reset: () => void) {
+    this.#reset = reset
+  }
+
+  reset(): void {
+    this.#value = 0x02
+  }
+
+  save(): { value: number } {
+    return { value: this.#value }
+  }
+
+  load(state: { value: number }): void {
+    this.#value = parseState<{ value: number }>('port92', state, { value: u8 }).value
+  }
+
+  read(): number {
+    return this.#value
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    const rising = (value & 1) !== 0 && (this.#value & 1) === 0
+    this.#value = value & 0xff
+    if (rising) this.#reset()
+  }
+}
+
+/** Reset control register of the PIIX3 at port 0xcf9: a write with bit 2 resets the machine. */
+export class ResetControl implements Device<{ value: number }> {
+  readonly #reset: () => void
+  #value = 0
+
+  constructor(reset: () => void) {
+    this.#reset = reset
+  }
+
+  reset(): void {
+    this.#value = 0
+  }
+
+  save(): { value: number } {
+    return { value: this.#value }
+  }
+
+  load(state: { value: number }): void {
+    this.#value = parseState<{ value: number }>('reset-control', state, { value: u8 }).value
+  }
+
+  read(): number {
+    return this.#value
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    // Bit 1 chooses a hard reset and stays; bit 2 acts and reads as 0.
+    this.#value = value & 0x02
+    if (value & 0x04) this.#reset()
+  }
+}
+
+/** Port 0x80, where firmware shows its progress and Linux waits by writing. */
+export class PostPort implements Device<{ value: number }> {
+  #value = 0
+
+  reset(): void {
+    this.#value = 0
+  }
+
+  save(): { value: number } {
+    return { value: this.#value }
+  }
+
+  load(state: { value: number }): void {
+    this.#value = parseState<{ value: number }>('post-port', state, { value: u8 }).value
+  }
+
+  read(): number {
+    return this.#value
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    this.#value = value & 0xff
+  }
+}
+
+const DEBUGCON_PRESENT = 0xe9
+
+/** Byte-wide debug console, port 0xe9 on most emulators. Reads tell that it is there. */
+export class Debugcon implements Device<Record<string, never>> {
+  readonly #write: (byte: number) => void
+
+  constructor(write: (byte: number) => void) {
+    this.#write = write
+  }
+
+  reset(): void {}
+
+  save(): Record<string, never> {
+    return {}
+  }
+
+  load(): void {}
+
+  read(): number {
+    return DEBUGCON_PRESENT
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    this.#write(value & 0xff)
+  }
+}
+
+/** Lets a guest end the machine: a write of `v` ends it with status `(v << 1) | 1`, never 0. */
+export class DebugExit implements Device<Record<string, never>> {
+  readonly #exit: (code: number) => void
+
+  constructor(exit: (code: number) => void) {
+    this.#exit = exit
+  }
+
+  reset(): void {}
+
+  save(): Record<string, never> {
+    return {}
+  }
+
+  load(): void {}
+
+  read(): number {
+    return 0
+  }
+
+  write(_offset: number, _size: number, value: number): void {
+    this.#exit(((value << 1) | 1) & 0xff)
+  }
+}

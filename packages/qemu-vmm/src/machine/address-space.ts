@@ -1,0 +1,195 @@
+import type { AccessSizes, IoHandler } from '../device.ts'
+import { VmmError } from '../errors.ts'
+
+/** A range of an address space and the handler behind it. */
+export interface Region {
+  /** Appears in error messages and in the watchdog's log. */
+  name: string
+  base: number
+  len: number
+  /** The address that counts as offset 0; the base of the range by default. */
+  origin?: number
+  /** Of two overlapping ranges the higher one answers. Equal priorities must not overlap. */
+  priority?: number
+  /** Lets this range overlap another of the same priority, as guest-programmed BARs may. */
+  mayOverlap?: boolean
+  access?: AccessSizes
+  handler: IoHandler
+}
+
+/** A mapped range. */
+export interface Mapping {
+  unmap(): void
+}
+
+interface Slice {
+  start: number
+  end: number
+  region: Region
+  origin: number
+  minSize: number
+  maxSize: number
+}
+
+/**
+ * One space of ports or memory-mapped registers: a sorted array of slices with a last-hit cache.
+ *
+ * An access belongs as a whole to the range that its first address hits, as on a PC, where a
+ * 4-byte access to the configuration address port passes over the reset control register.
+ */
+export class AddressSpace {
+  readonly #name: string
+  #regions: Region[] = []
+  #slices: Slice[] = []
+  #last: Slice | undefined
+
+  constructor(name: string) {
+    this.#name = name
+  }
+
+  /** Throws `E_RANGE_TAKEN` where another range of the same priority already answers. */
+  map(region: Region): Mapping {
+    const priority = region.priority ?? 0
+    if (!region.mayOverlap) {
+      const other = this.#regions.find(
+        (r) =>
+          (r.priority ?? 0) === priority &&
+          r.base < region.base + region.len &&
+          region.base < r.base + r.len,
+      )
+      if (other !== undefined) {
+        throw new VmmError(
+          'E_RANGE_TAKEN',
+          `${region.name} wants the ${this.#name} range ${hexRange(region)}, which ${other.name} ` +
+            `has (${hexRange(other)}); give one of them another base`,
+          { fields: { device: region.name, owner: other.name, base: region.base } },
+        )
+      }
+    }
+    this.#regions.push(region)
+    this.#rebuild()
+    return {
+      unmap: () => {
+        const at = this.#regions.indexOf(region)
+        if (at < 0) return
+        this.#regions.splice(at, 1)
+        this.#rebuild()
+      },
+    }
+  }
+
+  /** The name of the range that answers at `address`, for logs. */
+  nameAt(address: number): string {
+    return this.#find(address)?.region.name ?? `unclaimed ${this.#name} 0x${address.toString(16)}`
+  }
+
+  /** Reads 1, 2 or 4 bytes; all-ones where nothing answers. */
+  read(address: number, size: number): number {
+    const slice = this.#find(address)
+    const mask = size === 4 ? 0xffffffff : (1 << (size * 8)) - 1
+    if (slice === undefined) return mask >>> 0
+    const offset = address - slice.origin
+    const { handler } = slice.region
+    try {
+      if (size >= slice.minSize && size <= slice.maxSize) {
+        return (handler.read(offset, size) & mask) >>> 0
+      }
+      if (size < slice.minSize) return (handler.read(offset, slice.minSize) & mask) >>> 0
+      const step = slice.maxSize
+      const stepMask = (1 << (step * 8)) - 1
+      let value = 0
+      for (let i = 0; i < size; i += step) {
+        value |= (handler.read(offset + i, step) & stepMask) << (i * 8)
+      }
+      return value >>> 0
+    } catch (error) {
+      throw deviceFault(slice.region, 'read', offset, size, error)
+    }
+  }
+
+  /** Writes 1, 2 or 4 bytes; dropped where nothing answers. */
+  write(address: number, size: number, value: number): void {
+    const slice = this.#find(address)
+    if (slice === undefined) return
+    const offset = address - slice.origin
+    const { handler } = slice.region
+    try {
+      if (size <= slice.maxSize) {
+        handler.write(offset, Math.max(size, slice.minSize), value)
+        return
+      }
+      const step = slice.maxSize
+      const stepMask = (1 << (step * 8)) - 1
+      for (let i = 0; i < size; i += step) {
+        handler.write(offset + i, step, (value >>> (i * 8)) & stepMask)
+      }
+    } catch (error) {
+      throw deviceFault(slice.region, 'write', offset, size, error)
+    }
+  }
+
+  #find(address: number): Slice | undefined {
+    const last = this.#last
+    if (last !== undefined && address >= last.start && address < last.end) return last
+    const slices = this.#slices
+    let low = 0
+    let high = slices.length - 1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      const slice = slices[middle]!
+      if (address < slice.start) high = middle - 1
+      else if (address >= slice.end) low = middle + 1
+      else {
+        this.#last = slice
+        return slice
+      }
+    }
+    return undefined
+  }
+
+  /** Lays the ranges over each other, lowest priority first; later ones cut earlier ones. */
+  #rebuild(): void {
+    let slices: Slice[] = []
+    const ordered = this.#regions.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0))
+    for (const region of ordered) {
+      const start = region.base
+      const end = region.base + region.len
+      const cut: Slice[] = []
+      for (const slice of slices) {
+        if (slice.start < start) cut.push({ ...slice, end: Math.min(slice.end, start) })
+        if (slice.end > end) cut.push({ ...slice, start: Math.max(slice.start, end) })
+      }
+      cut.push({
+        start,
+        end,
+        region,
+        origin: region.origin ?? region.base,
+        minSize: region.access?.min ?? 1,
+        maxSize: region.access?.max ?? 4,
+      })
+      slices = cut
+    }
+    this.#slices = slices.filter((s) => s.start < s.end).sort((a, b) => a.start - b.start)
+    this.#last = undefined
+  }
+}
+
+function hexRange(range: { base: number; len: number }): string {
+  return `0x${range.base.toString(16)}..0x${(range.base + range.len - 1).toString(16)}`
+}
+
+function deviceFault(
+  region: Region,
+  operation: 'read' | 'write',
+  offset: number,
+  size: number,
+  cause: unknown,
+): VmmError {
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new VmmError(
+    'E_DEVICE_FAULT',
+    `device ${region.name} threw in ${operation}(offset 0x${offset.toString(16)}, ` +
+      `size ${size}): ${reason}`,
+    { fields: { device: region.name, operation, offset, size }, cause },
+  )
+}

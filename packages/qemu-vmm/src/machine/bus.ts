@@ -1,0 +1,106 @@
+import { ExitReason, KVM_RUN } from 'kvm-core'
+
+import { AddressSpace } from './address-space.ts'
+
+/**
+ * Both address spaces of the machine, and the step from an exit page to device calls.
+ *
+ * `dispatch` serves the two exits that carry a device access. It works on the page in place and
+ * allocates nothing after the first exit of a vCPU.
+ */
+export class Bus {
+  readonly pio: AddressSpace = new AddressSpace('port')
+  readonly mmio: AddressSpace = new AddressSpace('memory')
+  #views: DataView[] = []
+
+  /**
+   * Serves an `Io` or `Mmio` exit. Returns false for every other exit reason. Throws
+   * `E_DEVICE_FAULT` when the device throws; reads then have been answered with all-ones.
+   */
+  dispatch(run: ArrayBuffer, vcpuIndex: number): boolean {
+    const view = this.#view(run, vcpuIndex)
+    switch (view.getUint32(KVM_RUN.exit_reason, true)) {
+      case ExitReason.Io:
+        this.#io(view)
+        return true
+      case ExitReason.Mmio:
+        this.#mmio(view)
+        return true
+      default:
+        return false
+    }
+  }
+
+  /** Names the device that the access in the page goes to, for logs. */
+  describe(run: ArrayBuffer, vcpuIndex: number): string {
+    const view = this.#view(run, vcpuIndex)
+    if (view.getUint32(KVM_RUN.exit_reason, true) === ExitReason.Io) {
+      return this.pio.nameAt(view.getUint16(KVM_RUN.io_port, true))
+    }
+    return this.mmio.nameAt(mmioAddress(view))
+  }
+
+  #view(run: ArrayBuffer, vcpuIndex: number): DataView {
+    let view = this.#views[vcpuIndex]
+    if (view === undefined || view.buffer !== run) {
+      view = new DataView(run)
+      this.#views[vcpuIndex] = view
+    }
+    return view
+  }
+
+  #io(view: DataView): void {
+    const size = view.getUint8(KVM_RUN.io_size)
+    const port = view.getUint16(KVM_RUN.io_port, true)
+    const count = view.getUint32(KVM_RUN.io_count, true)
+    const start = view.getUint32(KVM_RUN.io_data_offset, true)
+    const isOut = view.getUint8(KVM_RUN.io_direction) === 1
+    const end = start + count * size
+    if (!isOut) fillOnes(view, start, end)
+    for (let at = start; at < end; at += size) {
+      if (isOut) this.pio.write(port, size, load(view, at, size))
+      else store(view, at, size, this.pio.read(port, size))
+    }
+  }
+
+  #mmio(view: DataView): void {
+    const address = mmioAddress(view)
+    const length = view.getUint32(KVM_RUN.mmio_len, true)
+    const isWrite = view.getUint8(KVM_RUN.mmio_is_write) === 1
+    const start = KVM_RUN.mmio_data
+    if (!isWrite) fillOnes(view, start, start + 8)
+    // Device values are numbers, so 8 bytes become two accesses, low half first. Odd lengths come
+    // from accesses that straddle pages: take the largest power of two that still fits.
+    for (let done = 0; done < length; ) {
+      const left = length - done
+      const size = left >= 4 ? 4 : left >= 2 ? 2 : 1
+      if (isWrite) this.mmio.write(address + done, size, load(view, start + done, size))
+      else store(view, start + done, size, this.mmio.read(address + done, size))
+      done += size
+    }
+  }
+}
+
+function mmioAddress(view: DataView): number {
+  return (
+    view.getUint32(KVM_RUN.mmio_phys_addr + 4, true) * 0x1_0000_0000 +
+    view.getUint32(KVM_RUN.mmio_phys_addr, true)
+  )
+}
+
+function load(view: DataView, at: number, size: number): number {
+  if (size === 1) return view.getUint8(at)
+  if (size === 2) return view.getUint16(at, true)
+  return view.getUint32(at, true)
+}
+
+function store(view: DataView, at: number, size: number, value: number): void {
+  if (size === 1) view.setUint8(at, value)
+  else if (size === 2) view.setUint16(at, value, true)
+  else view.setUint32(at, value, true)
+}
+
+// A handler that throws must not leave bytes of an earlier exit for the guest to read.
+function fillOnes(view: DataView, start: number, end: number): void {
+  for (let at = start; at < end; at++) view.setUint8(at, 0xff)
+}

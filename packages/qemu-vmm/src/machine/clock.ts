@@ -1,0 +1,136 @@
+import type { Clock, ClockTimer } from '../device.ts'
+
+/** A clock that the machine can stop, start and set when a saved state is loaded. */
+export interface MachineClock extends Clock {
+  pause(): void
+  resume(): void
+  /** Sets guest time, while the clock is paused. */
+  set(nowNs: number): void
+}
+
+interface Pending {
+  atNs: number
+  fn: () => void
+  handle: NodeJS.Timeout | undefined
+}
+
+// setTimeout takes 31 bits of milliseconds; a later deadline is re-armed when the first part has passed.
+const MAX_TIMEOUT_MS = 0x7fffffff
+
+/** Guest time from the host's monotonic clock. Starts paused at 0. */
+export class HostClock implements MachineClock {
+  #baseNs = 0
+  #startedAtMs: number | undefined
+  readonly #timers = new Set<Pending>()
+
+  nowNs(): number {
+    if (this.#startedAtMs === undefined) return this.#baseNs
+    return this.#baseNs + Math.round((performance.now() - this.#startedAtMs) * 1e6)
+  }
+
+  wallMs(): number {
+    return Date.now()
+  }
+
+  setTimer(atNs: number, fn: () => void): ClockTimer {
+    const timer: Pending = { atNs, fn, handle: undefined }
+    this.#timers.add(timer)
+    if (this.#startedAtMs !== undefined) this.#arm(timer)
+    return {
+      cancel: () => {
+        this.#timers.delete(timer)
+        clearTimeout(timer.handle)
+      },
+    }
+  }
+
+  pause(): void {
+    if (this.#startedAtMs === undefined) return
+    this.#baseNs = this.nowNs()
+    this.#startedAtMs = undefined
+    for (const timer of this.#timers) clearTimeout(timer.handle)
+  }
+
+  resume(): void {
+    if (this.#startedAtMs !== undefined) return
+    this.#startedAtMs = performance.now()
+    for (const timer of this.#timers) this.#arm(timer)
+  }
+
+  set(nowNs: number): void {
+    this.#baseNs = nowNs
+    if (this.#startedAtMs !== undefined) this.#startedAtMs = performance.now()
+  }
+
+  #arm(timer: Pending): void {
+    const delayMs = Math.max(0, Math.ceil((timer.atNs - this.nowNs()) / 1e6))
+    timer.handle = setTimeout(() => this.#fire(timer), Math.min(delayMs, MAX_TIMEOUT_MS))
+    timer.handle.unref()
+  }
+
+  #fire(timer: Pending): void {
+    if (timer.atNs > this.nowNs()) return this.#arm(timer)
+    this.#timers.delete(timer)
+    timer.fn()
+  }
+}
+
+/** A clock that moves only when told, for tests and deterministic runs. */
+export class ManualClock implements MachineClock {
+  #nowNs = 0
+  #paused = false
+  readonly #wallAtStartMs: number
+  readonly #timers: { atNs: number; fn: () => void }[] = []
+
+  constructor(wallAtStartMs = 0) {
+    this.#wallAtStartMs = wallAtStartMs
+  }
+
+  nowNs(): number {
+    return this.#nowNs
+  }
+
+  wallMs(): number {
+    return this.#wallAtStartMs + this.#nowNs / 1e6
+  }
+
+  setTimer(atNs: number, fn: () => void): ClockTimer {
+    const timer = { atNs, fn }
+    this.#timers.push(timer)
+    return {
+      cancel: () => {
+        const at = this.#timers.indexOf(timer)
+        if (at >= 0) this.#timers.splice(at, 1)
+      },
+    }
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+  }
+
+  set(nowNs: number): void {
+    this.#nowNs = nowNs
+  }
+
+  /** Moves time forward and runs the timers that come due, each at its own time. */
+  advance(byNs: number): void {
+    if (this.#paused) return
+    const endNs = this.#nowNs + byNs
+    for (;;) {
+      let next: { atNs: number; fn: () => void } | undefined
+      for (const timer of this.#timers) {
+        if (timer.atNs <= endNs && (next === undefined || timer.atNs < next.atNs)) next = timer
+      }
+      if (next === undefined) break
+      this.#timers.splice(this.#timers.indexOf(next), 1)
+      this.#nowNs = Math.max(this.#nowNs, next.atNs)
+      next.fn()
+    }
+    this.#nowNs = endNs
+  }
+}

@@ -1,0 +1,80 @@
+import type { SerialBackend } from '../chipset/serial-port.ts'
+import type { Clock, DeviceDefinition, Entropy } from '../device.ts'
+
+export type { SerialBackend } from '../chipset/serial-port.ts'
+
+/** Machine types: `pc` is the newest, `pc-i440fx-7.2` the name QEMU 7.2 has for it. */
+export type MachineType = 'pc' | 'pc-i440fx-7.2'
+
+/** CPU model and changes to it, as in `-cpu max,+avx2,-smap`. */
+export interface CpuConfig {
+  model: 'qemu64' | 'max' | 'host'
+  features: Record<string, boolean>
+}
+
+/** Everything a machine is made of. */
+export interface MachineConfig {
+  name?: string
+  /** RFC 4122 text form; shown by SMBIOS. */
+  uuid?: string
+  /** Bytes of RAM: a multiple of 4 KiB, at least 1 MiB. */
+  memory: number
+  machine?: { type: MachineType; options?: Record<string, string> }
+  /** `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works. */
+  accel?: 'auto' | 'kvm' | 'tcg'
+  cpu?: CpuConfig
+  /** Path of a bzImage, a PVH-capable ELF file or a multiboot-1 image; recognised by content. */
+  kernel?: string
+  /** Path of an initial RAM disk; for multiboot, comma-separated modules. */
+  initrd?: string
+  /** Kernel command line. */
+  append?: string
+  /**
+   * The index is the COM port, 0..3. Absent entries have a UART with nothing behind it. Without
+   * the list the machine keeps COM1 for itself, for `expect` and `type`.
+   */
+  serial?: readonly (SerialBackend | undefined)[]
+  /** What a guest reset does. */
+  rebootAction?: 'reset' | 'shutdown'
+  /** What a guest power-off does. */
+  shutdownAction?: 'poweroff' | 'pause'
+  /** Custom devices: definitions, or with `host: 'worker'` URLs of modules that export one. */
+  devices?: readonly (DeviceDefinition | URL)[]
+  /** Where devices live: in the calling isolate (the default) or in a worker of their own. */
+  host?: 'inline' | 'worker'
+  startPaused?: boolean
+  /** Sources of time and randomness; the host's by default. Only with `host: 'inline'`. */
+  clock?: Clock
+  entropy?: Entropy
+  /** Takes messages about the machine: slow handlers, faults. Standard error by default. */
+  log?: (message: string) => void
+}
+
+/** States of a machine. */
+export type MachineStatus =
+  | 'prelaunch'
+  | 'running'
+  | 'paused'
+  | 'shutdown'
+  | 'internal-error'
+  | 'guest-panicked'
+
+/** Why a machine ended. */
+export interface ExitInfo {
+  reason: 'shutdown' | 'reset' | 'quit' | 'error'
+  /** True when the guest asked for it. */
+  guest: boolean
+  /** Exit status for a process that runs this machine. */
+  code: number
+  error?: Error
+}
+
+/** One vCPU as `info registers` shows it. */
+export interface CpuInfo {
+  index: number
+  halted: boolean
+  /** `kvm_regs`: rax rbx rcx rdx rsi rdi rsp rbp r8..r15 rip rflags. */
+  regs: BigUint64Array
+  /** The bytes of `kvm_sregs`. */
+  sregs: Uint8Array
+}
