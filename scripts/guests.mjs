@@ -2,14 +2,17 @@
 //
 //   vmlinuz            the bzImage as Debian ships it
 //   vmlinux            the ELF file inside
+//   manifest.json      {release, kernel}: the kernel's release and the file it comes from
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
-//   manifest.json      {release, kernel, busybox}: the kernel's release and where the files come from
+//
+// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
 import {
   copyFileSync,
   existsSync,
   mkdirSync,
   readFileSync,
   readdirSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -23,85 +26,92 @@ import { Failure, log, script } from './lib/run.mjs'
 import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
 
 const folder = join(cache, 'guests')
-const kernelPackage = 'linux-image-cloud-amd64'
-const advice = `This machine cannot fetch Debian packages. Either
-  - run on Debian 12 or newer, or
-  - give your own files:
-      KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel with a serial console
-      BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64`
+const advice = `Either run on Debian 12 or newer, where apt-get fetches it without root, or give your own:
+  KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
+  BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64`
 
 /**
- * Makes the guest files ready, from packages or from KERNEL and BUSYBOX of the environment.
- * @returns {Promise<{folder: string, kernel: string, vmlinux: string, initrd: string}>}
+ * The kernel, as a bzImage and as the ELF file inside.
+ * @returns {Promise<{kernel: string, vmlinux: string}>} paths
  */
-export async function guests() {
-  const paths = {
-    folder,
-    kernel: join(folder, 'vmlinuz'),
-    vmlinux: join(folder, 'vmlinux'),
-    initrd: join(folder, 'initramfs.cpio'),
-  }
-  const own = { kernel: ownFile('KERNEL'), busybox: ownFile('BUSYBOX') }
-  const makers = filesBelow(
-    ['guests', 'lib/cpio.mjs', 'lib/lz4.mjs', 'guests.mjs'].map((name) =>
-      fileURLToPath(new URL(name, import.meta.url)),
-    ),
-  )
-  const value = hashFiles(makers, JSON.stringify(own))
-  const stamp = join(folder, '.stamp')
-  if (stampIs(stamp, value) && existsSync(paths.initrd)) return paths
-
-  mkdirSync(folder, { recursive: true })
-  const { kernel, busybox } = own.kernel && own.busybox ? own : await fromPackages(own)
-  copyFileSync(kernel, paths.kernel)
-  const image = readFileSync(kernel)
-  writeFileSync(paths.vmlinux, vmlinux(image))
-  const archive = initramfs(busybox)
-  writeFileSync(paths.initrd, archive)
-  writeFileSync(`${paths.initrd}.gz`, gzipSync(archive, { level: 9 }))
-  writeFileSync(
-    join(folder, 'manifest.json'),
-    `${JSON.stringify({ release: release(image), kernel, busybox }, null, 2)}\n`,
-  )
-  writeStamp(stamp, value)
-  log(`guest files are in ${folder}`)
+export async function kernelGuest() {
+  const paths = { kernel: join(folder, 'vmlinuz'), vmlinux: join(folder, 'vmlinux') }
+  await once('kernel', 'KERNEL', Object.values(paths), async (own) => {
+    const kernel = own ?? (await fromPackage('Linux', fetchKernel))
+    const image = readFileSync(kernel)
+    writeFileSync(paths.vmlinux, vmlinux(image))
+    copyFileSync(kernel, paths.kernel)
+    const manifest = JSON.stringify({ release: release(image), kernel }, undefined, 2)
+    writeFileSync(join(folder, 'manifest.json'), `${manifest}\n`)
+  })
   return paths
 }
 
-/** @param {string} name */
-function ownFile(name) {
-  const path = process.env[name]
-  if (path && !existsSync(path)) throw new Failure(`${name}=${path}: there is no such file`)
-  return path || undefined
+/**
+ * The initramfs with a shell on the console.
+ * @returns {Promise<{initrd: string}>} path of the uncompressed archive
+ */
+export async function initrdGuest() {
+  const paths = { initrd: join(folder, 'initramfs.cpio') }
+  await once('initrd', 'BUSYBOX', Object.values(paths), async (own) => {
+    const archive = initramfs(own ?? (await fromPackage('busybox', fetchBusybox)))
+    writeFileSync(paths.initrd, archive)
+    writeFileSync(`${paths.initrd}.gz`, gzipSync(archive, { level: 9 }))
+  })
+  return paths
 }
 
-/** @param {{kernel?: string | undefined, busybox?: string | undefined}} own */
-async function fromPackages(own) {
-  let apt
-  try {
-    apt = new Apt(folder)
-  } catch (error) {
-    if (error instanceof Failure) throw new Failure(`${error.message}. ${advice}`)
-    throw error
-  }
-  for (let attempt = 0; attempt < 2; attempt++) {
-    // The system's own lists first; if they are missing or name files that are gone, fresh ones.
-    if (attempt > 0) await apt.update()
-    const image = apt.dependency(kernelPackage, 'linux-image-')
-    const kernel = own.kernel ?? (image && kernelIn(await apt.fetch(image)))
-    const busyboxRoot = own.busybox ? undefined : await apt.fetch('busybox-static')
-    const busybox = own.busybox ?? (busyboxRoot && join(busyboxRoot, 'bin/busybox'))
-    if (kernel && busybox) return { kernel, busybox }
-  }
-  throw new Failure(`${kernelPackage} and busybox-static could not be downloaded. ${advice}`)
+/**
+ * Runs a step unless its files are there, made by the same code from the same source.
+ * @param {string} name
+ * @param {string} variable of the environment, which may name a file of the user's
+ * @param {readonly string[]} files
+ * @param {(own: string | undefined) => Promise<void>} step
+ */
+async function once(name, variable, files, step) {
+  const own = process.env[variable] || undefined
+  const kind = own && statSync(own, { throwIfNoEntry: false })
+  if (own && !kind) throw new Failure(`${variable}=${own}: there is no such file`)
+  const code = ['guests', 'lib/cpio.mjs', 'lib/lz4.mjs', 'guests.mjs']
+  const makers = filesBelow(code.map((path) => fileURLToPath(new URL(path, import.meta.url))))
+  const value = hashFiles(makers, JSON.stringify(own ? [own, kind] : []))
+  const stamp = join(folder, `.stamp-${name}`)
+  if (stampIs(stamp, value) && files.every((file) => existsSync(file))) return
+  mkdirSync(folder, { recursive: true })
+  await step(own)
+  writeStamp(stamp, value)
+  log(`made ${files.join(' and ')}`)
 }
 
-/** @param {string | undefined} unpacked */
-function kernelIn(unpacked) {
-  if (unpacked === undefined) return undefined
+/**
+ * @param {string} what for the message
+ * @param {(apt: Apt) => Promise<string | undefined>} fetch
+ */
+async function fromPackage(what, fetch) {
+  const apt = new Apt(folder)
+  const trouble = apt.missing()
+  if (trouble)
+    throw new Failure(`cannot fetch ${what} from a Debian package: ${trouble}. ${advice}`)
+  // The system's own lists first; if they are missing or name files that are gone, fresh ones.
+  const found = (await fetch(apt)) ?? ((await apt.update()) ? await fetch(apt) : undefined)
+  if (found === undefined) throw new Failure(`no Debian package with ${what} can be had. ${advice}`)
+  return found
+}
+
+/** @param {Apt} apt */
+async function fetchKernel(apt) {
+  const image = apt.dependency('linux-image-cloud-amd64', 'linux-image-')
+  const unpacked = image && (await apt.fetch(image))
+  if (!unpacked) return undefined
   const boot = join(unpacked, 'boot')
   const name = readdirSync(boot).find((entry) => entry.startsWith('vmlinuz-'))
   return name && join(boot, name)
+}
+
+/** @param {Apt} apt */
+async function fetchBusybox(apt) {
+  const unpacked = await apt.fetch('busybox-static')
+  return unpacked && join(unpacked, 'bin/busybox')
 }
 
 /** @param {Buffer} image the bzImage; its header points to the version string */
@@ -110,5 +120,9 @@ function release(image) {
   return image.toString('latin1', at, image.indexOf(0, at)).split(' ')[0]
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
-  await script(async () => void (await guests()))
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await script(async () => {
+    await kernelGuest()
+    await initrdGuest()
+  })
+}

@@ -1,7 +1,7 @@
-// Debian packages without root: own package lists when the system's are missing or old, download, unpack.
+// Debian packages, without root: own package lists when the system's are missing or old, download, unpack.
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { Failure, capture, log, run } from '../lib/run.mjs'
+import { capture, log, run } from '../lib/run.mjs'
 
 /** Packages of this machine's Debian, downloaded and unpacked below a folder. */
 export class Apt {
@@ -12,10 +12,14 @@ export class Apt {
   /** @param {string} folder */
   constructor(folder) {
     this.#folder = folder
-    if (capture('apt-get', ['--version']) === undefined || !existsSync('/etc/apt')) {
-      throw new Failure('apt-get is not here')
-    }
-    if (capture('dpkg-deb', ['--version']) === undefined) throw new Failure('dpkg-deb is not here')
+  }
+
+  /** Says what this machine lacks, or undefined when it lacks nothing. */
+  missing() {
+    if (!existsSync('/etc/apt')) return 'this is not a Debian system'
+    const tools = ['apt-get', 'apt-cache', 'dpkg-deb']
+    const tool = tools.find((name) => capture(name, ['--version']) === undefined)
+    return tool && `${tool} is missing`
   }
 
   /** Reads the package lists anew into a folder of ours, which needs no root. */
@@ -29,7 +33,7 @@ export class Apt {
     )
     log('reading package lists')
     const code = await run('apt-get', [...this.#options, '-qq', 'update'])
-    if (code !== 0) throw new Failure('apt-get update failed')
+    return code === 0
   }
 
   /**
