@@ -1,0 +1,47 @@
+import type { Cap } from '../generated/abi.ts'
+import type { Vm } from './vm.ts'
+
+/** Which engine executes guest code: KVM of the host, or the software CPU of this package. */
+export type EngineKind = 'soft' | 'host'
+
+export interface OpenOptions {
+  /** Default `'auto'`: the software engine unless the host's KVM is known to be good. */
+  engine?: 'auto' | EngineKind
+  /** Path of the KVM device for the host engine. */
+  device?: string
+}
+
+/** One CPUID leaf, or one sub-leaf when bit 0 of `flags` is set (`kvm_cpuid_entry2`). */
+export interface CpuidEntry {
+  function: number
+  index: number
+  flags: number
+  eax: number
+  ebx: number
+  ecx: number
+  edx: number
+}
+
+/** What `/dev/kvm` is to KVM: capabilities, and the factory of VMs. */
+export interface Kvm extends Disposable {
+  readonly engine: EngineKind
+  /** `KVM_GET_API_VERSION`: 12. */
+  readonly apiVersion: number
+  /** `KVM_CHECK_EXTENSION`: 0 when absent, else 1 or the capability's number. */
+  checkExtension(cap: Cap): number
+  /** `KVM_CREATE_VM`. `type` is 0, the only one of x86 that is not a confidential VM. */
+  createVm(type?: number): Vm
+  /** `KVM_GET_SUPPORTED_CPUID`. */
+  getSupportedCpuid(): CpuidEntry[]
+  /**
+   * CPUID of a model by QEMU's names, with features switched on or off.
+   * @throws KvmError EINVAL for a name that is not in `cpuModels` or `cpuFeatures`.
+   */
+  cpuidForModel(model: string, features?: Readonly<Record<string, boolean>>): CpuidEntry[]
+  readonly cpuModels: readonly string[]
+  readonly cpuFeatures: readonly string[]
+  /** `KVM_GET_MSR_INDEX_LIST`. */
+  getMsrIndexList(): number[]
+  /** No further VM can be created; VMs that exist live on. */
+  close(): void
+}

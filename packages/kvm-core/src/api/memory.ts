@@ -1,0 +1,84 @@
+/** A mapping of host memory that memslots show to the guest. */
+export interface GuestRam extends Disposable {
+  /** Bytes. */
+  readonly size: number
+  readonly backing: 'anon' | 'memfd'
+  /** The memfd, or -1. It belongs to this object. */
+  readonly fd: number
+  /** Number of segments; all but the last have `segmentBytes`. */
+  readonly segments: number
+  /** 1 GiB: a JavaScript engine may limit a buffer to 4 GiB and is slow beyond 2. */
+  readonly segmentBytes: number
+  /**
+   * The memory itself as this isolate's own ArrayBuffer, the same one at every call. Never post
+   * it to another isolate, which would copy it: attach there and ask for that isolate's own.
+   * Writes must be reported with `markWritten`.
+   */
+  segment(index: number): ArrayBuffer
+  /** A small ArrayBuffer over `[offset, offset + len)`: views on it are faster than on all RAM. */
+  window(offset: number, len: number): ArrayBuffer
+  /** Reports a write through an ArrayBuffer, for every memslot that shows these bytes. */
+  markWritten(offset: number, len: number): void
+  /** Bytes that the host holds in large pages now. */
+  hugeBytes(): number
+  /** Bytes that are resident now. */
+  residentBytes(): number
+  /**
+   * Detaches this isolate's ArrayBuffers. The memory itself lives as long as a memslot or another
+   * isolate uses it.
+   */
+  detach(): void
+}
+
+/**
+ * Guest physical memory as a device sees it. All methods throw KvmError EFAULT when a part of the
+ * range is in no memslot, before anything is copied.
+ */
+export interface GuestMemory {
+  /** Copies guest memory into `dst`. */
+  read(gpa: number, dst: Uint8Array): void
+  /** Copies `src` into guest memory and reports the write. */
+  write(gpa: number, src: Uint8Array): void
+  /**
+   * A view on guest memory in one memslot and one segment, for reading. A writer must call
+   * `markWritten` afterwards.
+   */
+  view(gpa: number, len: number): DataView
+  /** An ArrayBuffer of exactly this range, for queues that keep it; as `GuestRam.window`. */
+  window(gpa: number, len: number): ArrayBuffer
+  /** Reports a write: feeds the dirty log and drops code that was decoded from these pages. */
+  markWritten(gpa: number, len: number): void
+  /** True if the whole range is in memslots. */
+  contains(gpa: number, len: number): boolean
+}
+
+export interface CreateRamOptions {
+  /** Bytes, a multiple of 4096. */
+  size: number
+  /** Default `'anon'`. */
+  backing?: 'anon' | 'memfd' | 'hugetlb'
+}
+
+/** `kvm_userspace_memory_region`. All numbers are multiples of 4096. */
+export interface UserMemoryRegion {
+  slot: number
+  gpa: number
+  /** Bytes; 0 deletes the slot. */
+  size: number
+  /** May be left out when the slot exists. */
+  ram?: GuestRam
+  /** Where in `ram` the slot begins; default 0. */
+  offset?: number
+  /** `MemFlag` bits; default 0. */
+  flags?: number
+}
+
+export interface ClearDirtyLog {
+  slot: number
+  /** A multiple of 64. */
+  firstPage: number
+  /** A multiple of 64, or the rest of the slot. */
+  numPages: number
+  /** One bit per page: pages whose bit is set are cleared. */
+  bitmap: Uint8Array
+}

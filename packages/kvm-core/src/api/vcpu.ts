@@ -1,0 +1,123 @@
+import type { ExitReason } from '../generated/abi.ts'
+import type { CpuidEntry } from './kvm.ts'
+
+/** `KVM_SET_GUEST_DEBUG`. */
+export interface GuestDebug {
+  /** `GuestDebugFlag` bits. */
+  control: number
+  /** DR0 to DR7 for `UseHwBp`. */
+  debugreg?: BigUint64Array
+}
+
+export interface StartOptions {
+  /** Host CPUs for the thread; default all. */
+  affinity?: readonly number[]
+  /** Limit of the time that the thread waits for an answer before it sleeps; default 20. */
+  spin?: { maxUs: number }
+}
+
+/** Why a vCPU's thread ended. */
+export type StopReason = 'stopped' | 'closed'
+
+/**
+ * `'idle'`: no thread, `runSync` may be used. `'running'` includes halted. `'exit'`: an exit waits
+ * for its answer.
+ */
+export type VcpuState = 'idle' | 'running' | 'exit' | 'paused' | 'closed'
+
+/** Counters since the vCPU was created. */
+export interface VcpuStats {
+  /** Entries into the guest. */
+  entries: number
+  /** Exits handed to TypeScript. */
+  exits: number
+  /** Port and memory accesses that an ioeventfd, a route or the irqchip handled. */
+  kernelExits: number
+  /** Times that the guest halted. */
+  halts: number
+  /** Answers that came while the thread was still looking. */
+  spinHits: number
+  /** Answers for which the thread had to sleep. */
+  spinMisses: number
+  /** Retired instructions; 0 where the engine cannot count. */
+  instructions: number
+}
+
+/**
+ * One virtual CPU. Registers and other state can be read and written while the vCPU is not in the
+ * guest: before `start`, while paused, while stopped, and from a handler while its exit waits
+ * for the answer. At any other time these methods throw KvmError EBUSY.
+ */
+export interface Vcpu extends AsyncDisposable {
+  readonly index: number
+  /** The `kvm_run` page of this isolate; offsets are in `KVM_RUN`. */
+  readonly run: ArrayBuffer
+  readonly state: VcpuState
+
+  /** `kvm_regs`: RAX RBX RCX RDX RSI RDI RSP RBP R8-R15 RIP RFLAGS. */
+  getRegs(into?: BigUint64Array): BigUint64Array
+  setRegs(regs: BigUint64Array): void
+  /** `kvm_sregs`, 312 bytes. */
+  getSregs(): Uint8Array
+  setSregs(sregs: Uint8Array): void
+  /** `kvm_fpu`, 416 bytes. */
+  getFpu(): Uint8Array
+  setFpu(fpu: Uint8Array): void
+  /** An XSAVE area in standard format (`KVM_GET_XSAVE2`). */
+  getXsave(): Uint8Array
+  setXsave(area: Uint8Array): void
+  /** Pairs of register number and value (`kvm_xcrs`). */
+  getXcrs(): [index: number, value: bigint][]
+  setXcrs(xcrs: readonly (readonly [index: number, value: bigint])[]): void
+  /** `kvm_vcpu_events`, 64 bytes. */
+  getVcpuEvents(): Uint8Array
+  setVcpuEvents(events: Uint8Array): void
+  /** `kvm_debugregs`, 16 words: DR0 to DR3, DR6, DR7, then zeros. */
+  getDebugRegs(): BigUint64Array
+  setDebugRegs(regs: BigUint64Array): void
+  setGuestDebug(debug: GuestDebug): void
+  /** `kvm_lapic_state`, 1024 bytes. ENXIO without an irqchip. */
+  getLapic(): Uint8Array
+  setLapic(state: Uint8Array): void
+  /** A value of `MpState`. */
+  getMpState(): number
+  setMpState(state: number): void
+  getCpuid2(): CpuidEntry[]
+  setCpuid2(entries: readonly CpuidEntry[]): void
+  /** @throws KvmError EINVAL for a register that does not exist. */
+  getMsrs(indices: readonly number[]): bigint[]
+  /** Stops at the first that is refused: its KvmError EINVAL says which. */
+  setMsrs(msrs: readonly (readonly [index: number, value: bigint])[]): void
+  getTscKhz(): number
+  setTscKhz(khz: number): void
+  /** `KVM_TRANSLATE`: the guest physical address of a linear one, or undefined. */
+  translate(gva: bigint): number | undefined
+  /** Retired instructions since creation (soft engine). */
+  instructions(): number
+  /** Exit with `CountReached` just before this instruction number; undefined clears it. */
+  stopAtInstruction(count: number | undefined): void
+
+  /** `KVM_INTERRUPT`, only without an irqchip. */
+  interrupt(vector: number): void
+  /** `KVM_NMI`. Allowed at any time. */
+  nmi(): void
+  /** `KVM_SMI`. Allowed at any time. */
+  smi(): void
+
+  /**
+   * `KVM_RUN` on the calling thread. With an irqchip, HLT sleeps here and never returns; `Intr`
+   * is returned for a kick, for work that waits for this isolate's device host, and when
+   * `timeoutMs` is over. Answers to reads are taken from the page at the next call.
+   */
+  runSync(opts?: { timeoutMs?: number }): ExitReason
+  /** Starts the vCPU's native thread, which hands its exits to the device hosts. */
+  start(opts?: StartOptions): void
+  /** Makes the vCPU leave the guest once. */
+  kick(): void
+  /** Completes pending I/O and parks the thread. The isolate must go on serving exits. */
+  pause(): Promise<void>
+  resume(): void
+  /** Ends the thread. An exit that waits for an answer is given up. */
+  stop(): Promise<StopReason>
+  stats(): VcpuStats
+}

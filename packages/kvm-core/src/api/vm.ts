@@ -1,0 +1,142 @@
+import type { DeviceHost, DeviceHostOptions } from './device-host.ts'
+import type {
+  ClearDirtyLog,
+  CreateRamOptions,
+  GuestMemory,
+  GuestRam,
+  UserMemoryRegion,
+} from './memory.ts'
+import type { Vcpu } from './vcpu.ts'
+
+/** `kvm_irq_routing_entry`. */
+export type IrqRoute =
+  | { gsi: number; type: 'irqchip'; irqchip: number; pin: number }
+  | { gsi: number; type: 'msi'; addr: number; data: number }
+
+/** `kvm_clock_data`, in nanoseconds. */
+export interface ClockData {
+  /** Guest time since the VM was created. */
+  clock: bigint
+  /** `ClockFlag` bits that say which of the next two are valid. */
+  flags: number
+  /** UTC at the moment of `clock`. */
+  realtime: bigint
+  /** The host's TSC at the moment of `clock`. */
+  hostTsc: bigint
+}
+
+/** An interrupt that any isolate or process can raise without an exit. */
+export interface IrqFd extends Disposable {
+  readonly gsi: number
+  /** An eventfd: a write from anywhere raises the interrupt. Opened when first asked for. */
+  readonly fd: number
+  /**
+   * With `resample`: an eventfd that is signalled when the guest acknowledged the interrupt and
+   * the line was lowered, else -1.
+   */
+  readonly resampleFd: number
+  /** Raises the interrupt: an edge, or with `resample` a level until the guest acknowledges. */
+  trigger(): void
+  close(): void
+}
+
+export interface IrqFdOptions {
+  /** Level-triggered: see `IrqFd.resampleFd`. */
+  resample?: boolean
+  /** Called in this isolate after each acknowledgement; needs `resample`. */
+  onResample?: () => void
+}
+
+export interface IoEventFdRange {
+  addr: number
+  /** Bytes of the access; 0 matches any length. */
+  len: 0 | 1 | 2 | 4 | 8
+  /** Only writes of this value match. Needs a `len` that is not 0. */
+  datamatch?: number | bigint
+  /** Port space instead of memory. */
+  pio?: boolean
+  /** Device host that is told; default 0. */
+  host?: number
+}
+
+/** A guest write that signals instead of exiting. */
+export interface IoEventFd extends Disposable {
+  /** What `ServeHandlers.ioevent` gets. */
+  readonly id: number
+  /** An eventfd that is also signalled. Opened when first asked for. */
+  readonly fd: number
+  close(): void
+}
+
+export interface RouteRange {
+  space: 'pio' | 'mmio'
+  base: number
+  len: number
+  /**
+   * `'js'` (default): exits are answered by the device host. `'posted'`: writes are put in a ring
+   * and the vCPU goes on. `'latched'`: reads are answered from `RouteHandle.latch`, writes exit.
+   * `'ignore'`: reads give all ones, writes are dropped.
+   */
+  kind?: 'js' | 'posted' | 'latched' | 'ignore'
+  /** Device host that answers; default 0. */
+  host?: number
+}
+
+export interface RouteHandle extends Disposable {
+  /** The bytes that reads of a `'latched'` route get: at most 64, else undefined. */
+  readonly latch: Uint8Array | undefined
+  close(): void
+}
+
+export interface Vm extends AsyncDisposable {
+  /** For `attachVm(id)` in another isolate of this process. */
+  readonly id: number
+  readonly memory: GuestMemory
+
+  createRam(opts: CreateRamOptions): GuestRam
+  /** `KVM_SET_USER_MEMORY_REGION`: EEXIST for an overlap, EINVAL with the reason otherwise. */
+  setUserMemoryRegion(region: UserMemoryRegion): void
+  /** One bit per page; clears them unless `setManualDirtyLogProtect(true)`. */
+  getDirtyLog(slot: number): Uint8Array
+  clearDirtyLog(log: ClearDirtyLog): void
+  /** `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2`. */
+  setManualDirtyLogProtect(on: boolean): void
+
+  /** PIC, IOAPIC and local APICs; before the first vCPU. */
+  createIrqchip(): void
+  /** The timer; needs the irqchip. `flags`: `PIT_SPEAKER_DUMMY`. */
+  createPit2(flags?: number): void
+  /** Replaces the whole table. */
+  setGsiRouting(entries: readonly IrqRoute[]): void
+  irqLine(gsi: number, level: 0 | 1): void
+  signalMsi(addr: number, data: number): void
+  irqfd(gsi: number, opts?: IrqFdOptions): IrqFd
+  /** `id`: 0 to 4095, one per ioeventfd of a host. */
+  ioeventfd(range: IoEventFdRange, id: number): IoEventFd
+
+  /** `kvm_irqchip`, 520 bytes, for a chip of `IrqchipId`. */
+  getIrqchip(chip: number): Uint8Array
+  setIrqchip(state: Uint8Array): void
+  /** `kvm_pit_state2`, 112 bytes. */
+  getPit2(): Uint8Array
+  setPit2(state: Uint8Array): void
+  getClock(): ClockData
+  setClock(data: Partial<ClockData> & { clock: bigint }): void
+
+  createVcpu(index: number): Vcpu
+  /** A vCPU that exists, as an object of this isolate. ENOENT otherwise. */
+  vcpu(index: number): Vcpu
+  /** Numbers of all vCPUs. */
+  readonly vcpus: readonly number[]
+
+  /** Says who handles a range. EEXIST if another route has a part of it. */
+  route(range: RouteRange): RouteHandle
+  /** Makes this isolate answer exits. `onDoorbell` is called when something waits. */
+  createDeviceHost(onDoorbell: () => void, opts?: DeviceHostOptions): DeviceHost
+
+  /**
+   * In the isolate that created the VM: stops all vCPUs, closes everything, in all isolates. In
+   * one that attached: only what this isolate holds.
+   */
+  close(): Promise<void>
+}
