@@ -1,0 +1,64 @@
+// Runs benchmarks: all of src/benchmarks, or those named. The last line of each is one line of JSON.
+//   npm run bench -- [NAME...] [--quick]
+import { readdirSync } from 'node:fs'
+import { cpus, release } from 'node:os'
+import type { Benchmark, Results } from './lib/benchmark.ts'
+import { peerVersion } from './lib/guest-process.ts'
+
+const folder = new URL('benchmarks/', import.meta.url)
+
+async function discover(): Promise<Benchmark[]> {
+  const files = readdirSync(folder).filter((file) => file.endsWith('.ts'))
+  const modules = await Promise.all(
+    files.toSorted().map(async (file) => {
+      const module = (await import(new URL(file, folder).href)) as Partial<Benchmark>
+      if (typeof module.name !== 'string' || typeof module.run !== 'function') {
+        throw new TypeError(`benchmarks/${file} does not export name and run`)
+      }
+      return { name: module.name, run: module.run }
+    }),
+  )
+  return modules
+}
+
+/** What must be known to judge a number later. */
+function surroundings(quick: boolean): Results {
+  return {
+    node: process.version,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    kernel: release(),
+    peer: peerVersion() ?? 'not installed',
+    ...(quick ? { quick: 'yes' } : {}),
+  }
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const options = args.filter((arg) => arg.startsWith('-'))
+  const names = args.filter((arg) => !arg.startsWith('-'))
+  const unknownOption = options.find((option) => option !== '--quick')
+  const benchmarks = await discover()
+  const unknownName = names.find((name) => !benchmarks.some((item) => item.name === name))
+  const unknown = unknownOption ?? unknownName
+  if (unknown !== undefined) {
+    process.stderr.write(`unknown: ${unknown}\nusage: npm run bench -- [NAME...] [--quick]\n`)
+    process.stderr.write(`names: ${benchmarks.map((item) => item.name).join(', ')}\n`)
+    return 2
+  }
+  const quick = options.includes('--quick')
+  let failed = 0
+  for (const { name, run } of benchmarks) {
+    if (names.length > 0 && !names.includes(name)) continue
+    process.stderr.write(`== ${name}\n`)
+    try {
+      const results = await run({ quick })
+      process.stdout.write(`${JSON.stringify({ name, ...results, ...surroundings(quick) })}\n`)
+    } catch (error) {
+      failed++
+      process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : error}\n`)
+    }
+  }
+  return failed === 0 ? 0 : 1
+}
+
+process.exitCode = await main(process.argv.slice(2))
