@@ -27,7 +27,7 @@ export const name = 'boot'
 
 export async function run(effort: Effort): Promise<Results> {
   const options = bootOptions(memoryMib)
-  const own = (): Promise<number> => boot(ownCommand, ['-accel', 'soft', ...options])
+  const own = (): Promise<number> => boot(ownCommand, ['-accel', 'tcg', ...options])
   if (peerVersion() === undefined) {
     progress('the peer is not installed: no ratio')
     return { ownSeconds: rounded(await repeated(own, effort)) }
