@@ -3,15 +3,15 @@
 import { ExitReason, KVM_RUN, open } from 'kvm-core'
 
 const code = [
-  ...[0xbe, 0x20, 0x10], //    mov si, 0x1020
-  0xfc, //                     cld
-  0xac, //               next: lodsb
-  ...[0x84, 0xc0], //          test al, al
-  ...[0x74, 0x04], //          jz done
-  ...[0xe6, 0xe9], //          out 0xe9, al
-  ...[0xeb, 0xf7], //          jmp next
-  0xf4, //               done: hlt
-]
+  [0xbe, 0x20, 0x10], //    mov si, 0x1020
+  [0xfc], //                cld
+  [0xac], //          next: lodsb
+  [0x84, 0xc0], //          test al, al
+  [0x74, 0x04], //          jz done
+  [0xe6, 0xe9], //          out 0xe9, al
+  [0xeb, 0xf7], //          jmp next
+  [0xf4], //          done: hlt
+].flat()
 
 const kvm = open({ engine: 'soft' })
 const vm = kvm.createVm()
