@@ -1,0 +1,191 @@
+//! What an engine is to the VM layer: one trait for a VM, one for a vCPU.
+//!
+//! Both engines implement them, so that everything above (threads, exits, the TypeScript API)
+//! is written once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use kvm_abi::cpuid::CpuidEntry;
+use kvm_abi::exit::Exit;
+use kvm_abi::regs::{DebugRegs, GuestDebug, MpState, Regs, Sregs, VcpuEvents};
+use kvm_abi::{Clock, KvmError};
+use kvm_irqchip::Irqchip;
+use kvm_memory::GuestMemory;
+
+/// Bits of [`VcpuRequests`]: what a running vCPU is asked to do at its next boundary.
+pub mod request {
+    /// Leave the guest with `Exit::Intr`.
+    pub const EXIT: u32 = 1;
+    /// Look for interrupts and timers again.
+    pub const INTERRUPT: u32 = 2;
+    /// A non-maskable interrupt is pending.
+    pub const NMI: u32 = 4;
+    /// A system management interrupt is pending.
+    pub const SMI: u32 = 8;
+    /// INIT arrived.
+    pub const INIT: u32 = 16;
+    /// SIPI arrived; the vector is in `sipi_vector`.
+    pub const SIPI: u32 = 32;
+    /// Memslots, dirty log or code changed: drop what was derived from them.
+    pub const MEMORY: u32 = 64;
+}
+
+/// The mailbox through which other threads reach a vCPU.
+///
+/// The word is also the futex on which the VM layer lets a halted vCPU sleep: it sleeps only
+/// while the word is zero, so that a request can never be lost between the look and the sleep.
+#[derive(Debug, Default)]
+pub struct VcpuRequests {
+    word: AtomicU32,
+    /// The vector of the last SIPI.
+    pub sipi_vector: AtomicU32,
+    /// Memory epoch that the vCPU has seen, see `request::MEMORY`; odd while it is in the guest.
+    pub memory_epoch: AtomicU64,
+}
+
+impl VcpuRequests {
+    /// Sets `bits`; the vCPU sees them at its next block boundary at the latest.
+    pub fn raise(&self, bits: u32) {
+        self.word.fetch_or(bits, Ordering::SeqCst);
+    }
+    /// Takes all bits.
+    pub fn take(&self) -> u32 {
+        self.word.swap(0, Ordering::SeqCst)
+    }
+    /// True if any bit is set. Cheap: one relaxed load.
+    #[inline(always)]
+    pub fn any(&self) -> bool {
+        self.word.load(Ordering::Relaxed) != 0
+    }
+    /// The word itself, to sleep on.
+    pub fn futex_word(&self) -> &AtomicU32 {
+        &self.word
+    }
+}
+
+/// Devices that KVM has in the kernel: ioeventfds, PIC, PIT, IOAPIC. The engine asks here before
+/// it exits. Local APICs are not on this bus, every vCPU has its own.
+pub trait KernelBus: Send + Sync {
+    /// A port read; `None` if nobody claims it.
+    fn pio_read(&self, vcpu: u32, port: u16, size: u8) -> Option<u32>;
+    /// A port write; false if nobody claims it.
+    fn pio_write(&self, vcpu: u32, port: u16, size: u8, value: u32) -> bool;
+    /// A memory-mapped read of `data.len()` bytes (1 to 8); false if nobody claims it.
+    fn mmio_read(&self, vcpu: u32, gpa: u64, data: &mut [u8]) -> bool;
+    /// A memory-mapped write; false if nobody claims it.
+    fn mmio_write(&self, vcpu: u32, gpa: u64, data: &[u8]) -> bool;
+}
+
+/// What a VM gives to its engine.
+#[derive(Clone)]
+#[allow(missing_debug_implementations)]
+pub struct VmContext {
+    /// Guest physical memory.
+    pub memory: Arc<GuestMemory>,
+    /// The in-kernel device bus.
+    pub bus: Arc<dyn KernelBus>,
+    /// The in-kernel irqchip, where the VM has one.
+    pub irqchip: Option<Arc<Irqchip>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One vCPU of an engine. Only the thread that owns it calls it.
+pub trait VcpuEngine: Send {
+    /// Enters the guest until something needs the caller.
+    ///
+    /// On `Exit::Hlt` with an irqchip the caller sleeps until the request word is nonzero or the
+    /// irqchip's next deadline, and enters again. After an `Io` or `Mmio` read the caller answers
+    /// with [`complete_read`](Self::complete_read) first. An entry with `request::EXIT` pending
+    /// finishes the interrupted instruction and returns `Exit::Intr` at its end.
+    fn run(&mut self) -> Exit;
+    /// The answer to the last `Io` or `Mmio` read, little-endian.
+    fn complete_read(&mut self, data: &[u8]);
+    /// True while an instruction waits for the answer to, or the re-entry after, an exit.
+    fn io_pending(&self) -> bool;
+
+    /// `KVM_GET_REGS`.
+    fn regs(&mut self) -> Regs;
+    /// `KVM_SET_REGS`.
+    fn set_regs(&mut self, regs: &Regs) -> Result<(), KvmError>;
+    /// `KVM_GET_SREGS`.
+    fn sregs(&mut self) -> Sregs;
+    /// `KVM_SET_SREGS`; `EINVAL` for an impossible combination.
+    fn set_sregs(&mut self, sregs: &Sregs) -> Result<(), KvmError>;
+    /// `KVM_GET_XSAVE2`: an XSAVE area in standard format.
+    fn xsave(&mut self) -> Vec<u8>;
+    /// `KVM_SET_XSAVE`.
+    fn set_xsave(&mut self, area: &[u8]) -> Result<(), KvmError>;
+    /// `KVM_GET_XCRS`, XCR0 only.
+    fn xcr0(&mut self) -> u64;
+    /// `KVM_SET_XCRS`.
+    fn set_xcr0(&mut self, value: u64) -> Result<(), KvmError>;
+    /// `KVM_GET_VCPU_EVENTS`.
+    fn vcpu_events(&mut self) -> VcpuEvents;
+    /// `KVM_SET_VCPU_EVENTS`.
+    fn set_vcpu_events(&mut self, events: &VcpuEvents) -> Result<(), KvmError>;
+    /// `KVM_GET_DEBUGREGS`.
+    fn debugregs(&mut self) -> DebugRegs;
+    /// `KVM_SET_DEBUGREGS`.
+    fn set_debugregs(&mut self, regs: &DebugRegs) -> Result<(), KvmError>;
+    /// `KVM_SET_GUEST_DEBUG`.
+    fn set_guest_debug(&mut self, debug: &GuestDebug) -> Result<(), KvmError>;
+    /// `KVM_GET_MSRS` for one register; `EINVAL` if it does not exist.
+    fn msr(&mut self, index: u32) -> Result<u64, KvmError>;
+    /// `KVM_SET_MSRS` for one register.
+    fn set_msr(&mut self, index: u32, value: u64) -> Result<(), KvmError>;
+    /// `KVM_SET_CPUID2`.
+    fn set_cpuid(&mut self, entries: &[CpuidEntry]) -> Result<(), KvmError>;
+    /// `KVM_GET_CPUID2`.
+    fn cpuid(&mut self) -> Vec<CpuidEntry>;
+    /// `KVM_GET_MP_STATE`.
+    fn mp_state(&mut self) -> MpState;
+    /// `KVM_SET_MP_STATE`.
+    fn set_mp_state(&mut self, state: MpState) -> Result<(), KvmError>;
+    /// `KVM_INTERRUPT`: only without an in-kernel irqchip.
+    fn interrupt(&mut self, vector: u8) -> Result<(), KvmError>;
+    /// `KVM_NMI`.
+    fn nmi(&mut self);
+    /// `KVM_SMI`.
+    fn smi(&mut self);
+    /// `KVM_GET_TSC_KHZ`.
+    fn tsc_khz(&mut self) -> u32;
+    /// `KVM_SET_TSC_KHZ`.
+    fn set_tsc_khz(&mut self, khz: u32) -> Result<(), KvmError>;
+    /// `KVM_TRANSLATE`: guest virtual to guest physical with the present paging, no side effects.
+    fn translate(&mut self, gva: u64) -> Option<u64>;
+    /// True if maskable interrupts can be taken now (`ready_for_interrupt_injection`, `if_flag`).
+    fn interrupt_window(&self) -> (bool, bool);
+    /// `request_interrupt_window` of the next entry.
+    fn request_interrupt_window(&mut self, on: bool);
+    /// Retired instructions since creation; 0 where the engine cannot count.
+    fn instructions(&self) -> u64;
+    /// Exit with `Exit::CountReached` exactly before instruction number `count` (soft engine).
+    fn stop_at_instruction(&mut self, count: Option<u64>) -> Result<(), KvmError>;
+}
+
+/// The VM side of an engine.
+pub trait VmEngine: Send + Sync {
+    /// A new vCPU in its reset state (vCPU 0 runnable, others wait for INIT).
+    fn create_vcpu(
+        &self,
+        id: u32,
+        context: VmContext,
+        requests: Arc<VcpuRequests>,
+    ) -> Result<Box<dyn VcpuEngine>, KvmError>;
+    /// `KVM_GET_SUPPORTED_CPUID`.
+    fn supported_cpuid(&self) -> Vec<CpuidEntry>;
+    /// CPUID of a model (`qemu64`, `max`, `host`) with features switched on or off by name.
+    fn cpuid_for_model(
+        &self,
+        model: &str,
+        features: &[(String, bool)],
+    ) -> Result<Vec<CpuidEntry>, KvmError>;
+    /// Model names.
+    fn cpu_models(&self) -> Vec<&'static str>;
+    /// Feature names that `cpuid_for_model` knows.
+    fn cpu_features(&self) -> Vec<&'static str>;
+    /// `KVM_GET_MSR_INDEX_LIST`.
+    fn msr_index_list(&self) -> Vec<u32>;
+}

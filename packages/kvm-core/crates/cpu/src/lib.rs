@@ -1,0 +1,28 @@
+//! Architectural state and system behaviour of an x86-64 CPU.
+//!
+//! This crate knows what the manuals say: registers and modes, arithmetic flags, paging,
+//! segmentation, exceptions, control and model-specific registers, CPUID. It does not know how an
+//! engine stores guest memory or dispatches instructions: system operations are functions over
+//! [`Exec`], which an engine implements. Sources: Intel SDM and AMD APM, named where it matters.
+#![forbid(unsafe_code)]
+
+pub mod bits;
+mod apic;
+mod caps;
+pub mod engine;
+mod exec;
+pub mod flags;
+mod mode;
+pub mod msr;
+pub mod paging;
+mod reset;
+pub mod segment;
+mod state;
+mod state_io;
+mod trap;
+
+pub use caps::Caps;
+pub use exec::{Access, Exec, Flush};
+pub use mode::Mode;
+pub use state::{ApicBinding, Cpu, Events, Msrs, Seg, TableReg, reg, seg};
+pub use trap::{Fault, Trap, Vector};

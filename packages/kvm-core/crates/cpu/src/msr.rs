@@ -1,0 +1,3 @@
+//! m
+/// b
+pub const MC_BANKS: usize = 10;
