@@ -1,7 +1,7 @@
 // Builds the native addon of kvm-core, where its loader looks for it: packages/kvm-core/native.
-import { copyFileSync, existsSync, mkdirSync, renameSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { core } from './lib/paths.mjs'
+import { bin, core } from './lib/paths.mjs'
 import { Failure, capture, log, must } from './lib/run.mjs'
 import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
 
@@ -23,12 +23,10 @@ export async function buildNative() {
   const value = hashFiles(sources, rustc)
   if (stampIs(stamp, value) && existsSync(addon)) return
   log('building the native addon')
-  await must('cargo', ['build', '--release', '--locked', '-p', 'kvm-binding'], { cwd: core })
-  const target = process.env['CARGO_TARGET_DIR'] ?? join(core, 'target')
-  mkdirSync(output, { recursive: true })
-  // A running process may have the old file mapped: it is replaced, never overwritten.
-  const next = `${addon}.${process.pid}`
-  copyFileSync(join(target, 'release/libkvm_binding.so'), next)
-  renameSync(next, addon)
+  // The command line tool puts the addon under its platform's name, and replaces the old file at once: a running
+  // process may have it mapped.
+  const crate = ['--manifest-path', 'crates/binding/Cargo.toml', '--package', 'kvm-binding']
+  const target = ['--platform', '--release', '--output-dir', 'native', '--no-js']
+  await must(bin('napi'), ['build', ...target, ...crate, '--', '--locked'], { cwd: core })
   writeStamp(stamp, value)
 }
