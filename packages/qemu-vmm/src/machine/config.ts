@@ -17,7 +17,7 @@ export interface MachineConfig {
   name?: string
   /** RFC 4122 text form; shown by SMBIOS. */
   uuid?: string
-  /** Bytes of RAM: a multiple of 4 KiB, at least 1 MiB. */
+  /** Bytes of RAM: a multiple of 4 KiB, at least 2 MiB. */
   memory: number
   machine?: { type: MachineType; options?: Record<string, string> }
   /** `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works. */

@@ -122,6 +122,7 @@ export class PciFunction {
     this.#interrupt = false
     this.onInterrupt(false)
     this.#remap()
+    this.onConfigWrite(0, 256)
   }
 
   configRead(offset: number, size: number): number {

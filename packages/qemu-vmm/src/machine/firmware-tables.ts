@@ -1,0 +1,49 @@
+import { VmmError } from '../errors.ts'
+import { createDsdt } from './acpi/dsdt.ts'
+import type { DsdtConfig } from './acpi/dsdt.ts'
+import { dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import { TABLES_END, TABLES_START } from './memory-map.ts'
+import { createSmbios } from './smbios.ts'
+import type { SmbiosConfig } from './smbios.ts'
+
+/** Bytes that firmware would have left in memory. */
+export interface FirmwareTables {
+  rsdpGpa: number
+  /** Everything, ready to be written at `gpa`. */
+  gpa: number
+  bytes: Uint8Array
+}
+
+/** ACPI and SMBIOS tables laid out in the BIOS segment, where guests that are not told look. */
+export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): FirmwareTables {
+  const bytes = new Uint8Array(TABLES_END - TABLES_START)
+  let next = TABLES_START
+  const place = (table: Uint8Array, alignment = 16): number => {
+    const gpa = Math.ceil(next / alignment) * alignment
+    if (gpa + table.length > TABLES_END) {
+      throw new VmmError(
+        'E_CONFIG',
+        `the firmware tables need more than ${TABLES_END - TABLES_START} bytes; ` +
+          'use fewer CPUs or devices',
+      )
+    }
+    bytes.set(table, gpa - TABLES_START)
+    next = gpa + table.length
+    return gpa
+  }
+  // Pointers go backwards: what is pointed to is placed first. Entry points come first in memory
+  // so that a scan finds them soon; their contents follow when the addresses are known.
+  const entryPointGpa = place(new Uint8Array(31))
+  const rsdpGpa = place(new Uint8Array(36))
+  const facsGpa = place(facs(), 64)
+  const dsdtGpa = place(dsdt(createDsdt(config)))
+  const tables = [place(fadt(facsGpa, dsdtGpa)), place(madt(config.cpus))]
+  const rsdtGpa = place(rsdt(tables))
+  const xsdtGpa = place(xsdt(tables))
+  bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)
+  const tableGpa = Math.ceil(next / 16) * 16
+  const smbios = createSmbios(config, tableGpa)
+  place(smbios.table)
+  bytes.set(smbios.entryPoint, entryPointGpa - TABLES_START)
+  return { rsdpGpa, gpa: TABLES_START, bytes: bytes.slice(0, next - TABLES_START) }
+}

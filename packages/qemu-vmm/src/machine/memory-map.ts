@@ -1,0 +1,105 @@
+import { VmmError, formatBytes } from '../errors.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+const PAGE = 4096
+
+/** Start of the ROM, PCI and APIC region below 4 GiB on the i440FX board. */
+const LOW_RAM_LIMIT = 0xe000_0000
+/** Where low RAM ends when there is more of it: whole gigabytes, so that large pages map it. */
+const LOW_RAM_ALIGNED = 3 * GIB
+const HIGH_RAM_START = 4 * GIB
+/** No x86 CPU model here has more than 40 bits of guest-physical addresses. */
+const RAM_LIMIT = 1024 * GIB - GIB
+
+/** Video memory and its legacy window: never RAM. */
+export const VGA_HOLE_START = 0xa_0000
+export const VGA_HOLE_END = 0xc_0000
+/** Extended BIOS data area: where conventional memory ends. */
+export const EBDA_START = 0x9_fc00
+/** The BIOS segment, where ACPI and SMBIOS tables are. */
+export const TABLES_START = 0xf_0000
+export const TABLES_END = 0x10_0000
+export const HIGH_MEMORY_START = 0x10_0000
+
+/** Address range types (ACPI 6.5, table 15.4). */
+export const E820_RAM = 1
+export const E820_RESERVED = 2
+
+/** One entry of the memory map that a guest is given. */
+export interface E820Entry {
+  addr: number
+  size: number
+  type: number
+}
+
+/** A memslot of the machine: RAM bytes from `offset` appear at `gpa`. */
+export interface RamSlot {
+  gpa: number
+  offset: number
+  size: number
+}
+
+/** How RAM is laid out in guest-physical addresses. */
+export interface MemoryMap {
+  readonly memoryBytes: number
+  /** End of the RAM below 4 GiB. */
+  readonly lowRamEnd: number
+  /** Bytes of RAM from 4 GiB up. */
+  readonly highRamBytes: number
+  readonly slots: readonly RamSlot[]
+  readonly e820: readonly E820Entry[]
+  /** Start of the window for PCI memory below 4 GiB. */
+  readonly pciHoleStart: number
+}
+
+/**
+ * Lays out `memoryBytes` of RAM as QEMU's `pc` does: below 3.5 GiB in one piece, else 3 GiB below
+ * the PCI hole and the rest from 4 GiB up. Throws `E_MEMORY_SIZE` with the limits.
+ */
+export function createMemoryMap(memoryBytes: number): MemoryMap {
+  checkSize(memoryBytes)
+  const lowRamEnd = memoryBytes < LOW_RAM_LIMIT ? memoryBytes : LOW_RAM_ALIGNED
+  const highRamBytes = memoryBytes - lowRamEnd
+  const slots: RamSlot[] = [
+    { gpa: 0, offset: 0, size: VGA_HOLE_START },
+    { gpa: VGA_HOLE_END, offset: VGA_HOLE_END, size: lowRamEnd - VGA_HOLE_END },
+  ]
+  const e820: E820Entry[] = [
+    { addr: 0, size: EBDA_START, type: E820_RAM },
+    { addr: EBDA_START, size: VGA_HOLE_START - EBDA_START, type: E820_RESERVED },
+    { addr: TABLES_START, size: TABLES_END - TABLES_START, type: E820_RESERVED },
+    { addr: HIGH_MEMORY_START, size: lowRamEnd - HIGH_MEMORY_START, type: E820_RAM },
+  ]
+  if (highRamBytes > 0) {
+    slots.push({ gpa: HIGH_RAM_START, offset: lowRamEnd, size: highRamBytes })
+    e820.push({ addr: HIGH_RAM_START, size: highRamBytes, type: E820_RAM })
+  }
+  const pciHoleStart = Math.max(2 * GIB, Math.ceil(lowRamEnd / (256 * MIB)) * 256 * MIB)
+  return { memoryBytes, lowRamEnd, highRamBytes, slots, e820, pciHoleStart }
+}
+
+function checkSize(memoryBytes: number): void {
+  const problem =
+    !Number.isSafeInteger(memoryBytes) || memoryBytes < 2 * MIB
+      ? `is too small; a PC needs at least ${formatBytes(2 * MIB)}`
+      : memoryBytes > RAM_LIMIT
+        ? `is more than the ${formatBytes(RAM_LIMIT)} that guest addresses reach`
+        : memoryBytes % PAGE !== 0
+          ? `is not a multiple of ${PAGE}`
+          : undefined
+  if (problem !== undefined) {
+    const size = Number.isSafeInteger(memoryBytes) ? formatBytes(memoryBytes) : `${memoryBytes}`
+    throw new VmmError('E_MEMORY_SIZE', `guest memory of ${size} ${problem}`, {
+      fields: { memory: memoryBytes },
+    })
+  }
+}
+
+/** Whether a whole range is RAM that a loader may fill below 4 GiB. */
+export function isLowRam(map: MemoryMap, gpa: number, size: number): boolean {
+  if (gpa < 0 || size < 0) return false
+  const end = gpa + size
+  return end <= EBDA_START || (gpa >= HIGH_MEMORY_START && end <= map.lowRamEnd)
+}
