@@ -32,8 +32,7 @@ export class Apt {
       (option) => ['-o', option],
     )
     log('reading package lists')
-    const code = await run('apt-get', [...this.#options, '-qq', 'update'])
-    return code === 0
+    return (await this.#apt(['-qq', 'update'])) === 0
   }
 
   /**
@@ -58,18 +57,19 @@ export class Apt {
     const archive = () => readdirSync(target).find((entry) => entry.endsWith('.deb'))
     if (archive() === undefined) {
       log(`downloading ${name}`)
-      // apt warns that root cannot hand the download to its own user; nothing depends on it.
-      /** @type {string[]} */
-      const lines = []
-      const onLine = (/** @type {string} */ line) => void lines.push(line)
-      const options = [...this.#options, '-q', 'download', name]
-      if ((await run('apt-get', options, { cwd: target, onLine })) !== 0) {
-        log(lines.filter((line) => line.startsWith('E:')).join('\n'))
-        return undefined
-      }
+      if ((await this.#apt(['-q', 'download', name], target)) !== 0) return undefined
     }
     const unpacked = join(target, 'root')
     const code = await run('dpkg-deb', ['-x', join(target, archive() ?? ''), unpacked])
     return code === 0 ? unpacked : undefined
+  }
+
+  /**
+   * Runs apt-get. Its progress and its warnings say nothing that matters here: only its errors are shown.
+   * @param {readonly string[]} args @param {string} [cwd]
+   */
+  async #apt(args, cwd) {
+    const onLine = (/** @type {string} */ line) => line.startsWith('E:') && log(line)
+    return await run('apt-get', [...this.#options, ...args], { cwd: cwd ?? this.#folder, onLine })
   }
 }

@@ -12,7 +12,7 @@ export const log = (text) => process.stderr.write(`${text}\n`)
  * @typedef {object} RunOptions
  * @property {string} [cwd] the repository root by default
  * @property {NodeJS.ProcessEnv} [env] added to the environment
- * @property {(line: string) => void} [onLine] receives each line of stdout and stderr; without it both go to stderr
+ * @property {(line: string) => unknown} [onLine] receives each line of stdout and stderr; without it both go to stderr
  */
 
 /**
@@ -38,7 +38,7 @@ export function run(command, args, options = {}) {
 
 /**
  * @param {import('node:stream').Readable | null} stream
- * @param {(line: string) => void} onLine
+ * @param {(line: string) => unknown} onLine
  */
 function splitLines(stream, onLine) {
   let rest = ''
