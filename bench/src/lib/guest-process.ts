@@ -1,6 +1,5 @@
 // A machine in a process of its own, on its serial console: ours and the peer's alike.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -117,24 +116,5 @@ export class GuestProcess {
   async stop(): Promise<number> {
     this.#child.kill('SIGTERM')
     return await this.#exited
-  }
-}
-
-/** Memory of a process in KiB. */
-export interface MemoryUse {
-  readonly residentKib: number
-  readonly anonymousKib: number
-  readonly hugeKib: number
-}
-
-/** Reads what the kernel says about a process's memory; its command may have been a wrapper that replaced itself. */
-export function memoryUse(pid: number): MemoryUse {
-  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
-  const field = (name: string): number =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0)
-  return {
-    residentKib: field('Rss'),
-    anonymousKib: field('Anonymous'),
-    hugeKib: field('AnonHugePages'),
   }
 }
