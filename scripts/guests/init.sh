@@ -9,6 +9,8 @@ mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 hostname guest
 ip link set lo up
+# From here on the console is the shell's: only what is serious may interrupt it.
+dmesg -n 4
 read -r up idle </proc/uptime
 echo
 echo "$(uname -sr): up after ${up} s. Leave with poweroff -f."
