@@ -1,0 +1,82 @@
+import { CliError } from './cli-error.ts'
+import { keyvalMap, parseKeyval } from './keyval.ts'
+import type { Settings } from './settings.ts'
+import { hint } from './suggest.ts'
+
+/** A key of an option's argument. */
+export interface KeySpec {
+  name: string
+  /** What goes behind the `=`: `size`, `on|off`, `file`. */
+  value: string
+  help: string
+}
+
+/** An option of the command, complete: the parser, `-help` and the documentation read only this. */
+export interface OptionSpec {
+  name: string
+  aliases?: readonly string[]
+  /** What the argument looks like, after the name; absent for options without an argument. */
+  argument?: string
+  /** One or more lines of help. */
+  help: readonly string[]
+  /** Keys of the argument, where it is a list of them. */
+  keys?: readonly KeySpec[]
+  /** The key that may be left out in front of a first value. */
+  implied?: string
+  /** May be given several times, each time adding something. */
+  repeatable?: boolean
+  /**
+   * Takes the argument into the settings.
+   * @param value the argument; empty for options without one
+   * @param at the option with its argument, for messages about it
+   * @returns text to print instead of running a machine
+   * @throws CliError
+   */
+  apply(settings: Settings, value: string, at: string): string | undefined | void
+}
+
+/** Options that belong under one heading. */
+export interface OptionGroup {
+  title: string
+  options: readonly OptionSpec[]
+}
+
+/** An option whose argument is a list of `key=value`. */
+export function keyvalOption(
+  spec: Omit<OptionSpec, 'apply'> & {
+    keys: readonly KeySpec[]
+    /** Keys of QEMU's that are not supported, with the reason. */
+    refused?: Readonly<Record<string, string>>
+    /** Answers `help` given as the whole argument. */
+    list?: () => string
+    take(settings: Settings, values: Map<string, string>, at: string): void
+  },
+): OptionSpec {
+  const { list, take, refused = {}, ...rest } = spec
+  return {
+    ...rest,
+    apply(settings, value, at) {
+      if (list !== undefined && (value === 'help' || value === '?')) return list()
+      const keys = spec.keys.map((key) => key.name)
+      const entries = parseKeyval(value, { implied: spec.implied, keys, refused })
+      take(settings, keyvalMap(entries), at)
+      return undefined
+    },
+  }
+}
+
+/** An option without an argument. */
+export function flagOption(
+  name: string,
+  help: readonly string[],
+  set: (settings: Settings) => void,
+): OptionSpec {
+  return { name, help, apply: (settings) => set(settings) }
+}
+
+/** One of a few words. */
+export function choice<T extends string>(value: string, valid: readonly T[], what: string): T {
+  const found = valid.find((word) => word === value)
+  if (found === undefined) throw new CliError(`${what} '${value}'${hint(value, valid)}`)
+  return found
+}

@@ -1,0 +1,67 @@
+import { CliError } from '../cli-error.ts'
+import { choice, flagOption, keyvalOption } from '../option.ts'
+import type { OptionGroup } from '../option.ts'
+import type { Accelerator, Settings } from '../settings.ts'
+
+const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
+const MACHINES = ['pc', 'pc-i440fx-7.2'] as const
+
+export const machine: OptionGroup = {
+  title: 'Machine',
+  options: [
+    keyvalOption({
+      name: 'machine',
+      aliases: ['M'],
+      argument: '[type=]name[,accel=accel1[:accel2]]',
+      implied: 'type',
+      help: ["kind of machine ('-machine help' lists them; default: pc)"],
+      keys: [
+        { name: 'type', value: 'name', help: "kind of machine, 'pc' or 'pc-i440fx-7.2'" },
+        {
+          name: 'accel',
+          value: 'a[:b]',
+          help: 'what runs the processors, in order of preference; see -accel',
+        },
+      ],
+      list: () =>
+        [
+          'Supported machines are:',
+          'pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2) (default)',
+          'pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996)',
+        ].join('\n'),
+      take(settings, values) {
+        const type = values.get('type')
+        if (type !== undefined)
+          settings.machine = choice(type, MACHINES, 'unsupported machine type')
+        const accel = values.get('accel')
+        if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
+      },
+    }),
+    keyvalOption({
+      name: 'accel',
+      argument: '[accel=]tcg|kvm',
+      implied: 'accel',
+      repeatable: true,
+      help: [
+        "what runs the processors: 'tcg' is the software engine, 'kvm' the host's; given twice,",
+        'the second is used where the first does not work (default: kvm, then tcg)',
+      ],
+      keys: [{ name: 'accel', value: 'tcg|kvm', help: 'the accelerator' }],
+      list: () => ['Accelerators supported in this program:', ...ACCELERATORS].join('\n'),
+      take(settings, values) {
+        const name = values.get('accel')
+        if (name === undefined) throw new CliError("Parameter 'accel' is missing")
+        prefer(settings, accelerator(name))
+      },
+    }),
+    flagOption('enable-kvm', ["the same as '-accel kvm'"], (settings) => prefer(settings, 'kvm')),
+  ],
+}
+
+function accelerator(name: string): Accelerator {
+  return choice(name, ACCELERATORS, 'invalid accelerator')
+}
+
+function prefer(settings: Settings, name: Accelerator): void {
+  if (!settings.accelerators.includes(name)) settings.accelerators.push(name)
+}

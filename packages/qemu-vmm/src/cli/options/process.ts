@@ -1,0 +1,59 @@
+import { CliError } from '../cli-error.ts'
+import type { OptionGroup } from '../option.ts'
+import type { LogItem } from '../settings.ts'
+import { hint } from '../suggest.ts'
+
+/** What can be logged, in the order of the help text. */
+const LOG_ITEMS: Readonly<Record<LogItem, string>> = {
+  cpu_reset: 'the processors of a machine that resets, before they do',
+  guest_errors: 'what the guest does wrong',
+  unimp: 'what the guest uses that is not there',
+}
+
+export const processOptions: OptionGroup = {
+  title: 'The process',
+  options: [
+    {
+      name: 'pidfile',
+      argument: 'file',
+      help: ['write the process id to this file, and remove it at the end'],
+      apply(settings, value) {
+        settings.pidFile = value
+      },
+    },
+    {
+      name: 'D',
+      argument: 'logfile',
+      help: ["write the log to this file instead of standard error; '%d' is the process id"],
+      apply(settings, value) {
+        settings.logFile = value.replaceAll('%d', String(process.pid))
+      },
+    },
+    {
+      name: 'd',
+      argument: 'item1[,...]',
+      help: ["log these items ('-d help' lists them)"],
+      apply(settings, value) {
+        if (value === 'help' || value === '?') return listItems()
+        const names = Object.keys(LOG_ITEMS) as LogItem[]
+        settings.logItems = new Set(
+          value.split(',').map((word) => {
+            const item = names.find((name) => name === word)
+            if (item === undefined) {
+              throw new CliError(`unknown log item '${word}'${hint(word, names)}`)
+            }
+            return item
+          }),
+        )
+        return undefined
+      },
+    },
+  ],
+}
+
+function listItems(): string {
+  return [
+    'Log items (comma separated):',
+    ...Object.entries(LOG_ITEMS).map(([name, help]) => `${name.padEnd(15)} ${help}`),
+  ].join('\n')
+}

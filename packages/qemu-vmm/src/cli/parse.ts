@@ -1,0 +1,91 @@
+import { CliError } from './cli-error.ts'
+import { ABSENT_OPTIONS } from './qemu-options.ts'
+import { OPTIONS } from './registry.ts'
+import { defaultSettings } from './settings.ts'
+import type { Settings } from './settings.ts'
+import { hint, nearest } from './suggest.ts'
+
+/** What a command line asks for: a machine, or a text. */
+export type ParsedCommand = { kind: 'run'; settings: Settings } | { kind: 'print'; text: string }
+
+/**
+ * Reads the arguments of the command.
+ *
+ * @param argv the arguments, without the program
+ * @throws CliError for the first thing that is wrong
+ */
+export function parseCommand(argv: readonly string[]): ParsedCommand {
+  const settings = defaultSettings()
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] ?? ''
+    const name = optionName(word)
+    const option = OPTIONS.get(name)
+    if (option === undefined) throw unknownOption(word, name)
+    let value = ''
+    if (option.argument !== undefined) {
+      const next = argv[++i]
+      if (next === undefined) throw new CliError('requires an argument', word)
+      value = next
+    }
+    const at = option.argument === undefined ? word : `${word} ${value}`
+    const text = applyOption(() => option.apply(settings, value, at), at)
+    if (text !== undefined) return { kind: 'print', text }
+  }
+  checkTogether(settings)
+  return { kind: 'run', settings }
+}
+
+function optionName(word: string): string {
+  if (/^--?[^-]/s.test(word)) return word.slice(word[1] === '-' ? 2 : 1)
+  if (word.startsWith('-')) throw new CliError('invalid option', word)
+  throw new CliError('disk images are not supported yet, and options begin with a dash', word)
+}
+
+function unknownOption(word: string, name: string): CliError {
+  if (ABSENT_OPTIONS.has(name)) {
+    return new CliError("this option of QEMU's is not supported yet", word)
+  }
+  const equals = name.indexOf('=')
+  const before = name.slice(0, Math.max(0, equals))
+  if (OPTIONS.get(before)?.argument !== undefined) {
+    return new CliError(
+      `invalid option (did you mean '-${before} ${name.slice(equals + 1)}'?)`,
+      word,
+    )
+  }
+  const names = [...OPTIONS.keys()]
+  const near = nearest(name, names)
+  return new CliError(
+    near === undefined
+      ? "invalid option ('-help' lists the valid ones)"
+      : `invalid option${hint(name, names, '-')}`,
+    word,
+  )
+}
+
+/** Errors about an argument begin with the option and the argument as typed. */
+function applyOption<T>(apply: () => T, at: string): T {
+  try {
+    return apply()
+  } catch (error) {
+    if (error instanceof CliError) throw new CliError(error.message, at)
+    throw error
+  }
+}
+
+/** Options that make no sense without, or beside, another. */
+function checkTogether(settings: Settings): void {
+  if (settings.kernel === undefined) {
+    if (settings.append !== undefined)
+      throw new CliError('-append only allowed with -kernel option')
+    if (settings.initrd !== undefined)
+      throw new CliError('-initrd only allowed with -kernel option')
+    throw new CliError('there is nothing to boot: give a kernel with -kernel')
+  }
+  if (!settings.nographic && settings.display === undefined) {
+    throw new CliError(
+      'there is no graphical display yet: use -nographic (the serial console on this terminal) ' +
+        'or -display none',
+    )
+  }
+}
