@@ -1,0 +1,5 @@
+//! Tests against the host CPU.
+
+mod differential;
+mod native;
+mod random;
