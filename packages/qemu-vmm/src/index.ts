@@ -23,3 +23,9 @@ export type {
   MachineType,
   SerialBackend,
 } from './machine/config.ts'
+export { VirtualMachine } from './machine/virtual-machine.ts'
+export type { MachineEvent } from './machine/emitter.ts'
+export type { MachineState } from './machine/machine-state.ts'
+export { HostClock, ManualClock } from './machine/clock.ts'
+export type { MachineClock } from './machine/clock.ts'
+export { SeededEntropy, hostEntropy } from './machine/entropy.ts'

@@ -36,6 +36,8 @@ const CMDLINE_SIZE = 0x238
 const SETUP_DATA = 0x250
 const PREF_ADDRESS = 0x258
 const INIT_SIZE = 0x260
+/** Every header that is understood here lies before this offset. */
+const HEADER_END = 0x280
 const ACPI_RSDP_ADDR = 0x070
 const E820_ENTRIES = 0x1e8
 const E820_TABLE = 0x2d0
@@ -71,7 +73,7 @@ interface SetupHeader {
 /** Whether a file has a Linux setup header. */
 export function isBzImage(head: DataView): boolean {
   return (
-    head.byteLength >= BOOT_PARAMS_BYTES &&
+    head.byteLength >= HEADER_MAGIC + 4 &&
     head.getUint16(BOOT_FLAG, true) === MAGIC_BOOT_FLAG &&
     head.getUint32(HEADER_MAGIC, true) === MAGIC_HDRS
   )
@@ -167,8 +169,11 @@ export class BzImage implements BootImage {
 }
 
 function parseHeader(image: ImageFile): SetupHeader {
-  const head = image.read(0, BOOT_PARAMS_BYTES)
+  // A file that ends within the header reads as zeros here; the size check below reports it.
+  const head = new Uint8Array(BOOT_PARAMS_BYTES)
+  head.set(image.read(0, BOOT_PARAMS_BYTES))
   const view = new DataView(head.buffer)
+  if (image.size < HEADER_END) throw truncatedImage(image, WHAT, HEADER_END)
   const version = view.getUint16(VERSION, true)
   if (version < 0x0202 || (view.getUint8(LOADFLAGS) & LOADED_HIGH) === 0) {
     throw badImage(

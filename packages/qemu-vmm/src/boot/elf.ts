@@ -86,12 +86,14 @@ export function* elfNotes(image: ImageFile, elf: Elf): Iterable<ElfNote> {
     if (type !== PT_NOTE || fileBytes > MAX_NOTE_BYTES) continue
     const bytes = image.read(offset, fileBytes)
     const view = new DataView(bytes.buffer)
-    for (let at = 0; at + 12 <= bytes.length; ) {
+    for (let at = 0; at + 12 <= bytes.length;) {
       const nameBytes = view.getUint32(at, true)
       const dataBytes = view.getUint32(at + 4, true)
       const dataAt = at + 12 + align4(nameBytes)
       if (dataAt + dataBytes > bytes.length) break
-      const name = String.fromCharCode(...bytes.subarray(at + 12, at + 12 + Math.min(nameBytes, 64)))
+      const name = String.fromCharCode(
+        ...bytes.subarray(at + 12, at + 12 + Math.min(nameBytes, 64)),
+      )
       yield {
         name: name.replace(/\0.*$/s, ''),
         type: view.getUint32(at + 8, true),

@@ -70,7 +70,7 @@ export class ImageFile {
   }
 
   #readInto(buffer: Uint8Array, at: number): void {
-    for (let done = 0; done < buffer.length; ) {
+    for (let done = 0; done < buffer.length;) {
       const count = readSync(this.#fd, buffer, done, buffer.length - done, at + done)
       if (count === 0) {
         throw new VmmError(

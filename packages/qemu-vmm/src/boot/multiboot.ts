@@ -143,17 +143,18 @@ class StringArea {
   }
 }
 
-function layout(
-  image: ImageFile,
-  headerAt: number,
-): { segments: LoadSegment[]; entry: number } {
+function layout(image: ImageFile, headerAt: number): { segments: LoadSegment[]; entry: number } {
   const head = image.read(0, SEARCH_BYTES)
   const view = new DataView(head.buffer)
   const flags = view.getUint32(headerAt + 4, true)
   const unknown = flags & REQUIRED_FLAGS & ~KNOWN_FLAGS
   if (unknown !== 0 || flags & FLAG_VIDEO) {
     const feature = unknown === 0 ? 'a video mode' : `features 0x${unknown.toString(16)}`
-    throw badImage(image, 'kernel', `is a multiboot image that needs ${feature}, not available here`)
+    throw badImage(
+      image,
+      'kernel',
+      `is a multiboot image that needs ${feature}, not available here`,
+    )
   }
   if (flags & FLAG_ADDRESSES) {
     if (headerAt + ADDRESS_FIELDS_BYTES > head.length) {
@@ -193,7 +194,11 @@ function addressFields(
   const offset = headerAt - (headerGpa - loadGpa)
   const fileBytes = loadEnd === 0 ? image.size - offset : loadEnd - loadGpa
   if (headerGpa < loadGpa || offset < 0 || fileBytes <= 0) {
-    throw badImage(image, 'kernel', 'is a multiboot image whose address fields contradict each other')
+    throw badImage(
+      image,
+      'kernel',
+      'is a multiboot image whose address fields contradict each other',
+    )
   }
   if (offset + fileBytes > image.size) throw truncatedImage(image, 'kernel', offset + fileBytes)
   const memoryBytes = Math.max(fileBytes, bssEnd === 0 ? 0 : bssEnd - loadGpa)

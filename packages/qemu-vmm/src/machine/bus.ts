@@ -19,7 +19,7 @@ export class Bus {
    */
   dispatch(run: ArrayBuffer, vcpuIndex: number): boolean {
     const view = this.#view(run, vcpuIndex)
-    switch (view.getUint32(KVM_RUN.exit_reason, true)) {
+    switch (view.getUint32(KVM_RUN.exitReason, true)) {
       case ExitReason.Io:
         this.#io(view)
         return true
@@ -31,11 +31,16 @@ export class Bus {
     }
   }
 
+  /** The exit reason in a vCPU's page. */
+  exitReason(run: ArrayBuffer, vcpuIndex: number): number {
+    return this.#view(run, vcpuIndex).getUint32(KVM_RUN.exitReason, true)
+  }
+
   /** Names the device that the access in the page goes to, for logs. */
   describe(run: ArrayBuffer, vcpuIndex: number): string {
     const view = this.#view(run, vcpuIndex)
-    if (view.getUint32(KVM_RUN.exit_reason, true) === ExitReason.Io) {
-      return this.pio.nameAt(view.getUint16(KVM_RUN.io_port, true))
+    if (view.getUint32(KVM_RUN.exitReason, true) === ExitReason.Io) {
+      return this.pio.nameAt(view.getUint16(KVM_RUN.ioPort, true))
     }
     return this.mmio.nameAt(mmioAddress(view))
   }
@@ -50,11 +55,11 @@ export class Bus {
   }
 
   #io(view: DataView): void {
-    const size = view.getUint8(KVM_RUN.io_size)
-    const port = view.getUint16(KVM_RUN.io_port, true)
-    const count = view.getUint32(KVM_RUN.io_count, true)
-    const start = view.getUint32(KVM_RUN.io_data_offset, true)
-    const isOut = view.getUint8(KVM_RUN.io_direction) === 1
+    const size = view.getUint8(KVM_RUN.ioSize)
+    const port = view.getUint16(KVM_RUN.ioPort, true)
+    const count = view.getUint32(KVM_RUN.ioCount, true)
+    const start = view.getUint32(KVM_RUN.ioDataOffset, true)
+    const isOut = view.getUint8(KVM_RUN.ioDirection) === 1
     const end = start + count * size
     if (!isOut) fillOnes(view, start, end)
     for (let at = start; at < end; at += size) {
@@ -65,13 +70,13 @@ export class Bus {
 
   #mmio(view: DataView): void {
     const address = mmioAddress(view)
-    const length = view.getUint32(KVM_RUN.mmio_len, true)
-    const isWrite = view.getUint8(KVM_RUN.mmio_is_write) === 1
-    const start = KVM_RUN.mmio_data
+    const length = view.getUint32(KVM_RUN.mmioLen, true)
+    const isWrite = view.getUint8(KVM_RUN.mmioIsWrite) === 1
+    const start = KVM_RUN.mmioData
     if (!isWrite) fillOnes(view, start, start + 8)
     // Device values are numbers, so 8 bytes become two accesses, low half first. Odd lengths come
     // from accesses that straddle pages: take the largest power of two that still fits.
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const left = length - done
       const size = left >= 4 ? 4 : left >= 2 ? 2 : 1
       if (isWrite) this.mmio.write(address + done, size, load(view, start + done, size))
@@ -83,8 +88,8 @@ export class Bus {
 
 function mmioAddress(view: DataView): number {
   return (
-    view.getUint32(KVM_RUN.mmio_phys_addr + 4, true) * 0x1_0000_0000 +
-    view.getUint32(KVM_RUN.mmio_phys_addr, true)
+    view.getUint32(KVM_RUN.mmioPhysAddr + 4, true) * 0x1_0000_0000 +
+    view.getUint32(KVM_RUN.mmioPhysAddr, true)
   )
 }
 

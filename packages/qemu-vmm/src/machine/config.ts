@@ -1,5 +1,6 @@
 import type { SerialBackend } from '../chipset/serial-port.ts'
-import type { Clock, DeviceDefinition, Entropy } from '../device.ts'
+import type { DeviceDefinition, Entropy } from '../device.ts'
+import type { MachineClock } from './clock.ts'
 
 export type { SerialBackend } from '../chipset/serial-port.ts'
 
@@ -44,7 +45,7 @@ export interface MachineConfig {
   host?: 'inline' | 'worker'
   startPaused?: boolean
   /** Sources of time and randomness; the host's by default. Only with `host: 'inline'`. */
-  clock?: Clock
+  clock?: MachineClock
   entropy?: Entropy
   /** Takes messages about the machine: slow handlers, faults. Standard error by default. */
   log?: (message: string) => void

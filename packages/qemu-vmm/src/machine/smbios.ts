@@ -105,8 +105,13 @@ function describe(config: SmbiosConfig): Structure[] {
       fill(t) {
         const kib = Math.ceil(config.memoryBytes / 1024)
         const large = kib >= 0x8000_0000
-        t.u8(4, 1).u8(5, 3).u8(6, 6).u32(7, large ? 0x8000_0000 : kib)
-        t.u16(11, 0xfffe).u16(13, 1).u64(15, large ? config.memoryBytes : 0)
+        t.u8(4, 1)
+          .u8(5, 3)
+          .u8(6, 6)
+          .u32(7, large ? 0x8000_0000 : kib)
+        t.u16(11, 0xfffe)
+          .u16(13, 1)
+          .u64(15, large ? config.memoryBytes : 0)
       },
     },
     memoryModule(config),
@@ -153,7 +158,11 @@ function memoryModule(config: SmbiosConfig): Structure {
       const mib = Math.ceil(config.memoryBytes / MIB)
       const large = mib >= 0x7fff
       t.u16(4, HANDLE_ARRAY).u16(6, 0xfffe).u16(8, 0xffff).u16(10, 0xffff)
-      t.u16(12, large ? 0x7fff : mib).u8(14, 9).u8(16, 1).u8(18, 7).u16(19, 2)
+      t.u16(12, large ? 0x7fff : mib)
+        .u8(14, 9)
+        .u8(16, 1)
+        .u8(18, 7)
+        .u16(19, 2)
       t.u8(23, 2).u32(28, large ? mib : 0)
     },
   }

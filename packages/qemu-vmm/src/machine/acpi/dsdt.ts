@@ -136,10 +136,7 @@ function linkDevice(link: string, index: number): Aml {
       true,
       aml.name('RBUF', resourceTemplate(levelInterrupts(0))),
       aml.createDwordField(result, 5, 'RIRQ'),
-      aml.ifTrue(
-        aml.less(register, aml.int(PIRQ_DISABLED)),
-        aml.store(register, aml.path('RIRQ')),
-      ),
+      aml.ifTrue(aml.less(register, aml.int(PIRQ_DISABLED)), aml.store(register, aml.path('RIRQ'))),
       aml.ret(result),
     ),
     aml.method(

@@ -109,13 +109,14 @@ const LATENCY_NONE = 0x0fff
 
 /** The fixed description table, revision 3: the first with a reset register. */
 export function fadt(facsGpa: number, dsdtGpa: number): Uint8Array {
-  const flags =
-    FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
+  const flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
   return sdt('FACP', 3, FADT_BYTES, (t) => {
     t.u32(36, facsGpa).u32(40, dsdtGpa)
     t.u8(44, 1).u16(46, SCI_GSI)
     t.u32(48, SMI_COMMAND_PORT).u8(52, ACPI_ENABLE).u8(53, ACPI_DISABLE)
-    t.u32(56, PM_BASE_PORT).u32(64, PM_BASE_PORT + 4).u32(76, PM_BASE_PORT + 8)
+    t.u32(56, PM_BASE_PORT)
+      .u32(64, PM_BASE_PORT + 4)
+      .u32(76, PM_BASE_PORT + 8)
     t.u32(80, GPE0_PORT)
     t.u8(88, 4).u8(89, 2).u8(91, 4).u8(92, 4)
     t.u16(96, LATENCY_NONE).u16(98, LATENCY_NONE)
@@ -134,7 +135,10 @@ export function fadt(facsGpa: number, dsdtGpa: number): Uint8Array {
 
 /** A generic address structure in port space, without an access size: the width says it. */
 function ioAddress(table: Table, at: number, port: number, bits: number): void {
-  table.u8(at, 1).u8(at + 1, bits).u64(at + 4, port)
+  table
+    .u8(at, 1)
+    .u8(at + 1, bits)
+    .u64(at + 4, port)
 }
 
 /** The interrupt controllers: one local APIC per CPU, one IOAPIC, the ISA overrides, NMI on LINT1. */

@@ -1,0 +1,26 @@
+import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
+import type { MachineEvent } from './emitter.ts'
+import type { MachineState } from './machine-state.ts'
+
+/** A running machine, in this isolate or in a worker. */
+export interface MachineBackend {
+  start(): Promise<void>
+  pause(): Promise<void>
+  resume(): Promise<void>
+  reset(): Promise<void>
+  powerdown(): void
+  quit(): Promise<void>
+  cpus(): Promise<CpuInfo[]>
+  saveState(): Promise<MachineState>
+  loadState(state: MachineState): Promise<void>
+  stats(): Promise<Record<string, number>>
+}
+
+/** What a backend reports. */
+export interface BackendEvents {
+  status(status: MachineStatus): void
+  event(event: MachineEvent): void
+  /** The machine ended or failed. The first call counts. */
+  exited(info: ExitInfo): void
+  log(message: string): void
+}

@@ -1,0 +1,28 @@
+import type { Rtc } from '../chipset/rtc.ts'
+import type { MemoryMap } from './memory-map.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const UNIT_64K = 64 * KIB
+const BASE_MEMORY_KIB = 640
+/** 8042 with a mouse, no floppy, display decided elsewhere. */
+const EQUIPMENT = 0x04
+
+/** Puts the memory sizes where PC firmware and old kernels look for them. */
+export function setMemoryCmos(rtc: Rtc, map: MemoryMap): void {
+  const set16 = (index: number, value: number): void => {
+    rtc.setCmos(index, value & 0xff)
+    rtc.setCmos(index + 1, value >> 8)
+  }
+  const extendedKib = Math.min(Math.floor((map.lowRamEnd - MIB) / KIB), 65_535)
+  const above16M = Math.floor(Math.max(0, map.lowRamEnd - 16 * MIB) / UNIT_64K)
+  const above4G = Math.floor(map.highRamBytes / UNIT_64K)
+  rtc.setCmos(0x14, EQUIPMENT)
+  set16(0x15, BASE_MEMORY_KIB)
+  set16(0x17, extendedKib)
+  set16(0x30, extendedKib)
+  set16(0x34, Math.min(above16M, 65_535))
+  set16(0x5b, above4G & 0xffff)
+  rtc.setCmos(0x5d, Math.floor(above4G / 0x1_0000) & 0xff)
+  rtc.setCmos(0x5f, 0)
+}

@@ -1,0 +1,132 @@
+import { totalmem } from 'node:os'
+
+import { VmmError, formatBytes } from '../errors.ts'
+import type { MachineConfig } from './config.ts'
+import { createMemoryMap } from './memory-map.ts'
+import { isUuid } from './smbios.ts'
+
+const KEYS: readonly (keyof MachineConfig)[] = [
+  'name',
+  'uuid',
+  'memory',
+  'machine',
+  'accel',
+  'cpu',
+  'kernel',
+  'initrd',
+  'append',
+  'serial',
+  'rebootAction',
+  'shutdownAction',
+  'devices',
+  'host',
+  'startPaused',
+  'clock',
+  'entropy',
+  'log',
+]
+const CHOICES = {
+  accel: ['auto', 'kvm', 'tcg'],
+  rebootAction: ['reset', 'shutdown'],
+  shutdownAction: ['poweroff', 'pause'],
+  host: ['inline', 'worker'],
+} as const
+const MACHINES: readonly string[] = ['pc', 'pc-i440fx-7.2']
+const SERIAL_PORTS = 4
+
+/** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */
+export function checkConfig(config: MachineConfig): void {
+  for (const key of Object.keys(config)) {
+    if (!(KEYS as readonly string[]).includes(key)) {
+      throw bad(`there is no machine option '${key}'; did you mean '${nearest(key, KEYS)}'?`)
+    }
+  }
+  createMemoryMap(config.memory)
+  if (config.memory > totalmem()) {
+    throw new VmmError(
+      'E_MEMORY_SIZE',
+      `guest memory of ${formatBytes(config.memory)} is more than this host has, ` +
+        `${formatBytes(totalmem())}; ask for less`,
+      { fields: { memory: config.memory, host: totalmem() } },
+    )
+  }
+  for (const [key, choices] of Object.entries(CHOICES)) {
+    const value = config[key as keyof typeof CHOICES]
+    if (value !== undefined && !(choices as readonly string[]).includes(value)) {
+      throw bad(`${key} is '${value}'; it can be ${choices.join(', ')}`)
+    }
+  }
+  checkMachine(config)
+  if (config.uuid !== undefined && !isUuid(config.uuid)) {
+    throw bad(`'${config.uuid}' is not a UUID such as 123e4567-e89b-12d3-a456-426614174000`)
+  }
+  if (config.serial !== undefined && config.serial.length > SERIAL_PORTS) {
+    throw bad(`${config.serial.length} serial ports are given; a PC has ${SERIAL_PORTS}`)
+  }
+  if (config.kernel === undefined) {
+    const orphan = config.initrd === undefined ? config.append && 'append' : 'initrd'
+    if (orphan) throw bad(`${orphan} needs a kernel; give one`)
+    throw bad('there is nothing to boot; give a kernel (this machine has no firmware or disks)')
+  }
+  checkIsolate(config)
+}
+
+function checkMachine({ machine }: MachineConfig): void {
+  if (machine === undefined) return
+  if (!MACHINES.includes(machine.type)) {
+    const close = nearest(machine.type, MACHINES)
+    throw bad(`there is no machine type '${machine.type}'; did you mean '${close}'?`)
+  }
+  const option = Object.keys(machine.options ?? {})[0]
+  if (option !== undefined) {
+    throw bad(`machine type '${machine.type}' has no option '${option}'; remove it`)
+  }
+}
+
+function checkIsolate(config: MachineConfig): void {
+  if (config.host !== 'worker') return
+  for (const device of config.devices ?? []) {
+    if (device instanceof URL) continue
+    throw bad(
+      `device ${device.name} is an object, which cannot move to the worker; put it in a module ` +
+        `and give its URL, or use host: 'inline'`,
+    )
+  }
+  for (const key of ['clock', 'entropy'] as const) {
+    if (config[key] !== undefined) {
+      throw bad(`${key} cannot move to the worker; use it with host: 'inline'`)
+    }
+  }
+}
+
+function bad(message: string): VmmError {
+  return new VmmError('E_CONFIG', message)
+}
+
+/** The choice with the fewest edits to `value`. */
+export function nearest(value: string, choices: readonly string[]): string {
+  let best = choices[0] ?? ''
+  let least = Infinity
+  for (const choice of choices) {
+    const distance = editDistance(value.toLowerCase(), choice.toLowerCase())
+    if (distance < least) {
+      least = distance
+      best = choice
+    }
+  }
+  return best
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1))
+    }
+    row = next
+  }
+  return row[b.length]!
+}

@@ -1,0 +1,42 @@
+import type { ErrorData } from '../../errors.ts'
+import type { ExitInfo, MachineConfig, MachineStatus } from '../config.ts'
+import type { MachineEvent } from '../emitter.ts'
+import type { MachineBackend } from '../backend.ts'
+
+/** Methods that cross to the worker. */
+export type RemoteMethod = keyof MachineBackend
+
+/** What the worker is started with: the configuration as far as it can be copied. */
+export interface WorkerSetup {
+  config: Omit<MachineConfig, 'serial' | 'devices' | 'log' | 'clock' | 'entropy' | 'host'>
+  /** Addresses of modules. */
+  devices: string[]
+  /** Which COM ports have a backend on the other side. */
+  serial: boolean[]
+}
+
+/** Bytes that may be under way to the outside before the other side has taken them. */
+export const OUTPUT_WINDOW_BYTES: number = 64 * 1024
+/** Bytes that may be under way to the guest. */
+export const INPUT_WINDOW_BYTES = 4096
+
+/** Messages to the worker. */
+export type ToWorker =
+  | { type: 'call'; id: number; method: RemoteMethod; args: unknown[] }
+  | { type: 'serial-in'; port: number; data: Uint8Array }
+  /** The outside has taken this many bytes. */
+  | { type: 'serial-credit'; port: number; bytes: number }
+
+/** Messages from the worker. */
+export type FromWorker =
+  | { type: 'created' }
+  | { type: 'failed'; error: ErrorData }
+  | { type: 'result'; id: number; value: unknown }
+  | { type: 'error'; id: number; error: ErrorData }
+  | { type: 'status'; status: MachineStatus }
+  | { type: 'event'; event: MachineEvent }
+  | { type: 'exited'; info: Omit<ExitInfo, 'error'>; error?: ErrorData }
+  | { type: 'log'; message: string }
+  | { type: 'serial-out'; port: number; data: Uint8Array }
+  /** The guest has taken this many bytes. */
+  | { type: 'serial-room'; port: number; bytes: number }

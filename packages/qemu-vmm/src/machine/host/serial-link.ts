@@ -1,0 +1,112 @@
+import type { SerialBackend } from '../../chipset/serial-port.ts'
+import { INPUT_WINDOW_BYTES, OUTPUT_WINDOW_BYTES } from './protocol.ts'
+
+/** The worker's end: a backend for the UART that sends within the credit it has. */
+export class WorkerSerial implements SerialBackend {
+  onData?: (data: Uint8Array) => void
+  canRead?: () => number
+  onWritable?: () => void
+  readonly #send: (data: Uint8Array) => void
+  readonly #taken: (bytes: number) => void
+  #credit = OUTPUT_WINDOW_BYTES
+  #isWaiting = false
+  #input: Uint8Array[] = []
+
+  /** `send` posts output; `taken` tells how much input the guest has taken. */
+  constructor(send: (data: Uint8Array) => void, taken: (bytes: number) => void) {
+    this.#send = send
+    this.#taken = taken
+  }
+
+  write(data: Uint8Array): boolean {
+    if (data.length > this.#credit) {
+      this.#isWaiting = true
+      return false
+    }
+    this.#credit -= data.length
+    this.#send(data)
+    return true
+  }
+
+  /** The other side has taken `bytes`. */
+  addCredit(bytes: number): void {
+    this.#credit += bytes
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    this.onWritable?.()
+  }
+
+  /** Input from the other side, within the window. */
+  input(data: Uint8Array): void {
+    this.#input.push(data)
+    this.notifyReadable()
+  }
+
+  notifyReadable(): void {
+    let taken = 0
+    for (let next = this.#input[0]; next !== undefined; next = this.#input[0]) {
+      const room = this.canRead?.() ?? 0
+      if (room === 0) break
+      // Handing bytes over may make the UART ask for more: the queue must be right before that.
+      if (next.length > room) this.#input[0] = next.subarray(room)
+      else this.#input.shift()
+      taken += Math.min(room, next.length)
+      this.onData?.(next.subarray(0, room))
+    }
+    if (taken > 0) this.#taken(taken)
+  }
+
+  close(): void {}
+}
+
+/** The other end: drives the real backend. */
+export class MainSerial {
+  readonly #backend: SerialBackend
+  readonly #credit: (bytes: number) => void
+  #room = INPUT_WINDOW_BYTES
+  readonly #pending: Uint8Array[] = []
+
+  /** `send` posts input; `credit` tells how much output the backend has taken. */
+  constructor(
+    backend: SerialBackend,
+    send: (data: Uint8Array) => void,
+    credit: (bytes: number) => void,
+  ) {
+    this.#backend = backend
+    this.#credit = credit
+    backend.canRead = () => this.#room
+    backend.onData = (data) => {
+      this.#room -= data.length
+      // The bytes may be a part of the backend's own buffer, which must not move away.
+      send(data.slice())
+    }
+    backend.onWritable = () => this.#drain()
+  }
+
+  /** Output of the guest. */
+  output(data: Uint8Array): void {
+    this.#pending.push(data)
+    this.#drain()
+  }
+
+  /** The guest has taken `bytes`. */
+  addRoom(bytes: number): void {
+    this.#room += bytes
+    this.#backend.notifyReadable?.()
+  }
+
+  close(): void {
+    this.#drain()
+    this.#backend.close()
+  }
+
+  #drain(): void {
+    let taken = 0
+    for (let next = this.#pending[0]; next !== undefined; next = this.#pending[0]) {
+      if (!this.#backend.write(next)) break
+      this.#pending.shift()
+      taken += next.length
+    }
+    if (taken > 0) this.#credit(taken)
+  }
+}

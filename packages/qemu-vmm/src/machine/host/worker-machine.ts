@@ -1,0 +1,214 @@
+import { Worker } from 'node:worker_threads'
+
+import { VmmError, errorFromData } from '../../errors.ts'
+import type { BackendEvents, MachineBackend } from '../backend.ts'
+import type { CpuInfo, MachineConfig } from '../config.ts'
+import type { MachineState } from '../machine-state.ts'
+import type { FromWorker, RemoteMethod, ToWorker, WorkerSetup } from './protocol.ts'
+import { MainSerial } from './serial-link.ts'
+
+interface Call {
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
+/**
+ * A machine whose devices live in a worker. When the worker dies, its addon stops the vCPUs, and
+ * this side reports `E_WORKER_DIED`.
+ */
+export class WorkerMachine implements MachineBackend {
+  readonly #worker: Worker
+  readonly #events: BackendEvents
+  readonly #serial: (MainSerial | undefined)[]
+  readonly #calls = new Map<number, Call>()
+  #nextId = 1
+  #ended = false
+  #death: VmmError | undefined
+
+  private constructor(config: MachineConfig, events: BackendEvents) {
+    this.#events = events
+    const {
+      serial = [],
+      devices = [],
+      log: _log,
+      host: _host,
+      clock: _c,
+      entropy: _e,
+      ...rest
+    } = config
+    const setup: WorkerSetup = {
+      config: rest,
+      devices: devices.map((device) => (device instanceof URL ? device.href : device.name)),
+      serial: serial.map((backend) => backend !== undefined),
+    }
+    // The flags of this process are for its own code: a loader among them may not work in threads.
+    this.#worker = new Worker(new URL('worker.js', import.meta.url), {
+      workerData: setup,
+      execArgv: [],
+      name: 'qemu-vmm devices',
+    })
+    this.#serial = serial.map(
+      (backend, port) =>
+        backend &&
+        new MainSerial(
+          backend,
+          (data) => this.#post({ type: 'serial-in', port, data }, [data.buffer as ArrayBuffer]),
+          (bytes) => this.#post({ type: 'serial-credit', port, bytes }),
+        ),
+    )
+  }
+
+  static async create(config: MachineConfig, events: BackendEvents): Promise<WorkerMachine> {
+    const machine = new WorkerMachine(config, events)
+    await machine.#created()
+    return machine
+  }
+
+  async start(): Promise<void> {
+    await this.#call('start')
+  }
+
+  async pause(): Promise<void> {
+    await this.#call('pause')
+  }
+
+  async resume(): Promise<void> {
+    await this.#call('resume')
+  }
+
+  async reset(): Promise<void> {
+    await this.#call('reset')
+  }
+
+  powerdown(): void {
+    this.#call('powerdown').catch(() => {})
+  }
+
+  async quit(): Promise<void> {
+    if (this.#death === undefined) {
+      await this.#call('quit').catch((error: unknown) => {
+        // It may end by itself while the call is under way.
+        if (!this.#ended) throw error
+      })
+    }
+    await this.#worker.terminate()
+  }
+
+  async cpus(): Promise<CpuInfo[]> {
+    return (await this.#call('cpus')) as CpuInfo[]
+  }
+
+  async saveState(): Promise<MachineState> {
+    return (await this.#call('saveState')) as MachineState
+  }
+
+  async loadState(state: MachineState): Promise<void> {
+    await this.#call('loadState', state)
+  }
+
+  async stats(): Promise<Record<string, number>> {
+    return (await this.#call('stats')) as Record<string, number>
+  }
+
+  /** Resolves when the worker has built the machine. */
+  #created(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#worker.on('message', (message: FromWorker) => {
+        if (message.type === 'created') resolve()
+        else if (message.type === 'failed') {
+          this.#ended = true
+          this.#closeSerial()
+          reject(errorFromData(message.error))
+        } else this.#receive(message)
+      })
+      this.#worker.on('error', (error) => {
+        this.#died(`threw: ${error instanceof Error ? error.message : String(error)}`, error)
+        reject(this.#death!)
+      })
+      this.#worker.on('exit', (code) => {
+        this.#died(`ended with exit code ${code}`)
+        reject(this.#death!)
+      })
+    })
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.type) {
+      case 'result':
+        this.#settle(message.id)?.resolve(message.value)
+        break
+      case 'error':
+        this.#settle(message.id)?.reject(errorFromData(message.error))
+        break
+      case 'status':
+        this.#events.status(message.status)
+        break
+      case 'event':
+        this.#events.event(message.event)
+        break
+      case 'log':
+        this.#events.log(message.message)
+        break
+      case 'serial-out':
+        this.#serial[message.port]?.output(message.data)
+        break
+      case 'serial-room':
+        this.#serial[message.port]?.addRoom(message.bytes)
+        break
+      case 'exited':
+        this.#exited(message)
+        break
+      default:
+        break
+    }
+  }
+
+  #exited({ info, error }: FromWorker & { type: 'exited' }): void {
+    const isFirst = !this.#ended
+    this.#ended = true
+    // A machine that failed can still be inspected; one that ended has nothing left.
+    if (info.reason !== 'error') {
+      this.#closeSerial()
+      void this.#worker.terminate()
+    }
+    if (!isFirst) return
+    this.#events.exited(error === undefined ? info : { ...info, error: errorFromData(error) })
+  }
+
+  #died(how: string, cause?: unknown): void {
+    if (this.#death !== undefined) return
+    this.#death = new VmmError('E_WORKER_DIED', `the worker with the devices ${how}`, {
+      ...(cause === undefined ? {} : { cause }),
+    })
+    for (const call of this.#calls.values()) call.reject(this.#death)
+    this.#calls.clear()
+    if (this.#ended) return
+    this.#ended = true
+    this.#closeSerial()
+    this.#events.status('internal-error')
+    this.#events.exited({ reason: 'error', guest: false, code: 1, error: this.#death })
+  }
+
+  #closeSerial(): void {
+    for (const port of this.#serial.splice(0)) port?.close()
+  }
+
+  #settle(id: number): Call | undefined {
+    const call = this.#calls.get(id)
+    this.#calls.delete(id)
+    return call
+  }
+
+  #call(method: RemoteMethod, ...args: unknown[]): Promise<unknown> {
+    if (this.#death !== undefined) return Promise.reject(this.#death)
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject })
+      this.#post({ type: 'call', id, method, args })
+    })
+  }
+
+  #post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
+    if (this.#death === undefined) this.#worker.postMessage(message, transfer)
+  }
+}

@@ -1,0 +1,69 @@
+import { parentPort, workerData } from 'node:worker_threads'
+
+import { errorToData } from '../../errors.ts'
+import { Machine } from '../machine.ts'
+import type { FromWorker, ToWorker, WorkerSetup } from './protocol.ts'
+import { WorkerSerial } from './serial-link.ts'
+
+// Entry point of the device worker: builds the machine and answers the calls of the other side.
+
+if (parentPort === null) throw new Error('this module is the entry point of a worker')
+const port = parentPort
+const setup = workerData as WorkerSetup
+
+function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
+  port.postMessage(message, transfer)
+}
+
+const serial = setup.serial.map((isConnected, index) =>
+  isConnected
+    ? new WorkerSerial(
+        (data) => post({ type: 'serial-out', port: index, data }, [data.buffer as ArrayBuffer]),
+        (bytes) => post({ type: 'serial-room', port: index, bytes }),
+      )
+    : undefined,
+)
+
+const machine = Machine.create(
+  { ...setup.config, devices: setup.devices.map((href) => new URL(href)), serial },
+  {
+    status: (status) => post({ type: 'status', status }),
+    event: (event) => post({ type: 'event', event }),
+    log: (message) => post({ type: 'log', message }),
+    exited: ({ error, ...info }) =>
+      post({ type: 'exited', info, ...(error === undefined ? {} : { error: errorToData(error) }) }),
+  },
+)
+
+async function call({ id, method, args }: ToWorker & { type: 'call' }): Promise<void> {
+  try {
+    const target = (await machine) as unknown as Record<string, (...a: unknown[]) => unknown>
+    post({ type: 'result', id, value: await target[method]!(...args) })
+  } catch (error) {
+    post({ type: 'error', id, error: errorToData(error) })
+  }
+}
+
+port.on('message', (message: ToWorker) => {
+  switch (message.type) {
+    case 'call':
+      void call(message)
+      break
+    case 'serial-in':
+      serial[message.port]?.input(message.data)
+      break
+    case 'serial-credit':
+      serial[message.port]?.addCredit(message.bytes)
+      break
+    default:
+      break
+  }
+})
+
+machine.then(
+  () => post({ type: 'created' }),
+  (error: unknown) => {
+    post({ type: 'failed', error: errorToData(error) })
+    port.close()
+  },
+)

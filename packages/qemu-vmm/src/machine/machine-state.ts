@@ -1,0 +1,72 @@
+import type { GuestRam, Kvm, Vcpu, Vm } from 'kvm-core'
+
+import { VmmError } from '../errors.ts'
+import type { MachineClock } from './clock.ts'
+import type { MemoryMap } from './memory-map.ts'
+import type { PcBoard } from './pc.ts'
+import { loadRam, saveRam } from './ram-state.ts'
+import type { RamRun } from './ram-state.ts'
+import { loadChips, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
+import type { ChipState, VcpuState } from './vcpu-state.ts'
+
+const VERSION = 1
+
+/**
+ * Everything that a guest can tell: CPUs, interrupt controllers, devices and memory. It contains
+ * only what `structuredClone` and `v8.serialize` accept.
+ */
+export interface MachineState {
+  version: number
+  memory: number
+  /** Guest time in nanoseconds. */
+  clockNs: number
+  vcpus: VcpuState[]
+  chips: ChipState
+  devices: Record<string, unknown>
+  ram: RamRun[]
+}
+
+/** The parts that a state is read from and written to. All vCPUs are parked. */
+export interface StateParts {
+  kvm: Kvm
+  vm: Vm
+  ram: GuestRam
+  vcpus: readonly Vcpu[]
+  board: PcBoard
+  clock: MachineClock
+  map: MemoryMap
+}
+
+export function saveMachine(parts: StateParts): MachineState {
+  const msrs = parts.kvm.getMsrIndexList()
+  return {
+    version: VERSION,
+    memory: parts.map.memoryBytes,
+    clockNs: parts.clock.nowNs(),
+    vcpus: parts.vcpus.map((vcpu) => saveVcpu(vcpu, msrs)),
+    chips: saveChips(parts.vm),
+    devices: parts.board.save(),
+    ram: saveRam(parts.ram),
+  }
+}
+
+/** Throws `E_STATE` for the state of another machine; a failure leaves the machine to be reset. */
+export function loadMachine(parts: StateParts, state: MachineState): void {
+  const mismatch =
+    state.version !== VERSION
+      ? `has version ${state.version}; this program reads version ${VERSION}`
+      : state.memory !== parts.map.memoryBytes
+        ? `is of a machine with ${state.memory} bytes of memory; this one has ` +
+          `${parts.map.memoryBytes}`
+        : state.vcpus?.length !== parts.vcpus.length
+          ? `has ${state.vcpus?.length} vCPUs; this machine has ${parts.vcpus.length}`
+          : !Number.isFinite(state.clockNs)
+            ? `has no valid guest time`
+            : undefined
+  if (mismatch !== undefined) throw new VmmError('E_STATE', `the saved state ${mismatch}`)
+  parts.clock.set(state.clockNs)
+  loadRam(parts.vm, parts.map, parts.ram, state.ram)
+  parts.board.load(state.devices)
+  loadChips(parts.vm, state.chips)
+  for (const [i, vcpu] of parts.vcpus.entries()) loadVcpu(vcpu, state.vcpus[i]!)
+}

@@ -1,0 +1,119 @@
+import { ExitReason, KVM_RUN } from 'kvm-core'
+import type { DeviceHost, ServeHandlers } from 'kvm-core'
+
+import { VmmError } from '../errors.ts'
+import type { Bus } from './bus.ts'
+
+/** A handler that takes longer than this is logged: every vCPU waits for it. */
+export const SLOW_HANDLER_MS = 5
+
+// KVM_SYSTEM_EVENT_*
+const EVENT_SHUTDOWN = 1
+const EVENT_RESET = 2
+const EVENT_CRASH = 3
+
+/** What the run loop cannot decide itself. */
+export interface RunLoopActions {
+  /** The guest asks for a reset, or its CPU shut down by a triple fault. */
+  reset(): void
+  powerOff(): void
+  panic(): void
+  /** The machine cannot go on: a device threw, or the CPU failed. */
+  fail(error: VmmError): void
+  log(message: string): void
+  /** Milliseconds of the host, for the watchdog. */
+  nowMs(): number
+}
+
+/** Serves the exits of all vCPUs, one at a time, in the isolate that owns the devices. */
+export class RunLoop {
+  readonly #bus: Bus
+  readonly #actions: RunLoopActions
+  readonly #handlers: ServeHandlers = { exit: (vcpu, run) => this.exit(vcpu, run) }
+  #lastMs = 0
+
+  constructor(bus: Bus, actions: RunLoopActions) {
+    this.#bus = bus
+    this.#actions = actions
+  }
+
+  /** Called when exits wait. Returns to the event loop after at most 64 exits or 100 us. */
+  serve(host: DeviceHost): void {
+    this.#lastMs = this.#actions.nowMs()
+    host.serve(this.#handlers)
+  }
+
+  /** One exit of one vCPU. The vCPU goes on when this returns, unless it was asked to pause. */
+  exit(vcpu: number, run: ArrayBuffer): void {
+    switch (this.#bus.exitReason(run, vcpu)) {
+      case ExitReason.Io:
+      case ExitReason.Mmio:
+        this.#access(vcpu, run)
+        break
+      case ExitReason.Intr:
+      case ExitReason.IrqWindowOpen:
+      case ExitReason.CountReached:
+        break
+      case ExitReason.Shutdown:
+        this.#actions.reset()
+        break
+      case ExitReason.SystemEvent:
+        this.#systemEvent(run)
+        break
+      default:
+        this.#actions.fail(cpuFailure(vcpu, run))
+    }
+  }
+
+  #access(vcpu: number, run: ArrayBuffer): void {
+    try {
+      this.#bus.dispatch(run, vcpu)
+    } catch (error) {
+      this.#actions.fail(
+        error instanceof VmmError
+          ? error
+          : new VmmError('E_DEVICE_FAULT', `the bus failed: ${String(error)}`, { cause: error }),
+      )
+    }
+    const nowMs = this.#actions.nowMs()
+    const tookMs = nowMs - this.#lastMs
+    this.#lastMs = nowMs
+    if (tookMs > SLOW_HANDLER_MS) {
+      const name = this.#bus.describe(run, vcpu)
+      this.#actions.log(
+        `an access to ${name} took ${tookMs.toFixed(1)} ms; handlers must return within ` +
+          `${SLOW_HANDLER_MS} ms, or start their work and raise an interrupt later`,
+      )
+    }
+  }
+
+  #systemEvent(run: ArrayBuffer): void {
+    switch (new DataView(run).getUint32(KVM_RUN.systemEventType, true)) {
+      case EVENT_SHUTDOWN:
+        this.#actions.powerOff()
+        break
+      case EVENT_RESET:
+        this.#actions.reset()
+        break
+      case EVENT_CRASH:
+        this.#actions.panic()
+        break
+      default:
+        break
+    }
+  }
+}
+
+function cpuFailure(vcpu: number, run: ArrayBuffer): VmmError {
+  const view = new DataView(run)
+  const reason = view.getUint32(KVM_RUN.exitReason, true)
+  const name =
+    Object.entries(ExitReason).find(([, value]) => value === reason)?.[0] ?? `reason ${reason}`
+  const detail = view.getUint32(KVM_RUN.internalSuberror, true)
+  return new VmmError(
+    'E_CPU_FAILED',
+    `vCPU ${vcpu} stopped with the exit ${name} (detail 0x${detail.toString(16)}), which this ` +
+      'machine does not continue from; the guest can only be inspected or reset',
+    { fields: { vcpu, reason, detail } },
+  )
+}

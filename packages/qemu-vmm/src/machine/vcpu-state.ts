@@ -1,0 +1,81 @@
+import { IrqchipId } from 'kvm-core'
+import type { ClockData, CpuidEntry, Vcpu, Vm } from 'kvm-core'
+
+const IRQCHIPS = [IrqchipId.PicPrimary, IrqchipId.PicSecondary, IrqchipId.Ioapic] as const
+const MSR_TSC_DEADLINE = 0x6e0
+
+/** Everything that `kvm_*` structures say about one vCPU. */
+export interface VcpuState {
+  cpuid: CpuidEntry[]
+  regs: BigUint64Array
+  sregs: Uint8Array
+  xsave: Uint8Array
+  xcrs: [number, bigint][]
+  msrs: [number, bigint][]
+  lapic: Uint8Array
+  events: Uint8Array
+  debugRegs: BigUint64Array
+  mpState: number
+  tscKhz: number
+}
+
+/** Interrupt controllers, timer and clock. */
+export interface ChipState {
+  irqchips: Uint8Array[]
+  pit: Uint8Array
+  clock: ClockData
+}
+
+/** Reads a parked vCPU. `msrs` is `getMsrIndexList()`. */
+export function saveVcpu(vcpu: Vcpu, msrs: readonly number[]): VcpuState {
+  const values = vcpu.getMsrs(msrs)
+  return {
+    cpuid: vcpu.getCpuid2(),
+    regs: vcpu.getRegs().slice(),
+    sregs: vcpu.getSregs(),
+    xsave: vcpu.getXsave(),
+    xcrs: vcpu.getXcrs(),
+    msrs: msrs.map((index, i) => [index, values[i] ?? 0n]),
+    lapic: vcpu.getLapic(),
+    events: vcpu.getVcpuEvents(),
+    debugRegs: vcpu.getDebugRegs(),
+    mpState: vcpu.getMpState(),
+    tscKhz: vcpu.getTscKhz(),
+  }
+}
+
+/**
+ * Writes a parked vCPU. Order matters: CPUID decides what the rest may hold, XCR0 what the XSAVE
+ * area may; the local APIC's mode comes with `sregs`, and the TSC deadline counts only once the
+ * APIC is in that mode.
+ */
+export function loadVcpu(vcpu: Vcpu, state: VcpuState): void {
+  vcpu.setCpuid2(state.cpuid)
+  vcpu.setTscKhz(state.tscKhz)
+  vcpu.setSregs(state.sregs)
+  vcpu.setXcrs(state.xcrs)
+  vcpu.setXsave(state.xsave)
+  vcpu.setMsrs(state.msrs.filter(([index]) => index !== MSR_TSC_DEADLINE))
+  vcpu.setLapic(state.lapic)
+  vcpu.setMsrs(state.msrs.filter(([index]) => index === MSR_TSC_DEADLINE))
+  vcpu.setRegs(state.regs)
+  vcpu.setDebugRegs(state.debugRegs)
+  vcpu.setMpState(state.mpState)
+  vcpu.setVcpuEvents(state.events)
+}
+
+/** Reads the chips of a VM whose vCPUs are parked. */
+export function saveChips(vm: Vm): ChipState {
+  return {
+    irqchips: IRQCHIPS.map((chip) => vm.getIrqchip(chip)),
+    pit: vm.getPit2(),
+    clock: vm.getClock(),
+  }
+}
+
+/** Writes the chips. The clock goes on from the saved time, without the host time in between. */
+export function loadChips(vm: Vm, state: ChipState): void {
+  for (const chip of state.irqchips) vm.setIrqchip(chip)
+  vm.setPit2(state.pit)
+  vm.setClock({ clock: state.clock.clock })
+}

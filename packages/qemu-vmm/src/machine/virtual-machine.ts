@@ -1,0 +1,158 @@
+import { VmmError } from '../errors.ts'
+import type { BackendEvents, MachineBackend } from './backend.ts'
+import { checkConfig } from './config-check.ts'
+import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
+import { Console } from './console.ts'
+import { Emitter } from './emitter.ts'
+import type { MachineEvent } from './emitter.ts'
+import { WorkerMachine } from './host/worker-machine.ts'
+import { Machine } from './machine.ts'
+import type { MachineState } from './machine-state.ts'
+
+/** A virtual machine: create it, start it, talk to it, close it. */
+export class VirtualMachine implements AsyncDisposable {
+  /** Resolves when the machine has ended or failed. Never rejects. */
+  readonly exited: Promise<ExitInfo>
+  readonly #config: MachineConfig
+  readonly #emitter: Emitter = new Emitter()
+  readonly #console: Console | undefined
+  readonly #events: BackendEvents
+  #backend: MachineBackend | undefined
+  #starting: Promise<void> | undefined
+  #status: MachineStatus = 'prelaunch'
+  #ended = false
+
+  /** Checks the configuration; throws `E_CONFIG` or `E_MEMORY_SIZE`. Nothing is opened yet. */
+  constructor(config: MachineConfig) {
+    checkConfig(config)
+    this.#console = config.serial === undefined ? new Console() : undefined
+    this.#config = this.#console === undefined ? config : { ...config, serial: [this.#console] }
+    let resolveExited: (info: ExitInfo) => void = () => {}
+    this.exited = new Promise((resolve) => {
+      resolveExited = resolve
+    })
+    const log = config.log ?? ((message: string) => process.stderr.write(`qemu-vmm: ${message}\n`))
+    this.#events = {
+      status: (status) => {
+        this.#status = status
+      },
+      event: (event) => this.#emitter.emit(event),
+      exited: (info) => {
+        this.#ended = true
+        this.#console?.end(`the machine ended (${info.reason})`)
+        resolveExited(info)
+      },
+      log: (message) => {
+        log(message)
+      },
+    }
+  }
+
+  /** Creates a machine and starts it. */
+  static async start(config: MachineConfig): Promise<VirtualMachine> {
+    const vm = new VirtualMachine(config)
+    await vm.start()
+    return vm
+  }
+
+  get status(): MachineStatus {
+    return this.#status
+  }
+
+  /** Opens everything and, unless `startPaused`, lets the guest run. */
+  async start(): Promise<void> {
+    if (this.#starting !== undefined) {
+      throw new VmmError('E_INVALID_STATE', 'the machine was started already')
+    }
+    this.#starting = this.#open()
+    await this.#starting
+  }
+
+  pause(): Promise<void> {
+    return this.#running.then((backend) => backend.pause())
+  }
+
+  resume(): Promise<void> {
+    return this.#running.then((backend) => backend.resume())
+  }
+
+  /** The reset button. */
+  reset(): Promise<void> {
+    return this.#running.then((backend) => backend.reset())
+  }
+
+  /** The power button: the guest is told and may shut down. */
+  powerdown(): void {
+    this.#running.then((backend) => backend.powerdown()).catch(() => {})
+  }
+
+  /** Ends the machine and frees everything. May be called at any time, also twice. */
+  async quit(): Promise<void> {
+    // A start that failed has cleaned up after itself.
+    await this.#starting?.catch(() => {})
+    const backend = this.#backend
+    this.#backend = undefined
+    await backend?.quit()
+    if (!this.#ended) this.#events.exited({ reason: 'quit', guest: false, code: 0 })
+  }
+
+  /** Adds a listener; returns a function that removes it. */
+  on(event: MachineEvent, listener: () => void): () => void {
+    return this.#emitter.on(event, listener)
+  }
+
+  cpus(): Promise<CpuInfo[]> {
+    return this.#running.then((backend) => backend.cpus())
+  }
+
+  /** Everything that the guest can tell; a running machine stands still meanwhile. */
+  saveState(): Promise<MachineState> {
+    return this.#running.then((backend) => backend.saveState())
+  }
+
+  /** Replaces the state. The configuration must be that of the machine that was saved. */
+  loadState(state: MachineState): Promise<void> {
+    return this.#running.then((backend) => backend.loadState(state))
+  }
+
+  /** Counters; `AnonHugePages` and `residentBytes` are bytes. */
+  stats(): Promise<Record<string, number>> {
+    return this.#running.then((backend) => backend.stats())
+  }
+
+  /**
+   * Waits for text on COM1, which must have no backend of its own. Resolves with the output since
+   * the last match; rejects with `E_TIMEOUT` or `E_ENDED`, whose message shows the screen.
+   */
+  async expect(text: string | RegExp, options: { timeoutMs?: number } = {}): Promise<string> {
+    return this.#ownConsole('expect').expect(text, options.timeoutMs)
+  }
+
+  /** Types on COM1, which must have no backend of its own. */
+  type(text: string): void {
+    this.#ownConsole('type').type(text)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.quit()
+  }
+
+  get #running(): Promise<MachineBackend> {
+    const backend = this.#backend
+    if (backend !== undefined) return Promise.resolve(backend)
+    const reason = this.#starting === undefined ? 'not started yet' : 'closed'
+    return Promise.reject(new VmmError('E_INVALID_STATE', `the machine is ${reason}`))
+  }
+
+  #ownConsole(method: string): Console {
+    if (this.#console !== undefined) return this.#console
+    throw new VmmError('E_CONFIG', `${method} needs COM1; leave out 'serial' to use it`)
+  }
+
+  async #open(): Promise<void> {
+    const create = this.#config.host === 'worker' ? WorkerMachine.create : Machine.create
+    const backend = await create(this.#config, this.#events)
+    this.#backend = backend
+    await backend.start()
+  }
+}
