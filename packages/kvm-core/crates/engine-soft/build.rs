@@ -10,6 +10,7 @@ mod kinds;
 #[path = "build/select.rs"]
 mod select;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::{env, fs};
 
@@ -35,7 +36,13 @@ fn main() {
             }
         }
     }
-    fs::write(out.join("thunks.bin"), bodies.bytes()).expect("write thunks.bin");
+    // The name has a hash of the content: an incremental build keeps assembled code as long as its
+    // text, the path, is the same.
+    let mut hasher = DefaultHasher::new();
+    bodies.bytes().hash(&mut hasher);
+    let thunks = out.join(format!("thunks-{:016x}.bin", hasher.finish()));
+    fs::write(&thunks, bodies.bytes()).expect("write the thunks");
+    println!("cargo::rustc-env=KVM_THUNKS={}", thunks.display());
     fs::write(out.join("forms.rs"), emit::table(&forms)).expect("write forms.rs");
     fs::write(out.join("refused.rs"), emit::refused(&refused)).expect("write refused.rs");
 }

@@ -29,6 +29,9 @@ impl Bodies {
         let differ = [
             Code::Insertps_xmm_xmmm32_imm8,
             Code::VEX_Vinsertps_xmm_xmm_xmmm32_imm8,
+            // Without an MMX register they leave the x87 state alone.
+            Code::Cvtpi2ps_xmm_mmm64,
+            Code::Cvtpi2pd_xmm_mmm64,
         ];
         if differ.contains(&form.code) {
             form.mem_slot = self.add_all(form, true);

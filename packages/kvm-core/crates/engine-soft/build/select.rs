@@ -332,6 +332,7 @@ fn kinds(code: Code, x87: bool, mmx: bool, ops: &[u8; 4]) -> (u8, u8) {
             );
         }
         "MOVLPS" | "MOVLPD" if memory_first => return both(kind::STORE_LOW),
+        "CVTPI2PS" | "CVTPI2PD" => return (kind::MMX, kind::VEC),
         "LDMXCSR" => return both(kind::LDMXCSR),
         "STMXCSR" => return both(kind::STMXCSR),
         "ZEROUPPER" => return both(kind::ZERO_UPPER),

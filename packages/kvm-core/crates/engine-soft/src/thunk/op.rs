@@ -205,7 +205,7 @@ impl VecOp {
     /// operand is read. [`execute`](super::execute) tests it too.
     #[must_use]
     pub fn waits(&self) -> bool {
-        self.form.bits & bit::WAITS != 0
+        self.form.bits & bit::WAITS != 0 && self.kind != kind::VEC
     }
 
     /// True if `Operands::x87` and, for the environment formats, `Operands::real_format` matter.

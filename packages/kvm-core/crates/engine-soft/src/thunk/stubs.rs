@@ -18,7 +18,7 @@ global_asm!(
     ".hidden kvm_thunk_bodies",
     ".type kvm_thunk_bodies,@function",
     "kvm_thunk_bodies:",
-    concat!(".incbin \"", env!("OUT_DIR"), "/thunks.bin\""),
+    concat!(".incbin \"", env!("KVM_THUNKS"), "\""),
     ".size kvm_thunk_bodies, . - kvm_thunk_bodies",
     ".popsection",
 );
