@@ -29,6 +29,8 @@ pub struct Caps {
     pub tsc_deadline: bool,
     /// INVPCID.
     pub invpcid: bool,
+    /// XGETBV of the components in use.
+    pub xgetbv1: bool,
     /// MTRRs.
     pub mtrr: bool,
     /// Machine-check banks.
@@ -56,6 +58,7 @@ impl Caps {
             x2apic: true,
             tsc_deadline: true,
             invpcid: true,
+            xgetbv1: true,
             mtrr: true,
             mca: true,
             arch_capabilities: false,
@@ -107,6 +110,7 @@ impl Caps {
             x2apic: bit(one.ecx, 21),
             tsc_deadline: bit(one.ecx, 24),
             invpcid: bit(seven.ebx, 10),
+            xgetbv1: bit(leaf(0xd, 1).eax, 2),
             mtrr: bit(one.edx, 12),
             mca: bit(one.edx, 14),
             arch_capabilities: bit(seven.edx, 29),

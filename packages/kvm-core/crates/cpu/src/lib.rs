@@ -9,16 +9,24 @@
 pub mod bits;
 mod apic;
 mod caps;
+pub mod control;
 pub mod engine;
+pub mod exception;
 mod exec;
+pub mod far;
 pub mod flags;
 mod mode;
 pub mod msr;
 pub mod paging;
 mod reset;
+pub mod ret;
 pub mod segment;
+mod stack;
 mod state;
 mod state_io;
+pub mod syscall;
+pub mod system;
+mod task;
 mod trap;
 
 pub use caps::Caps;
