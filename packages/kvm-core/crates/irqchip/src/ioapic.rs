@@ -22,26 +22,30 @@ const DELIVERY_STATUS: u64 = 1 << 12;
 const WRITABLE: u64 = 0xff00_0000_0001_afff;
 /// After so many EOIs with the line still high the next delivery waits, so that a guest with a
 /// broken driver gets some instructions in between. KVM's number.
-const STORM: u32 = 10_000;
+const STORM: u16 = 10_000;
+/// How long it waits then.
+const STORM_PAUSE_NS: u64 = 10_000_000;
+/// Marks a saved state that has our own fields after KVM's.
+const EXTRA_VALID: u32 = 1;
 
 /// The state of the IOAPIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ioapic {
     select: u32,
     id: u32,
-    /// Lines that are high, and edges that arrived while masked.
+    /// Lines that are high. An edge that finds its pin masked is lost, as on hardware.
     irr: u32,
-    /// Edges of `irr` that were delivered already.
-    irr_delivered: u32,
     table: [u64; IOAPIC_PINS],
     /// For each pin, which sources hold it high.
     sources: [u64; IOAPIC_PINS],
     /// EOIs in a row that found the line still high.
-    storm: [u32; IOAPIC_PINS],
+    storm: [u16; IOAPIC_PINS],
+    /// When what a storm delayed is to be sent.
+    late_ns: Option<u64>,
 }
 
 /// What servicing a pin asks of the caller, who knows the local APICs.
-pub(crate) type Send<'a> = &'a mut dyn FnMut(&Message) -> u32;
+pub(crate) type Sender<'a> = &'a mut dyn FnMut(&Message) -> u32;
 
 /// What a register write means for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,16 +62,16 @@ impl Ioapic {
             select: 0,
             id: 0,
             irr: 0,
-            irr_delivered: 0,
             table: [MASKED; IOAPIC_PINS],
             sources: [0; IOAPIC_PINS],
             storm: [0; IOAPIC_PINS],
+            late_ns: None,
         }
     }
 
     /// Drives `pin` for one source. `None` while it is masked or waits for an EOI, `Some(0)` if
     /// the request coalesced with an earlier one, else how many local APICs took it.
-    pub fn set_line(&mut self, pin: u8, source: u32, level: bool, send: Send<'_>) -> Option<u32> {
+    pub fn set_line(&mut self, pin: u8, source: u32, level: bool, send: Sender<'_>) -> Option<u32> {
         let index = usize::from(pin);
         let entry = self.table.get(index).copied()?;
         let held = &mut self.sources[index];
@@ -80,33 +84,28 @@ impl Ioapic {
         }
         let was_high = self.irr & bit != 0;
         self.irr |= bit;
-        if entry & LEVEL == 0 {
-            if was_high {
-                return Some(0);
-            }
-            self.irr_delivered &= !bit;
+        if entry & LEVEL == 0 && was_high {
+            return Some(0);
         }
         self.service(pin, send)
     }
 
     /// Sends the request of `pin` if its entry lets it.
-    pub fn service(&mut self, pin: u8, send: Send<'_>) -> Option<u32> {
+    pub fn service(&mut self, pin: u8, send: Sender<'_>) -> Option<u32> {
         let entry = self.table.get_mut(usize::from(pin))?;
         let level = *entry & LEVEL != 0;
         if *entry & MASKED != 0 || (level && *entry & REMOTE_IRR != 0) {
             return None;
         }
         let accepted = send(&Message::from_redirection(*entry));
-        if !level {
-            self.irr_delivered |= 1 << pin;
-        } else if accepted != 0 {
+        if level && accepted != 0 {
             *entry |= REMOTE_IRR;
         }
         Some(accepted)
     }
 
     /// Services `pin` if it is level-triggered and its line is still high.
-    pub fn recheck(&mut self, pin: u8, send: Send<'_>) {
+    pub fn recheck(&mut self, pin: u8, send: Sender<'_>) {
         let level = self.table.get(usize::from(pin)).is_some_and(|entry| entry & LEVEL != 0);
         if level && self.irr & (1 << pin) != 0 {
             self.service(pin, send);
@@ -125,29 +124,36 @@ impl Ioapic {
     }
 
     /// EOI of a level-triggered interrupt for `pin`: it is sent again if the line is still high.
-    /// Returns true if that is to be done a while later, by `service_late`.
-    pub fn end_of_interrupt(&mut self, pin: u8, send: Send<'_>) -> bool {
+    pub fn end_of_interrupt(&mut self, pin: u8, now: &dyn Fn() -> u64, send: Sender<'_>) {
         let index = usize::from(pin);
-        let Some(entry) = self.table.get_mut(index) else { return false };
-        if *entry & LEVEL == 0 {
-            return false;
-        }
+        let Some(entry) = self.table.get_mut(index).filter(|entry| **entry & LEVEL != 0) else {
+            return;
+        };
         *entry &= !REMOTE_IRR;
         if *entry & MASKED != 0 || self.irr & (1 << pin) == 0 {
             self.storm[index] = 0;
-            return false;
+            return;
         }
         self.storm[index] += 1;
-        if self.storm[index] == STORM {
-            self.storm[index] = 0;
-            return true;
+        if self.storm[index] < STORM {
+            self.service(pin, send);
+            return;
         }
-        self.service(pin, send);
-        false
+        self.storm[index] = 0;
+        self.late_ns.get_or_insert_with(|| now().saturating_add(STORM_PAUSE_NS));
     }
 
-    /// Services what a storm delayed.
-    pub fn service_late(&mut self, send: Send<'_>) {
+    /// When `poll` has something to do.
+    pub fn deadline(&self) -> Option<u64> {
+        self.late_ns
+    }
+
+    /// Services what a storm delayed, once its time has come.
+    pub fn poll(&mut self, now: u64, send: Sender<'_>) {
+        if self.late_ns.is_none_or(|at| at > now) {
+            return;
+        }
+        self.late_ns = None;
         for pin in 0..IOAPIC_PINS as u8 {
             self.recheck(pin, send);
         }
@@ -215,19 +221,28 @@ impl Ioapic {
         }
     }
 
-    /// `struct kvm_ioapic_state`, 216 bytes, then the sources of each pin as 24 u64.
-    pub fn save(&self) -> Writer {
+    /// `struct kvm_ioapic_state`, 216 bytes, and after it what KVM does not save: the sources of
+    /// each pin, a marker, storm counters and the rest of a storm's pause.
+    pub fn save(&self, now: u64) -> Writer {
         let mut w = Writer::new();
         w.u64(IOAPIC_BASE).u32(self.select).u32(self.id);
-        w.u32(self.irr & !self.irr_delivered).u32(0);
+        // Requests that a load is to send: an edge is not one any more.
+        let levels = (0..).zip(self.table).filter(|(_, entry)| entry & LEVEL != 0);
+        let levels = levels.fold(0, |bits, (pin, _)| bits | 1 << pin);
+        w.u32(self.irr & levels).u32(0);
         self.table.iter().chain(&self.sources).for_each(|v| {
             w.u64(*v);
         });
+        w.u32(EXTRA_VALID);
+        self.storm.iter().for_each(|n| {
+            w.u16(*n);
+        });
+        w.u64(self.late_ns.map_or(0, |at| at.saturating_sub(now).saturating_add(1)));
         w
     }
 
-    /// Takes over a saved state. Requests of its IRR that were not delivered are sent.
-    pub fn load(&mut self, bytes: &[u8], send: Send<'_>) -> Result<(), KvmError> {
+    /// Takes over a saved state. As in KVM, requests of an IRR that KVM saved are sent again.
+    pub fn load(&mut self, bytes: &[u8], now: u64, send: Sender<'_>) -> Result<(), KvmError> {
         let mut r = Reader::new(bytes);
         let base = r.u64();
         if base != IOAPIC_BASE {
@@ -245,16 +260,16 @@ impl Ioapic {
         for held in &mut self.sources {
             *held = r.u64();
         }
-        for pin in 0..IOAPIC_PINS as u8 {
-            let bit = 1 << pin;
-            if irr & bit != 0 {
-                self.irr |= bit;
-                self.service(pin, send);
-            } else if self.sources[usize::from(pin)] != 0 {
-                // High, but already delivered: an edge that has been taken.
-                self.irr |= bit;
-                self.irr_delivered |= bit;
-            }
+        if r.u32() == EXTRA_VALID {
+            self.storm = std::array::from_fn(|_| r.u16().min(STORM - 1));
+            self.late_ns = r.u64().checked_sub(1).map(|left| now.saturating_add(left));
+            let high = (0..).zip(self.sources).filter(|(_, held)| *held != 0);
+            self.irr = high.fold(irr, |bits, (pin, _)| bits | 1 << pin);
+            return Ok(());
+        }
+        self.irr = irr;
+        for pin in (0..IOAPIC_PINS as u8).filter(|pin| irr & (1 << pin) != 0) {
+            self.service(pin, send);
         }
         Ok(())
     }

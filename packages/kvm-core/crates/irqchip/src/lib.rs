@@ -3,7 +3,7 @@
 //!
 //! [`Irqchip`] is the whole of it for one VM. Devices raise lines ([`Irqchip::irq_line`]) or send
 //! messages ([`Irqchip::signal_msi`]); vCPUs ask [`Lapic::has_interrupt`] and acknowledge with
-//! [`Irqchip::ack_interrupt`]. The crate owns no thread and reads no clock of its own: a vCPU's run
+//! [`Lapic::ack_interrupt`]. The crate owns no thread and reads no clock of its own: a vCPU's run
 //! loop asks [`Irqchip::next_deadline_ns`] and calls [`Irqchip::poll_timers`], and whoever changes
 //! something that a vCPU must notice calls that vCPU's [`VcpuWaker`].
 //!

@@ -200,19 +200,12 @@ impl Irqchip {
 
     /// The INTA cycle of vCPU `vcpu`: the vector to take, PIC first, then the local APIC.
     pub fn ack_interrupt(&self, vcpu: u32) -> Option<u8> {
-        self.ack_interrupt_of(&*self.lapic(vcpu)?)
+        self.lapic(vcpu)?.ack_interrupt()
     }
 
-    /// As [`ack_interrupt`](Self::ack_interrupt), without the look-up.
-    pub fn ack_interrupt_of(&self, lapic: &Lapic) -> Option<u8> {
-        if lapic.has_pic_interrupt() {
-            // Another vCPU may have been faster: only an asserted output yields a vector.
-            let vector = self.work(|w| w.chips.pic.output().then(|| w.chips.pic.acknowledge()));
-            if vector.is_some() {
-                return vector;
-            }
-        }
-        lapic.acknowledge()
+    /// The INTA cycle at the PIC; `None` if another vCPU was faster.
+    pub(crate) fn ack_pic(&self) -> Option<u8> {
+        self.work(|w| w.chips.pic.output().then(|| w.chips.pic.acknowledge()))
     }
 
     /// When vCPU `vcpu` must call [`poll_timers`](Self::poll_timers) at the latest, in

@@ -37,7 +37,7 @@ impl Irqchip {
                     }
                 }
                 KVM_IRQCHIP_IOAPIC => {
-                    let bytes = w.chips.ioapic.save().0;
+                    let bytes = w.chips.ioapic.save((w.now)()).0;
                     page[..bytes.len()].copy_from_slice(&bytes);
                 }
                 _ => return Err(KvmError::invalid(format!("there is no irqchip {chip}"))),
@@ -58,7 +58,8 @@ impl Irqchip {
                     w.chips.pic.load(chip as usize, &state, &sources);
                 }
                 KVM_IRQCHIP_IOAPIC => {
-                    w.with_ioapic(|ioapic, send| ioapic.load(page, send))?;
+                    let now = (w.now)();
+                    w.with_ioapic(|ioapic, send| ioapic.load(page, now, send))?;
                     self.publish_vectors(&w.chips.ioapic);
                 }
                 _ => return Err(KvmError::invalid(format!("there is no irqchip {chip}"))),
@@ -67,7 +68,8 @@ impl Irqchip {
         })
     }
 
-    /// `KVM_GET_PIT2`. `ENXIO` without a PIT.
+    /// `KVM_GET_PIT2`. `ENXIO` without a PIT. A tick that is due is raised first, so this comes
+    /// before the other chips are saved.
     pub fn pit_state(&self) -> Result<PitState, KvmError> {
         self.work(|w| {
             let now = (w.now)();

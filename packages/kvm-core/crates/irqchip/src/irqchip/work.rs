@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{IRQ_SOURCE_PIT, Irqchip, NEVER, Wake, Wakes};
 use crate::deliver::deliver;
-use crate::ioapic::{IOAPIC_PINS, Ioapic};
+use crate::ioapic::{IOAPIC_PINS, Ioapic, Sender};
 use crate::lapic::{Lapic, LocalVector};
 use crate::pic::Pic;
 use crate::pit::Pit;
@@ -14,8 +14,6 @@ use crate::sync::{lock, snapshot};
 use crate::vectors::Vectors;
 
 const IOAPIC: usize = 2;
-/// How long an interrupt storm of the IOAPIC pauses.
-const STORM_PAUSE_NS: u64 = 10_000_000;
 /// The line that the PIT drives.
 const PIT_GSI: u32 = 0;
 
@@ -25,18 +23,16 @@ pub(super) struct Chips {
     pub pic: Pic,
     pub ioapic: Ioapic,
     pub pit: Option<Pit>,
-    /// When the IOAPIC is to deliver what a storm delayed.
-    late_ns: Option<u64>,
 }
 
 impl Chips {
     pub fn new() -> Self {
-        Self { pic: Pic::new(), ioapic: Ioapic::new(), pit: None, late_ns: None }
+        Self { pic: Pic::new(), ioapic: Ioapic::new(), pit: None }
     }
 
     fn deadline(&self) -> u64 {
         let pit = self.pit.as_ref().and_then(|pit| pit.ticks.deadline());
-        pit.into_iter().chain(self.late_ns).min().unwrap_or(NEVER)
+        pit.into_iter().chain(self.ioapic.deadline()).min().unwrap_or(NEVER)
     }
 }
 
@@ -144,10 +140,7 @@ impl Work<'_> {
     }
 
     /// Runs `f` with the IOAPIC and the way to the local APICs.
-    pub fn with_ioapic<R>(
-        &mut self,
-        f: impl FnOnce(&mut Ioapic, crate::ioapic::Send<'_>) -> R,
-    ) -> R {
+    pub fn with_ioapic<R>(&mut self, f: impl FnOnce(&mut Ioapic, Sender<'_>) -> R) -> R {
         let Self { chips, lapics, wakes, .. } = self;
         f(&mut chips.ioapic, &mut |message| deliver(lapics, message, None, wakes))
     }
@@ -170,10 +163,8 @@ impl Work<'_> {
     /// EOI of a level-triggered `vector`: pins whose lines are still high send again.
     pub fn ioapic_eoi(&mut self, vector: u8) {
         for pin in self.chips.ioapic.pins_of(vector) {
-            if self.with_ioapic(|ioapic, send| ioapic.end_of_interrupt(pin, send)) {
-                let at = (self.now)().saturating_add(STORM_PAUSE_NS);
-                self.chips.late_ns.get_or_insert(at);
-            }
+            let now = self.now;
+            self.with_ioapic(|ioapic, send| ioapic.end_of_interrupt(pin, now, send));
         }
     }
 
@@ -231,9 +222,6 @@ impl Work<'_> {
         if self.chips.pit.as_mut().is_some_and(|pit| pit.ticks.poll(now)) {
             self.tick();
         }
-        if self.chips.late_ns.is_some_and(|at| at <= now) {
-            self.chips.late_ns = None;
-            self.with_ioapic(|ioapic, send| ioapic.service_late(send));
-        }
+        self.with_ioapic(|ioapic, send| ioapic.poll(now, send));
     }
 }

@@ -128,8 +128,20 @@ impl Lapic {
     }
 
     #[inline]
-    pub(crate) fn has_pic_interrupt(&self) -> bool {
+    fn has_pic_interrupt(&self) -> bool {
         self.accepts_pic() && self.pic_output.load(Ordering::SeqCst)
+    }
+
+    /// The INTA cycle: the vector that the CPU is to take, the PIC's first. `None` if what
+    /// [`has_interrupt`](Self::has_interrupt) saw is gone.
+    pub fn ack_interrupt(&self) -> Option<u8> {
+        if self.has_pic_interrupt() {
+            let vector = self.irqchip.upgrade().and_then(|irqchip| irqchip.ack_pic());
+            if vector.is_some() {
+                return vector;
+            }
+        }
+        self.update(Regs::acknowledge).0
     }
 
     /// Would this vCPU take the PIC's interrupts?
@@ -151,12 +163,6 @@ impl Lapic {
             let ((), wake) = self.update(|r| r.fire_due(now));
             self.finish(Effects::default(), wake);
         }
-    }
-
-    /// Acknowledges an interrupt of this APIC alone; the PIC's come first, see
-    /// [`Irqchip::ack_interrupt`].
-    pub(crate) fn acknowledge(&self) -> Option<u8> {
-        self.update(Regs::acknowledge).0
     }
 
     /// The guest-physical page of the register window. It stays in place while the APIC is off or
@@ -230,12 +236,14 @@ impl Lapic {
 
     /// RESET: power-up state.
     pub fn reset(&self) {
-        self.update(Regs::power_up);
+        let ((), wake) = self.update(Regs::power_up);
+        self.finish(Effects::default(), wake);
     }
 
     /// INIT: as [`reset`](Self::reset), but mode and IDs stay.
     pub fn init(&self) {
-        self.update(Regs::init);
+        let ((), wake) = self.update(Regs::init);
+        self.finish(Effects::default(), wake);
     }
 
     /// Raises an interrupt of the local vector table: LINT1 for the NMI button of a PC,

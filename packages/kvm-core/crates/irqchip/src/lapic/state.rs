@@ -8,6 +8,7 @@ use kvm_abi::KvmError;
 
 use super::Lapic;
 use super::regs::{self, Effects, LVT_MASKED, Regs};
+use super::timer::Left;
 use crate::sync::lock;
 use crate::vectors::Vectors;
 
@@ -15,7 +16,7 @@ use crate::vectors::Vectors;
 pub const LAPIC_STATE_BYTES: usize = 1024;
 
 const ESR_PENDING: usize = regs::ESR as usize + 4;
-/// Nanoseconds to go plus one; zero where unknown.
+/// Nanoseconds to go plus one; all ones if none run; zero where unknown.
 const TIMER_LEFT: usize = regs::TMCCT as usize + 4;
 
 type Page = [u8; LAPIC_STATE_BYTES];
@@ -74,7 +75,7 @@ impl Regs {
         reg(regs::TMCCT, self.timer.current_count(now));
         reg(regs::TDCR, self.timer.divide_config);
         page[ESR_PENDING] = self.esr_pending;
-        let left = self.timer.remaining_ns(now).map_or(0, |ns| ns.saturating_add(1));
+        let left = self.timer.remaining_ns(now).map_or(u64::MAX, |ns| ns.saturating_add(1));
         page[TIMER_LEFT..TIMER_LEFT + 8].copy_from_slice(&left.to_le_bytes());
         page
     }
@@ -110,8 +111,12 @@ impl Regs {
         self.timer.divide_config = reg(regs::TDCR) & 0xb;
         let mut left = [0; 8];
         left.copy_from_slice(&page[TIMER_LEFT..TIMER_LEFT + 8]);
-        let left = u64::from_le_bytes(left).checked_sub(1);
-        self.timer.resume(reg(regs::TMICT), reg(regs::TMCCT), left, now);
+        let left = match u64::from_le_bytes(left) {
+            0 => Left::Ticks(reg(regs::TMCCT)),
+            u64::MAX => Left::Stopped,
+            ns => Left::Nanoseconds(ns - 1),
+        };
+        self.timer.resume(reg(regs::TMICT), left, now);
         Ok(())
     }
 }

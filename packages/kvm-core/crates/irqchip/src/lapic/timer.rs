@@ -13,6 +13,15 @@ const ONE_SHOT: u32 = 0;
 const PERIODIC: u32 = 1;
 const TSC_DEADLINE: u32 = 2;
 
+/// How far a saved countdown had got.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Left {
+    Stopped,
+    Nanoseconds(u64),
+    /// The current count register, all that KVM saves.
+    Ticks(u32),
+}
+
 /// Timer registers and the armed expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
@@ -95,8 +104,8 @@ impl Timer {
         self.target_ns = (self.period_ns != 0).then(|| now.saturating_add(self.period_ns));
     }
 
-    /// Takes over a saved countdown: ticks still to go, or exact nanoseconds where known.
-    pub fn resume(&mut self, initial_count: u32, count: u32, exact_ns: Option<u64>, now: u64) {
+    /// Takes over a saved countdown.
+    pub fn resume(&mut self, initial_count: u32, left: Left, now: u64) {
         self.target_ns = None;
         self.tsc_deadline = 0;
         self.initial_count = initial_count;
@@ -104,13 +113,16 @@ impl Timer {
         if self.mode == TSC_DEADLINE || self.period_ns == 0 {
             return;
         }
-        let left = match exact_ns {
-            Some(ns) => ns,
-            None if count != 0 => self.count_ns(count),
-            None if self.mode == PERIODIC => self.period_ns,
-            None => return,
+        let left = match left {
+            Left::Nanoseconds(ns) => ns,
+            // A periodic timer that KVM saved at its very end starts over.
+            Left::Ticks(0) if self.mode == PERIODIC => self.period_ns,
+            Left::Ticks(0) | Left::Stopped => return,
+            Left::Ticks(count) => self.count_ns(count),
         };
-        self.target_ns = Some(now.saturating_add(left.min(self.period_ns)));
+        // One that was periodic may still run out a stretched period.
+        let longest = self.period_ns.max(MIN_PERIOD_NS);
+        self.target_ns = Some(now.saturating_add(left.min(longest)));
     }
 
     /// A change of speed in mid-count: the count stays, so the time left is rescaled.
@@ -124,7 +136,8 @@ impl Timer {
         self.update_period();
         if let Some(target) = self.target_ns {
             let left = target.saturating_sub(now) / old * new;
-            self.target_ns = Some(now.saturating_add(left));
+            // A period that had been stretched to the minimum is not rescaled beyond the new one.
+            self.target_ns = Some(now.saturating_add(left.min(self.period_ns)));
         }
     }
 

@@ -78,6 +78,13 @@ impl Lapic {
             if changed & (APIC_BASE_ENABLE | APIC_BASE_X2APIC) != 0 && !r.x2apic() {
                 r.id = r.vcpu as u8;
             }
+            if !r.hw_enabled() {
+                r.timer.set_tsc_deadline(0, 0);
+            }
+            if changed & APIC_BASE_X2APIC != 0 {
+                // x2APIC mode derives the logical ID; an earlier one does not come back.
+                r.ldr = 0;
+            }
             Ok(())
         });
         self.finish(Effects::default(), wake);

@@ -135,7 +135,8 @@ impl Channel {
     fn load(&mut self, value: u16, now: u64) {
         let binary = if self.bcd { from_bcd(value) } else { value.into() };
         let full = if self.bcd { 10_000 } else { 0x1_0000 };
-        self.count = if binary == 0 { full } else { binary };
+        // Digits above nine are the guest's mistake; they must not exceed the counter.
+        self.count = if binary == 0 { full } else { binary.min(full) };
         // Triggered modes wait for the gate; one already triggered goes on, with the new count.
         // A running periodic counter restarts at once, as KVM's does.
         if !self.is_triggered_mode() {

@@ -60,8 +60,11 @@ impl Pit {
         match port {
             0x40..=0x42 => {
                 let index = usize::from(port & 3);
-                if self.channels[index].write(value, now) && index == 0 {
+                let complete = self.channels[index].write(value, now);
+                if index == 0 && complete {
                     self.ticks.start(&self.channels[0], now);
+                } else if index == 0 && self.channels[0].count == 0 {
+                    self.ticks.stop();
                 }
             }
             0x43 => self.write_control(value, now),
