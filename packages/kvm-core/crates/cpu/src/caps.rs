@@ -29,6 +29,8 @@ pub struct Caps {
     pub tsc_deadline: bool,
     /// INVPCID.
     pub invpcid: bool,
+    /// XSAVES and IA32_XSS.
+    pub xsaves: bool,
     /// XGETBV of the components in use.
     pub xgetbv1: bool,
     /// MTRRs.
@@ -58,6 +60,7 @@ impl Caps {
             x2apic: true,
             tsc_deadline: true,
             invpcid: true,
+            xsaves: false,
             xgetbv1: true,
             mtrr: true,
             mca: true,
@@ -110,6 +113,7 @@ impl Caps {
             x2apic: bit(one.ecx, 21),
             tsc_deadline: bit(one.ecx, 24),
             invpcid: bit(seven.ebx, 10),
+            xsaves: bit(leaf(0xd, 1).eax, 3),
             xgetbv1: bit(leaf(0xd, 1).eax, 2),
             mtrr: bit(one.edx, 12),
             mca: bit(one.edx, 14),

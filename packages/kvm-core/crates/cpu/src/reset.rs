@@ -74,6 +74,9 @@ impl Cpu {
             ..Msrs::default()
         };
         self.apic_base = APIC_BASE_RESET | if self.id == 0 { 1 << 8 } else { 0 };
+        if let Some(apic) = &self.lapic {
+            apic.reset();
+        }
         self.mp_state = if self.id == 0 { MpState::Runnable } else { MpState::Uninitialized };
         self.update_mode();
     }
@@ -84,6 +87,9 @@ impl Cpu {
         let cache = self.cr0 & (cr0::CD | cr0::NW);
         self.init_registers();
         self.cr0 = cr0::ET | cache;
+        if let Some(apic) = &self.lapic {
+            apic.init();
+        }
         let bsp = self.apic_base_value() & (1 << 8) != 0;
         self.mp_state = if bsp { MpState::Runnable } else { MpState::InitReceived };
         self.update_mode();
