@@ -11,13 +11,12 @@ import { script } from './lib/run.mjs'
 
 await script(async () => {
   await build()
-  const { KERNEL, INITRD, MEMORY, APPEND, ACCEL } = process.env
+  const { KERNEL, INITRD, MEMORY, APPEND } = process.env
   const interactive = process.stdin.isTTY === true
   const append = APPEND ?? (interactive ? 'console=ttyS0' : 'console=ttyS0 quiet')
   const args = ['-m', MEMORY ?? '512', '-nographic', '-no-reboot']
   args.push('-kernel', KERNEL || (await kernelGuest()).kernel)
   args.push('-initrd', INITRD || (await initrdGuest()).initrd)
-  if (ACCEL) args.push('-accel', ACCEL)
   args.push('-append', append)
   return await (interactive ? runWithTerminal(args) : runScript(args))
 })

@@ -17,7 +17,7 @@ for (let number = 1; number <= Number(count); number++) {
   })
   machines.push(vm)
   await vm.start()
-  await vm.expect(/ # /)
+  await vm.expect(/ # /, { timeoutMs: 300_000 })
   process.stdout.write(`ready ${number}\n`)
   await answers.next()
 }
