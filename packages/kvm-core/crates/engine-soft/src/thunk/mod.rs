@@ -23,12 +23,14 @@ mod stubs;
 mod table;
 mod x87;
 mod x87_env;
+mod xsave;
 
 pub use elements::{ElementMemory, execute_elements};
 pub use exec::{Operands, Scratch, VecFault, execute};
 pub use host::{Feature, HostCpu};
 pub use op::{Class, MemOperand, VecOp, prepare};
 pub use state::{MXCSR_MASK, MXCSR_RESET, Vector, VectorState, X87Pointers};
+pub use xsave::{AreaMode, BadArea, FXSAVE_BYTES, XSAVE_BYTES, XSAVE_COMPONENTS, XsaveForm};
 
 #[cfg(test)]
 mod tests;

@@ -63,7 +63,7 @@ pub(super) struct X87Image {
 const _: () = assert!(size_of::<X87Image>() == 512 && std::mem::offset_of!(X87Image, st) == 32);
 
 impl X87Image {
-    fn reset() -> Self {
+    pub fn reset() -> Self {
         Self {
             fcw: 0x40,
             fsw: 0,

@@ -1,5 +1,6 @@
 //! Tests against the host CPU.
 
+mod areas;
 mod differential;
 mod legacy;
 mod native;
