@@ -78,4 +78,10 @@ export interface CpuInfo {
   regs: BigUint64Array
   /** The bytes of `kvm_sregs`. */
   sregs: Uint8Array
+  /** The bytes of `kvm_fpu`. */
+  fpu: Uint8Array
+  /** `kvm_debugregs`: DR0 to DR3, DR6, DR7. */
+  debugRegs: BigUint64Array
+  /** The bytes of `kvm_vcpu_events`. */
+  events: Uint8Array
 }

@@ -162,6 +162,9 @@ export class Machine implements MachineBackend {
         halted: vcpu.getMpState() === MP_STATE_HALTED,
         regs: vcpu.getRegs().slice(),
         sregs: vcpu.getSregs(),
+        fpu: vcpu.getFpu(),
+        debugRegs: vcpu.getDebugRegs(),
+        events: vcpu.getVcpuEvents(),
       })),
     )
   }

@@ -1,0 +1,99 @@
+import { CliError } from './cli-error.ts'
+import type { ChardevSettings, CharUser, Settings } from './settings.ts'
+import { hint } from './suggest.ts'
+
+/** Which character devices to open, and who uses which. */
+export interface CharPlan {
+  /** By id; ids of the command line, and `#n` for those that `-serial` and `-monitor` imply. */
+  chardevs: Map<string, ChardevSettings>
+  /** Ids by COM port; undefined where nothing is connected. */
+  serials: (string | undefined)[]
+  /** Ids. */
+  monitors: string[]
+}
+
+/**
+ * Works out the character devices of a command line, with QEMU's defaults: -nographic puts the
+ * first serial port and the monitor on the terminal, as far as they are not placed elsewhere.
+ *
+ * @throws CliError when a device has too many users, or does not exist
+ */
+export function planChardevs(settings: Settings): CharPlan {
+  const plan: CharPlan = { chardevs: new Map(settings.chardevs), serials: [], monitors: [] }
+  for (const [, chardev] of settings.chardevs) checkStdio(plan, chardev)
+  const { serials, monitors } = withDefaults(settings)
+  const used = new Set<string>()
+  const connect = (user: CharUser): string | undefined => {
+    const id = deviceId(plan, user)
+    if (id !== undefined && used.has(id) && plan.chardevs.get(id)?.mux !== true) {
+      throw new CliError(`chardev '${id}' is in use, and not shared by mux=on`, user.at)
+    }
+    if (id !== undefined) used.add(id)
+    return id
+  }
+  for (const user of serials) {
+    const id = connect(user)
+    plan.serials.push(id)
+    if (id !== undefined && user.device.startsWith('mon:')) plan.monitors.push(id)
+  }
+  for (const user of monitors) {
+    const id = connect(user)
+    if (id !== undefined) plan.monitors.push(id)
+  }
+  return plan
+}
+
+function withDefaults(settings: Settings): { serials: CharUser[]; monitors: CharUser[] } {
+  const { nographic, defaultDevices } = settings
+  const serials = [...settings.serials]
+  const monitors = [...settings.monitors]
+  if (!defaultDevices) return { serials, monitors }
+  const at = '-nographic'
+  const hasMonitor = monitors.length > 0 || serials.some((user) => user.device.startsWith('mon:'))
+  if (!nographic) {
+    // The places QEMU gives them, consoles in a window, do not exist.
+    if (serials.length === 0) serials.push({ device: 'null', at: '-serial null' })
+    return { serials, monitors }
+  }
+  if (serials.length === 0) serials.push({ device: hasMonitor ? 'stdio' : 'mon:stdio', at })
+  else if (!hasMonitor) monitors.push({ device: 'stdio', at })
+  return { serials, monitors }
+}
+
+/** The id of the device a user names; implied devices come into being here. */
+function deviceId(plan: CharPlan, { device, at }: CharUser): string | undefined {
+  if (device === 'none') return undefined
+  if (device.startsWith('chardev:')) {
+    const id = device.slice('chardev:'.length)
+    if (plan.chardevs.has(id)) return id
+    const ids = [...plan.chardevs.keys()].filter((other) => !other.startsWith('#'))
+    throw new CliError(`chardev '${id}' not found${hint(id, ids)}`, at)
+  }
+  const chardev = impliedChardev(device, at)
+  checkStdio(plan, chardev)
+  const id = `#${plan.chardevs.size}`
+  plan.chardevs.set(id, chardev)
+  return id
+}
+
+function impliedChardev(device: string, at: string): ChardevSettings {
+  const file = /^file:(.*)$/s.exec(device)?.[1]
+  if (file !== undefined) {
+    return { backend: 'file', mux: false, signal: false, path: file, append: false, at }
+  }
+  // Shared with the monitor, the terminal passes Ctrl-C to the guest; alone, it ends the program.
+  const mux = device === 'mon:stdio'
+  return { backend: device === 'null' ? 'null' : 'stdio', mux, signal: !mux, at }
+}
+
+function checkStdio(plan: CharPlan, chardev: ChardevSettings): void {
+  if (chardev.backend !== 'stdio') return
+  for (const other of plan.chardevs.values()) {
+    if (other === chardev || other.backend !== 'stdio') continue
+    throw new CliError(
+      `cannot use stdio by multiple character devices, ${other.at} has it already ` +
+        "(use '-serial mon:stdio' to share it, or '-monitor none')",
+      chardev.at,
+    )
+  }
+}

@@ -1,0 +1,60 @@
+import { VmmError } from '../errors.ts'
+import { CliError, PROGRAM } from './cli-error.ts'
+import { parseCommand } from './parse.ts'
+
+/** How long output that nobody reads holds up the end of the process. */
+const FLUSH_MS = 2000
+
+async function main(argv: readonly string[]): Promise<number> {
+  try {
+    const command = parseCommand(argv)
+    if (command.kind === 'print') {
+      process.stdout.write(`${command.text}\n`)
+      return 0
+    }
+    // The texts above must not wait for the machine's modules to load.
+    const { runMachine } = await import('./run.ts')
+    return await runMachine(command.settings)
+  } catch (error) {
+    report(error)
+    return 1
+  }
+}
+
+/** One line for what the user can put right; a stack only for what is a fault of this program. */
+function report(error: unknown): void {
+  if (error instanceof CliError || error instanceof VmmError) {
+    process.stderr.write(`${PROGRAM}: ${error.message}\n`)
+    return
+  }
+  const message = error instanceof Error ? error.message : String(error)
+  process.stderr.write(`${PROGRAM}: internal error: ${message}\n`)
+  if (process.env['QEMU_KVM_DEBUG'] && error instanceof Error) {
+    process.stderr.write(`${error.stack ?? ''}\n`)
+  }
+}
+
+/** Waits until the output is out, or nobody reads it. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  if (stream.destroyed || stream.writableLength === 0) return Promise.resolve()
+  return new Promise((resolve) => {
+    stream.once('drain', resolve).once('error', () => resolve())
+    stream.write('', () => resolve())
+    setTimeout(resolve, FLUSH_MS).unref()
+  })
+}
+
+function fail(error: unknown): void {
+  report(error)
+  process.exit(1)
+}
+
+// A reader that goes away (`qemu-kvm -help | head`) is no error.
+process.stdout.on('error', () => {})
+process.stderr.on('error', () => {})
+process.on('uncaughtException', fail)
+process.on('unhandledRejection', fail)
+
+const status = await main(process.argv.slice(2))
+await flushed(process.stdout)
+process.exit(status)

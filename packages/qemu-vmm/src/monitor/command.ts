@@ -1,0 +1,44 @@
+import type { CpuInfo, MachineStatus } from '../machine/config.ts'
+
+/** What the monitor does with a machine. */
+export interface MonitoredMachine {
+  readonly status: MachineStatus
+  pause(): Promise<void>
+  resume(): Promise<void>
+  reset(): Promise<void>
+  powerdown(): void
+  cpus(): Promise<CpuInfo[]>
+}
+
+/** What commands work on. */
+export interface MonitorContext {
+  machine: MonitoredMachine
+  name: string | undefined
+  uuid: string | undefined
+  /** Ends the machine and the process. */
+  quit(): void
+  /** Lines entered so far. */
+  history(): readonly string[]
+}
+
+/** A command of the monitor, complete: dispatch, help and completion read only this. */
+export interface MonitorCommand {
+  name: string
+  alias?: string
+  /** How arguments are shown in help. */
+  params: string
+  help: string
+  maxArgs: number
+  /** Commands that the first argument selects from. */
+  subcommands?: readonly MonitorCommand[]
+  /**
+   * @returns text to show; lines end with `\n`
+   * @throws MonitorError, VmmError
+   */
+  run(context: MonitorContext, args: readonly string[]): Promise<string> | string
+}
+
+/** A wrong argument: the message is shown, and nothing happened. */
+export class MonitorError extends Error {
+  override readonly name: string = 'MonitorError'
+}

@@ -1,0 +1,158 @@
+import { MonitorError } from './command.ts'
+import type { MonitorCommand, MonitorContext } from './command.ts'
+import { hint } from '../cli/suggest.ts'
+import { INFO_COMMANDS } from './info.ts'
+
+/** Every command of the monitor, in alphabetical order. */
+export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'cont',
+    alias: 'c',
+    params: '',
+    help: 'let the machine go on',
+    maxArgs: 0,
+    run: async ({ machine }) => {
+      await machine.resume()
+      return ''
+    },
+  },
+  {
+    name: 'help',
+    alias: '?',
+    params: '[cmd]',
+    help: 'show all commands, or one',
+    maxArgs: 2,
+    run: (_context, words) => helpText(words),
+  },
+  {
+    name: 'info',
+    params: '[subcommand]',
+    help: 'show something about the machine',
+    maxArgs: 0,
+    subcommands: INFO_COMMANDS,
+    run: () => helpText(['info']),
+  },
+  {
+    name: 'quit',
+    alias: 'q',
+    params: '',
+    help: 'end the machine and the program',
+    maxArgs: 0,
+    run: ({ quit }) => {
+      quit()
+      return ''
+    },
+  },
+  {
+    name: 'stop',
+    alias: 's',
+    params: '',
+    help: 'stop the machine',
+    maxArgs: 0,
+    run: async ({ machine }) => {
+      await machine.pause()
+      return ''
+    },
+  },
+  {
+    name: 'system_powerdown',
+    params: '',
+    help: 'press the power button',
+    maxArgs: 0,
+    run: ({ machine }) => {
+      machine.powerdown()
+      return ''
+    },
+  },
+  {
+    name: 'system_reset',
+    params: '',
+    help: 'reset the machine',
+    maxArgs: 0,
+    run: async ({ machine }) => {
+      await machine.reset()
+      return ''
+    },
+  },
+]
+
+/**
+ * Runs one line of the monitor.
+ *
+ * @returns what to show, with `\n` at the end of each line; errors of the command included
+ */
+export async function runMonitorLine(context: MonitorContext, line: string): Promise<string> {
+  const words = line.trim().split(/\s+/)
+  if (words[0] === '' || words[0] === undefined) return ''
+  try {
+    const { command, args, path } = resolve(words)
+    if (args.length > command.maxArgs) {
+      return (
+        `${names(command)}: extraneous characters at the end of line\n` +
+        `Try "help ${path}" for more information\n`
+      )
+    }
+    return await command.run(context, args)
+  } catch (error) {
+    if (error instanceof MonitorError) return `${error.message}\n`
+    return `Error: ${error instanceof Error ? error.message : String(error)}\n`
+  }
+}
+
+/** Words that can stand where the last word of the text does. */
+export function completeMonitorLine(text: string): readonly string[] {
+  const words = text.trimStart().split(/\s+/)
+  let commands: readonly MonitorCommand[] = MONITOR_COMMANDS
+  for (const word of words.slice(0, -1)) {
+    const command = commands.find((candidate) => isNamed(candidate, word))
+    if (command?.name === 'help') continue
+    commands = command?.subcommands ?? []
+  }
+  return commands.map((command) => command.name)
+}
+
+function resolve(words: readonly string[]): {
+  command: MonitorCommand
+  args: readonly string[]
+  path: string
+} {
+  let commands = MONITOR_COMMANDS
+  const path: string[] = []
+  for (let used = 1; ; used++) {
+    const word = words[used - 1] ?? ''
+    const command = commands.find((candidate) => isNamed(candidate, word))
+    if (command === undefined) {
+      const near = hint(
+        word,
+        commands.map((candidate) => candidate.name),
+      )
+      throw new MonitorError(`unknown command: '${[...path, word].join(' ')}'${near}`)
+    }
+    path.push(command.name)
+    const args = words.slice(used)
+    if (command.subcommands === undefined || args.length === 0) {
+      return { command, args, path: path.join(' ') }
+    }
+    commands = command.subcommands
+  }
+}
+
+function helpText(words: readonly string[]): string {
+  if (words.length === 0) return MONITOR_COMMANDS.map((command) => helpLine(command)).join('')
+  const { command, path } = resolve(words)
+  const prefix = path.slice(0, path.length - command.name.length)
+  if (command.subcommands === undefined) return helpLine(command, prefix)
+  return command.subcommands.map((sub) => helpLine(sub, `${command.name} `)).join('')
+}
+
+function helpLine(command: MonitorCommand, prefix: string = ''): string {
+  return `${prefix}${names(command)} ${command.params} -- ${command.help}\n`
+}
+
+function names({ name, alias }: MonitorCommand): string {
+  return alias === undefined ? name : `${name}|${alias}`
+}
+
+function isNamed(command: MonitorCommand, word: string): boolean {
+  return command.name === word || command.alias === word
+}

@@ -1,0 +1,91 @@
+import { versionText } from '../cli/version.ts'
+import type { CpuInfo, MachineStatus } from '../machine/config.ts'
+import { MonitorError } from './command.ts'
+import type { MonitorCommand, MonitorContext } from './command.ts'
+import { formatRegisters } from './registers.ts'
+
+/** States as `info status` names them. */
+const STATUS: Readonly<Record<MachineStatus, string>> = {
+  prelaunch: 'paused (prelaunch)',
+  running: 'running',
+  paused: 'paused',
+  shutdown: 'paused (shutdown)',
+  'internal-error': 'paused (internal-error)',
+  'guest-panicked': 'paused (guest-panicked)',
+}
+
+const NIL_UUID = '00000000-0000-0000-0000-000000000000'
+
+/** The words after `info`. */
+export const INFO_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'cpus',
+    params: '',
+    help: 'show the processors',
+    maxArgs: 0,
+    run: async ({ machine }) =>
+      lines(
+        (await machine.cpus()).map(
+          (cpu, i) => `${i === 0 ? '*' : ' '} CPU #${cpu.index}:${cpu.halted ? ' (halted)' : ''}`,
+        ),
+      ),
+  },
+  {
+    name: 'history',
+    params: '',
+    help: 'show the lines entered so far',
+    maxArgs: 0,
+    run: ({ history }) => lines(history().map((line, i) => `${i}: '${line}'`)),
+  },
+  {
+    name: 'name',
+    params: '',
+    help: 'show the name of the machine',
+    maxArgs: 0,
+    run: ({ name }) => (name === undefined ? '' : `${name}\n`),
+  },
+  {
+    name: 'registers',
+    params: '[-a|vcpu]',
+    help: 'show the registers of a processor (-a: of all)',
+    maxArgs: 1,
+    run: async ({ machine }, [which]) => {
+      const cpus = selectCpus(await machine.cpus(), which)
+      return cpus.map((cpu) => `\nCPU#${cpu.index}\n${formatRegisters(cpu)}`).join('')
+    },
+  },
+  {
+    name: 'status',
+    params: '',
+    help: 'show whether the machine runs',
+    maxArgs: 0,
+    run: ({ machine }: MonitorContext) => `VM status: ${STATUS[machine.status]}\n`,
+  },
+  {
+    name: 'uuid',
+    params: '',
+    help: 'show the UUID of the machine',
+    maxArgs: 0,
+    run: ({ uuid }) => `${uuid ?? NIL_UUID}\n`,
+  },
+  {
+    name: 'version',
+    params: '',
+    help: 'show the version of this program',
+    maxArgs: 0,
+    run: () => `${versionText()}\n`,
+  },
+]
+
+function selectCpus(cpus: CpuInfo[], which: string | undefined): CpuInfo[] {
+  if (which === '-a') return cpus
+  if (which === undefined) return cpus.slice(0, 1)
+  const index = /^[0-9]+$/.test(which) ? Number(which) : -1
+  const cpu = cpus.find((candidate) => candidate.index === index)
+  if (cpu === undefined) throw new MonitorError(`CPU#${which} not available`)
+  return [cpu]
+}
+
+function lines(texts: readonly string[]): string {
+  return texts.map((text) => `${text}\n`).join('')
+}
