@@ -157,7 +157,9 @@ export class BzImage implements BootImage {
     if (isLowRam(map, prefGpa, needed)) return prefGpa
     const lowest = Math.ceil(HIGH_MEMORY_START / alignment) * alignment
     if (relocatable && isLowRam(map, lowest, needed)) return lowest
-    const neededMib = Math.ceil((Math.min(prefGpa, lowest) + needed) / (1 << 20))
+    const neededMib = Math.ceil(
+      ((relocatable ? Math.min(prefGpa, lowest) : prefGpa) + needed) / (1 << 20),
+    )
     throw new VmmError(
       'E_KERNEL_TOO_LARGE',
       `the kernel ${this.#image.path} needs ${needed} bytes of memory from ` +

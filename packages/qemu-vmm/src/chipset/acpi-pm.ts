@@ -74,6 +74,8 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
   }
 
   save(): AcpiPmState {
+    // Brings the timer's status up to date, as loading will.
+    this.#pm1Status()
     return { ...this.#s }
   }
 

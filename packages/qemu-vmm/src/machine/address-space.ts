@@ -169,7 +169,7 @@ export class AddressSpace {
       })
       slices = cut
     }
-    this.#slices = slices.filter((s) => s.start < s.end).sort((a, b) => a.start - b.start)
+    this.#slices = slices.filter((s) => s.start < s.end).toSorted((a, b) => a.start - b.start)
     this.#last = undefined
   }
 }

@@ -1,5 +1,3 @@
-import { bytes, parseState } from '../../machine/state.ts'
-
 /** Offsets in the header of a function (PCI 3.0, 6.1). */
 export const PCI_VENDOR_ID = 0x00
 export const PCI_DEVICE_ID = 0x02
@@ -91,11 +89,10 @@ export class ConfigSpace {
   }
 
   /** Restores what the guest may change; identity and capabilities stay this function's own. */
-  load(owner: string, config: unknown): void {
-    const saved = parseState<{ config: Uint8Array }>(owner, { config }, { config: bytes(256) })
+  load(saved: Uint8Array): void {
     for (let at = 0; at < CONFIG_BYTES; at++) {
       const mask = this.#writable[at]! | this.#clearable[at]!
-      this.data[at] = (this.data[at]! & ~mask) | (saved.config[at]! & mask)
+      this.data[at] = (this.data[at]! & ~mask) | (saved[at]! & mask)
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { AccessSizes, IoHandler } from '../../device.ts'
 import { VmmError } from '../../errors.ts'
 import type { Bus } from '../../machine/bus.ts'
+import { bytes, flag, parseState } from '../../machine/state.ts'
 import type { Mapping } from '../../machine/address-space.ts'
 import {
   ConfigSpace,
@@ -152,10 +153,14 @@ export class PciFunction {
   }
 
   load(state: PciFunctionState): void {
-    this.config.load(this.name, state.config)
-    this.#interrupt = false
+    const { config, interrupt } = parseState<PciFunctionState>(this.name, state, {
+      config: bytes(256),
+      interrupt: flag,
+    })
+    this.config.load(config)
     this.#remap()
-    this.setInterrupt(state.interrupt === true)
+    this.#interrupt = !interrupt
+    this.setInterrupt(interrupt)
     this.#driveInterrupt()
     this.onConfigWrite(0, 256)
   }

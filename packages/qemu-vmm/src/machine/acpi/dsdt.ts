@@ -40,7 +40,6 @@ function pciRoot(config: DsdtConfig): Aml {
   return aml.device(
     'PCI0',
     aml.name('_HID', aml.eisaId('PNP0A03')),
-    aml.name('_ADR', aml.int(0)),
     aml.name('_UID', aml.int(0)),
     aml.name(
       '_CRS',
@@ -122,6 +121,7 @@ function linkDevice(link: string, index: number): Aml {
     aml.name('_HID', aml.eisaId('PNP0C0F')),
     aml.name('_UID', aml.int(index + 1)),
     aml.name('_PRS', resourceTemplate(levelInterrupts(...PIRQ_CHOICES))),
+    aml.name('RBUF', resourceTemplate(levelInterrupts(0))),
     aml.method(
       '_STA',
       0,
@@ -134,7 +134,6 @@ function linkDevice(link: string, index: number): Aml {
       '_CRS',
       0,
       true,
-      aml.name('RBUF', resourceTemplate(levelInterrupts(0))),
       aml.createDwordField(result, 5, 'RIRQ'),
       aml.ifTrue(aml.less(register, aml.int(PIRQ_DISABLED)), aml.store(register, aml.path('RIRQ'))),
       aml.ret(result),

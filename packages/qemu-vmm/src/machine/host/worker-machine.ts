@@ -177,9 +177,7 @@ export class WorkerMachine implements MachineBackend {
 
   #died(how: string, cause?: unknown): void {
     if (this.#death !== undefined) return
-    this.#death = new VmmError('E_WORKER_DIED', `the worker with the devices ${how}`, {
-      ...(cause === undefined ? {} : { cause }),
-    })
+    this.#death = new VmmError('E_WORKER_DIED', `the worker with the devices ${how}`, { cause })
     for (const call of this.#calls.values()) call.reject(this.#death)
     this.#calls.clear()
     if (this.#ended) return

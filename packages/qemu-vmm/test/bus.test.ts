@@ -1,0 +1,394 @@
+import test from 'ava'
+import { ExitReason, KVM_RUN } from 'kvm-core'
+
+import { PciBus } from '../src/chipset/pci/bus.ts'
+import { PciFunction } from '../src/chipset/pci/function.ts'
+import { createHostBridge } from '../src/chipset/pci/i440fx.ts'
+import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
+import { AcpiPm } from '../src/chipset/acpi-pm.ts'
+import type { IoHandler } from '../src/device.ts'
+import { VmmError } from '../src/errors.ts'
+import { AddressSpace } from '../src/machine/address-space.ts'
+import { Bus } from '../src/machine/bus.ts'
+import { ManualClock } from '../src/machine/clock.ts'
+import { IrqLines } from '../src/machine/irq.ts'
+import { RunLoop } from '../src/machine/run-loop.ts'
+import { FakeIrq } from './support/fakes.ts'
+
+type Access = [kind: 'r' | 'w', offset: number, size: number, value?: number]
+
+function recorder(answer = 0x11): IoHandler & { log: Access[] } {
+  const log: Access[] = []
+  return {
+    log,
+    read(offset, size) {
+      log.push(['r', offset, size])
+      return answer + offset
+    },
+    write(offset, size, value) {
+      log.push(['w', offset, size, value])
+    },
+  }
+}
+
+test('address space: unclaimed reads are all-ones, writes are dropped', (t) => {
+  const space = new AddressSpace('port')
+  t.is(space.read(0x10, 1), 0xff)
+  t.is(space.read(0x10, 2), 0xffff)
+  t.is(space.read(0x10, 4), 0xffffffff)
+  t.notThrows(() => space.write(0x10, 4, 1))
+})
+
+test('address space: finds the range among many, before and after unmapping', (t) => {
+  const space = new AddressSpace('memory')
+  const handlers = Array.from({ length: 50 }, (_, i) => recorder(i))
+  const mappings = handlers.map((handler, i) =>
+    space.map({ name: `d${i}`, base: 0x1000 + i * 0x20, len: 0x10, handler }),
+  )
+  for (let i = 0; i < 50; i++) {
+    t.is(space.read(0x1000 + i * 0x20 + 5, 1), i + 5)
+    t.is(space.read(0x1000 + i * 0x20 + 0x10, 1), 0xff)
+  }
+  mappings[7]!.unmap()
+  t.is(space.read(0x1000 + 7 * 0x20, 1), 0xff)
+  t.is(space.read(0x1000 + 8 * 0x20, 1), 8)
+})
+
+test('address space: equal priorities must not overlap; a higher one cuts through', (t) => {
+  const space = new AddressSpace('port')
+  const low = recorder()
+  const high = recorder(0x80)
+  space.map({ name: 'config', base: 0xcf8, len: 4, handler: low })
+  const error = t.throws(() => space.map({ name: 'other', base: 0xcfb, len: 2, handler: high }), {
+    instanceOf: VmmError,
+  })
+  t.is(error.code, 'E_RANGE_TAKEN')
+  t.regex(error.message, /other.*config/s)
+  space.map({ name: 'reset', base: 0xcf9, len: 1, priority: 1, handler: high })
+  t.is(space.read(0xcf9, 1), 0x80)
+  t.is(space.read(0xcfa, 1), 0x13)
+  space.write(0xcf8, 4, 0x12345678)
+  t.deepEqual(low.log.at(-1), ['w', 0, 4, 0x12345678], 'a wide access stays in one piece')
+})
+
+test('address space: splits and widens accesses to what the handler implements', (t) => {
+  const space = new AddressSpace('memory')
+  const byte = recorder(0)
+  const word = recorder(0x1000)
+  space.map({ name: 'byte', base: 0, len: 8, handler: byte, access: { max: 1 } })
+  space.map({ name: 'word', base: 16, len: 8, handler: word, access: { min: 4 } })
+  t.is(space.read(1, 4), 0x04030201)
+  space.write(0, 2, 0xabcd)
+  t.deepEqual(byte.log.slice(-2), [
+    ['w', 0, 1, 0xcd],
+    ['w', 1, 1, 0xab],
+  ])
+  t.is(space.read(16, 1), 0x00)
+  space.write(17, 1, 0x5a)
+  t.deepEqual(word.log, [
+    ['r', 0, 4],
+    ['w', 1, 4, 0x5a],
+  ])
+})
+
+function page(): { run: ArrayBuffer; view: DataView } {
+  const run = new ArrayBuffer(KVM_RUN.bytes)
+  return { run, view: new DataView(run) }
+}
+
+function mmio(view: DataView, address: number, length: number, isWrite: boolean): void {
+  view.setUint32(KVM_RUN.exitReason, ExitReason.Mmio, true)
+  view.setBigUint64(KVM_RUN.mmioPhysAddr, BigInt(address), true)
+  view.setUint32(KVM_RUN.mmioLen, length, true)
+  view.setUint8(KVM_RUN.mmioIsWrite, isWrite ? 1 : 0)
+}
+
+test('bus: repeats string I/O for every element of the page', (t) => {
+  const bus = new Bus()
+  const device = recorder(0x40)
+  bus.pio.map({ name: 'dev', base: 0x5a0, len: 4, handler: device })
+  const { run, view } = page()
+  view.setUint32(KVM_RUN.exitReason, ExitReason.Io, true)
+  view.setUint8(KVM_RUN.ioDirection, 1)
+  view.setUint8(KVM_RUN.ioSize, 2)
+  view.setUint16(KVM_RUN.ioPort, 0x5a1, true)
+  view.setUint32(KVM_RUN.ioCount, 3, true)
+  view.setBigUint64(KVM_RUN.ioDataOffset, BigInt(KVM_RUN.pioData), true)
+  for (let i = 0; i < 3; i++) view.setUint16(KVM_RUN.pioData + i * 2, 0x100 + i, true)
+  t.true(bus.dispatch(run, 0))
+  t.deepEqual(device.log, [
+    ['w', 1, 2, 0x100],
+    ['w', 1, 2, 0x101],
+    ['w', 1, 2, 0x102],
+  ])
+  view.setUint8(KVM_RUN.ioDirection, 0)
+  bus.dispatch(run, 0)
+  t.is(view.getUint16(KVM_RUN.pioData + 4, true), 0x41)
+})
+
+test('bus: memory accesses of 1 to 8 bytes, above 4 GiB too', (t) => {
+  const bus = new Bus()
+  const device = recorder(0x40)
+  const base = 0x12_3456_7000
+  bus.mmio.map({ name: 'dev', base, len: 16, handler: device })
+  const { run, view } = page()
+  mmio(view, base, 8, false)
+  t.true(bus.dispatch(run, 0))
+  t.is(view.getUint32(KVM_RUN.mmioData, true), 0x40)
+  t.is(view.getUint32(KVM_RUN.mmioData + 4, true), 0x44)
+  mmio(view, base + 1, 7, true)
+  bus.dispatch(run, 0)
+  t.deepEqual(
+    device.log.slice(-3).map(([, offset, size]) => [offset, size]),
+    [
+      [1, 4],
+      [5, 2],
+      [7, 1],
+    ],
+  )
+  mmio(view, 0xfebd_0000, 4, false)
+  bus.dispatch(run, 0)
+  t.is(view.getUint32(KVM_RUN.mmioData, true), 0xffffffff)
+  view.setUint32(KVM_RUN.exitReason, ExitReason.Hlt, true)
+  t.false(bus.dispatch(run, 0))
+})
+
+test('bus: a handler that throws is a typed error and answers all-ones', (t) => {
+  const bus = new Bus()
+  bus.mmio.map({
+    name: 'broken',
+    base: 0x1000,
+    len: 16,
+    handler: {
+      read() {
+        throw new TypeError('no such register')
+      },
+      write() {
+        throw new TypeError('no such register')
+      },
+    },
+  })
+  const { run, view } = page()
+  mmio(view, 0x1008, 4, false)
+  const error = t.throws(() => bus.dispatch(run, 0), { instanceOf: VmmError })
+  t.is(error.code, 'E_DEVICE_FAULT')
+  t.like(error.fields, { device: 'broken', offset: 8, size: 4, operation: 'read' })
+  t.true(error.cause instanceof TypeError)
+  t.is(view.getUint32(KVM_RUN.mmioData, true), 0xffffffff)
+  mmio(view, 0x1008, 4, true)
+  t.throws(() => bus.dispatch(run, 0), { code: 'E_DEVICE_FAULT' })
+})
+
+test('run loop: tells exits apart and logs slow handlers', (t) => {
+  const bus = new Bus()
+  let nowMs = 0
+  bus.pio.map({
+    name: 'slow',
+    base: 0x10,
+    len: 1,
+    handler: {
+      read() {
+        nowMs += 7
+        return 0
+      },
+      write() {
+        throw new Error('broken')
+      },
+    },
+  })
+  const seen: string[] = []
+  const loop = new RunLoop(bus, {
+    reset: () => seen.push('reset'),
+    powerOff: () => seen.push('off'),
+    panic: () => seen.push('panic'),
+    fail: (error) => seen.push(error.code),
+    log: (message) => seen.push(message.replace(/ took.*/s, '')),
+    nowMs: () => nowMs,
+  })
+  const { run, view } = page()
+  const exit = (reason: number, detail = 0): void => {
+    view.setUint32(KVM_RUN.exitReason, reason, true)
+    view.setUint32(KVM_RUN.systemEventType, detail, true)
+    loop.exit(0, run)
+  }
+  exit(ExitReason.Shutdown)
+  exit(ExitReason.SystemEvent, 1)
+  exit(ExitReason.SystemEvent, 2)
+  exit(ExitReason.SystemEvent, 3)
+  exit(ExitReason.Intr)
+  exit(ExitReason.InternalError, 1)
+  exit(ExitReason.FailEntry)
+  t.deepEqual(seen.splice(0), ['reset', 'off', 'reset', 'panic', 'E_CPU_FAILED', 'E_CPU_FAILED'])
+  view.setUint32(KVM_RUN.exitReason, ExitReason.Io, true)
+  view.setUint8(KVM_RUN.ioDirection, 0)
+  view.setUint8(KVM_RUN.ioSize, 1)
+  view.setUint16(KVM_RUN.ioPort, 0x10, true)
+  view.setUint32(KVM_RUN.ioCount, 1, true)
+  view.setBigUint64(KVM_RUN.ioDataOffset, BigInt(KVM_RUN.pioData), true)
+  loop.exit(0, run)
+  t.deepEqual(seen.splice(0), ['an access to slow'])
+  view.setUint8(KVM_RUN.ioDirection, 1)
+  loop.exit(0, run)
+  t.deepEqual(seen, ['E_DEVICE_FAULT'])
+})
+
+test('interrupt lines are wired-OR, and silent while muted', (t) => {
+  const calls: [number, number][] = []
+  const lines = new IrqLines((gsi, level) => calls.push([gsi, level]))
+  const a = lines.source(4)
+  const b = lines.source(4)
+  a.set(true)
+  b.set(true)
+  a.set(false)
+  b.set(false)
+  b.pulse()
+  t.deepEqual(calls.splice(0), [
+    [4, 1],
+    [4, 0],
+    [4, 1],
+    [4, 0],
+  ])
+  lines.muted = true
+  a.set(true)
+  lines.muted = false
+  t.deepEqual(calls, [])
+  a.set(false)
+  t.deepEqual(calls, [[4, 0]])
+})
+
+interface PciFixture {
+  bus: Bus
+  pci: PciBus
+  piix3: Piix3
+  irqs: FakeIrq[]
+  config(slot: number, fn: number, offset: number, size?: number): number
+  set(slot: number, fn: number, offset: number, size: number, value: number): void
+}
+
+function createPci(): PciFixture {
+  const bus = new Bus()
+  const irqs = Array.from({ length: 16 }, () => new FakeIrq())
+  const piix3 = new Piix3(bus, irqs)
+  const pci = new PciBus((pirq, level) => piix3.setPirq(pirq, level))
+  pci.add(createHostBridge(bus), 0, 0)
+  pci.add(piix3.fn, 1, 0)
+  pci.add(
+    new Piix4Pm(bus, new AcpiPm(new FakeIrq(), new ManualClock(), { powerOff() {} })).fn,
+    1,
+    3,
+  )
+  bus.pio.map({ name: 'address', base: 0xcf8, len: 4, handler: pci.addressPort })
+  bus.pio.map({ name: 'data', base: 0xcfc, len: 4, handler: pci.dataPort })
+  const select = (slot: number, fn: number, offset: number): void =>
+    bus.pio.write(0xcf8, 4, 0x8000_0000 + slot * 0x800 + fn * 0x100 + (offset & 0xfc))
+  return {
+    bus,
+    pci,
+    piix3,
+    irqs,
+    config(slot, fn, offset, size = 4) {
+      select(slot, fn, offset)
+      return bus.pio.read(0xcfc + (offset & 3), size)
+    },
+    set(slot, fn, offset, size, value) {
+      select(slot, fn, offset)
+      bus.pio.write(0xcfc + (offset & 3), size, value)
+    },
+  }
+}
+
+test('pci: configuration mechanism 1 finds the chipset and nothing else', (t) => {
+  const { bus, config } = createPci()
+  bus.pio.write(0xcf8, 4, 0x8000_0000)
+  t.is(bus.pio.read(0xcf8, 4), 0x8000_0000)
+  t.is(config(0, 0, 0), 0x1237_8086)
+  t.is(config(1, 0, 0), 0x7000_8086)
+  t.is(config(1, 3, 0), 0x7113_8086)
+  t.is(config(1, 0, 0x0e, 1), 0x80, 'multifunction')
+  t.is(config(0, 0, 0x0a, 2), 0x0600)
+  t.is(config(1, 3, 0x0a, 2), 0x0680)
+  t.is(config(2, 0, 0), 0xffffffff)
+  bus.pio.write(0xcf8, 4, 0x8001_0000)
+  t.is(bus.pio.read(0xcfc, 4), 0xffffffff, 'no other bus')
+  bus.pio.write(0xcf8, 1, 0x12)
+  t.is(bus.pio.read(0xcf8, 4), 0x8001_0000, 'only whole words reach the register')
+})
+
+test('pci: read-only fields stay, BARs are sized, moved and switched', (t) => {
+  const { bus, pci, config, set } = createPci()
+  const device = recorder(0x20)
+  const fn = new PciFunction('card', bus, {
+    vendor: 0x1af4,
+    device: 0x1000,
+    classCode: 0x020000,
+    interruptPin: 1,
+  })
+  fn.addBar(0, { space: 'pio', size: 0x20, handler: device })
+  fn.addBar(1, { space: 'mmio', size: 0x1000, handler: device })
+  fn.addBar(4, { space: 'mmio', size: 0x4000, is64: true, prefetchable: true, handler: device })
+  const { slot } = pci.add(fn)
+  t.is(slot, 2)
+  set(slot, 0, 0, 4, 0)
+  t.is(config(slot, 0, 0), 0x1000_1af4)
+  set(slot, 0, 0x10, 4, 0xffffffff)
+  t.is(config(slot, 0, 0x10), 0xffff_ffe1)
+  set(slot, 0, 0x14, 4, 0xffffffff)
+  t.is(config(slot, 0, 0x14), 0xffff_f000)
+  set(slot, 0, 0x20, 4, 0xffffffff)
+  set(slot, 0, 0x24, 4, 0xffffffff)
+  t.is(config(slot, 0, 0x20), 0xffff_c00c)
+  t.is(config(slot, 0, 0x24), 0xffff_ffff)
+  set(slot, 0, 0x10, 4, 0xc000)
+  set(slot, 0, 0x14, 4, 0xfebd_0000)
+  set(slot, 0, 0x20, 4, 0)
+  set(slot, 0, 0x24, 4, 0x10)
+  t.is(bus.pio.read(0xc000, 1), 0xff, 'decoding is off')
+  set(slot, 0, 4, 2, 0x3)
+  t.is(bus.pio.read(0xc001, 1), 0x21)
+  t.is(bus.mmio.read(0xfebd_0004, 1), 0x24)
+  t.is(bus.mmio.read(0x10_0000_0008, 1), 0x28)
+  set(slot, 0, 0x10, 4, 0xd000)
+  t.is(bus.pio.read(0xc001, 1), 0xff)
+  t.is(bus.pio.read(0xd001, 1), 0x21)
+})
+
+test('pci: a pin reaches the ISA interrupt that its PIRQ is routed to', (t) => {
+  const { bus, pci, set, irqs } = createPci()
+  const fn = new PciFunction('card', bus, {
+    vendor: 0x1af4,
+    device: 0x1000,
+    classCode: 0x020000,
+    interruptPin: 1,
+  })
+  const { slot } = pci.add(fn)
+  const pirq = (slot + 1 - 2) & 3
+  fn.setInterrupt(true)
+  t.true(
+    irqs.every((irq) => !irq.level),
+    'routes are off after reset',
+  )
+  set(1, 0, PIRQ_ROUTE + pirq, 1, 11)
+  t.true(irqs[11]!.level)
+  set(1, 0, PIRQ_ROUTE + pirq, 1, 10)
+  t.false(irqs[11]!.level)
+  t.true(irqs[10]!.level)
+  set(slot, 0, 4, 2, 0x400)
+  t.false(irqs[10]!.level, 'INTx disabled')
+  set(slot, 0, 4, 2, 0)
+  t.true(irqs[10]!.level)
+  fn.setInterrupt(false)
+  t.false(irqs[10]!.level)
+})
+
+test('pci: the power management block follows its base register', (t) => {
+  const { bus, config, set } = createPci()
+  t.is(bus.pio.read(0x604, 2), 0xffff)
+  set(1, 3, 0x40, 4, 0x600)
+  t.is(config(1, 3, 0x40), 0x601)
+  t.is(bus.pio.read(0x604, 2), 0xffff)
+  set(1, 3, 0x80, 1, 1)
+  t.is(bus.pio.read(0x604, 2), 0)
+  set(1, 3, 0x40, 4, 0xb000)
+  t.is(bus.pio.read(0x604, 2), 0xffff)
+  t.is(bus.pio.read(0xb004, 2), 0)
+})

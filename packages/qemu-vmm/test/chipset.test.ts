@@ -1,0 +1,473 @@
+import test from 'ava'
+
+import { AcpiPm, PM_TIMER_HZ } from '../src/chipset/acpi-pm.ts'
+import { I8042 } from '../src/chipset/i8042.ts'
+import { DmaControllers } from '../src/chipset/i8237.ts'
+import { Rtc } from '../src/chipset/rtc.ts'
+import { SerialPort } from '../src/chipset/serial-port.ts'
+import type { SerialBackend } from '../src/chipset/serial-port.ts'
+import { Port92, ResetControl } from '../src/chipset/small-ports.ts'
+import { Uart16550 } from '../src/chipset/uart16550.ts'
+import { ManualClock } from '../src/machine/clock.ts'
+import { FakeIrq } from './support/fakes.ts'
+
+const SECOND_NS = 1e9
+
+function createUart(): {
+  uart: Uart16550
+  irq: FakeIrq
+  clock: ManualClock
+  out: number[]
+  link: { isReady: boolean; readable: number }
+} {
+  const irq = new FakeIrq()
+  const clock = new ManualClock()
+  const out: number[] = []
+  const link = { isReady: true, readable: 0 }
+  const uart = new Uart16550(irq, clock, {
+    transmit(byte) {
+      if (link.isReady) out.push(byte)
+      return link.isReady
+    },
+    readable() {
+      link.readable++
+    },
+  })
+  return { uart, irq, clock, out, link }
+}
+
+test('uart: a driver that probes finds a 16550A', (t) => {
+  const { uart } = createUart()
+  uart.write(1, 1, 0xff)
+  t.is(uart.read(1), 0x0f, 'only four interrupts exist')
+  uart.write(1, 1, 0)
+  uart.write(7, 1, 0x5a)
+  t.is(uart.read(7), 0x5a)
+  uart.write(2, 1, 0x01)
+  t.is(uart.read(2), 0xc1, 'both FIFO bits, no interrupt')
+  uart.write(2, 1, 0x00)
+  t.is(uart.read(2), 0x01)
+  t.is(uart.read(5), 0x60, 'transmitter empty')
+  t.is(uart.read(6), 0xb0, 'carrier, data set ready, clear to send')
+})
+
+test('uart: the divisor latch hides data and interrupt enable', (t) => {
+  const { uart, out } = createUart()
+  uart.write(3, 1, 0x83)
+  uart.write(0, 1, 0x01)
+  uart.write(1, 1, 0x02)
+  t.is(uart.read(0), 0x01)
+  t.is(uart.read(1), 0x02)
+  uart.write(3, 1, 0x03)
+  t.is(uart.read(1), 0)
+  uart.write(0, 1, 0x41)
+  t.deepEqual(out, [0x41])
+})
+
+test('uart: transmit-empty interrupts on enabling, and again after each burst', (t) => {
+  const { uart, irq } = createUart()
+  uart.write(1, 1, 0x02)
+  t.true(irq.level, 'enabling with an empty holding register raises it')
+  t.is(uart.read(2), 0x02)
+  t.false(irq.level, 'reading the cause acknowledges it')
+  t.is(uart.read(2), 0x01)
+  uart.write(0, 1, 0x41)
+  t.true(irq.level)
+  uart.write(1, 1, 0x00)
+  t.false(irq.level)
+  uart.write(1, 1, 0x02)
+  t.true(irq.level, 'switching it off and on raises it again')
+})
+
+test('uart: receives with and without FIFO, reports overruns once', (t) => {
+  const { uart, irq } = createUart()
+  uart.write(1, 1, 0x05)
+  t.is(uart.room, 1)
+  uart.receive(Uint8Array.of(1))
+  t.is(uart.room, 0)
+  t.is(uart.read(2), 0x04)
+  uart.receive(Uint8Array.of(2))
+  t.is(uart.read(2), 0x06, 'line status comes first')
+  t.is(uart.read(5) & 0x03, 0x03)
+  t.is(uart.read(5) & 0x02, 0, 'reading cleared the overrun')
+  t.is(uart.read(0), 2)
+  t.false(irq.level)
+
+  uart.write(2, 1, 0x41)
+  t.is(uart.room, 4, 'up to the trigger level at once')
+  uart.receive(Uint8Array.from({ length: 17 }, (_, i) => i))
+  t.is(uart.read(5) & 0x02, 0x02, 'the seventeenth byte is an overrun')
+  const got: number[] = []
+  while (uart.read(5) & 1) got.push(uart.read(0))
+  t.deepEqual(
+    got,
+    Array.from({ length: 16 }, (_, i) => i),
+  )
+})
+
+test('uart: a part-filled FIFO interrupts by trigger level, then by time-out', (t) => {
+  const { uart, irq, clock } = createUart()
+  uart.write(2, 1, 0x81)
+  uart.write(1, 1, 0x01)
+  uart.write(3, 1, 0x03)
+  uart.receive(new Uint8Array(7))
+  t.false(irq.level)
+  clock.advance(4 * 10 * (SECOND_NS / 9600) - 1000)
+  t.false(irq.level)
+  clock.advance(2000)
+  t.true(irq.level)
+  t.is(uart.read(2), 0xcc)
+  uart.read(0)
+  t.false(irq.level)
+  uart.receive(new Uint8Array(2))
+  t.is(uart.read(2), 0xc4, 'eight bytes reach the trigger level')
+})
+
+test('uart: loopback connects transmitter to receiver and outputs to inputs', (t) => {
+  const { uart, out } = createUart()
+  uart.write(4, 1, 0x10)
+  uart.write(0, 1, 0x77)
+  t.is(uart.read(5) & 1, 1)
+  t.is(uart.read(0), 0x77)
+  t.deepEqual(out, [])
+  for (const [mcr, msr] of [
+    [0x11, 0x20],
+    [0x12, 0x10],
+    [0x14, 0x40],
+    [0x18, 0x80],
+  ] as const) {
+    uart.write(4, 1, mcr)
+    t.is(uart.read(6), msr)
+  }
+  t.is(uart.room, 0, 'the line is cut off')
+})
+
+test('uart: keeps bytes while the far end is busy, and goes on later', (t) => {
+  const { uart, irq, out, link } = createUart()
+  uart.write(2, 1, 0x01)
+  uart.write(1, 1, 0x02)
+  uart.read(2)
+  link.isReady = false
+  for (const byte of [1, 2, 3]) uart.write(0, 1, byte)
+  t.is(uart.read(5) & 0x60, 0, 'holding register and transmitter are busy')
+  t.false(irq.level)
+  link.isReady = true
+  uart.resumeTransmit()
+  t.deepEqual(out, [1, 2, 3])
+  t.is(uart.read(5) & 0x60, 0x60)
+  t.true(irq.level)
+})
+
+test('uart: a break is a zero byte with its own status', (t) => {
+  const { uart, irq } = createUart()
+  uart.write(1, 1, 0x04)
+  uart.receiveBreak()
+  t.true(irq.level)
+  t.is(uart.read(5) & 0x11, 0x11)
+  t.is(uart.read(5) & 0x10, 0)
+  t.is(uart.read(0), 0)
+})
+
+test('serial port: collects a burst into one write and respects a full backend', async (t) => {
+  const writes: string[] = []
+  let accepts = true
+  const backend: SerialBackend = {
+    write(data) {
+      if (accepts) writes.push(Buffer.from(data).toString())
+      return accepts
+    },
+    close() {},
+  }
+  const { uart } = new SerialPort(new FakeIrq(), new ManualClock(), backend)
+  for (const char of 'hello') uart.write(0, 1, char.charCodeAt(0))
+  await Promise.resolve()
+  t.deepEqual(writes, ['hello'])
+  accepts = false
+  for (let i = 0; i < 4096 + 1; i++) uart.write(0, 1, 0x78)
+  t.is(uart.read(5) & 0x20, 0, 'the driver sees a busy transmitter')
+  accepts = true
+  backend.onWritable?.()
+  await Promise.resolve()
+  t.is(writes.join('').length, 5 + 4096 + 1)
+  t.is(uart.read(5) & 0x20, 0x20)
+})
+
+function createRtc(iso: string): { rtc: Rtc; irq: FakeIrq; clock: ManualClock } {
+  const irq = new FakeIrq()
+  const clock = new ManualClock(Date.parse(iso))
+  const rtc = new Rtc(irq, clock)
+  return { rtc, irq, clock }
+}
+
+function cmosRead(rtc: Rtc, index: number): number {
+  rtc.write(0, 1, index)
+  return rtc.read(1)
+}
+
+function cmosWrite(rtc: Rtc, index: number, value: number): void {
+  rtc.write(0, 1, index)
+  rtc.write(1, 1, value)
+}
+
+test('rtc: shows the date in BCD, and in binary and 12 hours when asked', (t) => {
+  const { rtc, clock } = createRtc('2024-12-31T23:59:58Z')
+  const registers = [0, 2, 4, 6, 7, 8, 9, 0x32]
+  t.deepEqual(
+    registers.map((r) => cmosRead(rtc, r)),
+    [0x58, 0x59, 0x23, 0x03, 0x31, 0x12, 0x24, 0x20],
+  )
+  clock.advance(2 * SECOND_NS)
+  t.deepEqual(
+    registers.map((r) => cmosRead(rtc, r)),
+    [0x00, 0x00, 0x00, 0x04, 0x01, 0x01, 0x25, 0x20],
+  )
+  cmosWrite(rtc, 0x0b, 0x04)
+  t.is(cmosRead(rtc, 4), 12, 'midnight')
+  clock.advance(13 * 3600 * SECOND_NS)
+  t.is(cmosRead(rtc, 4), 0x81, 'one in the afternoon')
+  t.is(cmosRead(rtc, 9), 25)
+})
+
+test('rtc: update in progress shows for the last 244 us of a second', (t) => {
+  const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
+  t.is(cmosRead(rtc, 0x0a) & 0x80, 0)
+  clock.advance(SECOND_NS - 200_000)
+  t.is(cmosRead(rtc, 0x0a) & 0x80, 0x80)
+  clock.advance(300_000)
+  t.is(cmosRead(rtc, 0x0a) & 0x80, 0)
+})
+
+test('rtc: time can be set while updates are stopped', (t) => {
+  const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
+  cmosWrite(rtc, 0x0b, 0x82)
+  for (const [index, value] of [
+    [0, 0x30],
+    [2, 0x15],
+    [4, 0x12],
+    [7, 0x29],
+    [8, 0x02],
+    [9, 0x28],
+  ] as const) {
+    cmosWrite(rtc, index, value)
+  }
+  clock.advance(5 * SECOND_NS)
+  t.is(cmosRead(rtc, 0), 0x30, 'stopped')
+  cmosWrite(rtc, 0x0b, 0x02)
+  clock.advance(40 * SECOND_NS)
+  t.deepEqual(
+    [0, 2, 4, 7, 8, 9].map((r) => cmosRead(rtc, r)),
+    [0x10, 0x16, 0x12, 0x29, 0x02, 0x28],
+  )
+})
+
+test('rtc: update, alarm and periodic interrupts', (t) => {
+  const { rtc, irq, clock } = createRtc('2024-01-01T10:20:29.500Z')
+  cmosWrite(rtc, 0x0b, 0x12)
+  clock.advance(SECOND_NS)
+  t.is(irq.edges, 1)
+  t.is(cmosRead(rtc, 0x0c), 0x90)
+  t.is(cmosRead(rtc, 0x0c), 0, 'reading clears')
+  t.false(irq.level)
+
+  cmosWrite(rtc, 1, 0x33)
+  cmosWrite(rtc, 3, 0xff)
+  cmosWrite(rtc, 5, 0x10)
+  cmosWrite(rtc, 0x0b, 0x22)
+  clock.advance(2 * SECOND_NS)
+  t.false(irq.level)
+  clock.advance(SECOND_NS)
+  t.true(irq.level)
+  t.is(cmosRead(rtc, 0x0c) & 0xa0, 0xa0)
+
+  cmosWrite(rtc, 0x0b, 0x42)
+  const before = irq.edges
+  for (let i = 0; i < 1024; i++) {
+    clock.advance(Math.ceil(SECOND_NS / 1024))
+    cmosRead(rtc, 0x0c)
+  }
+  t.true(Math.abs(irq.edges - before - 1024) <= 1, `${irq.edges - before} of 1024`)
+})
+
+test('rtc: flags are right without interrupts, also after a long time', (t) => {
+  const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
+  cmosRead(rtc, 0x0c)
+  cmosWrite(rtc, 1, 0x00)
+  cmosWrite(rtc, 3, 0x30)
+  cmosWrite(rtc, 5, 0x06)
+  clock.advance(3600 * SECOND_NS)
+  t.is(cmosRead(rtc, 0x0c), 0x10, 'updated, not yet half past six')
+  clock.advance(23 * 3600 * SECOND_NS)
+  t.is(cmosRead(rtc, 0x0c), 0x30)
+})
+
+function createI8042(): { i8042: I8042; kbd: FakeIrq; aux: FakeIrq; resets: () => number } {
+  const kbd = new FakeIrq()
+  const aux = new FakeIrq()
+  let resets = 0
+  const i8042 = new I8042({
+    keyboardIrq: kbd,
+    mouseIrq: aux,
+    reset() {
+      resets++
+    },
+  })
+  return { i8042, kbd, aux, resets: () => resets }
+}
+
+function drain(i8042: I8042): number[] {
+  const bytes: number[] = []
+  while (i8042.read(4) & 1) bytes.push(i8042.read(0))
+  return bytes
+}
+
+test('i8042: the probe sequence of Linux finds keyboard and mouse ports', (t) => {
+  const { i8042, aux } = createI8042()
+  const command = (byte: number, ...data: number[]): number[] => {
+    i8042.write(4, 1, byte)
+    for (const value of data) i8042.write(0, 1, value)
+    return drain(i8042)
+  }
+  t.deepEqual(drain(i8042), [])
+  t.deepEqual(command(0xaa), [0x55])
+  t.deepEqual(command(0x20), [0x03])
+  t.deepEqual(command(0xab), [0x00])
+  t.deepEqual(command(0xa9), [0x00])
+  command(0xa7)
+  t.is(command(0x20)[0]! & 0x20, 0x20)
+  command(0xa8)
+  t.is(command(0x20)[0]! & 0x20, 0)
+  command(0x60, 0x02)
+  i8042.write(4, 1, 0xd3)
+  i8042.write(0, 1, 0x5a)
+  t.is(i8042.read(4) & 0x21, 0x21, 'the looped byte comes from the mouse port')
+  t.true(aux.level)
+  t.is(i8042.read(0), 0x5a)
+  t.false(aux.level)
+})
+
+test('i8042: keyboard identifies itself, translated and untranslated', (t) => {
+  const { i8042, kbd } = createI8042()
+  i8042.write(4, 1, 0x60)
+  i8042.write(0, 1, 0x01)
+  i8042.write(0, 1, 0xf2)
+  t.true(kbd.level)
+  t.deepEqual(drain(i8042), [0xfa, 0xab, 0x83])
+  t.is(kbd.edges, 3, 'an edge for each byte')
+  i8042.write(0, 1, 0xff)
+  t.deepEqual(drain(i8042), [0xfa, 0xaa])
+  i8042.write(0, 1, 0xee)
+  t.deepEqual(drain(i8042), [0xee])
+  i8042.write(4, 1, 0x60)
+  i8042.write(0, 1, 0x41)
+  i8042.write(0, 1, 0xf2)
+  t.deepEqual(drain(i8042), [0xfa, 0xab, 0x41])
+  t.true(i8042.keyboard.sendScancodes(0x1c, 0xf0, 0x1c))
+  t.deepEqual(drain(i8042), [0x1e, 0x9e], 'the A key in set 1')
+  t.true(i8042.keyboard.sendScancodes(0xe0, 0x75))
+  t.deepEqual(drain(i8042), [0xe0, 0x48], 'cursor up')
+})
+
+test('i8042: the mouse becomes an Explorer mouse by its knock', (t) => {
+  const { i8042 } = createI8042()
+  const mouse = (byte: number): number[] => {
+    i8042.write(4, 1, 0xd4)
+    i8042.write(0, 1, byte)
+    return drain(i8042)
+  }
+  t.deepEqual(mouse(0xff), [0xfa, 0xaa, 0x00])
+  for (const rate of [200, 200, 80]) {
+    mouse(0xf3)
+    mouse(rate)
+  }
+  t.deepEqual(mouse(0xf2), [0xfa, 0x04])
+  t.false(i8042.mouse.move(1, 1, 0, 0), 'reporting is off')
+  mouse(0xf4)
+  t.true(i8042.mouse.move(5, -3, 1, 1))
+  t.deepEqual(drain(i8042), [0x29, 5, 0xfd, 1])
+})
+
+test('i8042: reset pulse, output port and disabled interfaces', (t) => {
+  const { i8042, resets } = createI8042()
+  i8042.write(4, 1, 0xff)
+  t.is(resets(), 0)
+  i8042.write(4, 1, 0xfe)
+  t.is(resets(), 1)
+  i8042.write(4, 1, 0xd1)
+  i8042.write(0, 1, 0x02)
+  t.is(resets(), 2)
+  i8042.write(4, 1, 0xad)
+  i8042.keyboard.sendScancodes(0x1c)
+  t.deepEqual(drain(i8042), [], 'the interface is off')
+  i8042.write(4, 1, 0xae)
+  t.is(drain(i8042).length, 1)
+})
+
+test('port 92 and 0xcf9 reset on their bit only', (t) => {
+  let resets = 0
+  const port92 = new Port92(() => resets++)
+  port92.write(0, 1, 0x02)
+  t.is(resets, 0)
+  port92.write(0, 1, 0x03)
+  t.is(resets, 1)
+  const control = new ResetControl(() => resets++)
+  control.write(0, 1, 0x02)
+  t.is(resets, 1)
+  t.is(control.read(), 0x02)
+  control.write(0, 1, 0x06)
+  t.is(resets, 2)
+})
+
+test('acpi: the timer runs at 3.579545 MHz and wraps at 24 bits', (t) => {
+  const clock = new ManualClock()
+  const pm = new AcpiPm(new FakeIrq(), clock, { powerOff() {} })
+  clock.advance(SECOND_NS)
+  t.is(pm.pm1.read(8, 4), PM_TIMER_HZ)
+  clock.advance(4 * SECOND_NS)
+  t.is(pm.pm1.read(8, 4), (5 * PM_TIMER_HZ) % 2 ** 24)
+})
+
+test('acpi: enable, power button, timer overflow and soft-off', (t) => {
+  const sci = new FakeIrq()
+  const clock = new ManualClock()
+  let isOff = false
+  const pm = new AcpiPm(sci, clock, {
+    powerOff() {
+      isOff = true
+    },
+  })
+  pm.pressPowerButton()
+  t.false(sci.level, 'not in ACPI mode')
+  t.is(pm.pm1.read(4, 2) & 1, 0)
+  pm.apm.write(0, 1, 0xf1)
+  t.is(pm.pm1.read(4, 2) & 1, 1)
+  pm.pm1.write(2, 2, 0x0100)
+  t.true(sci.level)
+  t.is(pm.pm1.read(0, 2) & 0x100, 0x100)
+  pm.pm1.write(0, 2, 0x0100)
+  t.false(sci.level)
+  pm.pm1.write(0, 2, 0xffff)
+  pm.pm1.write(2, 2, 0x0001)
+  clock.advance(3 * SECOND_NS)
+  t.true(sci.level, 'the top bit has changed')
+  pm.pm1.write(0, 2, 0x0001)
+  t.false(sci.level)
+  pm.pm1.write(4, 2, 0x2401)
+  t.false(isOff, 'another sleep type')
+  pm.pm1.write(4, 2, 0x2001)
+  t.true(isOff)
+  pm.apm.write(0, 1, 0xf0)
+  t.is(pm.pm1.read(4, 2) & 1, 0)
+})
+
+test('dma: address, count and page registers hold what drivers write', (t) => {
+  const dma = new DmaControllers()
+  dma.write(0x0c, 1, 0)
+  dma.write(0x04, 1, 0x34)
+  dma.write(0x04, 1, 0x12)
+  dma.write(0x81, 1, 0x0f)
+  dma.write(0x0c, 1, 0)
+  t.is(dma.read(0x04) | (dma.read(0x04) << 8), 0x1234)
+  t.is(dma.read(0x81), 0x0f)
+  dma.write(0xd4, 1, 0x00)
+  t.is(dma.read(0xde) & 0x0f, 0x0e)
+})
