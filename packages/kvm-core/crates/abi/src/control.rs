@@ -22,8 +22,19 @@ pub const SLOTS: usize = 0x1000;
 pub const SLOT_BYTES: usize = 128;
 /// How many vCPUs the pending mask can hold.
 pub const MAX_VCPUS: usize = 256;
+/// Ring of posted writes: head (u32, the isolate's), 64 bytes on tail (u32, the vCPUs'), then
+/// from `POSTED_ENTRIES` on the entries.
+pub const POSTED: usize = SLOTS + MAX_VCPUS * SLOT_BYTES;
+/// Offset of the tail of the posted ring from `POSTED`.
+pub const POSTED_TAIL: usize = 64;
+/// Offset of the first entry from `POSTED`.
+pub const POSTED_ENTRIES: usize = 128;
+/// Entries of the posted ring, a power of two.
+pub const POSTED_MAX: usize = 256;
+/// Bytes of an entry: u64 address, u64 value, u32 size, u32 space (0 ports, 1 memory), padding.
+pub const POSTED_BYTES: usize = 32;
 /// Bytes of the whole control page.
-pub const BYTES: usize = SLOTS + MAX_VCPUS * SLOT_BYTES;
+pub const BYTES: usize = POSTED + POSTED_ENTRIES + POSTED_MAX * POSTED_BYTES;
 
 /// `pendingEv`: the ioevent bitmap has bits.
 pub const EV_IOEVENT: u32 = 1;
@@ -31,6 +42,8 @@ pub const EV_IOEVENT: u32 = 1;
 pub const EV_COMPLETION: u32 = 2;
 /// `pendingEv`: a control event (a vCPU stopped, a fault).
 pub const EV_CONTROL: u32 = 4;
+/// `pendingEv`: the ring of posted writes has entries.
+pub const EV_POSTED: u32 = 8;
 
 /// Offsets in a vCPU slot.
 pub mod slot {

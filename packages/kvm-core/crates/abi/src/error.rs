@@ -17,6 +17,8 @@ pub enum Errno {
     ENXIO = 6,
     /// A list is longer than the limit.
     E2BIG = 7,
+    /// The object was closed.
+    EBADF = 9,
     /// Try again: the object is busy for now.
     EAGAIN = 11,
     /// Out of memory.

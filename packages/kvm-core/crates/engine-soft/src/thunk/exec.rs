@@ -119,6 +119,11 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
 /// Runs an instruction under the guest's MXCSR with all exceptions masked, and finds from the flags
 /// what an unmasked exception would have done. `run` starts from the same operands each time and its
 /// last results count. Gives the new MXCSR; `Err` if the exception is delivered.
+///
+/// The flags that come with a delivered exception are approximate in two cases. Dot products are
+/// several operations: flags of those before the exception are not reported. With an overflow or underflow that is delivered, the processor sets PE
+/// if the result would be inexact even with an unbounded exponent, and this sets it if the masked
+/// response is inexact.
 pub(super) fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> {
     let mut pair = MxcsrPair { run: mxcsr, out: 0 };
     if mxcsr & MXCSR_MASKS == MXCSR_MASKS {

@@ -2,6 +2,8 @@
 
 mod areas;
 mod differential;
+mod elements;
 mod legacy;
 mod native;
 mod random;
+mod simd_exceptions;

@@ -1,0 +1,240 @@
+//! Decoded blocks: straight-line runs of instructions, found by where their bytes lie.
+//!
+//! A block is keyed by guest *physical* address and decode mode, so that one decoding serves every
+//! mapping of the page. A small cache from linear RIP to block serves the common case; its keys
+//! carry the address-space number and the privilege, so that a flush needs no sweep.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::op::Op;
+use crate::thunk::VecOp;
+
+/// Most instructions in a block.
+pub const MAX_OPS: usize = 64;
+const JUMPS: usize = 8192;
+/// Blocks kept before all are dropped: bounds the memory that a guest's code can take.
+const MAX_BLOCKS: usize = 200_000;
+
+/// A run of decoded instructions.
+pub struct Block {
+    /// Instructions in order. Only the last one may change control flow.
+    pub ops: Box<[Op]>,
+    /// Operands of vector instructions, which `Op::imm` of those points to.
+    #[allow(clippy::vec_box)]
+    _vectors: Vec<Box<VecOp>>,
+    /// Bytes that the instructions take.
+    pub bytes: u32,
+    /// Guest physical address of the first byte.
+    pub gpa: u64,
+    /// Guest physical page of the second half, for an instruction that straddles two pages.
+    pub second_page: Option<u64>,
+}
+
+impl Block {
+    /// A block over `ops`, whose vector operands stay where they are.
+    #[allow(clippy::vec_box)]
+    pub fn new(
+        ops: Vec<Op>,
+        vectors: Vec<Box<VecOp>>,
+        bytes: u32,
+        gpa: u64,
+        second_page: Option<u64>,
+    ) -> Self {
+        Self { ops: ops.into_boxed_slice(), _vectors: vectors, bytes, gpa, second_page }
+    }
+}
+
+/// Multiplicative hashing of one integer: keys are addresses, not chosen by an adversary who
+/// could gain more than slowing down his own vCPU.
+#[derive(Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u64(u64::from(b));
+        }
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0 ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+type Map<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
+
+#[derive(Clone, Copy)]
+struct Jump {
+    rip: u64,
+    key: u64,
+    block: *const Block,
+}
+
+const NO_JUMP: Jump = Jump { rip: 0, key: u64::MAX, block: std::ptr::null() };
+
+#[derive(Default)]
+struct PageCode {
+    /// Keys of the blocks with bytes in this page.
+    blocks: Vec<u64>,
+    /// Which 64-byte parts hold code.
+    parts: u64,
+    /// Writes that hit the page but no code since the last decoding.
+    near_misses: u32,
+}
+
+/// All blocks of one vCPU.
+pub struct BlockCache {
+    blocks: Map<Box<Block>>,
+    pages: Map<PageCode>,
+    jumps: Box<[Jump; JUMPS]>,
+    /// Part of every jump key: a new value empties the jump cache at once.
+    epoch: u64,
+    /// Blocks withdrawn while one of them may be executing.
+    graveyard: Vec<Box<Block>>,
+    /// Counts decoded blocks.
+    pub decoded: u64,
+    /// Counts blocks withdrawn because their bytes changed.
+    pub invalidated: u64,
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self {
+            blocks: Map::default(),
+            pages: Map::default(),
+            jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
+            epoch: 0,
+            graveyard: Vec::new(),
+            decoded: 0,
+            invalidated: 0,
+        }
+    }
+}
+
+// SAFETY: the raw pointers point into boxes that the cache itself owns; they move with it.
+unsafe impl Send for BlockCache {}
+
+/// The key of a block: guest physical addresses have at most 52 bits.
+pub fn key(gpa: u64, bits: u32) -> u64 {
+    (gpa << 2) | u64::from(bits >> 5)
+}
+
+#[inline(always)]
+fn jump_slot(rip: u64) -> usize {
+    // One page's entries lie together, so that a page can be swept.
+    (((rip >> 12) & 63) << 7 | ((rip ^ (rip >> 6)) & 127)) as usize
+}
+
+impl BlockCache {
+    /// The block for a linear address in a context, if it was there lately.
+    #[inline(always)]
+    pub fn jump(&self, rip: u64, context: u64) -> Option<*const Block> {
+        let j = &self.jumps[jump_slot(rip)];
+        (j.rip == rip && j.key == (context | self.epoch)).then_some(j.block)
+    }
+
+    /// Remembers where a linear address leads.
+    pub fn remember(&mut self, rip: u64, context: u64, block: *const Block) {
+        self.jumps[jump_slot(rip)] = Jump { rip, key: context | self.epoch, block };
+    }
+
+    /// The block at a physical address.
+    pub fn find(&self, key: u64) -> Option<*const Block> {
+        self.blocks.get(&key).map(|b| std::ptr::from_ref::<Block>(b))
+    }
+
+    /// True when the cache should be emptied before more goes in.
+    pub fn full(&self) -> bool {
+        self.blocks.len() >= MAX_BLOCKS
+    }
+
+    /// Stores a block and yields it. The pages it lies in are to be marked by the caller.
+    pub fn insert(&mut self, key: u64, block: Block) -> *const Block {
+        self.decoded += 1;
+        let first = block.gpa & !0xfff;
+        let start = block.gpa & 0xfff;
+        let end = start + u64::from(block.bytes) - 1;
+        let page = self.pages.entry(first).or_default();
+        page.blocks.push(key);
+        page.parts |= parts(start, end.min(0xfff));
+        page.near_misses = 0;
+        if let Some(second) = block.second_page {
+            let page = self.pages.entry(second).or_default();
+            page.blocks.push(key);
+            page.parts |= parts(0, end - 0x1000);
+            page.near_misses = 0;
+        }
+        let block = Box::new(block);
+        let at: *const Block = &raw const *block;
+        if let Some(old) = self.blocks.insert(key, block) {
+            self.graveyard.push(old);
+        }
+        at
+    }
+
+    /// Withdraws the blocks that have bytes in `[gpa, gpa + len)`, which lies in one page. True if
+    /// the page holds no code any more.
+    pub fn invalidate(&mut self, gpa: u64, len: u64) -> bool {
+        let page_gpa = gpa & !0xfff;
+        let Some(page) = self.pages.get_mut(&page_gpa) else { return true };
+        let start = gpa & 0xfff;
+        if page.parts & parts(start, (start + len - 1).min(0xfff)) == 0 {
+            page.near_misses += 1;
+            // Data beside code: after some stores it is cheaper to forget the code until it runs.
+            if page.near_misses < 256 {
+                return false;
+            }
+        }
+        self.drop_page(page_gpa);
+        true
+    }
+
+    /// Withdraws all blocks of a page.
+    pub fn drop_page(&mut self, page_gpa: u64) {
+        let Some(page) = self.pages.remove(&page_gpa) else { return };
+        for key in page.blocks {
+            if let Some(block) = self.blocks.remove(&key) {
+                self.invalidated += 1;
+                // Its other page keeps a stale key, which finds nothing or a successor.
+                self.graveyard.push(block);
+            }
+        }
+        self.forget_jumps();
+    }
+
+    /// Withdraws everything.
+    pub fn clear(&mut self) {
+        self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
+        self.pages.clear();
+        self.forget_jumps();
+    }
+
+    /// Forgets where the linear addresses of a page lead.
+    pub fn forget_page(&mut self, linear: u64) {
+        let first = jump_slot(linear & !0xfff) & !127;
+        self.jumps[first..first + 128].fill(NO_JUMP);
+    }
+
+    /// Forgets all linear addresses.
+    pub fn forget_jumps(&mut self) {
+        self.epoch += 1 << 32;
+    }
+
+    /// Frees withdrawn blocks: only while none is executing.
+    pub fn bury(&mut self) {
+        self.graveyard.clear();
+    }
+
+    /// Guest physical pages that hold code.
+    pub fn pages(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pages.keys().copied()
+    }
+}
+
+fn parts(start: u64, end: u64) -> u64 {
+    let (first, last) = (start >> 6, end >> 6);
+    (u64::MAX >> (63 - (last - first))) << first
+}

@@ -1,0 +1,88 @@
+//! The VM side of the software engine.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use kvm_abi::KvmError;
+use kvm_abi::cpuid::CpuidEntry;
+use kvm_cpu::cpuid;
+use kvm_cpu::engine::{VcpuEngine, VcpuRequests, VmContext, VmEngine};
+use kvm_memory::MemoryListener;
+
+use crate::thunk::HostCpu;
+use crate::vcpu::Vcpu;
+use crate::watch::Watch;
+
+/// TSC frequency of a new vCPU. The TSC is derived from the VM's clock, so that any frequency is as
+/// good as another; this one makes it count nanoseconds.
+const TSC_KHZ: u32 = 1_000_000;
+
+/// The engine of one VM.
+#[derive(Debug)]
+pub struct SoftEngine {
+    host: HostCpu,
+    watch: Arc<Watch>,
+    watching: Mutex<bool>,
+}
+
+impl SoftEngine {
+    /// An engine for one VM.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            host: HostCpu::detect(),
+            watch: Arc::new(Watch::default()),
+            watching: Mutex::new(false),
+        })
+    }
+}
+
+/// CPUID of the host.
+fn host_cpuid(function: u32, index: u32) -> (u32, u32, u32, u32) {
+    let r = std::arch::x86_64::__cpuid_count(function, index);
+    (r.eax, r.ebx, r.ecx, r.edx)
+}
+
+impl VmEngine for SoftEngine {
+    fn create_vcpu(
+        &self,
+        id: u32,
+        context: VmContext,
+        requests: Arc<VcpuRequests>,
+    ) -> Result<Box<dyn VcpuEngine>, KvmError> {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*watching {
+            let listener: Arc<dyn MemoryListener> = Arc::clone(&self.watch) as _;
+            context.memory.add_listener(Arc::downgrade(&listener) as Weak<dyn MemoryListener>);
+            *watching = true;
+        }
+        let mut vcpu =
+            Vcpu::new(id, context, requests, Arc::clone(&self.watch), self.host, TSC_KHZ);
+        vcpu.bind_apic();
+        vcpu.refresh_context();
+        Ok(Box::new(vcpu))
+    }
+
+    fn supported_cpuid(&self) -> Vec<CpuidEntry> {
+        cpuid::supported(&host_cpuid)
+    }
+
+    fn cpuid_for_model(
+        &self,
+        model: &str,
+        features: &[(String, bool)],
+    ) -> Result<Vec<CpuidEntry>, KvmError> {
+        cpuid::cpuid_for_model(model, features, &host_cpuid)
+    }
+
+    fn cpu_models(&self) -> Vec<&'static str> {
+        cpuid::MODELS.to_vec()
+    }
+
+    fn cpu_features(&self) -> Vec<&'static str> {
+        cpuid::feature_names()
+    }
+
+    fn msr_index_list(&self) -> Vec<u32> {
+        kvm_cpu::msr::msr_index_list()
+    }
+}

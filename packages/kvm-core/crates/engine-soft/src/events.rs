@@ -1,0 +1,137 @@
+//! Interrupts, NMIs, INIT and SIPI, halting and waking, the clock.
+
+use kvm_abi::regs::MpState;
+use kvm_cpu::exception::{self, Event};
+use kvm_cpu::{Trap, flags};
+
+use crate::vcpu::Vcpu;
+use crate::watch::Member;
+
+impl Vcpu {
+    /// Announces that the vCPU uses its memory tables, after it took notice of all changes.
+    pub(crate) fn member_enter(&mut self) {
+        loop {
+            let change = self.watch.changes();
+            self.member.enter(change);
+            // A change that came before `enter` is seen here, a later one waits for us.
+            if self.watch.changes() == change {
+                if self.noticed != change || self.table_stale() {
+                    self.noticed = change;
+                    self.refresh_memory();
+                }
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn watch_member(&self) -> &Member {
+        &self.member
+    }
+
+    fn table_stale(&self) -> bool {
+        self.table.generation() != self.context.memory.generation()
+    }
+
+    /// Takes notice of changed slots, harvested dirty logs and code that others wrote.
+    pub(crate) fn notice_memory(&mut self) {
+        let change = self.watch.changes();
+        if change != self.noticed {
+            self.noticed = change;
+            self.refresh_memory();
+            self.member.saw(change);
+        }
+        for (gpa, len) in self.member.take_written() {
+            if len == u64::MAX {
+                self.drop_all_code();
+            } else {
+                self.code_written_range(gpa, len);
+            }
+        }
+    }
+
+    /// Leaves the halted state if an event allows it.
+    pub(crate) fn wake_up(&mut self) -> bool {
+        if self.cpu.mp_state != MpState::Halted {
+            return false;
+        }
+        self.poll_clock();
+        let e = &self.cpu.events;
+        let wake = (e.nmi_pending && !e.nmi_masked)
+            || e.injected.is_some()
+            || e.interrupt.is_some()
+            || (self.cpu.rflags & flags::IF != 0 && self.interrupt_waits());
+        if wake {
+            self.cpu.mp_state = MpState::Runnable;
+        }
+        wake
+    }
+
+    fn interrupt_waits(&self) -> bool {
+        self.queued_interrupt.is_some()
+            || self.cpu.lapic.as_ref().is_some_and(|l| l.has_interrupt())
+    }
+
+    /// Fires the timers of this vCPU that are due.
+    pub(crate) fn poll_clock(&mut self) {
+        if let Some(irqchip) = &self.context.irqchip
+            && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
+            && deadline <= self.context.clock.now_ns()
+        {
+            irqchip.poll_timers(self.cpu.id);
+        }
+    }
+
+    /// True if a maskable interrupt could be taken before the next instruction.
+    pub(crate) fn ready_for_interrupt(&self) -> bool {
+        let e = &self.cpu.events;
+        self.cpu.rflags & flags::IF != 0 && !e.sti_shadow && !e.mov_ss_shadow
+    }
+
+    /// Delivers what waits: restored events first, then NMI, then a maskable interrupt.
+    pub(crate) fn deliver_events(&mut self) -> Result<(), Trap> {
+        if let Some(fault) = self.cpu.events.injected.take() {
+            exception::deliver(self, Event::Fault(fault))?;
+        }
+        if let Some((vector, soft)) = self.cpu.events.interrupt.take() {
+            let next = self.cpu.rip();
+            let event =
+                if soft { Event::IntN { vector, next } } else { Event::External(vector) };
+            exception::deliver(self, event)?;
+        }
+        let e = &mut self.cpu.events;
+        if e.nmi_pending && !e.nmi_masked && !e.mov_ss_shadow && !e.sti_shadow {
+            e.nmi_pending = false;
+            exception::deliver(self, Event::Nmi)?;
+        }
+        if !self.ready_for_interrupt() {
+            return Ok(());
+        }
+        if let Some(vector) = self.queued_interrupt.take() {
+            return exception::deliver(self, Event::External(vector));
+        }
+        if let Some(lapic) = &self.cpu.lapic
+            && lapic.has_interrupt()
+            && let Some(vector) = lapic.ack_interrupt()
+        {
+            return exception::deliver(self, Event::External(vector));
+        }
+        Ok(())
+    }
+
+    /// INIT: back to the reset state, waiting for SIPI unless this is the boot processor.
+    pub(crate) fn take_init(&mut self) {
+        self.cpu.init();
+        self.io.commit();
+        self.tlb.flush_all();
+        self.refresh_context();
+    }
+
+    /// SIPI: starts at the page that its vector names.
+    pub(crate) fn take_sipi(&mut self) {
+        let vector = self.requests.sipi_vector.load(std::sync::atomic::Ordering::SeqCst);
+        #[allow(clippy::cast_possible_truncation)]
+        if self.cpu.start_sipi(vector as u8) {
+            self.refresh_context();
+        }
+    }
+}

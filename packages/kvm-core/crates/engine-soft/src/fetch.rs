@@ -1,0 +1,199 @@
+//! From an instruction pointer to a decoded block, and back when the bytes change.
+
+use std::sync::atomic::Ordering;
+
+use kvm_cpu::{Trap, Vector};
+use kvm_decode::{Decoded, MAX_INSTRUCTION_BYTES, decode, ends_block};
+use kvm_memory::PAGE_HAS_CODE;
+
+use crate::block::{self, Block, MAX_OPS};
+use crate::linear::PAGE;
+use crate::lower::Lowering;
+use crate::vcpu::Vcpu;
+
+impl Vcpu {
+    /// The block at a linear address, decoded now if need be. Faults as the fetch would.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const Block, Trap> {
+        self.check_code_limit()?;
+        let gpa = self.translate_fetch(linear)?;
+        let key = block::key(gpa, self.code_bits());
+        if let Some(found) = self.blocks.find(key) {
+            // SAFETY: found in the cache just now.
+            let second = unsafe { (*found).second_page };
+            let Some(second) = second else {
+                self.blocks.remember(linear, self.fetch_context, found);
+                return Ok(found);
+            };
+            // An instruction across two pages is only itself while the second page is the same.
+            // It is not put into the jump cache, so this is looked at every time.
+            let next = (linear & !0xfff).wrapping_add(PAGE);
+            if self.translate_fetch(next)? == second {
+                return Ok(found);
+            }
+            self.blocks.drop_page(gpa & !0xfff);
+        }
+        let block = self.decode_block(linear, gpa)?;
+        if self.blocks.full() {
+            self.drop_all_code();
+        }
+        let straddles = block.second_page;
+        self.mark_code(gpa & !0xfff);
+        if let Some(second) = straddles {
+            self.mark_code(second);
+        }
+        let at = self.blocks.insert(key, block);
+        if straddles.is_none() {
+            self.blocks.remember(linear, self.fetch_context, at);
+        }
+        Ok(at)
+    }
+
+    /// #GP(0) where the instruction pointer is beyond the code segment's limit.
+    fn check_code_limit(&mut self) -> Result<(), Trap> {
+        if self.cpu.mode != kvm_cpu::Mode::Long64
+            && self.cpu.rip() > u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit)
+        {
+            return Err(self.cpu.gp(0));
+        }
+        Ok(())
+    }
+
+    fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<Block, Trap> {
+        let bits = self.code_bits();
+        let mut bytes = [0u8; PAGE as usize];
+        let in_page = (PAGE - (gpa & 0xfff)) as usize;
+        // More than a block of average instructions: long ones end the block early.
+        let window = in_page.min(MAX_OPS * 8);
+        self.fetch_bytes(gpa, &mut bytes[..window])?;
+        let ip = self.cpu.rip();
+        let mut lowering = Lowering::new(bits, self.host);
+        let mut at = 0;
+        while lowering.len() < MAX_OPS && at < window {
+            let here = ip.wrapping_add(at as u64);
+            match decode(bits, &bytes[at..window], here) {
+                Decoded::Instruction(i) => {
+                    // Legacy code may run into its segment's limit: let the fetch of the next block
+                    // find out.
+                    lowering.add(&i, here);
+                    at += i.len();
+                    if ends_block(&i) || lowering.ended() {
+                        break;
+                    }
+                }
+                Decoded::Incomplete if at != 0 => break,
+                Decoded::Incomplete => return self.decode_straddling(linear, gpa, ip),
+                Decoded::Invalid | Decoded::TooLong if at != 0 => break,
+                Decoded::Invalid => {
+                    lowering.add_undefined();
+                    at += 1;
+                    break;
+                }
+                Decoded::TooLong => return Err(self.cpu.gp(0)),
+            }
+        }
+        let (ops, vectors) = lowering.finish();
+        #[allow(clippy::cast_possible_truncation)]
+        Ok(Block::new(ops, vectors, at as u32, gpa, None))
+    }
+
+    /// One instruction whose bytes lie in two pages.
+    fn decode_straddling(&mut self, linear: u64, gpa: u64, ip: u64) -> Result<Block, Trap> {
+        let bits = self.code_bits();
+        let first = (PAGE - (gpa & 0xfff)) as usize;
+        let next = (linear & !0xfff).wrapping_add(PAGE);
+        let next = if self.long_addresses { next } else { next & 0xffff_ffff };
+        let second = self.translate_fetch(next)?;
+        let mut bytes = [0u8; MAX_INSTRUCTION_BYTES];
+        let first = first.min(bytes.len());
+        self.fetch_bytes(gpa, &mut bytes[..first])?;
+        self.fetch_bytes(second, &mut bytes[first..])?;
+        let mut lowering = Lowering::new(bits, self.host);
+        let len = match decode(bits, &bytes, ip) {
+            Decoded::Instruction(i) => {
+                lowering.add(&i, ip);
+                i.len()
+            }
+            Decoded::TooLong => return Err(self.cpu.gp(0)),
+            _ => {
+                lowering.add_undefined();
+                first + 1
+            }
+        };
+        let (ops, vectors) = lowering.finish();
+        #[allow(clippy::cast_possible_truncation)]
+        Ok(Block::new(ops, vectors, len.max(first + 1) as u32, gpa, Some(second)))
+    }
+
+    /// Copies instruction bytes out of RAM; code outside RAM cannot be executed.
+    fn fetch_bytes(&mut self, gpa: u64, out: &mut [u8]) -> Result<(), Trap> {
+        for (i, byte) in out.iter_mut().enumerate() {
+            let Some(b) = self.ram_read(gpa + i as u64, 1) else {
+                self.exit = Some(self.code_outside_ram(gpa));
+                return Err(Trap::Exit);
+            };
+            *byte = b.to_le_bytes()[0];
+        }
+        Ok(())
+    }
+
+    fn code_outside_ram(&self, gpa: u64) -> kvm_abi::exit::Exit {
+        kvm_abi::exit::Exit::InternalError {
+            suberror: kvm_abi::exit::INTERNAL_ERROR_EMULATION,
+            data: vec![self.cpu.rip(), self.linear_rip(), u64::from(self.cpu.cpl), gpa],
+        }
+    }
+
+    /// From now on stores to the page are looked at.
+    fn mark_code(&mut self, page: u64) {
+        let Some(slot) = self.table.find(page) else { return };
+        let before = slot.page_flags(page).fetch_or(PAGE_HAS_CODE, Ordering::SeqCst);
+        if before & PAGE_HAS_CODE == 0 {
+            self.tlb.revoke_writes(Some(page));
+        }
+    }
+
+    /// A store of this vCPU hit a page with code.
+    #[cold]
+    pub(crate) fn code_written(&mut self, gpa: u64, len: u64) {
+        let before = self.blocks.invalidated;
+        if self.blocks.invalidate(gpa, len)
+            && let Some(slot) = self.table.find(gpa)
+        {
+            slot.page_flags(gpa).fetch_and(!PAGE_HAS_CODE, Ordering::SeqCst);
+        }
+        if self.blocks.invalidated != before {
+            // The present block may be among them: what follows is fetched anew.
+            self.block_end = 0;
+        }
+    }
+
+    /// Somebody else wrote `[gpa, gpa + len)`.
+    pub(crate) fn code_written_range(&mut self, gpa: u64, len: u64) {
+        let mut at = gpa;
+        let end = gpa.saturating_add(len);
+        while at < end {
+            let step = (PAGE - (at & 0xfff)).min(end - at);
+            self.code_written(at, step);
+            at += step;
+        }
+    }
+
+    /// Forgets all decoded code.
+    pub(crate) fn drop_all_code(&mut self) {
+        let pages: Vec<u64> = self.blocks.pages().collect();
+        for page in pages {
+            if let Some(slot) = self.table.find(page) {
+                slot.page_flags(page).fetch_and(!PAGE_HAS_CODE, Ordering::SeqCst);
+            }
+        }
+        self.blocks.clear();
+        self.block_end = 0;
+    }
+}
+
+/// The fault of an instruction that does not exist.
+pub(crate) fn undefined(v: &mut Vcpu, _op: &crate::op::Op) -> crate::op::Done {
+    Err(v.cpu.raise(Vector::Ud, 0))
+}

@@ -1,0 +1,28 @@
+//! The software x86-64 engine: runs guests on any machine, with no help from its hypervisor.
+//!
+//! Tier 0, an interpreter of decoded blocks, executes every mode and every instruction. Guest
+//! memory is reached through a software TLB ([`tlb`]); device accesses make the instruction restart
+//! ([`io`]); vector and x87 data operations run on the host CPU ([`thunk`]).
+
+mod block;
+mod condition;
+mod engine;
+mod entropy;
+mod events;
+mod exec;
+mod fetch;
+mod io;
+mod linear;
+mod lower;
+mod op;
+mod ops;
+mod physical;
+mod run;
+mod state;
+pub mod thunk;
+mod tlb;
+mod vcpu;
+mod watch;
+mod width;
+
+pub use engine::SoftEngine;

@@ -1,0 +1,340 @@
+//! Access to memory by linear address: the fast path through the TLB and the slow path behind it.
+
+use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
+use kvm_cpu::paging;
+
+use crate::tlb::Class;
+use crate::vcpu::Vcpu;
+use crate::width::Width;
+
+pub(crate) const PAGE: u64 = 4096;
+
+/// Who makes an access, and through which segment: decides permissions and the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// The instruction's own operand through this segment register.
+    Segment(u8),
+    /// The CPU itself, as supervisor.
+    Implicit,
+    /// The CPU itself with the privilege of the present code.
+    Explicit,
+}
+
+impl Vcpu {
+    /// Reads a data operand.
+    #[inline(always)]
+    pub(crate) fn read<W: Width>(&mut self, linear: u64, segment: u8) -> Result<u64, Trap> {
+        let e = self.tlb.entry(linear);
+        if e.read == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+            let host = linear.wrapping_add(e.addend);
+            // SAFETY: a matching read tag says that the whole page at `host` is mapped guest RAM of
+            // the slot table this vCPU holds, and the access does not leave the page.
+            return Ok(unsafe { load::<W>(host) });
+        }
+        self.read_slow(linear, W::BYTES, Via::Segment(segment))
+    }
+
+    /// Writes a data operand.
+    #[inline(always)]
+    pub(crate) fn write<W: Width>(&mut self, linear: u64, segment: u8, value: u64) -> Result<(), Trap> {
+        let e = self.tlb.entry(linear);
+        if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+            let host = linear.wrapping_add(e.addend);
+            // SAFETY: as in `read`; a write tag is only set for pages that may be stored to with no
+            // bookkeeping.
+            unsafe { store::<W>(host, value) };
+            return Ok(());
+        }
+        self.write_slow(linear, W::BYTES, Via::Segment(segment), value)
+    }
+
+    /// Reads, applies `f` and writes back: one data operand of a read-modify-write instruction.
+    ///
+    /// `f` yields the new value; it may run more than once when `locked`. Faults as a write does,
+    /// also for the read.
+    #[inline(always)]
+    pub(crate) fn modify<W: Width>(
+        &mut self,
+        linear: u64,
+        segment: u8,
+        locked: bool,
+        mut f: impl FnMut(&mut Self, u64) -> u64,
+    ) -> Result<(), Trap> {
+        let e = self.tlb.entry(linear);
+        if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+            let host = linear.wrapping_add(e.addend);
+            if locked && linear & (u64::from(W::BYTES) - 1) == 0 {
+                loop {
+                    // SAFETY: as in `write`, and aligned.
+                    let old = unsafe { load::<W>(host) };
+                    let new = f(self, old);
+                    // SAFETY: as above.
+                    if unsafe { compare_exchange::<W>(host, old, new) } {
+                        return Ok(());
+                    }
+                }
+            }
+            // SAFETY: as in `read`.
+            let old = unsafe { load::<W>(host) };
+            let new = f(self, old);
+            // SAFETY: as in `write`; `f` has no access to the TLB's entry.
+            unsafe { store::<W>(host, new) };
+            return Ok(());
+        }
+        self.probe(linear, u64::from(W::BYTES), Access::Write, Via::Segment(segment))?;
+        let old = self.read_slow_as(linear, W::BYTES, Via::Segment(segment), Access::Write)?;
+        let saved = self.cpu.arith;
+        let new = f(self, old);
+        let flags = self.cpu.arith;
+        // The write can still leave for a device: the flags must not change before it is done.
+        self.cpu.arith = saved;
+        self.write_slow(linear, W::BYTES, Via::Segment(segment), new)?;
+        self.cpu.arith = flags;
+        Ok(())
+    }
+
+    /// The permission class of an access.
+    fn class_of(&self, via: Via) -> Class {
+        match via {
+            Via::Implicit => Class::Supervisor,
+            _ => self.tlb.class(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn read_slow(&mut self, linear: u64, size: u8, via: Via) -> Result<u64, Trap> {
+        self.read_slow_as(linear, size, via, Access::Read)
+    }
+
+    fn read_slow_as(&mut self, linear: u64, size: u8, via: Via, access: Access) -> Result<u64, Trap> {
+        self.check_linear(linear, size, via)?;
+        let linear = self.wrap(linear);
+        self.note_breakpoint(linear, size, false);
+        let first = PAGE - (linear & 0xfff);
+        if u64::from(size) <= first {
+            return self.read_in_page(linear, size, via, access);
+        }
+        let next = self.wrap(linear.wrapping_add(first));
+        #[allow(clippy::cast_possible_truncation)]
+        let (head, tail) = (first as u8, size - first as u8);
+        // Both translations before any access: a device read must not happen if the rest faults.
+        self.translate(linear, access, via)?;
+        self.translate(next, access, via)?;
+        let mut bytes = [0u8; 8];
+        for i in 0..head {
+            let byte = self.read_in_page(linear + u64::from(i), 1, via, access)?;
+            bytes[usize::from(i)] = byte.to_le_bytes()[0];
+        }
+        for i in 0..tail {
+            let byte = self.read_in_page(next + u64::from(i), 1, via, access)?;
+            bytes[usize::from(head + i)] = byte.to_le_bytes()[0];
+        }
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn read_in_page(&mut self, linear: u64, size: u8, via: Via, access: Access) -> Result<u64, Trap> {
+        let gpa = self.translate(linear, access, via)?;
+        self.physical_read(gpa, size)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn write_slow(&mut self, linear: u64, size: u8, via: Via, value: u64) -> Result<(), Trap> {
+        self.check_linear(linear, size, via)?;
+        let linear = self.wrap(linear);
+        self.note_breakpoint(linear, size, true);
+        let first = PAGE - (linear & 0xfff);
+        if u64::from(size) <= first {
+            let gpa = self.translate(linear, Access::Write, via)?;
+            return self.physical_write(gpa, size, value);
+        }
+        let next = self.wrap(linear.wrapping_add(first));
+        let gpa = self.translate(linear, Access::Write, via)?;
+        let gpa_next = self.translate(next, Access::Write, via)?;
+        let bytes = value.to_le_bytes();
+        for i in 0..u64::from(size) {
+            let at = if i < first { gpa + i } else { gpa_next + (i - first) };
+            #[allow(clippy::cast_possible_truncation)]
+            self.physical_write(at, 1, u64::from(bytes[i as usize]))?;
+        }
+        Ok(())
+    }
+
+    /// Faults as an access of `len` bytes would, without making it.
+    pub(crate) fn probe(&mut self, linear: u64, len: u64, access: Access, via: Via) -> Result<(), Trap> {
+        if len == 0 {
+            return Ok(());
+        }
+        self.check_linear(linear, 1, via)?;
+        let mut at = self.wrap(linear);
+        let mut left = len;
+        loop {
+            self.translate(at, access, via)?;
+            let step = PAGE - (at & 0xfff);
+            if step >= left {
+                return Ok(());
+            }
+            left -= step;
+            at = self.wrap(at.wrapping_add(step));
+            self.check_linear(at, 1, via)?;
+        }
+    }
+
+    /// Linear addresses outside 64-bit mode have 32 bits.
+    #[inline]
+    fn wrap(&self, linear: u64) -> u64 {
+        if self.long_addresses { linear } else { linear & 0xffff_ffff }
+    }
+
+    /// Canonical form and alignment.
+    fn check_linear(&mut self, linear: u64, size: u8, via: Via) -> Result<(), Trap> {
+        if self.long_addresses {
+            let end = linear.wrapping_add(u64::from(size) - 1);
+            if !canonical(linear) || !canonical(end) {
+                let stack = via == Via::Segment(seg::SS as u8);
+                return Err(self.cpu.raise(if stack { Vector::Ss } else { Vector::Gp }, 0));
+            }
+        }
+        if self.tlb.class() == Class::Checked
+            && via != Via::Implicit
+            && size.is_power_of_two()
+            && linear & u64::from(size - 1) != 0
+        {
+            return Err(self.cpu.raise(Vector::Ac, 0));
+        }
+        Ok(())
+    }
+
+    /// Linear to guest physical with the permissions of `via`, filling the TLB.
+    pub(crate) fn translate(&mut self, linear: u64, access: Access, via: Via) -> Result<u64, Trap> {
+        let class = self.class_of(via);
+        let tag = self.tlb.tag(linear);
+        let e = self.tlb.entry_of(class, linear);
+        let hit = if access == Access::Write { e.write == tag } else { e.read == tag };
+        if hit {
+            return Ok(e.gpa | (linear & 0xfff));
+        }
+        let user = matches!(class, Class::User | Class::Checked);
+        let t = paging::walk(self, linear, access, user, via == Via::Implicit)?;
+        let gpa = t.gpa;
+        if t.page_shift > 12 {
+            self.tlb.note_large(linear, t.page_shift);
+        }
+        self.fill(class, linear, gpa, t.read, t.write);
+        Ok(gpa)
+    }
+
+    /// Caches a data translation where accesses to the page need no further attention.
+    fn fill(&mut self, class: Class, linear: u64, gpa: u64, read: bool, write: bool) {
+        if self.breakpoints || Some(gpa & !0xfff) == self.apic_page {
+            return;
+        }
+        let Some(slot) = self.table.find(gpa) else { return };
+        let host = slot.host_ptr(gpa & !0xfff) as u64;
+        let plain = write
+            && !slot.readonly()
+            && !slot.logs_dirty()
+            && slot.page_flags(gpa).load(std::sync::atomic::Ordering::Relaxed)
+                & kvm_memory::PAGE_HAS_CODE
+                == 0;
+        self.tlb.fill(class, linear, host, gpa, read, plain);
+    }
+
+    /// Linear to guest physical for an instruction fetch.
+    pub(crate) fn translate_fetch(&mut self, linear: u64) -> Result<u64, Trap> {
+        let user = self.cpu.cpl == 3;
+        if let Some(page) = self.tlb.exec(user, linear) {
+            return Ok(page | (linear & 0xfff));
+        }
+        if self.long_addresses && !canonical(linear) {
+            return Err(self.cpu.gp(0));
+        }
+        let t = paging::walk(self, linear, Access::Fetch, user, false)?;
+        if t.page_shift > 12 {
+            self.tlb.note_large(linear, t.page_shift);
+        }
+        self.tlb.fill_exec(user, linear, t.gpa);
+        Ok(t.gpa)
+    }
+
+    /// Data breakpoints are reported after the instruction.
+    fn note_breakpoint(&mut self, linear: u64, size: u8, write: bool) {
+        if self.breakpoints {
+            let hits = self.cpu.data_hits(linear, u64::from(size), write);
+            self.cpu.events.debug_trap |= hits;
+        }
+    }
+
+    /// The fault recorded last, for handlers that deliver it themselves.
+    pub(crate) fn last_fault(&self) -> Fault {
+        self.cpu.fault
+    }
+
+    /// True if AC checks apply to user accesses.
+    pub(crate) fn alignment_checked(&self) -> bool {
+        self.cpu.cpl == 3 && self.cpu.cr0 & (1 << 18) != 0 && self.cpu.rflags & flags::AC != 0
+    }
+}
+
+/// 48-bit canonical form.
+#[inline(always)]
+pub(crate) fn canonical(linear: u64) -> bool {
+    ((linear << 16) as i64 >> 16) as u64 == linear
+}
+
+/// # Safety
+/// `host` must be mapped for `W::BYTES` bytes.
+#[inline(always)]
+pub(crate) unsafe fn load<W: Width>(host: u64) -> u64 {
+    // SAFETY: by the caller. Guest RAM has no Rust references: raw loads are the only readers.
+    unsafe {
+        match W::BYTES {
+            1 => u64::from((host as *const u8).read()),
+            2 => u64::from((host as *const u16).read_unaligned()),
+            4 => u64::from((host as *const u32).read_unaligned()),
+            _ => (host as *const u64).read_unaligned(),
+        }
+    }
+}
+
+/// # Safety
+/// `host` must be mapped and writable for `W::BYTES` bytes.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) unsafe fn store<W: Width>(host: u64, value: u64) {
+    // SAFETY: by the caller.
+    unsafe {
+        match W::BYTES {
+            1 => (host as *mut u8).write(value as u8),
+            2 => (host as *mut u16).write_unaligned(value as u16),
+            4 => (host as *mut u32).write_unaligned(value as u32),
+            _ => (host as *mut u64).write_unaligned(value),
+        }
+    }
+}
+
+/// # Safety
+/// `host` must be mapped, writable and aligned to `W::BYTES`.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) unsafe fn compare_exchange<W: Width>(host: u64, old: u64, new: u64) -> bool {
+    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+    // SAFETY: by the caller; all concurrent accesses to guest RAM are machine loads and stores.
+    unsafe {
+        match W::BYTES {
+            1 => AtomicU8::from_ptr(host as *mut u8)
+                .compare_exchange(old as u8, new as u8, SeqCst, SeqCst)
+                .is_ok(),
+            2 => AtomicU16::from_ptr(host as *mut u16)
+                .compare_exchange(old as u16, new as u16, SeqCst, SeqCst)
+                .is_ok(),
+            4 => AtomicU32::from_ptr(host as *mut u32)
+                .compare_exchange(old as u32, new as u32, SeqCst, SeqCst)
+                .is_ok(),
+            _ => AtomicU64::from_ptr(host as *mut u64)
+                .compare_exchange(old, new, SeqCst, SeqCst)
+                .is_ok(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! MOVS, STOS, LODS, SCAS, CMPS, with repeat prefixes.
+//!
+//! A repeated instruction does a bounded piece of work and then either completes or stays where it
+//! is, so that interrupts, kicks and timers are seen between pieces. Registers are exact after
+//! every element.
+
+use kvm_cpu::flags::DF;
+use kvm_cpu::{Trap, reg, seg};
+
+use super::{address_mask, alu};
+use crate::linear::PAGE;
+use crate::op::{Done, Op};
+use crate::vcpu::Vcpu;
+use crate::width::Width;
+
+pub(crate) const MOVS: u8 = 0;
+pub(crate) const STOS: u8 = 1;
+pub(crate) const LODS: u8 = 2;
+pub(crate) const SCAS: u8 = 3;
+pub(crate) const CMPS: u8 = 4;
+pub(crate) const INS: u8 = 5;
+pub(crate) const OUTS: u8 = 6;
+
+/// `op.imm`: no repeat prefix.
+pub(crate) const ONCE: u64 = 0;
+/// `op.imm`: REP, or REPE where the instruction compares.
+pub(crate) const REP: u64 = 1;
+/// `op.imm`: REPNE.
+pub(crate) const REPNE: u64 = 2;
+
+/// Elements of a repeated instruction between looks at what else is to be done.
+const PIECE: u64 = 4096;
+
+/// Replaces the bits under `mask` of a register; a 32-bit mask clears the upper half.
+pub(crate) fn merge(old: u64, new: u64, mask: u64) -> u64 {
+    if mask == 0xffff { (old & !mask) | (new & mask) } else { new & mask }
+}
+
+fn step<W: Width>(v: &Vcpu) -> u64 {
+    if v.cpu.rflags & DF != 0 { (u64::from(W::BYTES)).wrapping_neg() } else { u64::from(W::BYTES) }
+}
+
+fn advance(v: &mut Vcpu, register: usize, by: u64, mask: u64) {
+    let old = v.cpu.regs[register];
+    v.cpu.regs[register] = merge(old, old.wrapping_add(by), mask);
+}
+
+impl Vcpu {
+    fn source<W: Width>(&mut self, op: &Op, mask: u64) -> Result<u64, Trap> {
+        let offset = self.cpu.regs[reg::RSI] & mask;
+        let linear = self.linear_general(op.seg, offset, u64::from(W::BYTES), false)?;
+        self.read::<W>(linear, op.seg)
+    }
+
+    fn destination<W: Width>(&mut self, mask: u64, write: bool) -> Result<u64, Trap> {
+        let offset = self.cpu.regs[reg::RDI] & mask;
+        self.linear_general(seg::ES as u8, offset, u64::from(W::BYTES), write)
+    }
+
+    /// One element. Registers move only after the last access.
+    #[inline(always)]
+    fn element<W: Width, const K: u8>(&mut self, op: &Op, mask: u64) -> Done {
+        let by = step::<W>(self);
+        let es = seg::ES as u8;
+        match K {
+            MOVS => {
+                let value = self.source::<W>(op, mask)?;
+                let linear = self.destination::<W>(mask, true)?;
+                self.write::<W>(linear, es, value)?;
+            }
+            STOS => {
+                let linear = self.destination::<W>(mask, true)?;
+                let value = self.get::<W>(reg::RAX as u8);
+                self.write::<W>(linear, es, value)?;
+            }
+            LODS => {
+                let value = self.source::<W>(op, mask)?;
+                self.set::<W>(reg::RAX as u8, value);
+            }
+            SCAS => {
+                let linear = self.destination::<W>(mask, false)?;
+                let b = self.read::<W>(linear, es)?;
+                let a = self.get::<W>(reg::RAX as u8);
+                alu::compute::<W, { alu::CMP }>(&mut self.cpu.arith, a, b);
+            }
+            CMPS => {
+                let a = self.source::<W>(op, mask)?;
+                let linear = self.destination::<W>(mask, false)?;
+                let b = self.read::<W>(linear, es)?;
+                alu::compute::<W, { alu::CMP }>(&mut self.cpu.arith, a, b);
+            }
+            INS => {
+                let port = self.cpu.regs[reg::RDX] as u16;
+                kvm_cpu::system::check_io(self, port, W::BYTES)?;
+                let linear = self.destination::<W>(mask, true)?;
+                // The destination is checked first: a port read cannot be taken back.
+                let via = crate::linear::Via::Segment(es);
+                self.probe(linear, u64::from(W::BYTES), kvm_cpu::Access::Write, via)?;
+                let value = self.port_read(port, W::BYTES)?;
+                self.write::<W>(linear, es, value)?;
+            }
+            _ => {
+                let port = self.cpu.regs[reg::RDX] as u16;
+                kvm_cpu::system::check_io(self, port, W::BYTES)?;
+                let value = self.source::<W>(op, mask)?;
+                self.port_write(port, W::BYTES, value)?;
+            }
+        }
+        if matches!(K, MOVS | LODS | CMPS | OUTS) {
+            advance(self, reg::RSI, by, mask);
+        }
+        if matches!(K, MOVS | STOS | SCAS | CMPS | INS) {
+            advance(self, reg::RDI, by, mask);
+        }
+        Ok(())
+    }
+
+    /// Copies or fills whole elements inside one page of each operand. Yields how many elements
+    /// were done: 0 where the general path must take over.
+    fn bulk<W: Width, const K: u8>(&mut self, op: &Op, mask: u64, count: u64) -> u64 {
+        let size = u64::from(W::BYTES);
+        if self.cpu.rflags & DF != 0 || mask != u64::MAX || self.io.careful() {
+            return 0;
+        }
+        let Ok(to) = self.destination::<W>(mask, true) else { return 0 };
+        let target = self.tlb.entry(to);
+        if target.write != self.tlb.tag(to) {
+            return 0;
+        }
+        let host_to = to.wrapping_add(target.addend);
+        let mut n = count.min((PAGE - (to & 0xfff)) / size);
+        if K == MOVS {
+            let offset = self.cpu.regs[reg::RSI];
+            let Ok(from) = self.linear_general(op.seg, offset, size, false) else { return 0 };
+            let source = self.tlb.entry(from);
+            if source.read != self.tlb.tag(from) {
+                return 0;
+            }
+            let host_from = from.wrapping_add(source.addend);
+            n = n.min((PAGE - (from & 0xfff)) / size);
+            // A forward copy onto itself repeats its start; memmove would not.
+            if n == 0 || (host_to > host_from && host_to - host_from < n * size) {
+                return 0;
+            }
+            // SAFETY: both tags match, so both pages are mapped RAM, and n elements stay inside
+            // them. Overlap is memmove's business.
+            unsafe { std::ptr::copy(host_from as *const u8, host_to as *mut u8, (n * size) as usize) };
+            self.cpu.regs[reg::RSI] = offset.wrapping_add(n * size);
+        } else {
+            if n == 0 {
+                return 0;
+            }
+            let value = self.get::<W>(reg::RAX as u8).to_le_bytes();
+            // SAFETY: as above; the destination is `n` elements inside a mapped page.
+            unsafe {
+                if W::BYTES == 1 || value[..usize::from(W::BYTES)].iter().all(|&b| b == value[0]) {
+                    std::ptr::write_bytes(host_to as *mut u8, value[0], (n * size) as usize);
+                } else {
+                    for i in 0..n {
+                        crate::linear::store::<W>(host_to + i * size, u64::from_le_bytes(value));
+                    }
+                }
+            }
+        }
+        self.cpu.regs[reg::RDI] = self.cpu.regs[reg::RDI].wrapping_add(n * size);
+        n
+    }
+}
+
+pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
+    let mask = address_mask(op.addressing);
+    if op.imm == ONCE {
+        return v.element::<W, K>(op, mask);
+    }
+    let mut left = PIECE;
+    loop {
+        let count = v.cpu.regs[reg::RCX] & mask;
+        if count == 0 {
+            return Ok(());
+        }
+        if matches!(K, MOVS | STOS) {
+            let n = v.bulk::<W, K>(op, mask, count.min(left));
+            if n != 0 {
+                v.cpu.regs[reg::RCX] = count - n;
+                left = left.saturating_sub(n);
+                if left == 0 && count != n {
+                    return again(v, op);
+                }
+                continue;
+            }
+        }
+        v.element::<W, K>(op, mask)?;
+        v.cpu.regs[reg::RCX] = merge(v.cpu.regs[reg::RCX], count - 1, mask);
+        if matches!(K, SCAS | CMPS) && v.cpu.arith.zf() != (op.imm == REP) {
+            return Ok(());
+        }
+        left = left.saturating_sub(1);
+        if count == 1 {
+            return Ok(());
+        }
+        // In careful mode an element is the unit of restart, and of single-stepping.
+        if v.io.careful() || left == 0 || v.attention {
+            return again(v, op);
+        }
+    }
+}
+
+/// Stays on the instruction.
+fn again(v: &mut Vcpu, op: &Op) -> Done {
+    v.cpu.regs[reg::RIP] = v.cpu.regs[reg::RIP].wrapping_sub(u64::from(op.len));
+    v.retired = v.retired.wrapping_sub(1);
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! FXSAVE, FXRSTOR and the XSAVE family.
+
+use kvm_cpu::{Access, Trap, Vector, reg};
+
+use crate::linear::Via;
+use crate::op::{Done, Op};
+use crate::thunk::{AreaMode, FXSAVE_BYTES, VectorState, XSAVE_BYTES, XsaveForm};
+use crate::vcpu::Vcpu;
+
+const CR0_EM_TS: u64 = 4 | 8;
+const CR0_TS: u64 = 8;
+const CR4_OSXSAVE: u64 = 1 << 18;
+
+/// `op.imm`: 1 with REX.W.
+fn mode(v: &Vcpu, op: &Op) -> AreaMode {
+    AreaMode { long: v.cpu.mode == kvm_cpu::Mode::Long64, wide: op.imm & 1 != 0 }
+}
+
+impl Vcpu {
+    /// The linear address of an area, aligned as the instruction demands.
+    fn area(&mut self, op: &Op, bytes: usize, align: u64, write: bool) -> Result<u64, Trap> {
+        let linear = self.linear(op, bytes as u64, write)?;
+        if linear & (align - 1) != 0 {
+            return Err(self.cpu.gp(0));
+        }
+        let access = if write { Access::Write } else { Access::Read };
+        self.probe(linear, bytes as u64, access, Via::Segment(op.seg))?;
+        Ok(linear)
+    }
+
+    fn write_run(&mut self, linear: u64, data: &[u8], segment: u8) -> Done {
+        let mut at = linear;
+        for chunk in data.chunks(8) {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            #[allow(clippy::cast_possible_truncation)]
+            let len = chunk.len() as u8;
+            self.write_slow(at, len, Via::Segment(segment), u64::from_le_bytes(word))?;
+            at = at.wrapping_add(u64::from(len));
+        }
+        Ok(())
+    }
+
+    fn read_run(&mut self, linear: u64, out: &mut [u8], segment: u8) -> Done {
+        let mut at = linear;
+        for chunk in out.chunks_mut(8) {
+            #[allow(clippy::cast_possible_truncation)]
+            let len = chunk.len() as u8;
+            let word = self.read_slow(at, len, Via::Segment(segment))?;
+            chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+            at = at.wrapping_add(u64::from(len));
+        }
+        Ok(())
+    }
+
+    fn check_xsave(&mut self) -> Done {
+        if self.cpu.cr4 & CR4_OSXSAVE == 0 {
+            return Err(self.undefined());
+        }
+        if self.cpu.cr0 & CR0_TS != 0 {
+            return Err(self.cpu.raise(Vector::Nm, 0));
+        }
+        Ok(())
+    }
+
+    /// The components that EDX:EAX and XCR0 select.
+    fn requested(&self) -> u64 {
+        let mask =
+            (self.cpu.regs[reg::RDX] << 32) | (self.cpu.regs[reg::RAX] & 0xffff_ffff);
+        mask & self.cpu.xcr0
+    }
+}
+
+pub(crate) fn fxsave(v: &mut Vcpu, op: &Op) -> Done {
+    if v.cpu.cr0 & CR0_EM_TS != 0 {
+        return Err(v.cpu.raise(Vector::Nm, 0));
+    }
+    let linear = v.area(op, FXSAVE_BYTES, 16, true)?;
+    let mode = mode(v, op);
+    let (image, written) = v.vectors.fxsave(mode);
+    v.write_run(linear, &image[..written], op.seg)
+}
+
+pub(crate) fn fxrstor(v: &mut Vcpu, op: &Op) -> Done {
+    if v.cpu.cr0 & CR0_EM_TS != 0 {
+        return Err(v.cpu.raise(Vector::Nm, 0));
+    }
+    let linear = v.area(op, FXSAVE_BYTES, 16, false)?;
+    let mut image = [0u8; FXSAVE_BYTES];
+    v.read_run(linear, &mut image, op.seg)?;
+    let mode = mode(v, op);
+    v.vectors.fxrstor(&image, mode).map_err(|_| v.cpu.gp(0))
+}
+
+fn save(v: &mut Vcpu, op: &Op, form: XsaveForm) -> Done {
+    v.check_xsave()?;
+    let rfbm = v.requested();
+    let linear = v.area(op, VectorState::xsave_bytes(rfbm), 64, true)?;
+    let old = match form {
+        XsaveForm::Compacted => 0,
+        _ => v.read_slow(linear + 512, 8, Via::Segment(op.seg))?,
+    };
+    let mode = mode(v, op);
+    let mut runs: Vec<(usize, Vec<u8>)> = Vec::with_capacity(4);
+    let collected: Result<(), std::convert::Infallible> =
+        v.vectors.xsave(form, rfbm, mode, old, |at, bytes| {
+            runs.push((at, bytes.to_vec()));
+            Ok(())
+        });
+    let Ok(()) = collected;
+    for (at, bytes) in runs {
+        v.write_run(linear.wrapping_add(at as u64), &bytes, op.seg)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn xsave(v: &mut Vcpu, op: &Op) -> Done {
+    save(v, op, XsaveForm::Standard)
+}
+
+pub(crate) fn xsaveopt(v: &mut Vcpu, op: &Op) -> Done {
+    save(v, op, XsaveForm::Optimized)
+}
+
+pub(crate) fn xsavec(v: &mut Vcpu, op: &Op) -> Done {
+    save(v, op, XsaveForm::Compacted)
+}
+
+pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
+    v.check_xsave()?;
+    let rfbm = v.requested();
+    let needed = VectorState::xsave_bytes(rfbm);
+    let linear = v.area(op, needed, 64, false)?;
+    let mut area = [0u8; XSAVE_BYTES];
+    v.read_run(linear, &mut area[..needed], op.seg)?;
+    let (mode, xcr0, compaction) = (mode(v, op), v.cpu.xcr0, v.cpu.caps.xgetbv1);
+    v.vectors
+        .xrstor(&area[..needed], rfbm, xcr0, mode, compaction)
+        .map_err(|_| v.cpu.gp(0))
+}

@@ -1,0 +1,283 @@
+//! The software TLB: direct-mapped tables from linear page to host address.
+//!
+//! A tag is the page's linear address with an address-space number in its low 12 bits. A new
+//! number invalidates a whole address space at once, and gives each PCID its own, so that
+//! switching CR3 between recent processes drops nothing. Global pages are refilled per address
+//! space: cheaper than a second look-up on every miss.
+
+/// Entries per table.
+pub const ENTRIES: usize = 1024;
+/// One table per permission class, see [`Class`].
+pub const CLASSES: usize = 4;
+const EXEC_ENTRIES: usize = 512;
+const NEVER: u64 = u64::MAX;
+const PAGE_MASK: u64 = !0xfff;
+
+/// Permission classes of data accesses. They differ in what the same page allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// CPL 0 to 2, and implicit supervisor accesses.
+    Supervisor = 0,
+    /// CPL 0 to 2 with SMAP on and RFLAGS.AC set: user pages are allowed.
+    SupervisorAc = 1,
+    /// CPL 3.
+    User = 2,
+    /// CPL 3 with alignment checks: never filled, every access takes the slow path.
+    Checked = 3,
+}
+
+/// A data translation. `host = linear + addend` for both kinds of access.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Tag for reads.
+    pub read: u64,
+    /// Tag for writes: set only where a store needs no bookkeeping at all.
+    pub write: u64,
+    /// Host address minus linear address.
+    pub addend: u64,
+    /// Guest physical page.
+    pub gpa: u64,
+}
+
+const EMPTY: Entry = Entry { read: NEVER, write: NEVER, addend: 0, gpa: 0 };
+
+#[derive(Clone, Copy, Debug)]
+struct ExecEntry {
+    tag: u64,
+    gpa: u64,
+}
+
+/// Data and instruction translations of one vCPU.
+#[derive(Debug)]
+pub struct Tlb {
+    entries: Box<[Entry; ENTRIES * CLASSES]>,
+    exec: Box<[[ExecEntry; EXEC_ENTRIES]; 2]>,
+    class: usize,
+    asid: u64,
+    next_asid: u64,
+    pcid: u16,
+    /// PCID to address-space number.
+    pcids: Vec<(u16, u64)>,
+    /// Bloom filter over the 2 MiB regions that hold translations from large pages.
+    large: [u64; 4],
+    /// 1 GiB regions that hold translations from 1 GiB pages.
+    huge: Vec<u64>,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        let entries = vec![EMPTY; ENTRIES * CLASSES].into_boxed_slice();
+        Self {
+            entries: entries.try_into().expect("length"),
+            exec: Box::new([[ExecEntry { tag: NEVER, gpa: 0 }; EXEC_ENTRIES]; 2]),
+            class: 0,
+            asid: 1,
+            next_asid: 2,
+            pcid: 0,
+            pcids: Vec::new(),
+            large: [0; 4],
+            huge: Vec::new(),
+        }
+    }
+}
+
+/// How many PCIDs keep their translations across a switch.
+const PCID_SLOTS: usize = 8;
+
+impl Tlb {
+    #[inline(always)]
+    fn index(linear: u64) -> usize {
+        (linear >> 12) as usize & (ENTRIES - 1)
+    }
+
+    /// The entry that a data access of the present class would use.
+    #[inline(always)]
+    pub fn entry(&self, linear: u64) -> &Entry {
+        &self.entries[self.class | Self::index(linear)]
+    }
+
+    /// The entry of another class.
+    #[inline]
+    pub fn entry_of(&self, class: Class, linear: u64) -> &Entry {
+        &self.entries[(class as usize * ENTRIES) | Self::index(linear)]
+    }
+
+    /// The tag that a usable entry for `linear` carries.
+    #[inline(always)]
+    pub fn tag(&self, linear: u64) -> u64 {
+        (linear & PAGE_MASK) | self.asid
+    }
+
+    /// Address-space number: part of every key derived from linear addresses.
+    #[inline(always)]
+    pub fn asid(&self) -> u64 {
+        self.asid
+    }
+
+    /// Sets the class of data accesses from now on.
+    pub fn set_class(&mut self, class: Class) {
+        self.class = class as usize * ENTRIES;
+    }
+
+    /// The class of data accesses.
+    pub fn class(&self) -> Class {
+        match self.class / ENTRIES {
+            0 => Class::Supervisor,
+            1 => Class::SupervisorAc,
+            2 => Class::User,
+            _ => Class::Checked,
+        }
+    }
+
+    /// Stores a data translation. `read` and `write` say which accesses may use it.
+    pub fn fill(&mut self, class: Class, linear: u64, host: u64, gpa: u64, read: bool, write: bool) {
+        if class == Class::Checked {
+            return;
+        }
+        let tag = self.tag(linear);
+        let page = linear & PAGE_MASK;
+        self.entries[(class as usize * ENTRIES) | Self::index(linear)] = Entry {
+            read: if read { tag } else { NEVER },
+            write: if write { tag } else { NEVER },
+            addend: host.wrapping_sub(page),
+            gpa: gpa & PAGE_MASK,
+        };
+    }
+
+    /// Guest physical page of an instruction fetch, if cached.
+    #[inline]
+    pub fn exec(&self, user: bool, linear: u64) -> Option<u64> {
+        let e = &self.exec[usize::from(user)][(linear >> 12) as usize & (EXEC_ENTRIES - 1)];
+        (e.tag == self.tag(linear)).then_some(e.gpa)
+    }
+
+    /// Stores an instruction translation.
+    pub fn fill_exec(&mut self, user: bool, linear: u64, gpa: u64) {
+        let tag = self.tag(linear);
+        self.exec[usize::from(user)][(linear >> 12) as usize & (EXEC_ENTRIES - 1)] =
+            ExecEntry { tag, gpa: gpa & PAGE_MASK };
+    }
+
+    /// Remembers that the translation of `linear` came from a page of `1 << shift` bytes.
+    pub fn note_large(&mut self, linear: u64, shift: u8) {
+        if shift > 22 {
+            if !self.huge.contains(&(linear >> 30)) {
+                self.huge.push(linear >> 30);
+            }
+        } else {
+            // A 4 MiB page is two regions of 2 MiB.
+            for part in [linear, linear ^ (1 << 21)] {
+                let (word, bit) = Self::large_slot(part);
+                self.large[word] |= bit;
+            }
+        }
+    }
+
+    fn large_slot(linear: u64) -> (usize, u64) {
+        let n = (linear >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        ((n >> 6) as usize & 3, 1 << (n & 63))
+    }
+
+    /// Drops everything.
+    pub fn flush_all(&mut self) {
+        self.entries.fill(EMPTY);
+        for table in self.exec.iter_mut() {
+            table.fill(ExecEntry { tag: NEVER, gpa: 0 });
+        }
+        self.pcids.clear();
+        self.large = [0; 4];
+        self.huge.clear();
+        self.asid = 1;
+        self.next_asid = 2;
+    }
+
+    /// Drops one PCID.
+    pub fn flush_pcid(&mut self, pcid: u16) {
+        let mut current = false;
+        let asid_now = self.asid;
+        self.pcids.retain(|&(p, asid)| {
+            current |= p == pcid && asid == asid_now;
+            p != pcid
+        });
+        if current {
+            self.take_asid();
+            self.remember(pcid);
+        }
+    }
+
+    /// Enters the address space of `pcid`, keeping what it had unless `flush`.
+    pub fn switch(&mut self, pcid: u16, flush: bool) {
+        self.pcid = pcid;
+        if flush {
+            self.pcids.retain(|&(p, _)| p != pcid);
+        }
+        if let Some(at) = self.pcids.iter().position(|&(p, _)| p == pcid) {
+            let slot = self.pcids.remove(at);
+            self.asid = slot.1;
+            self.pcids.push(slot);
+            return;
+        }
+        self.take_asid();
+        self.remember(pcid);
+    }
+
+    /// The PCID of the present address space.
+    pub fn pcid(&self) -> u16 {
+        self.pcid
+    }
+
+    fn remember(&mut self, pcid: u16) {
+        if self.pcids.len() == PCID_SLOTS {
+            self.pcids.remove(0);
+        }
+        self.pcids.push((pcid, self.asid));
+    }
+
+    fn take_asid(&mut self) {
+        if self.next_asid > 0xfff {
+            self.flush_all();
+        }
+        self.asid = self.next_asid;
+        self.next_asid += 1;
+    }
+
+    /// Drops the translations of one page in every class and address space, with all parts of the
+    /// large page that it may belong to.
+    pub fn flush_page(&mut self, linear: u64) {
+        if self.huge.contains(&(linear >> 30)) {
+            self.flush_all();
+            return;
+        }
+        let (word, bit) = Self::large_slot(linear);
+        if self.large[word] & bit != 0 {
+            let same = |tag: u64| tag >> 22 == linear >> 22;
+            for e in self.entries.iter_mut() {
+                if same(e.read) || same(e.write) {
+                    *e = EMPTY;
+                }
+            }
+            for e in self.exec.iter_mut().flatten() {
+                if same(e.tag) {
+                    e.tag = NEVER;
+                }
+            }
+            return;
+        }
+        for class in 0..CLASSES {
+            self.entries[(class * ENTRIES) | Self::index(linear)] = EMPTY;
+        }
+        for table in self.exec.iter_mut() {
+            table[(linear >> 12) as usize & (EXEC_ENTRIES - 1)].tag = NEVER;
+        }
+    }
+
+    /// Withdraws the write permission of every translation, or of those of one guest page.
+    pub fn revoke_writes(&mut self, gpa: Option<u64>) {
+        for e in self.entries.iter_mut() {
+            if gpa.is_none_or(|g| e.gpa == g & PAGE_MASK) {
+                e.write = NEVER;
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One vCPU of the software engine: its registers and everything derived from them.
+
+use std::sync::Arc;
+
+use kvm_abi::exit::Exit;
+use kvm_cpu::engine::{VcpuRequests, VmContext};
+use kvm_cpu::{Cpu, Mode, flags};
+use kvm_memory::SlotTable;
+
+use crate::block::BlockCache;
+use crate::entropy::Entropy;
+use crate::io::IoLog;
+use crate::thunk::{HostCpu, VectorState};
+use crate::tlb::{Class, Tlb};
+use crate::watch::{Member, Watch};
+
+/// One vCPU.
+#[allow(missing_debug_implementations)]
+pub struct Vcpu {
+    pub(crate) cpu: Cpu,
+    pub(crate) tlb: Tlb,
+    /// Instructions left in the block: set to zero to stop after the present one.
+    pub(crate) block_end: usize,
+    /// Instructions retired, see [`Vcpu::next_check`].
+    pub(crate) retired: u64,
+    /// The run loop looks around when `retired` reaches this.
+    pub(crate) next_check: u64,
+    /// Something needs the run loop's attention before the next block.
+    pub(crate) attention: bool,
+    /// Key of jump-cache entries: address space, privilege and decode mode.
+    pub(crate) fetch_context: u64,
+    /// EFER.LMA: linear addresses have 64 bits.
+    pub(crate) long_addresses: bool,
+    /// Breakpoints are enabled: every access takes the slow path, instructions run one at a time.
+    pub(crate) breakpoints: bool,
+    /// The page of the local APIC, where it is memory-mapped.
+    pub(crate) apic_page: Option<u64>,
+    pub(crate) io: IoLog,
+    pub(crate) blocks: BlockCache,
+    pub(crate) vectors: VectorState,
+    /// CR0, CR4 and XCR0 allow these classes of vector instructions.
+    pub(crate) vector_gate: u8,
+    pub(crate) table: Arc<SlotTable>,
+    pub(crate) context: VmContext,
+    pub(crate) requests: Arc<VcpuRequests>,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) host: HostCpu,
+    pub(crate) entropy: Entropy,
+    /// An exit that an instruction asked for; taken after it completed.
+    pub(crate) exit: Option<Exit>,
+    /// `KVM_INTERRUPT`: a vector queued where there is no irqchip.
+    pub(crate) queued_interrupt: Option<u8>,
+    pub(crate) interrupt_window: bool,
+    pub(crate) stop_at: Option<u64>,
+    /// This vCPU as the memory watch knows it, and the last change it took notice of.
+    pub(crate) member: Arc<Member>,
+    pub(crate) noticed: u64,
+}
+
+impl Vcpu {
+    /// A vCPU in its reset state.
+    pub(crate) fn new(
+        id: u32,
+        context: VmContext,
+        requests: Arc<VcpuRequests>,
+        watch: Arc<Watch>,
+        host: HostCpu,
+        tsc_khz: u32,
+    ) -> Self {
+        let mut cpu = Cpu::new(id);
+        let table = context.memory.table();
+        cpu.tsc_khz = tsc_khz;
+        let member = watch.join(Arc::clone(&requests));
+        Self {
+            cpu,
+            tlb: Tlb::default(),
+            block_end: 0,
+            retired: 0,
+            next_check: 0,
+            attention: true,
+            fetch_context: 0,
+            long_addresses: false,
+            breakpoints: false,
+            apic_page: None,
+            io: IoLog::default(),
+            blocks: BlockCache::default(),
+            vectors: VectorState::default(),
+            vector_gate: 0,
+            table,
+            context,
+            requests,
+            watch,
+            host,
+            entropy: Entropy::new(),
+            exit: None,
+            queued_interrupt: None,
+            interrupt_window: false,
+            stop_at: None,
+            member,
+            noticed: 0,
+        }
+    }
+
+    /// Re-derives everything that depends on modes, privilege and flags.
+    pub(crate) fn refresh_context(&mut self) {
+        self.cpu.update_mode();
+        self.long_addresses = self.cpu.long_active();
+        let breakpoints = self.cpu.any_breakpoint();
+        let apic_page = self.cpu.lapic.as_ref().map(|l| l.page());
+        if breakpoints != self.breakpoints || apic_page != self.apic_page {
+            self.breakpoints = breakpoints;
+            self.apic_page = apic_page;
+            self.tlb.flush_all();
+        }
+        self.update_class();
+        self.update_fetch_context();
+        self.update_vector_gate();
+        self.attention = true;
+    }
+
+    /// Follows a change of CPL, AC, CR4.SMAP or CR0.AM.
+    pub(crate) fn update_class(&mut self) {
+        let class = if self.cpu.cpl == 3 {
+            if self.alignment_checked() { Class::Checked } else { Class::User }
+        } else if self.cpu.rflags & flags::AC != 0 && self.cpu.cr4 & (1 << 21) != 0 {
+            Class::SupervisorAc
+        } else {
+            Class::Supervisor
+        };
+        self.tlb.set_class(class);
+    }
+
+    /// Follows a change of address space, CPL or decode mode.
+    pub(crate) fn update_fetch_context(&mut self) {
+        let bits = u64::from(self.cpu.mode.bits() >> 5);
+        let user = u64::from(self.cpu.cpl == 3);
+        self.fetch_context = self.tlb.asid() << 8 | user << 4 | bits;
+    }
+
+    /// Default operand size of the code segment.
+    pub(crate) fn code_bits(&self) -> u32 {
+        self.cpu.mode.bits()
+    }
+
+    /// Linear address of the next instruction.
+    #[inline(always)]
+    pub(crate) fn linear_rip(&self) -> u64 {
+        if self.cpu.mode == Mode::Long64 {
+            self.cpu.rip()
+        } else {
+            self.cpu.segs[kvm_cpu::seg::CS].base.wrapping_add(self.cpu.rip() & 0xffff_ffff)
+                & 0xffff_ffff
+        }
+    }
+
+    /// Fetches the present slot table and drops what was derived from the old one.
+    pub(crate) fn refresh_memory(&mut self) {
+        let now = self.context.memory.table();
+        if now.generation() != self.table.generation() {
+            self.table = now;
+            self.tlb.flush_all();
+            self.blocks.clear();
+        } else {
+            self.tlb.revoke_writes(None);
+        }
+        self.update_fetch_context();
+    }
+}
