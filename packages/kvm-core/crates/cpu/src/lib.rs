@@ -10,6 +10,8 @@ pub mod bits;
 mod apic;
 mod caps;
 pub mod control;
+pub mod cpuid;
+mod debug;
 pub mod engine;
 pub mod exception;
 mod exec;
@@ -29,6 +31,10 @@ mod state_io;
 pub mod syscall;
 pub mod system;
 mod task;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod trap;
 
 pub use caps::Caps;

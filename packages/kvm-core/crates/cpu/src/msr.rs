@@ -1,7 +1,7 @@
 //! Model-specific registers: RDMSR, WRMSR and their host-side counterparts.
 //!
 //! A register that the guest's CPUID does not promise is #GP for the guest. The host side reads
-//! and writes everything that [`index_list`] names, so that state can be saved and restored.
+//! and writes everything that [`msr_index_list`] names, so that state can be saved and restored.
 
 use kvm_abi::KvmError;
 
@@ -85,7 +85,7 @@ const LIST: &[u32] = &[
 
 /// `KVM_GET_MSR_INDEX_LIST`.
 #[must_use]
-pub fn index_list() -> Vec<u32> {
+pub fn msr_index_list() -> Vec<u32> {
     let banks = (0..MC_BANKS as u32 * 4).map(|n| ix::MC0_CTL + n);
     LIST.iter().copied().chain(mtrr::indices()).chain(banks).collect()
 }

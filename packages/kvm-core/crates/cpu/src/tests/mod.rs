@@ -1,0 +1,9 @@
+//! Behaviour of the system operations against a machine with plain RAM.
+
+mod events;
+mod paging;
+mod registers;
+mod segments;
+mod state;
+mod tasks;
+mod transfers;
