@@ -71,7 +71,12 @@ export const CONTROL = {
   slots: 0x1000,
   slotBytes: 128,
   maxVcpus: 256,
-  bytes: 0x9000,
+  posted: 0x9000,
+  postedTail: 64,
+  postedEntries: 128,
+  postedMax: 256,
+  postedBytes: 32,
+  bytes: 0xb080,
   slotState: 0,
   slotExitSeq: 4,
   slotHostId: 8,
@@ -85,6 +90,7 @@ export const CONTROL_EVENT = {
   Ioevent: 1,
   Completion: 2,
   Control: 4,
+  Posted: 8,
 } as const
 export type CONTROL_EVENT = (typeof CONTROL_EVENT)[keyof typeof CONTROL_EVENT]
 

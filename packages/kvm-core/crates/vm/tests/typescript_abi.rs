@@ -69,7 +69,8 @@ fn render() -> String {
     object(&mut out, "Byte offsets in the `kvm_run` page.", "KVM_RUN", &run, false);
 
     let mut page = entries!(camel, control: PENDING, PENDING_EV, ARMED, CLOSED, IOEVENT_BITMAP,
-        IOEVENT_MAX, COMPLETIONS, SLOTS, SLOT_BYTES, MAX_VCPUS, BYTES);
+        IOEVENT_MAX, COMPLETIONS, SLOTS, SLOT_BYTES, MAX_VCPUS, POSTED,
+        POSTED_TAIL, POSTED_ENTRIES, POSTED_MAX, POSTED_BYTES, BYTES);
     page.extend(
         entries!(camel, control::slot: STATE, EXIT_SEQ, HOST_ID, SPIN_WINDOW, SPIN_HITS,
             SPIN_MISSES)
@@ -81,7 +82,7 @@ fn render() -> String {
         &mut out,
         "Bits of the control page's event word.",
         "CONTROL_EVENT",
-        &entries!(pascal, control: EV_IOEVENT, EV_COMPLETION, EV_CONTROL)
+        &entries!(pascal, control: EV_IOEVENT, EV_COMPLETION, EV_CONTROL, EV_POSTED)
             .into_iter()
             .map(|(name, value)| (name[2..].to_owned(), value))
             .collect::<Vec<_>>(),

@@ -1,0 +1,49 @@
+//! The device hosts of a VM.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_abi::{Errno, KvmError};
+
+use crate::host::{Host, IsolateId};
+use crate::sync_run::SyncRunners;
+
+/// Device host numbers are below this.
+pub const MAX_HOSTS: u32 = 64;
+
+/// All hosts by number; a host is made when it is first named.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    list: Mutex<BTreeMap<u32, Arc<Host>>>,
+    pub runners: Arc<SyncRunners>,
+}
+
+impl Hosts {
+    /// The host with this number.
+    pub fn get(&self, id: u32) -> Result<Arc<Host>, KvmError> {
+        if id >= MAX_HOSTS {
+            return Err(KvmError::new(
+                Errno::EINVAL,
+                format!("device host {id} is not below {MAX_HOSTS}"),
+            ));
+        }
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = list.get(&id) {
+            return Ok(host.clone());
+        }
+        let host = Host::new(id, self.runners.clone())?;
+        list.insert(id, host.clone());
+        Ok(host)
+    }
+
+    /// True if something waits for a host of `isolate`.
+    pub fn work_for(&self, isolate: IsolateId) -> bool {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.values().any(|host| host.owner() == isolate && host.has_work())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Host>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

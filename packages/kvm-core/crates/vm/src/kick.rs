@@ -1,0 +1,55 @@
+//! Reaching a vCPU from another thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kvm_cpu::engine::{VcpuRequests, request};
+use kvm_irqchip::{VcpuWaker, Wake};
+
+use crate::sys::{futex_wait, futex_wake};
+
+/// The request word of a vCPU, with the knowledge whether it sleeps on it.
+#[derive(Debug, Default)]
+pub(crate) struct Kicker {
+    requests: Arc<VcpuRequests>,
+    asleep: AtomicBool,
+}
+
+impl Kicker {
+    pub fn requests(&self) -> &Arc<VcpuRequests> {
+        &self.requests
+    }
+
+    /// Sets request bits and wakes the vCPU if it is halted. A vCPU in the guest polls the word.
+    pub fn raise(&self, bits: u32) {
+        self.requests.raise(bits);
+        if self.asleep.load(Ordering::SeqCst) {
+            futex_wake(self.requests.futex_word());
+        }
+    }
+
+    /// Sleeps until a request is there or the time is over; may return early.
+    pub fn sleep(&self, timeout: Option<Duration>) {
+        // The raiser sets the word and then looks at the flag, this side the other way round:
+        // one of the two sees the other.
+        self.asleep.store(true, Ordering::SeqCst);
+        futex_wait(self.requests.futex_word(), 0, timeout);
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+impl VcpuWaker for Kicker {
+    fn wake(&self, why: Wake) {
+        self.raise(match why {
+            Wake::Interrupt => request::INTERRUPT,
+            Wake::Nmi => request::NMI,
+            Wake::Smi => request::SMI,
+            Wake::Init => request::INIT,
+            Wake::Sipi(vector) => {
+                self.requests.sipi_vector.store(u32::from(vector), Ordering::SeqCst);
+                request::SIPI
+            }
+        });
+    }
+}

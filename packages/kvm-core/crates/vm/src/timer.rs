@@ -1,0 +1,87 @@
+//! The time limit of an entry on the calling thread.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kvm_abi::KvmError;
+use kvm_cpu::engine::request;
+
+use crate::events::EventLoop;
+use crate::kick::Kicker;
+use crate::sys::owned;
+
+/// A timerfd that makes its vCPU leave the guest; opened at the first use.
+pub(crate) struct Timer {
+    events: Arc<EventLoop>,
+    kicker: Arc<Kicker>,
+    fd: OnceLock<(Arc<OwnedFd>, u64)>,
+}
+
+impl Timer {
+    pub fn new(events: Arc<EventLoop>, kicker: Arc<Kicker>) -> Self {
+        Self { events, kicker, fd: OnceLock::new() }
+    }
+
+    /// Kicks the vCPU after `time`, unless the guard is dropped before.
+    pub fn arm(&self, time: Duration) -> Result<Armed<'_>, KvmError> {
+        let fd = self.fd()?;
+        set(fd, time.max(Duration::from_nanos(1)));
+        Ok(Armed(fd))
+    }
+
+    fn fd(&self) -> Result<&OwnedFd, KvmError> {
+        if self.fd.get().is_none() {
+            let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+            // SAFETY: no pointers.
+            let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+            let fd = Arc::new(owned(raw, "a timerfd")?);
+            let (source, kicker) = (fd.clone(), self.kicker.clone());
+            let key = self.events.add(
+                fd.as_raw_fd(),
+                Arc::new(move || {
+                    let mut ticks = 0u64;
+                    // SAFETY: eight bytes of a live variable. It fails if the timer was stopped.
+                    let n = unsafe {
+                        libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut ticks).cast(), 8)
+                    };
+                    if n == 8 {
+                        kicker.raise(request::EXIT);
+                    }
+                }),
+            )?;
+            // Only the vCPU's one runner comes here, so nobody else can have been first.
+            let _ = self.fd.set((fd, key));
+        }
+        self.fd.get().map(|(fd, _)| &**fd).ok_or_else(|| KvmError::invalid("no timer"))
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some((fd, key)) = self.fd.get() {
+            self.events.remove(fd.as_raw_fd(), *key);
+        }
+    }
+}
+
+/// A running time limit.
+pub(crate) struct Armed<'a>(&'a OwnedFd);
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        set(self.0, Duration::ZERO);
+    }
+}
+
+fn set(fd: &OwnedFd, time: Duration) {
+    let spec = libc::itimerspec {
+        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+        it_value: libc::timespec {
+            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(time.subsec_nanos()),
+        },
+    };
+    // SAFETY: a live variable, and no old value is asked for.
+    unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
+}

@@ -1,0 +1,327 @@
+//! A vCPU: its page, its state while parked, and entries on the calling thread.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use kvm_abi::exit::{Exit, RUN_BYTES, reason, run};
+use kvm_abi::{Clock, Errno, KvmError};
+use kvm_cpu::engine::{VcpuEngine, VcpuRequests, request};
+use kvm_irqchip::Irqchip;
+
+use crate::bus::Bus;
+use crate::clock::HostClock;
+use crate::core::{Core, INTERNAL_ERROR_PANIC, access_of};
+use crate::events::EventLoop;
+use crate::host::{Host, IsolateId};
+use crate::hosts::Hosts;
+use crate::kick::Kicker;
+use crate::page::SharedPage;
+use crate::thread::{Phase, ThreadState};
+use crate::timer::Timer;
+
+/// Counters of a vCPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuStats {
+    /// Entries into the guest.
+    pub entries: u64,
+    /// Exits handed out.
+    pub exits: u64,
+    /// Accesses handled without an exit.
+    pub kernel_exits: u64,
+    /// Times that the guest halted.
+    pub halts: u64,
+    /// Answers that came while the thread was spinning.
+    pub spin_hits: u64,
+    /// Answers for which the thread slept.
+    pub spin_misses: u64,
+}
+
+/// Counters as the vCPU's own thread keeps them.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub entries: AtomicU64,
+    pub exits: AtomicU64,
+    pub halts: AtomicU64,
+    pub spin_hits: AtomicU64,
+    pub spin_misses: AtomicU64,
+}
+
+/// Adds one to a counter that only one thread writes.
+pub(crate) fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// One vCPU.
+pub struct Vcpu {
+    pub(crate) id: u32,
+    pub(crate) page: Arc<SharedPage>,
+    pub(crate) kicker: Arc<Kicker>,
+    pub(crate) core: Mutex<Core>,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) state: ThreadState,
+    pub(crate) counters: Counters,
+    pub(crate) irqchip: Option<Arc<Irqchip>>,
+    bus: Arc<Bus>,
+    clock: Arc<HostClock>,
+    timer: Timer,
+}
+
+impl fmt::Debug for Vcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vcpu").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a vCPU needs of its VM.
+pub(crate) struct VcpuParts {
+    pub bus: Arc<Bus>,
+    pub clock: Arc<HostClock>,
+    pub hosts: Arc<Hosts>,
+    pub events: Arc<EventLoop>,
+    pub irqchip: Option<Arc<Irqchip>>,
+}
+
+impl Vcpu {
+    pub(crate) fn new(
+        id: u32,
+        engine: Box<dyn VcpuEngine>,
+        kicker: Arc<Kicker>,
+        parts: VcpuParts,
+    ) -> Result<Arc<Self>, KvmError> {
+        Ok(Arc::new(Self {
+            id,
+            page: SharedPage::new(RUN_BYTES)?,
+            timer: Timer::new(parts.events, kicker.clone()),
+            kicker,
+            core: Mutex::new(Core::new(engine)),
+            hosts: parts.hosts,
+            state: ThreadState::default(),
+            counters: Counters::default(),
+            irqchip: parts.irqchip,
+            bus: parts.bus,
+            clock: parts.clock,
+        }))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The `kvm_run` page.
+    #[must_use]
+    pub fn page(&self) -> &Arc<SharedPage> {
+        &self.page
+    }
+
+    /// The request word.
+    #[must_use]
+    pub fn requests(&self) -> &Arc<VcpuRequests> {
+        self.kicker.requests()
+    }
+
+    /// Counters since creation.
+    #[must_use]
+    pub fn stats(&self) -> VcpuStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        VcpuStats {
+            entries: get(&self.counters.entries),
+            exits: get(&self.counters.exits),
+            kernel_exits: self.bus.handled(self.id),
+            halts: get(&self.counters.halts),
+            spin_hits: get(&self.counters.spin_hits),
+            spin_misses: get(&self.counters.spin_misses),
+        }
+    }
+
+    /// Calls `f` with the engine, which is outside the guest.
+    ///
+    /// # Errors
+    /// `EBUSY` while the vCPU runs, `EBADF` after the VM was closed, and what `f` returns.
+    pub fn with_engine<R>(
+        &self,
+        f: impl FnOnce(&mut dyn VcpuEngine) -> Result<R, KvmError>,
+    ) -> Result<R, KvmError> {
+        match self.state.phase() {
+            Phase::Running => return Err(self.busy()),
+            Phase::Closed => return Err(self.closed()),
+            Phase::Idle | Phase::Exit | Phase::Paused => {}
+        }
+        let mut core = self.try_core()?;
+        f(&mut *core.engine)
+    }
+
+    /// The message of a panic inside the engine.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.try_core().ok()?.failure.clone()
+    }
+
+    /// Makes the vCPU leave the guest once.
+    pub fn kick(&self) {
+        self.kicker.raise(request::EXIT);
+    }
+
+    /// `KVM_NMI`.
+    pub fn nmi(&self) {
+        match self.try_core() {
+            Ok(mut core) => core.engine.nmi(),
+            Err(_) => self.kicker.raise(request::NMI),
+        }
+    }
+
+    /// `KVM_SMI`.
+    pub fn smi(&self) {
+        match self.try_core() {
+            Ok(mut core) => core.engine.smi(),
+            Err(_) => self.kicker.raise(request::SMI),
+        }
+    }
+
+    /// `KVM_GET_LAPIC`.
+    ///
+    /// # Errors
+    /// `ENXIO` without an irqchip, `EBUSY` while the vCPU runs.
+    pub fn lapic_state(&self) -> Result<Vec<u8>, KvmError> {
+        self.with_engine(|_| Ok(self.lapic()?.state().to_vec()))
+    }
+
+    /// `KVM_SET_LAPIC`.
+    ///
+    /// # Errors
+    /// As `lapic_state`, and `EINVAL` for a state that cannot be.
+    pub fn set_lapic_state(&self, state: &[u8]) -> Result<(), KvmError> {
+        let page = state.try_into().map_err(|_| {
+            KvmError::invalid(format!("kvm_lapic_state is 1024 bytes, not {}", state.len()))
+        })?;
+        self.with_engine(|_| self.lapic()?.set_state(page))?;
+        self.kicker.raise(request::INTERRUPT);
+        Ok(())
+    }
+
+    fn lapic(&self) -> Result<Arc<kvm_irqchip::Lapic>, KvmError> {
+        let chip = self.irqchip.as_ref();
+        chip.and_then(|chip| chip.lapic(self.id))
+            .ok_or_else(|| KvmError::new(Errno::ENXIO, "the VM has no irqchip"))
+    }
+
+    /// `KVM_RUN` on the calling thread, which belongs to `isolate`. Returns the exit reason.
+    ///
+    /// With an irqchip HLT sleeps here. `INTR` is returned for a kick, when work waits for a
+    /// device host of `isolate`, and after `timeout`.
+    ///
+    /// # Errors
+    /// `EBUSY` while the vCPU has a thread or runs elsewhere, `EBADF` after the VM was closed.
+    pub fn run_sync(&self, isolate: IsolateId, timeout: Option<Duration>) -> Result<u32, KvmError> {
+        let _phase = self.state.enter_sync().map_err(|phase| match phase {
+            Phase::Closed => self.closed(),
+            _ => self.busy(),
+        })?;
+        let mut core = self.try_core()?;
+        let _runner = self.hosts.runners.enter(isolate, self.kicker.clone());
+        if self.hosts.work_for(isolate) {
+            self.kicker.raise(request::EXIT);
+        }
+        let _deadline = match timeout {
+            Some(time) if time.is_zero() => {
+                self.kicker.raise(request::EXIT);
+                None
+            }
+            Some(time) => Some(self.timer.arm(time)?),
+            None => None,
+        };
+        let why = self.enter(&mut core);
+        if why != reason::INTR {
+            bump(&self.counters.exits);
+        }
+        Ok(why)
+    }
+
+    /// Enters the guest until an exit. The page describes it.
+    pub(crate) fn enter(&self, core: &mut Core) -> u32 {
+        if let Some(why) = core.unanswered.take() {
+            return why;
+        }
+        let has_irqchip = self.irqchip.is_some();
+        if core.failure.is_none() {
+            let entered = catch_unwind(AssertUnwindSafe(|| {
+                let exit = self.enter_engine(core);
+                core.after_exit(&self.page, &exit, has_irqchip)
+            }));
+            match entered {
+                Ok(why) => return why,
+                Err(panic) => core.failure = Some(message_of(&*panic)),
+            }
+        }
+        core.after_exit(&self.page, &panic_exit(), has_irqchip)
+    }
+
+    fn enter_engine(&self, core: &mut Core) -> Exit {
+        core.before_entry(&self.page, self.irqchip.is_some());
+        if self.page.get::<1>(run::IMMEDIATE_EXIT) != [0] {
+            self.kicker.raise(request::EXIT);
+        }
+        loop {
+            bump(&self.counters.entries);
+            let exit = core.engine.run();
+            let (Exit::Hlt, Some(chip)) = (&exit, &self.irqchip) else { return exit };
+            bump(&self.counters.halts);
+            self.sleep(chip);
+        }
+    }
+
+    /// Sleeps until a request is there or a timer is due.
+    fn sleep(&self, chip: &Irqchip) {
+        while !self.kicker.requests().any() {
+            let timeout = match chip.next_deadline_ns(self.id) {
+                None => None,
+                Some(deadline) => match deadline.checked_sub(self.clock.now_ns()) {
+                    None | Some(0) => return,
+                    Some(ns) => Some(Duration::from_nanos(ns)),
+                },
+            };
+            self.kicker.sleep(timeout);
+        }
+    }
+
+    /// The device host that answers the exit in the page.
+    pub(crate) fn host_of(&self, why: u32) -> Result<Arc<Host>, KvmError> {
+        let routed =
+            access_of(&self.page, why).and_then(|(space, addr)| self.bus.routes.host(space, addr));
+        routed.map_or_else(|| self.hosts.get(0), Ok)
+    }
+
+    pub(crate) fn lock_core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_core(&self) -> Result<MutexGuard<'_, Core>, KvmError> {
+        match self.core.try_lock() {
+            Ok(core) => Ok(core),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(self.busy()),
+        }
+    }
+
+    fn busy(&self) -> KvmError {
+        KvmError::new(Errno::EBUSY, format!("vCPU {} is running: pause or stop it first", self.id))
+    }
+
+    fn closed(&self) -> KvmError {
+        KvmError::new(Errno::EBADF, format!("vCPU {} was closed with its VM", self.id))
+    }
+}
+
+fn panic_exit() -> Exit {
+    Exit::InternalError { suberror: INTERNAL_ERROR_PANIC, data: Vec::new() }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the engine panicked".to_owned())
+}
