@@ -36,21 +36,14 @@ pub fn table(forms: &[Form]) -> String {
         )
         .expect("to a string");
     }
-    writeln!(
-        text,
-        "];\npub(crate) static INDEX: [u16; {}] = {index:?};",
-        index.len()
-    )
-    .expect("to a string");
+    writeln!(text, "];\npub(crate) static INDEX: [u16; {}] = {index:?};", index.len())
+        .expect("to a string");
     text
 }
 
 /// `REFUSED`: codes of related instruction sets that are not executed, with the reason.
 pub fn refused(codes: &[(Code, &str)]) -> String {
-    let mut text = format!(
-        "pub(crate) static REFUSED: [(Code, &str); {}] = [\n",
-        codes.len()
-    );
+    let mut text = format!("pub(crate) static REFUSED: [(Code, &str); {}] = [\n", codes.len());
     for (code, reason) in codes {
         writeln!(text, "    (Code::{code:?}, {reason:?}),").expect("to a string");
     }

@@ -56,16 +56,10 @@ impl Bodies {
 
     fn push(&mut self, instr: &Instruction) {
         let mut encoder = Encoder::new(64);
-        encoder
-            .encode(instr, 0)
-            .unwrap_or_else(|error| panic!("{:?}: {error}", instr.code()));
+        encoder.encode(instr, 0).unwrap_or_else(|error| panic!("{:?}: {error}", instr.code()));
         let mut bytes = encoder.take_buffer();
         bytes.push(0xc3);
-        assert!(
-            bytes.len() <= SLOT_BYTES,
-            "{:?} does not fit a slot",
-            instr.code()
-        );
+        assert!(bytes.len() <= SLOT_BYTES, "{:?} does not fit a slot", instr.code());
         bytes.resize(SLOT_BYTES, 0xcc);
         self.bytes.extend_from_slice(&bytes);
     }

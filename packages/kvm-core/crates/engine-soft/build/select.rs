@@ -77,12 +77,9 @@ pub fn select(code: Code) -> Selection {
     if !info.is_instruction() || info.fwait() {
         return Selection::Ignore;
     }
-    let x87 = features.iter().any(|&f| {
-        matches!(
-            f,
-            CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387
-        )
-    });
+    let x87 = features
+        .iter()
+        .any(|&f| matches!(f, CpuidFeature::FPU | CpuidFeature::FPU287 | CpuidFeature::FPU387));
     if features.contains(&CpuidFeature::INTEL8086) && !x87 && code != Code::Wait
         || features == [CpuidFeature::CMOV]
     {
@@ -174,14 +171,9 @@ fn form(code: Code, x87: bool) -> Form {
     set(vex, bit::VEX);
     set(uses_mxcsr(code), bit::MXCSR);
     set(has(operand::IMM), bit::BY_IMM);
-    set(
-        info.op_kinds().contains(&OpCodeOperandKind::sti_opcode),
-        bit::BY_ST,
-    );
+    set(info.op_kinds().contains(&OpCodeOperandKind::sti_opcode), bit::BY_ST);
     let named = |what: &[&str]| {
-        info.op_kinds()
-            .iter()
-            .any(|k| what.iter().any(|w| format!("{k:?}").starts_with(w)))
+        info.op_kinds().iter().any(|k| what.iter().any(|w| format!("{k:?}").starts_with(w)))
     };
     set(named(&["ymm", "mem_vsib32y", "mem_vsib64y"]), bit::YMM);
     let vsib64 = named(&["mem_vsib64"]);
@@ -267,19 +259,8 @@ fn describe_access(form: &mut Form) {
 /// EFLAGS positions of iced's flag bits.
 fn eflags(bits: u32) -> u16 {
     use iced_x86::RflagsBits as B;
-    let table = [
-        (B::CF, 0),
-        (B::PF, 2),
-        (B::AF, 4),
-        (B::ZF, 6),
-        (B::SF, 7),
-        (B::OF, 11),
-    ];
-    table
-        .iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, at)| 1 << at)
-        .sum()
+    let table = [(B::CF, 0), (B::PF, 2), (B::AF, 4), (B::ZF, 6), (B::SF, 7), (B::OF, 11)];
+    table.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, at)| 1 << at).sum()
 }
 
 fn name(code: Code) -> String {
@@ -322,14 +303,7 @@ fn kinds(code: Code, x87: bool, mmx: bool, ops: &[u8; 4]) -> (u8, u8) {
         }
         "MOVSS" | "MOVSD" => {
             let store = code.op_code().op0_kind() == OpCodeOperandKind::xmm_or_mem || memory_first;
-            return (
-                kind::VEC,
-                if store {
-                    kind::STORE_LOW
-                } else {
-                    kind::LOAD_LOW
-                },
-            );
+            return (kind::VEC, if store { kind::STORE_LOW } else { kind::LOAD_LOW });
         }
         "MOVLPS" | "MOVLPD" if memory_first => return both(kind::STORE_LOW),
         "CVTPI2PS" | "CVTPI2PD" => return (kind::MMX, kind::VEC),
@@ -341,11 +315,7 @@ fn kinds(code: Code, x87: bool, mmx: bool, ops: &[u8; 4]) -> (u8, u8) {
         "LFENCE" | "MFENCE" | "SFENCE" => return both(kind::FENCE),
         "MOVNTI" => return both(kind::STORE_GPR),
         "MASKMOVPS" | "MASKMOVPD" | "PMASKMOVD" | "PMASKMOVQ" => {
-            return both(if memory_first {
-                kind::MASK_STORE
-            } else {
-                kind::MASK_LOAD
-            });
+            return both(if memory_first { kind::MASK_STORE } else { kind::MASK_LOAD });
         }
         "MASKMOVDQU" | "MASKMOVQ" => return both(kind::MASK_BYTES),
         "WAIT" => return both(kind::FWAIT),
@@ -367,12 +337,7 @@ fn kinds(code: Code, x87: bool, mmx: bool, ops: &[u8; 4]) -> (u8, u8) {
     if name.contains("GATHER") {
         return both(kind::GATHER);
     }
-    let plain = |op: &u8| {
-        matches!(
-            *op,
-            operand::NONE | operand::VEC | operand::MEM | operand::IMM
-        )
-    };
+    let plain = |op: &u8| matches!(*op, operand::NONE | operand::VEC | operand::MEM | operand::IMM);
     both(if x87 {
         kind::X87
     } else if mmx {
@@ -409,29 +374,20 @@ fn feature(code: Code) -> CpuidFeature {
     // and the extension.
     let features = code.cpuid_features();
     let base = [CpuidFeature::AVX, CpuidFeature::FPU];
-    *features
-        .iter()
-        .find(|f| !base.contains(f))
-        .unwrap_or(&features[0])
+    *features.iter().find(|f| !base.contains(f)).unwrap_or(&features[0])
 }
 
 /// Alignment whose violation is #GP, or 0.
 fn alignment(form: &Form, vex: bool, vector: bool) -> u8 {
     let name = name(form.code);
-    let aligned = [
-        "MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", "MOVNTDQA",
-    ];
+    let aligned = ["MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", "MOVNTDQA"];
     let unaligned = ["MOVUPS", "MOVUPD", "MOVDQU", "LDDQU"];
     let free = unaligned.contains(&name.as_str())
         || name.starts_with("PCMPESTR")
         || name.starts_with("PCMPISTR")
         || form.kind == kind::MASK_BYTES;
     if vex {
-        if aligned.contains(&name.as_str()) {
-            form.mem_bytes
-        } else {
-            0
-        }
+        if aligned.contains(&name.as_str()) { form.mem_bytes } else { 0 }
     } else if vector && form.mem_bytes == 16 && !free {
         16
     } else {

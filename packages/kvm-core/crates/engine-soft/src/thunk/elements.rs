@@ -47,11 +47,7 @@ fn vector_bytes(op: &VecOp) -> usize {
 fn element(vector: &Vector, i: usize, bytes: usize) -> u64 {
     let at = i * bytes;
     let word = vector.0[(at / 8) & 3] >> (8 * (at % 8));
-    if bytes == 8 {
-        word
-    } else {
-        word & ((1 << (8 * bytes)) - 1)
-    }
+    if bytes == 8 { word } else { word & ((1 << (8 * bytes)) - 1) }
 }
 
 fn set_element(vector: &mut Vector, i: usize, bytes: usize, value: u64) {
@@ -147,11 +143,7 @@ fn gather<M: ElementMemory>(
         }
         let index = element(&indices, i, index_bytes);
         #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)]
-        let index = if index_bytes == 4 {
-            i64::from(index as u32 as i32)
-        } else {
-            index as i64
-        };
+        let index = if index_bytes == 4 { i64::from(index as u32 as i32) } else { index as i64 };
         let value = memory.read(index.wrapping_shl(u32::from(op.scale)), bytes)?;
         set_element(&mut state.vec[target], i, size, value);
         set_element(&mut state.vec[mask], i, size, 0);

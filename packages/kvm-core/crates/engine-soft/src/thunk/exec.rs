@@ -121,9 +121,9 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
 /// last results count. Gives the new MXCSR; `Err` if the exception is delivered.
 ///
 /// The flags that come with a delivered exception are approximate in two cases. Dot products are
-/// several operations: flags of those before the exception are not reported. With an overflow or underflow that is delivered, the processor sets PE
-/// if the result would be inexact even with an unbounded exponent, and this sets it if the masked
-/// response is inexact.
+/// several operations: flags of those before the exception are not reported. With an overflow or
+/// underflow that is delivered the processor sets PE if the result would be inexact even with an
+/// unbounded exponent, this sets it if the masked response is inexact.
 pub(super) fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> {
     let mut pair = MxcsrPair { run: mxcsr, out: 0 };
     if mxcsr & MXCSR_MASKS == MXCSR_MASKS {
@@ -150,11 +150,7 @@ pub(super) fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result
         // Nothing was computed, in no element: no flags of results.
         return Err(mxcsr | (raised & PRE_COMPUTATION));
     }
-    if raised & unmasked != 0 {
-        Err(mxcsr | raised)
-    } else {
-        Ok(mxcsr | raised)
-    }
+    if raised & unmasked != 0 { Err(mxcsr | raised) } else { Ok(mxcsr | raised) }
 }
 
 /// Takes over the outcome of [`guarded`].
@@ -368,12 +364,8 @@ fn mixed(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Result<(
     let bits = op.form.bits;
     let body = op.body as usize;
     let mem = io.mem.0.as_mut_ptr();
-    let vectors = bits & bit::XMM0 != 0
-        || op
-            .form
-            .ops
-            .iter()
-            .any(|op| op & operand::KIND == operand::VEC);
+    let vectors =
+        bits & bit::XMM0 != 0 || op.form.ops.iter().any(|op| op & operand::KIND == operand::VEC);
     let mut frame = start.clone();
     if bits & bit::MXCSR != 0 {
         let outcome = guarded(state.mxcsr, |pair| {

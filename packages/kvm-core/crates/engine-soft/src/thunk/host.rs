@@ -74,11 +74,8 @@ impl HostCpu {
             (F::LZCNT, is_x86_feature_detected!("lzcnt")),
             (F::MOVBE, is_x86_feature_detected!("movbe")),
         ];
-        let features = list
-            .iter()
-            .filter(|(_, present)| *present)
-            .map(|(f, _)| 1 << *f as u32)
-            .sum();
+        let features =
+            list.iter().filter(|(_, present)| *present).map(|(f, _)| 1 << *f as u32).sum();
         Self { features }
     }
 
@@ -91,8 +88,6 @@ impl HostCpu {
     /// This host without `feature`, as a test or a reduced CPU model wants it.
     #[must_use]
     pub fn without(self, feature: Feature) -> Self {
-        Self {
-            features: self.features & !(1 << feature as u32),
-        }
+        Self { features: self.features & !(1 << feature as u32) }
     }
 }

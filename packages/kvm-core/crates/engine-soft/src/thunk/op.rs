@@ -116,11 +116,7 @@ pub fn prepare(instr: &Instruction, host: &HostCpu) -> Option<VecOp> {
         op.index = number(instr.memory_index()).unwrap_or(0) & 15;
         op.scale = u8::try_from(instr.memory_index_scale().trailing_zeros()).unwrap_or(0) & 3;
     }
-    let first = if op.has_mem && form.mem_slot != NO_SLOT {
-        form.mem_slot
-    } else {
-        form.slot
-    };
+    let first = if op.has_mem && form.mem_slot != NO_SLOT { form.mem_slot } else { form.slot };
     if first != NO_SLOT {
         let variant = if form.bits & bit::BY_IMM != 0 {
             instr.immediate8()
@@ -169,10 +165,7 @@ impl VecOp {
     /// [`execute_elements`](super::execute_elements).
     #[must_use]
     pub fn by_element(&self) -> bool {
-        matches!(
-            self.kind,
-            kind::MASK_LOAD | kind::MASK_STORE | kind::MASK_BYTES | kind::GATHER
-        )
+        matches!(self.kind, kind::MASK_LOAD | kind::MASK_STORE | kind::MASK_BYTES | kind::GATHER)
     }
 
     /// True for gathers: the effective address is computed without the index register.

@@ -22,11 +22,8 @@ impl VectorState {
 /// The two-bit tags of the eight physical registers.
 pub(super) fn full_tags(image: &X87Image) -> u16 {
     (0..8).fold(0, |tags, index| {
-        let tag = if image.ftw & (1 << index) == 0 {
-            3
-        } else {
-            classify(&image.st[image.place(index)])
-        };
+        let tag =
+            if image.ftw & (1 << index) == 0 { 3 } else { classify(&image.st[image.place(index)]) };
         tags | (tag << (2 * index))
     })
 }
@@ -91,12 +88,7 @@ pub(super) fn store(state: &VectorState, out: &mut [u8; 128], wide: bool, real: 
             let high = |linear: u32| ((linear >> 16) << 12) as u16;
             [ip as u16, high(ip) | pointers.fop, dp as u16, high(dp)]
         } else {
-            [
-                pointers.fip as u16,
-                pointers.fcs,
-                pointers.fdp as u16,
-                pointers.fds,
-            ]
+            [pointers.fip as u16, pointers.fcs, pointers.fdp as u16, pointers.fds]
         };
         for (chunk, value) in out.chunks_exact_mut(2).zip(head.into_iter().chain(tail)) {
             chunk.copy_from_slice(&value.to_le_bytes());

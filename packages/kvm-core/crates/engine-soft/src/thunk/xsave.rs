@@ -98,11 +98,7 @@ impl VectorState {
     /// MXCSR does not count.
     #[must_use]
     pub fn in_use(&self) -> u64 {
-        let any = |half: usize| {
-            self.vec
-                .iter()
-                .any(|v| v.0[half] != 0 || v.0[half + 1] != 0)
-        };
+        let any = |half: usize| self.vec.iter().any(|v| v.0[half] != 0 || v.0[half + 1] != 0);
         let x87 = &self.x87;
         let initial = x87.fcw == 0x37f
             && x87.fsw == 0
@@ -149,16 +145,8 @@ impl VectorState {
             fop: u16_at(area, 6) & 0x7ff,
             fcs: if mode.wide { 0 } else { u16_at(area, 12) },
             fds: if mode.wide { 0 } else { u16_at(area, 20) },
-            fip: if mode.wide {
-                u64_at(area, 8)
-            } else {
-                u64::from(u32_at(area, 8))
-            },
-            fdp: if mode.wide {
-                u64_at(area, 16)
-            } else {
-                u64::from(u32_at(area, 16))
-            },
+            fip: if mode.wide { u64_at(area, 8) } else { u64::from(u32_at(area, 8)) },
+            fdp: if mode.wide { u64_at(area, 16) } else { u64::from(u32_at(area, 16)) },
         };
         for (i, st) in self.x87.st.iter_mut().enumerate() {
             st[..10].copy_from_slice(&area[32 + 16 * i..][..10]);
@@ -174,11 +162,8 @@ impl VectorState {
 
     /// Loads one 128-bit half (0 or 1) of the registers from 16-byte entries.
     fn load_halves(&mut self, half: usize, entries: &[u8], mode: AreaMode) {
-        for (vector, bytes) in self
-            .vec
-            .iter_mut()
-            .zip(entries.chunks_exact(16))
-            .take(mode.registers())
+        for (vector, bytes) in
+            self.vec.iter_mut().zip(entries.chunks_exact(16)).take(mode.registers())
         {
             vector.0[2 * half] = u64_at(bytes, 0);
             vector.0[2 * half + 1] = u64_at(bytes, 8);
@@ -210,11 +195,7 @@ impl VectorState {
     /// Bytes that `XSAVE` and its relatives may write for `rfbm`.
     #[must_use]
     pub fn xsave_bytes(rfbm: u64) -> usize {
-        if rfbm & AVX != 0 {
-            XSAVE_BYTES
-        } else {
-            YMM_HIGH
-        }
+        if rfbm & AVX != 0 { XSAVE_BYTES } else { YMM_HIGH }
     }
 
     /// `XSAVE`, `XSAVEOPT` or `XSAVEC` of the components `rfbm` (EDX:EAX and XCR0). `old_bv` is the
@@ -235,20 +216,12 @@ impl VectorState {
             // The compacted format treats MXCSR as part of the SSE component.
             used |= rfbm & SSE;
         }
-        let saved = if form == XsaveForm::Standard {
-            rfbm
-        } else {
-            used
-        };
+        let saved = if form == XsaveForm::Standard { rfbm } else { used };
         let legacy = self.legacy_region(mode);
         if saved & X87 != 0 {
             write(0, &legacy[..24])?;
         }
-        let mxcsr = if compacted {
-            saved & SSE
-        } else {
-            rfbm & (SSE | AVX)
-        };
+        let mxcsr = if compacted { saved & SSE } else { rfbm & (SSE | AVX) };
         if mxcsr != 0 {
             write(24, &legacy[24..32])?;
         }
@@ -336,20 +309,12 @@ impl VectorState {
     #[must_use]
     pub fn to_xsave(&self) -> Vec<u8> {
         let mut area = vec![0; KVM_BYTES];
-        let mode = AreaMode {
-            long: true,
-            wide: true,
-        };
-        let saved: Result<(), std::convert::Infallible> = self.xsave(
-            XsaveForm::Standard,
-            XSAVE_COMPONENTS,
-            mode,
-            0,
-            |at, bytes| {
+        let mode = AreaMode { long: true, wide: true };
+        let saved: Result<(), std::convert::Infallible> =
+            self.xsave(XsaveForm::Standard, XSAVE_COMPONENTS, mode, 0, |at, bytes| {
                 put(&mut area, at, bytes);
                 Ok(())
-            },
-        );
+            });
         let Ok(()) = saved;
         // The selectors have no place in the 64-bit format.
         area
@@ -359,10 +324,7 @@ impl VectorState {
     /// not name become initial; MXCSR is always loaded. `EINVAL` for an area that is too short, names
     /// other components or sets a reserved bit.
     pub fn load_xsave(&mut self, area: &[u8]) -> Result<(), KvmError> {
-        let mode = AreaMode {
-            long: true,
-            wide: true,
-        };
+        let mode = AreaMode { long: true, wide: true };
         self.xrstor(area, XSAVE_COMPONENTS, XSAVE_COMPONENTS, mode, false)
             .map_err(|bad| KvmError::invalid(format!("XSAVE area of {} bytes: {bad}", area.len())))
     }

@@ -6,10 +6,7 @@ use super::super::xsave::*;
 use super::super::{VectorState, X87Pointers};
 use super::random::Random;
 
-const LONG: AreaMode = AreaMode {
-    long: true,
-    wide: true,
-};
+const LONG: AreaMode = AreaMode { long: true, wide: true };
 
 #[repr(C, align(64))]
 #[derive(Clone)]
@@ -122,9 +119,7 @@ fn check_xsave(form: XsaveForm, run: HostSave, compacted: bool) {
         // SAFETY: the areas are valid and the caller knows that the host has the instructions.
         unsafe { run(&raw const from, &raw mut native, rfbm) };
         let mut state = random_state(&mut random);
-        state
-            .xrstor(&from.0, rfbm, 7, LONG, true)
-            .expect("a valid area");
+        state.xrstor(&from.0, rfbm, 7, LONG, true).expect("a valid area");
         state
             .xsave::<()>(form, rfbm, LONG, 0, |at, bytes| {
                 ours.0[at..at + bytes.len()].copy_from_slice(bytes);
@@ -136,11 +131,7 @@ fn check_xsave(form: XsaveForm, run: HostSave, compacted: bool) {
         }
         normalize(&mut native);
         normalize(&mut ours);
-        assert_eq!(
-            ours.0[512..528],
-            native.0[512..528],
-            "header: {form:?} {rfbm:x} {bv:x}"
-        );
+        assert_eq!(ours.0[512..528], native.0[512..528], "header: {form:?} {rfbm:x} {bv:x}");
         if form != XsaveForm::Standard || bv & rfbm == rfbm {
             assert_eq!(ours.0[..], native.0[..], "{form:?} rfbm {rfbm:x} bv {bv:x}");
         }
@@ -170,27 +161,16 @@ fn x87_pointers_have_64_or_32_bits_and_selectors() {
         fip: 0x1122_3344_5566_7788,
         fdp: 0x99aa_bbcc_ddee_ff00,
     };
-    let state = VectorState {
-        pointers,
-        ..VectorState::default()
-    };
+    let state = VectorState { pointers, ..VectorState::default() };
     for wide in [true, false] {
         let mode = AreaMode { long: true, wide };
         let (image, _) = state.fxsave(mode);
         let mut copy = VectorState::default();
         copy.fxrstor(&image, mode).expect("a valid image");
         let expected = if wide {
-            X87Pointers {
-                fcs: 0,
-                fds: 0,
-                ..pointers
-            }
+            X87Pointers { fcs: 0, fds: 0, ..pointers }
         } else {
-            X87Pointers {
-                fip: 0x5566_7788,
-                fdp: 0xddee_ff00,
-                ..pointers
-            }
+            X87Pointers { fip: 0x5566_7788, fdp: 0xddee_ff00, ..pointers }
         };
         assert_eq!(copy.pointers, expected);
     }
@@ -232,20 +212,10 @@ fn bad_areas_are_refused_and_change_nothing() {
     refuse(&|a| a.0[530] = 1, 7, BadArea::Header);
     // Compacted: component 2 is in use but not present, or reserved bytes are set.
     refuse(&|a| (a.0[520], a.0[527]) = (3, 0x80), 7, BadArea::Header);
-    refuse(
-        &|a| (a.0[520], a.0[527], a.0[560]) = (7, 0x80, 1),
-        7,
-        BadArea::Header,
-    );
+    refuse(&|a| (a.0[520], a.0[527], a.0[560]) = (7, 0x80, 1), 7, BadArea::Header);
     let mut copy = state.clone();
-    assert_eq!(
-        copy.xrstor(&good.0[..600], 7, 7, LONG, true),
-        Err(BadArea::Short)
-    );
-    assert_eq!(
-        copy.xrstor(&good.0[..100], 7, 7, LONG, true),
-        Err(BadArea::Short)
-    );
+    assert_eq!(copy.xrstor(&good.0[..600], 7, 7, LONG, true), Err(BadArea::Short));
+    assert_eq!(copy.xrstor(&good.0[..100], 7, 7, LONG, true), Err(BadArea::Short));
     let error = copy.load_xsave(&[]).expect_err("no area");
     assert_eq!(error.errno, kvm_abi::Errno::EINVAL);
 }
@@ -253,16 +223,11 @@ fn bad_areas_are_refused_and_change_nothing() {
 #[test]
 fn outside_64_bit_mode_only_eight_registers_move() {
     let mut random = Random(81);
-    let mode = AreaMode {
-        long: false,
-        wide: false,
-    };
+    let mode = AreaMode { long: false, wide: false };
     let from = random_area(&mut random, 7, 0);
     let before = random_state(&mut random);
     let mut state = before.clone();
-    state
-        .xrstor(&from.0, 7, 7, mode, true)
-        .expect("a valid area");
+    state.xrstor(&from.0, 7, 7, mode, true).expect("a valid area");
     assert_eq!(state.vec[8..], before.vec[8..]);
     assert_ne!(state.vec[7], before.vec[7]);
     let mut end = 0;

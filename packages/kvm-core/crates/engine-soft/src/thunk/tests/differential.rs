@@ -31,9 +31,7 @@ pub fn emulate(
     state: &mut VectorState,
 ) -> (Result<(), VecFault>, Native) {
     let instr = Decoder::new(64, bytes, DecoderOptions::NONE).decode();
-    let op = prepare(&instr, &HostCpu::detect())
-        .expect("the host has it")
-        .with_bytes(bytes);
+    let op = prepare(&instr, &HostCpu::detect()).expect("the host has it").with_bytes(bytes);
     let mut out = native.clone();
     let mut gpr = [0; 32];
     gpr[..16].copy_from_slice(&native.gpr);
@@ -76,15 +74,8 @@ pub fn emulate(
 pub fn assert_same(bytes: &[u8], text: &str, ours: &Native, native: &Native) {
     assert_eq!(ours.vec, native.vec, "vectors: {text} {bytes:02x?}");
     assert_eq!(ours.gpr, native.gpr, "registers: {text} {bytes:02x?}");
-    assert_eq!(
-        ours.flags & 0x8d5,
-        native.flags & 0x8d5,
-        "flags: {text} {bytes:02x?}"
-    );
-    assert_eq!(
-        ours.mxcsr_out, native.mxcsr_out,
-        "mxcsr: {text} {bytes:02x?}"
-    );
+    assert_eq!(ours.flags & 0x8d5, native.flags & 0x8d5, "flags: {text} {bytes:02x?}");
+    assert_eq!(ours.mxcsr_out, native.mxcsr_out, "mxcsr: {text} {bytes:02x?}");
     assert_eq!(ours.mem, native.mem, "memory: {text} {bytes:02x?}");
 }
 
@@ -123,11 +114,7 @@ fn every_form_gives_what_the_host_gives() {
                 | kind::STMXCSR
         );
         if here {
-            let rounds = if form.bits & super::super::kinds::bit::BY_IMM != 0 {
-                400
-            } else {
-                100
-            };
+            let rounds = if form.bits & super::super::kinds::bit::BY_IMM != 0 { 400 } else { 100 };
             for _ in 0..rounds {
                 check(form, &mut random, &page);
             }

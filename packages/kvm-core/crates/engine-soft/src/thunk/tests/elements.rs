@@ -78,7 +78,10 @@ fn check_gather(form: &Form, random: &mut Random, page: &Page) {
     let mut state = VectorState::default();
     random_state(random, &mut native, &mut state);
     let mut registers = [0u32; 3];
-    while registers[0] == registers[1] || registers[0] == registers[2] || registers[1] == registers[2] {
+    while registers[0] == registers[1]
+        || registers[0] == registers[2]
+        || registers[1] == registers[2]
+    {
         registers = std::array::from_fn(|_| random.below(16) as u32);
     }
     let kinds = form.code.op_code().op_kinds();

@@ -19,10 +19,7 @@ fn extended(random: &mut Random) -> [u8; 16] {
         3 => (0x7fff, random.next()),
         4 => (0, random.next()),
         5 => (0x3fff + (random.next() & 63) - 20, random.next() | 1 << 63),
-        6 => (
-            0x3fff + (random.next() & 0xfff) - 0x800,
-            random.next() | 1 << 63,
-        ),
+        6 => (0x3fff + (random.next() & 0xfff) - 0x800, random.next() | 1 << 63),
         _ => (random.next() & 0x7fff, random.next()),
     };
     let sign = random.next() & 0x8000;
@@ -61,12 +58,7 @@ fn assert_same_x87(text: &str, state: &VectorState, native: &Native) {
     assert_eq!(image.fcw.to_le_bytes(), native.fx[..2], "FCW: {text}");
     assert_eq!(image.fsw.to_le_bytes(), native.fx[2..4], "FSW: {text}");
     assert_eq!(image.ftw, native.fx[4], "FTW: {text}");
-    for (i, (st, out)) in image
-        .st
-        .iter()
-        .zip(native.fx[32..160].chunks_exact(16))
-        .enumerate()
-    {
+    for (i, (st, out)) in image.st.iter().zip(native.fx[32..160].chunks_exact(16)).enumerate() {
         assert_eq!(st[..10], out[..10], "ST({i}): {text}");
     }
 }

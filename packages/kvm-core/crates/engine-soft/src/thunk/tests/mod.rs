@@ -1,8 +1,10 @@
 //! Tests against the host CPU.
 
 mod areas;
+mod coverage;
 mod differential;
 mod elements;
+mod hardened;
 mod legacy;
 mod native;
 mod random;

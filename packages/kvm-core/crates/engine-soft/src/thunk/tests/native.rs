@@ -159,11 +159,7 @@ impl Page {
                 0,
             )
         };
-        assert_ne!(
-            page,
-            libc::MAP_FAILED,
-            "the differential tests need an executable page"
-        );
+        assert_ne!(page, libc::MAP_FAILED, "the differential tests need an executable page");
         Self(page.cast())
     }
 
@@ -191,8 +187,6 @@ impl Drop for Page {
 
 pub fn encode(instr: &Instruction) -> Vec<u8> {
     let mut encoder = Encoder::new(64);
-    encoder
-        .encode(instr, 0)
-        .unwrap_or_else(|error| panic!("{:?}: {error}", instr.code()));
+    encoder.encode(instr, 0).unwrap_or_else(|error| panic!("{:?}: {error}", instr.code()));
     encoder.take_buffer()
 }

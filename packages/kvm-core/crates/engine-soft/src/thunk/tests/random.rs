@@ -115,11 +115,7 @@ pub fn instruction(form: &Form, random: &mut Random) -> Instruction {
             operand::MMX => Register::MM0 + (vector & 7),
             operand::GPR8 => {
                 let high = [Register::AH, Register::CH, Register::DH, Register::BH];
-                if few {
-                    high[random.below(4)]
-                } else {
-                    Register::R8L + random.below(8) as u32
-                }
+                if few { high[random.below(4)] } else { Register::R8L + random.below(8) as u32 }
             }
             operand::GPR16 if kind == K::ax => Register::AX,
             operand::GPR16 => Register::AX + gpr,
@@ -134,10 +130,7 @@ pub fn instruction(form: &Form, random: &mut Random) -> Instruction {
     }
     // High byte registers do not exist under a REX prefix.
     if instr.op_count() == 2
-        && matches!(
-            instr.op1_register(),
-            Register::AH | Register::CH | Register::DH | Register::BH
-        )
+        && matches!(instr.op1_register(), Register::AH | Register::CH | Register::DH | Register::BH)
     {
         instr.set_op0_register(Register::EAX + random.below(4) as u32);
         if form.ops[0] & operand::KIND == operand::GPR64 {
