@@ -116,6 +116,7 @@ fn hlt_sleeps_with_an_irqchip_and_exits_without() {
         std::thread::sleep(Duration::from_millis(10));
         own.trigger();
         std::thread::sleep(Duration::from_millis(10));
+        assert_eq!(chip.ack_interrupt(0), Some(0x41));
         let (raw, one) = (foreign.fd().unwrap(), 1u64);
         // SAFETY: eight bytes of a live variable, written to an eventfd that is open.
         unsafe { libc::write(raw, (&raw const one).cast(), 8) };
@@ -291,6 +292,7 @@ fn a_resampling_irqfd_is_told_about_the_acknowledgement() {
     {
         assert!(chip.pio_write(port, 1, value));
     }
+    chip.lapic(0).unwrap().mmio_write(0xf0, &0x1ffu32.to_le_bytes());
     chip.lapic(0).unwrap().mmio_write(0x350, &0x700u32.to_le_bytes());
     fd.trigger();
     assert_eq!(chip.ack_interrupt(0), Some(0x25));

@@ -1,4 +1,5 @@
 //! An engine that plays a script, so that the VM layer is tested without a CPU.
+#![allow(dead_code, reason = "not every test file uses every step")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
