@@ -9,10 +9,12 @@ pub mod cap;
 pub mod clock;
 pub mod control;
 pub mod cpuid;
+mod entropy;
 mod error;
 pub mod exit;
 pub mod regs;
 
 pub use bytes::{Reader, Writer};
 pub use clock::Clock;
+pub use entropy::Entropy;
 pub use error::{Errno, KvmError};

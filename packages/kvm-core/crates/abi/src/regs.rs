@@ -31,8 +31,23 @@ impl Regs {
     #[must_use]
     pub fn to_array(&self) -> [u64; 18] {
         [
-            self.rax, self.rbx, self.rcx, self.rdx, self.rsi, self.rdi, self.rsp, self.rbp,
-            self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15, self.rip,
+            self.rax,
+            self.rbx,
+            self.rcx,
+            self.rdx,
+            self.rsi,
+            self.rdi,
+            self.rsp,
+            self.rbp,
+            self.r8,
+            self.r9,
+            self.r10,
+            self.r11,
+            self.r12,
+            self.r13,
+            self.r14,
+            self.r15,
+            self.rip,
             self.rflags,
         ]
     }
@@ -40,10 +55,45 @@ impl Regs {
     /// The block from an array in `kvm_regs` order.
     #[must_use]
     pub fn from_array(a: &[u64; 18]) -> Self {
-        let [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags] =
-            *a;
+        let [
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rsp,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            rip,
+            rflags,
+        ] = *a;
         Self {
-            rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags,
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rsp,
+            rbp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            rip,
+            rflags,
         }
     }
 }
@@ -81,7 +131,14 @@ impl Segment {
     fn write(&self, w: &mut Writer) {
         w.u64(self.base).u32(self.limit).u16(self.selector);
         for b in [
-            self.type_, self.present, self.dpl, self.db, self.s, self.l, self.g, self.avl,
+            self.type_,
+            self.present,
+            self.dpl,
+            self.db,
+            self.s,
+            self.l,
+            self.g,
+            self.avl,
             self.unusable,
         ] {
             w.u8(b);
@@ -150,9 +207,7 @@ impl Sregs {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        for s in [
-            &self.cs, &self.ds, &self.es, &self.fs, &self.gs, &self.ss, &self.tr, &self.ldt,
-        ] {
+        for s in [&self.cs, &self.ds, &self.es, &self.fs, &self.gs, &self.ss, &self.tr, &self.ldt] {
             s.write(&mut w);
         }
         for d in [&self.gdt, &self.idt] {
@@ -188,7 +243,16 @@ impl Sregs {
         };
         let (gdt, idt) = (d(), d());
         Ok(Self {
-            cs, ds, es, fs, gs, ss, tr, ldt, gdt, idt,
+            cs,
+            ds,
+            es,
+            fs,
+            gs,
+            ss,
+            tr,
+            ldt,
+            gdt,
+            idt,
             cr0: r.u64(),
             cr2: r.u64(),
             cr3: r.u64(),

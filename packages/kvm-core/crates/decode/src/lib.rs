@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn tells_short_input_from_bad_input() {
         assert!(matches!(decode(64, &[0x48, 0x8b], 0), Decoded::Incomplete));
-        assert!(matches!(decode(64, &[0x0f, 0xff, 0xc0], 0), Decoded::Instruction(_) | Decoded::Invalid));
+        assert!(matches!(
+            decode(64, &[0x0f, 0xff, 0xc0], 0),
+            Decoded::Instruction(_) | Decoded::Invalid
+        ));
         assert!(matches!(decode(64, &[0x06], 0), Decoded::Invalid));
         assert!(matches!(decode(64, &[0x66; 20], 0), Decoded::TooLong));
         let Decoded::Instruction(i) = decode(64, &[0x90, 0xcc], 0) else { panic!("nop") };

@@ -93,6 +93,7 @@ pub struct BlockCache {
     /// Part of every jump key: a new value empties the jump cache at once.
     epoch: u64,
     /// Blocks withdrawn while one of them may be executing.
+    #[allow(clippy::vec_box)] // executing code points into the boxes: they must not move
     graveyard: Vec<Box<Block>>,
     /// Counts decoded blocks.
     pub decoded: u64,

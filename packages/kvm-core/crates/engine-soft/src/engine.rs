@@ -1,13 +1,15 @@
 //! The VM side of the software engine.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use kvm_abi::KvmError;
 use kvm_abi::cpuid::CpuidEntry;
+use kvm_abi::{Entropy, KvmError};
 use kvm_cpu::cpuid;
 use kvm_cpu::engine::{VcpuEngine, VcpuRequests, VmContext, VmEngine};
 use kvm_memory::MemoryListener;
 
+use crate::entropy::HostEntropy;
 use crate::thunk::HostCpu;
 use crate::vcpu::Vcpu;
 use crate::watch::Watch;
@@ -17,21 +19,34 @@ use crate::watch::Watch;
 const TSC_KHZ: u32 = 1_000_000;
 
 /// The engine of one VM.
-#[derive(Debug)]
 pub struct SoftEngine {
     host: HostCpu,
     watch: Arc<Watch>,
     watching: Mutex<bool>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for SoftEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoftEngine").field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl SoftEngine {
-    /// An engine for one VM.
+    /// An engine for one VM, with the host's random bits.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::with_entropy(Arc::new(HostEntropy))
+    }
+
+    /// An engine for one VM that takes random bits from `entropy`.
+    #[must_use]
+    pub fn with_entropy(entropy: Arc<dyn Entropy>) -> Arc<Self> {
         Arc::new(Self {
             host: HostCpu::detect(),
             watch: Arc::new(Watch::default()),
             watching: Mutex::new(false),
+            entropy,
         })
     }
 }
@@ -55,8 +70,15 @@ impl VmEngine for SoftEngine {
             context.memory.add_listener(Arc::downgrade(&listener) as Weak<dyn MemoryListener>);
             *watching = true;
         }
-        let mut vcpu =
-            Vcpu::new(id, context, requests, Arc::clone(&self.watch), self.host, TSC_KHZ);
+        let mut vcpu = Vcpu::new(
+            id,
+            context,
+            requests,
+            Arc::clone(&self.watch),
+            self.host,
+            Arc::clone(&self.entropy),
+            TSC_KHZ,
+        );
         vcpu.bind_apic();
         vcpu.refresh_context();
         Ok(Box::new(vcpu))

@@ -94,8 +94,7 @@ impl Vcpu {
         }
         if let Some((vector, soft)) = self.cpu.events.interrupt.take() {
             let next = self.cpu.rip();
-            let event =
-                if soft { Event::IntN { vector, next } } else { Event::External(vector) };
+            let event = if soft { Event::IntN { vector, next } } else { Event::External(vector) };
             exception::deliver(self, event)?;
         }
         let e = &mut self.cpu.events;

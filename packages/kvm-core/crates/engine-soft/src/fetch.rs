@@ -126,16 +126,13 @@ impl Vcpu {
         Ok(Block::new(ops, vectors, len.max(first + 1) as u32, gpa, Some(second)))
     }
 
-    /// Copies instruction bytes out of RAM; code outside RAM cannot be executed.
+    /// Copies instruction bytes out of one page of RAM; code outside RAM cannot be executed.
     fn fetch_bytes(&mut self, gpa: u64, out: &mut [u8]) -> Result<(), Trap> {
-        for (i, byte) in out.iter_mut().enumerate() {
-            let Some(b) = self.ram_read(gpa + i as u64, 1) else {
-                self.exit = Some(self.code_outside_ram(gpa));
-                return Err(Trap::Exit);
-            };
-            *byte = b.to_le_bytes()[0];
+        if self.ram_copy(gpa, out) {
+            return Ok(());
         }
-        Ok(())
+        self.exit = Some(self.code_outside_ram(gpa));
+        Err(Trap::Exit)
     }
 
     fn code_outside_ram(&self, gpa: u64) -> kvm_abi::exit::Exit {

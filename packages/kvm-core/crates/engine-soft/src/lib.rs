@@ -26,3 +26,4 @@ mod watch;
 mod width;
 
 pub use engine::SoftEngine;
+pub use entropy::{HostEntropy, SeededEntropy};

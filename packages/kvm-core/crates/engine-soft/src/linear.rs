@@ -1,7 +1,7 @@
 //! Access to memory by linear address: the fast path through the TLB and the slow path behind it.
 
-use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
 use kvm_cpu::paging;
+use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
 
 use crate::tlb::Class;
 use crate::vcpu::Vcpu;
@@ -36,7 +36,12 @@ impl Vcpu {
 
     /// Writes a data operand.
     #[inline(always)]
-    pub(crate) fn write<W: Width>(&mut self, linear: u64, segment: u8, value: u64) -> Result<(), Trap> {
+    pub(crate) fn write<W: Width>(
+        &mut self,
+        linear: u64,
+        segment: u8,
+        value: u64,
+    ) -> Result<(), Trap> {
         let e = self.tlb.entry(linear);
         if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
             let host = linear.wrapping_add(e.addend);
@@ -107,7 +112,13 @@ impl Vcpu {
         self.read_slow_as(linear, size, via, Access::Read)
     }
 
-    fn read_slow_as(&mut self, linear: u64, size: u8, via: Via, access: Access) -> Result<u64, Trap> {
+    fn read_slow_as(
+        &mut self,
+        linear: u64,
+        size: u8,
+        via: Via,
+        access: Access,
+    ) -> Result<u64, Trap> {
         self.check_linear(linear, size, via)?;
         let linear = self.wrap(linear);
         self.note_breakpoint(linear, size, false);
@@ -133,14 +144,26 @@ impl Vcpu {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn read_in_page(&mut self, linear: u64, size: u8, via: Via, access: Access) -> Result<u64, Trap> {
+    fn read_in_page(
+        &mut self,
+        linear: u64,
+        size: u8,
+        via: Via,
+        access: Access,
+    ) -> Result<u64, Trap> {
         let gpa = self.translate(linear, access, via)?;
         self.physical_read(gpa, size)
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn write_slow(&mut self, linear: u64, size: u8, via: Via, value: u64) -> Result<(), Trap> {
+    pub(crate) fn write_slow(
+        &mut self,
+        linear: u64,
+        size: u8,
+        via: Via,
+        value: u64,
+    ) -> Result<(), Trap> {
         self.check_linear(linear, size, via)?;
         let linear = self.wrap(linear);
         self.note_breakpoint(linear, size, true);
@@ -162,7 +185,13 @@ impl Vcpu {
     }
 
     /// Faults as an access of `len` bytes would, without making it.
-    pub(crate) fn probe(&mut self, linear: u64, len: u64, access: Access, via: Via) -> Result<(), Trap> {
+    pub(crate) fn probe(
+        &mut self,
+        linear: u64,
+        len: u64,
+        access: Access,
+        via: Via,
+    ) -> Result<(), Trap> {
         if len == 0 {
             return Ok(());
         }

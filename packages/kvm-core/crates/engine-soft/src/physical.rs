@@ -44,11 +44,21 @@ impl Vcpu {
                 2 => linear::load::<W16>(host),
                 4 => linear::load::<W32>(host),
                 8 => linear::load::<W64>(host),
-                _ => (0..u64::from(size))
-                    .map(|i| linear::load::<W8>(host + i) << (8 * i))
-                    .sum(),
+                _ => (0..u64::from(size)).map(|i| linear::load::<W8>(host + i) << (8 * i)).sum(),
             })
         }
+    }
+
+    /// Copies bytes of one page out of RAM; false where no memslot is.
+    pub(crate) fn ram_copy(&self, gpa: u64, out: &mut [u8]) -> bool {
+        let Some(slot) = self.table.find(gpa) else { return false };
+        if out.len() as u64 > PAGE - (gpa & 0xfff) {
+            return false;
+        }
+        let host = slot.host_ptr(gpa).cast_const();
+        // SAFETY: the slot covers whole pages and the bytes stay in one; `out` is not guest RAM.
+        unsafe { std::ptr::copy_nonoverlapping(host, out.as_mut_ptr(), out.len()) };
+        true
     }
 
     /// Writes RAM with dirty logging and code invalidation; false where no writable memslot is.
@@ -119,8 +129,13 @@ impl Vcpu {
         } else {
             self.context.bus.mmio_read(self.cpu.id, gpa, data)
         };
-        let access =
-            Access { port: false, write: false, addr: gpa, len: size, data: u64::from_le_bytes(bytes) };
+        let access = Access {
+            port: false,
+            write: false,
+            addr: gpa,
+            len: size,
+            data: u64::from_le_bytes(bytes),
+        };
         if claimed {
             self.io.record(access);
             return Ok(access.data);

@@ -131,7 +131,15 @@ impl Tlb {
     }
 
     /// Stores a data translation. `read` and `write` say which accesses may use it.
-    pub fn fill(&mut self, class: Class, linear: u64, host: u64, gpa: u64, read: bool, write: bool) {
+    pub fn fill(
+        &mut self,
+        class: Class,
+        linear: u64,
+        host: u64,
+        gpa: u64,
+        read: bool,
+        write: bool,
+    ) {
         if class == Class::Checked {
             return;
         }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use kvm_abi::Entropy;
 use kvm_abi::exit::Exit;
 use kvm_cpu::engine::{VcpuRequests, VmContext};
 use kvm_cpu::{Cpu, Mode, flags};
 use kvm_memory::SlotTable;
 
 use crate::block::BlockCache;
-use crate::entropy::Entropy;
 use crate::io::IoLog;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
@@ -45,7 +45,7 @@ pub struct Vcpu {
     pub(crate) requests: Arc<VcpuRequests>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) host: HostCpu,
-    pub(crate) entropy: Entropy,
+    pub(crate) entropy: Arc<dyn Entropy>,
     /// An exit that an instruction asked for; taken after it completed.
     pub(crate) exit: Option<Exit>,
     /// `KVM_INTERRUPT`: a vector queued where there is no irqchip.
@@ -65,6 +65,7 @@ impl Vcpu {
         requests: Arc<VcpuRequests>,
         watch: Arc<Watch>,
         host: HostCpu,
+        entropy: Arc<dyn Entropy>,
         tsc_khz: u32,
     ) -> Self {
         let mut cpu = Cpu::new(id);
@@ -91,7 +92,7 @@ impl Vcpu {
             requests,
             watch,
             host,
-            entropy: Entropy::new(),
+            entropy,
             exit: None,
             queued_interrupt: None,
             interrupt_window: false,

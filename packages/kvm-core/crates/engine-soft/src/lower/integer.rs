@@ -177,9 +177,21 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
             }
         }
         M::Nop | M::Fnop if m == M::Nop => mov::nop,
-        M::Pause | M::Endbr32 | M::Endbr64 | M::Mfence | M::Lfence | M::Sfence | M::Prefetchnta
-        | M::Prefetcht0 | M::Prefetcht1 | M::Prefetcht2 | M::Prefetch | M::Prefetchw
-        | M::Prefetchwt1 | M::Reservednop | M::Cldemote => mov::nop,
+        M::Pause
+        | M::Endbr32
+        | M::Endbr64
+        | M::Mfence
+        | M::Lfence
+        | M::Sfence
+        | M::Prefetchnta
+        | M::Prefetcht0
+        | M::Prefetcht1
+        | M::Prefetcht2
+        | M::Prefetch
+        | M::Prefetchw
+        | M::Prefetchwt1
+        | M::Reservednop
+        | M::Cldemote => mov::nop,
         M::Ud0 | M::Ud1 | M::Ud2 => undefined,
         _ => return conditional(x),
     })
@@ -376,7 +388,11 @@ fn imul(x: &mut Context<'_>) -> Option<Handler> {
     let (width, mem) = (x.width(0), x.is_mem(1));
     if x.i.op_count() == 3 {
         x.op.imm = x.imm(2);
-        return Some(if mem { by_width!(width, imul3, true) } else { by_width!(width, imul3, false) });
+        return Some(if mem {
+            by_width!(width, imul3, true)
+        } else {
+            by_width!(width, imul3, false)
+        });
     }
     Some(if mem { by_width!(width, imul2, true) } else { by_width!(width, imul2, false) })
 }

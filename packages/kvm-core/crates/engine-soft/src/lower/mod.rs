@@ -152,7 +152,9 @@ impl Context<'_> {
         match size {
             2 => ADDR16,
             4 => ADDR32,
-            _ if usize::from(seg) == kvm_cpu::seg::FS || usize::from(seg) == kvm_cpu::seg::GS => ADDR64,
+            _ if usize::from(seg) == kvm_cpu::seg::FS || usize::from(seg) == kvm_cpu::seg::GS => {
+                ADDR64
+            }
             _ => FLAT,
         }
     }

@@ -5,9 +5,9 @@ use iced_x86::{Mnemonic as M, OpKind, Register};
 use super::{Context, either, segment};
 use crate::op::Handler;
 use crate::ops::system::{
-    self, far_call, far_jump, far_ret, iret, lar, lldt, lmsw, load_far_pointer, load_table, lsl, ltr,
-    mov_from_segment, mov_to_segment, random, read_base, smsw_reg, store_selector_reg, store_table,
-    verify, write_base,
+    self, far_call, far_jump, far_ret, iret, lar, lldt, lmsw, load_far_pointer, load_table, lsl,
+    ltr, mov_from_segment, mov_to_segment, random, read_base, smsw_reg, store_selector_reg,
+    store_table, verify, write_base,
 };
 use crate::ops::xstate;
 use crate::width::{W16, W32, W64, Width as _};

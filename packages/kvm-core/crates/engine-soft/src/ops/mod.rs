@@ -94,7 +94,8 @@ impl Vcpu {
         }
         // The common case, a present read-write (or readable) data segment that grows up; all
         // others are worth a function call.
-        let type_ok = s.access & 0x98 == 0x90 && s.access & 0x04 == 0 && (!write || s.access & 2 != 0);
+        let type_ok =
+            s.access & 0x98 == 0x90 && s.access & 0x04 == 0 && (!write || s.access & 2 != 0);
         if type_ok && !s.unusable && offset.saturating_add(len - 1) <= u64::from(s.limit) {
             return Ok(s.base.wrapping_add(offset) & 0xffff_ffff);
         }
@@ -127,11 +128,7 @@ impl Vcpu {
     pub(crate) fn set_sp(&mut self, sp: u64) {
         let mask = self.stack_mask();
         let reg = &mut self.cpu.regs[reg::RSP];
-        *reg = if mask == 0xffff_ffff {
-            sp & mask
-        } else {
-            (*reg & !mask) | (sp & mask)
-        };
+        *reg = if mask == 0xffff_ffff { sp & mask } else { (*reg & !mask) | (sp & mask) };
     }
 
     /// Pushes a value of width `W`.

@@ -96,11 +96,8 @@ pub(crate) fn div<W: Width, const MEM: bool>(v: &mut Vcpu, op: &Op) -> Done {
         v.set::<W>(DX, r as u64);
         return Ok(());
     }
-    let a = if W::BITS == 8 {
-        v.get::<W16>(AX)
-    } else {
-        v.get::<W>(DX) << W::BITS | v.get::<W>(AX)
-    };
+    let a =
+        if W::BITS == 8 { v.get::<W16>(AX) } else { v.get::<W>(DX) << W::BITS | v.get::<W>(AX) };
     let (q, r) = (a / b, a % b);
     if q >> W::BITS != 0 {
         return Err(v.cpu.raise(Vector::De, 0));

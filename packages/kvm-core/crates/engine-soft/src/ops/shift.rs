@@ -165,7 +165,5 @@ pub(crate) fn double_reg<W: Width, const LEFT: bool>(v: &mut Vcpu, op: &Op) -> D
 pub(crate) fn double_mem<W: Width, const LEFT: bool>(v: &mut Vcpu, op: &Op) -> Done {
     let linear = v.linear(op, u64::from(W::BYTES), true)?;
     let (b, count) = (v.get::<W>(op.src), double_count(v, op));
-    v.modify::<W>(linear, op.seg, false, |v, a| {
-        double::<W, LEFT>(&mut v.cpu.arith, a, b, count)
-    })
+    v.modify::<W>(linear, op.seg, false, |v, a| double::<W, LEFT>(&mut v.cpu.arith, a, b, count))
 }

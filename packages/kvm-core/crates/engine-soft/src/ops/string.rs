@@ -144,7 +144,9 @@ impl Vcpu {
             }
             // SAFETY: both tags match, so both pages are mapped RAM, and n elements stay inside
             // them. Overlap is memmove's business.
-            unsafe { std::ptr::copy(host_from as *const u8, host_to as *mut u8, (n * size) as usize) };
+            unsafe {
+                std::ptr::copy(host_from as *const u8, host_to as *mut u8, (n * size) as usize)
+            };
             self.cpu.regs[reg::RSI] = offset.wrapping_add(n * size);
         } else {
             if n == 0 {

@@ -266,7 +266,8 @@ pub(crate) fn cpuid(v: &mut Vcpu, _op: &Op) -> Done {
     #[allow(clippy::cast_possible_truncation)]
     let (leaf, subleaf) = (v.get::<W32>(AX) as u32, v.get::<W32>(CX) as u32);
     let r: [u32; 4] = kvm_cpu::cpuid::cpuid(v, leaf, subleaf).into();
-    for (register, value) in [(reg::RAX, r[0]), (reg::RBX, r[1]), (reg::RCX, r[2]), (reg::RDX, r[3])]
+    for (register, value) in
+        [(reg::RAX, r[0]), (reg::RBX, r[1]), (reg::RCX, r[2]), (reg::RDX, r[3])]
     {
         v.cpu.regs[register] = u64::from(value);
     }

@@ -12,7 +12,6 @@ use crate::vcpu::Vcpu;
 const CR0_MP: u64 = 2;
 const CR0_EM: u64 = 4;
 const CR0_TS: u64 = 8;
-const CR0_NE: u64 = 1 << 5;
 const CR4_OSFXSR: u64 = 1 << 9;
 const CR4_OSXMMEXCPT: u64 = 1 << 10;
 const CR4_OSXSAVE: u64 = 1 << 18;
@@ -91,7 +90,12 @@ impl Vcpu {
             let mut word = [0u8; 8];
             word[..len].copy_from_slice(&data.0[at..at + len]);
             #[allow(clippy::cast_possible_truncation)]
-            self.write_slow(linear.wrapping_add(at as u64), len as u8, via, u64::from_le_bytes(word))?;
+            self.write_slow(
+                linear.wrapping_add(at as u64),
+                len as u8,
+                via,
+                u64::from_le_bytes(word),
+            )?;
         }
         Ok(())
     }
@@ -111,7 +115,8 @@ impl Vcpu {
                 // instruction back then.
                 let e = self.tlb.entry(linear);
                 if !self.io.careful()
-                    && (e.write != self.tlb.tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE)
+                    && (e.write != self.tlb.tag(linear)
+                        || (linear & 0xfff) + u64::from(m.bytes) > PAGE)
                 {
                     return Err(Trap::Exit);
                 }
@@ -175,7 +180,8 @@ pub(crate) fn vector(v: &mut Vcpu, op: &Op) -> Done {
     };
     let flags = if written != 0 || vop.flags_read() != 0 { v.cpu.arith.get() } else { 0 };
     let real_format = pointers && v.cpu.real_or_v86();
-    let mut io = Operands { mem: scratch, gpr: &mut v.cpu.regs, flags, x87, real_format, store: true };
+    let mut io =
+        Operands { mem: scratch, gpr: &mut v.cpu.regs, flags, x87, real_format, store: true };
     let result = thunk::execute(vop, &mut v.vectors, &mut io);
     let (flags, store) = (io.flags, io.store);
     if let Err(fault) = result {

@@ -65,8 +65,7 @@ impl Vcpu {
 
     /// The components that EDX:EAX and XCR0 select.
     fn requested(&self) -> u64 {
-        let mask =
-            (self.cpu.regs[reg::RDX] << 32) | (self.cpu.regs[reg::RAX] & 0xffff_ffff);
+        let mask = (self.cpu.regs[reg::RDX] << 32) | (self.cpu.regs[reg::RAX] & 0xffff_ffff);
         mask & self.cpu.xcr0
     }
 }
@@ -134,7 +133,5 @@ pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
     let mut area = [0u8; XSAVE_BYTES];
     v.read_run(linear, &mut area[..needed], op.seg)?;
     let (mode, xcr0, compaction) = (mode(v, op), v.cpu.xcr0, v.cpu.caps.xgetbv1);
-    v.vectors
-        .xrstor(&area[..needed], rfbm, xcr0, mode, compaction)
-        .map_err(|_| v.cpu.gp(0))
+    v.vectors.xrstor(&area[..needed], rfbm, xcr0, mode, compaction).map_err(|_| v.cpu.gp(0))
 }

@@ -90,6 +90,11 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
         kind::MOVE => move_vector(op, state, io),
         kind::LOAD_LOW => load_low(op, state, io),
         kind::STORE_LOW => store_low(op, state, io),
+        kind::BYTE_MASK => {
+            let [low, high, ..] = state.vec[usize::from(op.regs[1] & 15)].0;
+            let mask = byte_mask(low) | (byte_mask(high) << 8);
+            set_gpr(io, op.regs[0], op.form.ops[0] & operand::KIND, mask);
+        }
         kind::MIXED => return mixed(op, state, io),
         kind::MMX => return mmx::execute(op, state, io),
         kind::X87 => return x87::execute(op, state, io),
@@ -124,7 +129,7 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
 /// several operations: flags of those before the exception are not reported. With an overflow or
 /// underflow that is delivered the processor sets PE if the result would be inexact even with an
 /// unbounded exponent, this sets it if the masked response is inexact.
-pub(super) fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> {
+fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> {
     let mut pair = MxcsrPair { run: mxcsr, out: 0 };
     if mxcsr & MXCSR_MASKS == MXCSR_MASKS {
         run(&mut pair);
@@ -154,7 +159,7 @@ pub(super) fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result
 }
 
 /// Takes over the outcome of [`guarded`].
-pub(super) fn settle(state: &mut VectorState, outcome: Result<u32, u32>) -> Result<(), VecFault> {
+fn settle(state: &mut VectorState, outcome: Result<u32, u32>) -> Result<(), VecFault> {
     match outcome {
         Ok(mxcsr) => {
             state.mxcsr = mxcsr;
@@ -265,6 +270,12 @@ fn store_vector(
     }
 }
 
+/// The top bits of the eight bytes of `word`.
+fn byte_mask(word: u64) -> u64 {
+    // Each top bit moves to its place in the highest byte; no two products meet in one bit there.
+    (((word >> 7) & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080)) >> 56
+}
+
 fn load_low(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) {
     let low = match (op.regs[1], op.form.ops[1] & operand::KIND) {
         (MEMORY, _) => io.mem.low(op.form.mem_bytes),
@@ -313,7 +324,9 @@ pub(super) fn frame(op: &VecOp, state: &VectorState, io: &Operands<'_>) -> Frame
         flags: stubs::pack_flags(io.flags),
         ..Frame::default()
     };
-    frame.vec[0] = state.vec[0];
+    if op.form.bits & bit::XMM0 != 0 {
+        frame.vec[0] = state.vec[0];
+    }
     for i in 0..4 {
         match op.form.ops[i] & operand::KIND {
             operand::VEC if i < 3 => frame.vec[i + 1] = source(op, i, state, io),
@@ -360,33 +373,15 @@ pub(super) fn commit(op: &VecOp, frame: &Frame, state: &mut VectorState, io: &mu
 }
 
 fn mixed(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Result<(), VecFault> {
-    let start = frame(op, state, io);
+    let mut frame = frame(op, state, io);
     let bits = op.form.bits;
     let body = op.body as usize;
     let mem = io.mem.0.as_mut_ptr();
-    let vectors =
-        bits & bit::XMM0 != 0 || op.form.ops.iter().any(|op| op & operand::KIND == operand::VEC);
-    let mut frame = start.clone();
-    if bits & bit::MXCSR != 0 {
-        let outcome = guarded(state.mxcsr, |pair| {
-            frame = start.clone();
-            frame.mxcsr = *pair;
-            // SAFETY: the frame is valid, thunks access at most 32 bytes at `mem`, `prepare` made sure
-            // that the host has the instruction, and AVX for VEX forms with vector operands.
-            unsafe {
-                if bits & bit::VEX != 0 {
-                    stubs::frame_avx_mx(&raw mut frame, mem, body);
-                } else {
-                    stubs::frame_sse_mx(&raw mut frame, mem, body);
-                }
-            }
-            *pair = frame.mxcsr;
-        });
-        settle(state, outcome)?;
-    } else {
-        // SAFETY: as above.
+    if bits & bit::MXCSR == 0 {
+        // SAFETY: the frame is valid, thunks access at most 32 bytes at `mem`, `prepare` made sure that
+        // the host has the instruction, and AVX for VEX forms with vector operands.
         unsafe {
-            if !vectors {
+            if bits & bit::VECTOR == 0 {
                 stubs::frame_gpr(&raw mut frame, mem, body);
             } else if bits & bit::VEX != 0 {
                 stubs::frame_avx(&raw mut frame, mem, body);
@@ -394,7 +389,35 @@ fn mixed(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Result<(
                 stubs::frame_sse(&raw mut frame, mem, body);
             }
         }
+    } else {
+        let stub = if bits & bit::VEX != 0 { stubs::frame_avx_mx } else { stubs::frame_sse_mx };
+        guarded_frame(state, &mut frame, |frame| {
+            // SAFETY: as above; `guarded_frame` masks all exceptions.
+            unsafe { stub(frame, mem, body) };
+        })?;
     }
     commit(op, &frame, state, io);
     Ok(())
+}
+
+/// Runs a frame stub under the guest's MXCSR.
+pub(super) fn guarded_frame(
+    state: &mut VectorState,
+    frame: &mut Frame,
+    mut run: impl FnMut(&mut Frame),
+) -> Result<(), VecFault> {
+    if state.mxcsr & MXCSR_MASKS == MXCSR_MASKS {
+        frame.mxcsr.run = state.mxcsr;
+        run(frame);
+        state.mxcsr = frame.mxcsr.out;
+        return Ok(());
+    }
+    let start = frame.clone();
+    let outcome = guarded(state.mxcsr, |pair| {
+        frame.clone_from(&start);
+        frame.mxcsr = *pair;
+        run(frame);
+        *pair = frame.mxcsr;
+    });
+    settle(state, outcome)
 }

@@ -63,6 +63,8 @@ pub mod kind {
     pub const FRSTOR: u8 = 28;
     /// 8087 and 80287 control instructions that later processors ignore.
     pub const FNOP_OLD: u8 = 29;
+    /// `PMOVMSKB` of an XMM register, which string functions live on.
+    pub const BYTE_MASK: u8 = 30;
 }
 
 /// Operand kinds in `Form::ops`, low four bits.
@@ -117,8 +119,8 @@ pub mod bit {
     pub const MMX_STATE: u16 = 256;
     /// A 32-byte vector register is an operand.
     pub const YMM: u16 = 512;
-    /// The last x87 instruction and operand pointers are updated.
-    pub const X87_POINTERS: u16 = 1024;
+    /// A vector register is an explicit or implicit operand.
+    pub const VECTOR: u16 = 1024;
 }
 
 /// What the caller checks before execution, in `Form::class`.

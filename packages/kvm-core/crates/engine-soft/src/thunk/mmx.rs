@@ -1,6 +1,6 @@
 //! MMX instructions. MM registers are the mantissas of the physical x87 registers.
 
-use super::exec::{Operands, VecFault, commit, frame};
+use super::exec::{Operands, VecFault, commit, frame, guarded_frame};
 use super::kinds::operand;
 use super::op::{MEMORY, VecOp};
 use super::state::VectorState;
@@ -25,16 +25,11 @@ pub(super) fn execute(
     }
     let body = op.body as usize;
     let mem = io.mem.0.as_mut_ptr();
-    let start = frame.clone();
-    let outcome = super::exec::guarded(state.mxcsr, |pair| {
-        frame = start.clone();
-        frame.mxcsr = *pair;
+    guarded_frame(state, &mut frame, |frame| {
         // SAFETY: the frame is valid, thunks access at most 16 bytes at `mem`, and `prepare` made sure
         // that the host has the instruction.
-        unsafe { stubs::frame_mmx(&raw mut frame, mem, body) };
-        *pair = frame.mxcsr;
-    });
-    super::exec::settle(state, outcome)?;
+        unsafe { stubs::frame_mmx(frame, mem, body) };
+    })?;
     enter(state);
     if op.form.ops[0] & (operand::KIND | operand::WRITE) == operand::MMX | operand::WRITE {
         match op.regs[0] {

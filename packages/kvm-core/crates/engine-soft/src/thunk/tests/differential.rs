@@ -108,6 +108,7 @@ fn every_form_gives_what_the_host_gives() {
                 | kind::LOAD_LOW
                 | kind::STORE_LOW
                 | kind::STORE_GPR
+                | kind::BYTE_MASK
                 | kind::ZERO_ALL
                 | kind::ZERO_UPPER
                 | kind::FENCE
