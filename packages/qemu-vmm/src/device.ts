@@ -8,9 +8,10 @@ export interface IoHandler {
 /**
  * A device: plain methods and a plain state.
  *
- * Calls are synchronous and never overlap, so a device needs no locks. Slow work starts here, returns at once and
- * raises an interrupt when it is done. `save` returns data that `structuredClone` accepts; `load` must reject
- * states that the device could not have saved, because a state file is input like any other.
+ * Calls are synchronous and never overlap, so a device needs no locks. Slow work starts here,
+ * returns at once and raises an interrupt when it is done. `save` returns data that
+ * `structuredClone` accepts; `load` must reject states that the device could not have saved,
+ * because a state file is input like any other.
  */
 export interface Device<State = unknown> extends IoHandler {
   /** The state after power-on. */
@@ -76,6 +77,8 @@ export interface DeviceContext {
   clock: Clock
   entropy: Entropy
   log(message: string): void
+  /** Ends the machine as a guest's power-off does, with this exit status. */
+  exit(code: number): void
 }
 
 /** A kind of device: where it sits and how to create one. */
@@ -92,8 +95,8 @@ export interface DeviceDefinition<State = unknown> {
 }
 
 /**
- * Defines a custom device. It only checks and returns its argument: the types of `save` and `load` are inferred
- * from each other.
+ * Defines a custom device: names the types of its argument and returns it. Where `create` takes
+ * its context, give the parameter of `load` its type, which TypeScript then cannot infer.
  */
 export function defineDevice<State>(definition: DeviceDefinition<State>): DeviceDefinition {
   // A machine treats states as opaque data and hands each device its own back.

@@ -13,6 +13,8 @@ export interface SerialBackend {
   onData?: (data: Uint8Array) => void
   canRead?: () => number
   onWritable?: () => void
+  /** The outside sends a break condition. */
+  onBreak?: () => void
   notifyReadable?: () => void
   close(): void
 }
@@ -44,6 +46,7 @@ export class SerialPort {
     if (backend === undefined) return
     backend.canRead = () => this.uart.room
     backend.onData = (data) => this.uart.receive(data)
+    backend.onBreak = () => this.uart.receiveBreak()
     backend.onWritable = () => {
       this.flush()
       this.uart.resumeTransmit()

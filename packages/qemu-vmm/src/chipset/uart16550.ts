@@ -109,6 +109,7 @@ export class Uart16550 implements Device<UartState> {
     this.#timeout?.cancel()
     this.#s = powerOn()
     this.#update()
+    this.#link.readable()
   }
 
   save(): UartState {
@@ -122,6 +123,7 @@ export class Uart16550 implements Device<UartState> {
     if (s.timeoutAtNs >= 0) this.#armTimeout(s.timeoutAtNs)
     this.#update()
     this.resumeTransmit()
+    this.#link.readable()
   }
 
   read(offset: number): number {
@@ -187,8 +189,7 @@ export class Uart16550 implements Device<UartState> {
         s.lcr = byte
         break
       case 4:
-        s.mcr = byte & 0x1f
-        this.#moveTransmit()
+        this.#modemControl(byte & 0x1f)
         break
       case 7:
         s.scr = byte
@@ -282,6 +283,13 @@ export class Uart16550 implements Device<UartState> {
     s.lsr |= LSR_THRE | LSR_TEMT
     s.thrPending = true
     this.#update()
+  }
+
+  #modemControl(mcr: number): void {
+    const leavesLoop = (this.#s.mcr & MCR_LOOP & ~mcr) !== 0
+    this.#s.mcr = mcr
+    this.#moveTransmit()
+    if (leavesLoop) this.#link.readable()
   }
 
   #interruptEnable(ier: number): void {

@@ -25,7 +25,7 @@ export function mapCustomDevice(
     )
   }
   const line = irq === undefined ? unconnectedIrq : irqs.source(irq)
-  const device = definition.create({ ...context, irq: line })
+  const device = create(definition, { ...context, irq: line })
   for (const space of ['pio', 'mmio'] as const) {
     const ranges = toArray(definition[space])
     for (const range of ranges) {
@@ -41,6 +41,19 @@ export function mapCustomDevice(
     }
   }
   return device
+}
+
+function create(definition: DeviceDefinition, context: DeviceContext): Device {
+  try {
+    return definition.create(context)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new VmmError(
+      'E_DEVICE_FAULT',
+      `device ${definition.name} could not be created: ${reason}`,
+      { fields: { device: definition.name }, cause },
+    )
+  }
 }
 
 function toArray(ranges: IoRange | readonly IoRange[] | undefined): readonly IoRange[] {

@@ -50,8 +50,8 @@ export function saveMachine(parts: StateParts): MachineState {
   }
 }
 
-/** Throws `E_STATE` for the state of another machine; a failure leaves the machine to be reset. */
-export function loadMachine(parts: StateParts, state: MachineState): void {
+/** Throws `E_STATE` for the state of another machine, before anything is changed. */
+export function checkState(parts: StateParts, state: MachineState): void {
   const mismatch =
     state.version !== VERSION
       ? `has version ${state.version}; this program reads version ${VERSION}`
@@ -64,6 +64,10 @@ export function loadMachine(parts: StateParts, state: MachineState): void {
             ? `has no valid guest time`
             : undefined
   if (mismatch !== undefined) throw new VmmError('E_STATE', `the saved state ${mismatch}`)
+}
+
+/** Replaces everything. After an error the machine has parts of both and must be reset. */
+export function loadMachine(parts: StateParts, state: MachineState): void {
   parts.clock.set(state.clockNs)
   loadRam(parts.vm, parts.map, parts.ram, state.ram)
   parts.board.load(state.devices)

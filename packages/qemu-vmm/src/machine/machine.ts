@@ -16,7 +16,7 @@ import { hostEntropy } from './entropy.ts'
 import { createFirmwareTables } from './firmware-tables.ts'
 import { deviceMemory } from './guest-view.ts'
 import { IrqLines } from './irq.ts'
-import { loadMachine, saveMachine } from './machine-state.ts'
+import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState } from './machine-state.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
@@ -28,6 +28,9 @@ import type { ChipState, VcpuState } from './vcpu-state.ts'
 
 const MP_STATE_HALTED = 3
 const MACHINE_NAME = 'pc-i440fx-7.2'
+
+/** What the run loop and devices ask for; an error is the request to stop. */
+type GuestRequest = 'reset' | 'shutdown' | 'panic' | { exitCode: number } | VmmError
 
 /**
  * A machine whose devices live in this isolate. Operations run one after the other; what the
@@ -47,7 +50,9 @@ export class Machine implements MachineBackend {
   readonly #powerOn: { chips: ChipState; vcpus: VcpuState[] }
   #status: MachineStatus = 'prelaunch'
   #threadsStarted = false
-  #requested: 'reset' | 'shutdown' | 'panic' | VmmError | undefined
+  /** The guest's clock while the vCPUs stand; time that passes meanwhile does not exist for it. */
+  #parkedClock: bigint | undefined
+  #requested: GuestRequest | undefined
   #closed = false
   #queue: Promise<unknown> = Promise.resolve()
 
@@ -86,6 +91,7 @@ export class Machine implements MachineBackend {
           clock: this.#clock,
           entropy: this.#entropy,
           log: (message) => events.log(`${definition.name}: ${message}`),
+          exit: (exitCode) => this.#request({ exitCode }),
         })
       }
       this.#loop = new RunLoop(this.#board.bus, {
@@ -174,7 +180,16 @@ export class Machine implements MachineBackend {
   }
 
   loadState(state: MachineState): Promise<void> {
-    return this.#whileParked(() => loadMachine(this.#parts(), state))
+    return this.#whileParked(() => {
+      checkState(this.#parts(), state)
+      try {
+        loadMachine(this.#parts(), state)
+        this.#parkedClock = state.chips.clock.clock
+      } catch (error) {
+        this.#setStatus('internal-error')
+        throw error
+      }
+    })
   }
 
   async stats(): Promise<Record<string, number>> {
@@ -209,19 +224,21 @@ export class Machine implements MachineBackend {
       try {
         return operation()
       } finally {
-        if (wasRunning && this.#requested === undefined) this.#run()
+        if (wasRunning && this.#status === 'running' && this.#requested === undefined) this.#run()
       }
     })
   }
 
   /** Called from handlers, in the middle of an exit: park first, act when the vCPUs stand. */
-  #request(request: 'reset' | 'shutdown' | 'panic' | VmmError): void {
+  #request(request: GuestRequest): void {
     if (this.#requested !== undefined || this.#closed) return
     this.#requested = request
     const parked = this.#park()
     const served = this.#enqueue(async () => {
       await parked
       this.#requested = undefined
+      // An operation that was queued before may have let the vCPUs go on.
+      await this.#park()
       try {
         await this.#serveRequest(request)
       } catch (error) {
@@ -232,11 +249,15 @@ export class Machine implements MachineBackend {
     served.catch(() => {})
   }
 
-  async #serveRequest(request: 'reset' | 'shutdown' | 'panic' | VmmError): Promise<void> {
+  async #serveRequest(request: GuestRequest): Promise<void> {
     if (request instanceof VmmError) return this.#fail(request)
     if (request === 'panic') {
       this.#setStatus('guest-panicked')
       this.#events.event('stop')
+      return
+    }
+    if (typeof request === 'object') {
+      await this.#finish({ reason: 'shutdown', guest: true, code: request.exitCode })
       return
     }
     if (request === 'reset' && this.#config.rebootAction !== 'shutdown') {
@@ -300,6 +321,8 @@ export class Machine implements MachineBackend {
 
   #run(): void {
     this.#clock.resume()
+    if (this.#parkedClock !== undefined) this.#handles.vm.setClock({ clock: this.#parkedClock })
+    this.#parkedClock = undefined
     for (const vcpu of this.#handles.vcpus) {
       if (this.#threadsStarted) vcpu.resume()
       else vcpu.start()
@@ -311,6 +334,7 @@ export class Machine implements MachineBackend {
   async #park(): Promise<void> {
     if (this.#threadsStarted) await Promise.all(this.#handles.vcpus.map((vcpu) => vcpu.pause()))
     this.#clock.pause()
+    this.#parkedClock ??= this.#handles.vm.getClock().clock
   }
 
   #setStatus(status: MachineStatus): void {

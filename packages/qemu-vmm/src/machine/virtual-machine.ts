@@ -151,8 +151,13 @@ export class VirtualMachine implements AsyncDisposable {
 
   async #open(): Promise<void> {
     const create = this.#config.host === 'worker' ? WorkerMachine.create : Machine.create
-    const backend = await create(this.#config, this.#events)
-    this.#backend = backend
-    await backend.start()
+    try {
+      this.#backend = await create(this.#config, this.#events)
+      await this.#backend.start()
+    } catch (error) {
+      const cause = error instanceof Error ? error : new Error(String(error))
+      this.#events.exited({ reason: 'error', guest: false, code: 1, error: cause })
+      throw error
+    }
   }
 }

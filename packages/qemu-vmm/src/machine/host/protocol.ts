@@ -24,6 +24,7 @@ export const INPUT_WINDOW_BYTES = 4096
 export type ToWorker =
   | { type: 'call'; id: number; method: RemoteMethod; args: unknown[] }
   | { type: 'serial-in'; port: number; data: Uint8Array }
+  | { type: 'serial-break'; port: number }
   /** The outside has taken this many bytes. */
   | { type: 'serial-credit'; port: number; bytes: number }
 

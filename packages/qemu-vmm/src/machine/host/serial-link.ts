@@ -6,6 +6,7 @@ export class WorkerSerial implements SerialBackend {
   onData?: (data: Uint8Array) => void
   canRead?: () => number
   onWritable?: () => void
+  onBreak?: () => void
   readonly #send: (data: Uint8Array) => void
   readonly #taken: (bytes: number) => void
   #credit = OUTPUT_WINDOW_BYTES
@@ -71,6 +72,7 @@ export class MainSerial {
     backend: SerialBackend,
     send: (data: Uint8Array) => void,
     credit: (bytes: number) => void,
+    sendBreak: () => void,
   ) {
     this.#backend = backend
     this.#credit = credit
@@ -81,6 +83,7 @@ export class MainSerial {
       send(data.slice())
     }
     backend.onWritable = () => this.#drain()
+    backend.onBreak = sendBreak
   }
 
   /** Output of the guest. */

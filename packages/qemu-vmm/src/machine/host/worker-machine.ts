@@ -54,6 +54,7 @@ export class WorkerMachine implements MachineBackend {
           backend,
           (data) => this.#post({ type: 'serial-in', port, data }, [data.buffer as ArrayBuffer]),
           (bytes) => this.#post({ type: 'serial-credit', port, bytes }),
+          () => this.#post({ type: 'serial-break', port }),
         ),
     )
   }

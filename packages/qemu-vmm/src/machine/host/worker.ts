@@ -52,6 +52,9 @@ port.on('message', (message: ToWorker) => {
     case 'serial-in':
       serial[message.port]?.input(message.data)
       break
+    case 'serial-break':
+      serial[message.port]?.onBreak?.()
+      break
     case 'serial-credit':
       serial[message.port]?.addCredit(message.bytes)
       break
