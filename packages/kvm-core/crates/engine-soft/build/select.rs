@@ -185,7 +185,6 @@ fn form(code: Code, x87: bool) -> Form {
     };
     set(waits, bit::WAITS);
     set(mmx, bit::MMX_STATE);
-    set(kind == kind::X87, bit::X87_POINTERS);
 
     let mut form = Form {
         code,
@@ -243,6 +242,9 @@ fn describe_access(form: &mut Form) {
             Register::ECX | Register::RCX if write => form.bits |= bit::RCX_WRITE,
             _ => {}
         }
+    }
+    if form.bits & bit::XMM0 != 0 || form.ops.iter().any(|op| op & operand::KIND == operand::VEC) {
+        form.bits |= bit::VECTOR;
     }
     if form.kind == kind::VEC && form.bits & bit::XMM0 != 0 {
         form.kind = kind::MIXED;
@@ -306,6 +308,9 @@ fn kinds(code: Code, x87: bool, mmx: bool, ops: &[u8; 4]) -> (u8, u8) {
             return (kind::VEC, if store { kind::STORE_LOW } else { kind::LOAD_LOW });
         }
         "MOVLPS" | "MOVLPD" if memory_first => return both(kind::STORE_LOW),
+        "PMOVMSKB" if code.op_code().op1_kind() == OpCodeOperandKind::xmm_rm => {
+            return both(kind::BYTE_MASK);
+        }
         "CVTPI2PS" | "CVTPI2PD" => return (kind::MMX, kind::VEC),
         "LDMXCSR" => return both(kind::LDMXCSR),
         "STMXCSR" => return both(kind::STMXCSR),

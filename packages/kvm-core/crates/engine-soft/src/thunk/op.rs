@@ -73,7 +73,7 @@ impl fmt::Debug for VecOp {
 #[must_use]
 pub fn prepare(instr: &Instruction, host: &HostCpu) -> Option<VecOp> {
     let form = form(instr.code())?;
-    if !host.has(form.feature) || (form.bits & bit::YMM != 0 && !host.has(Feature::AVX)) {
+    if !host.has(form.feature) || (form.class == class::AVX && !host.has(Feature::AVX)) {
         return None;
     }
     let mut op = VecOp {

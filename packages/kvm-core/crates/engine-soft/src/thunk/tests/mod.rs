@@ -4,6 +4,7 @@ mod areas;
 mod coverage;
 mod differential;
 mod elements;
+mod fuzz;
 mod hardened;
 mod legacy;
 mod native;

@@ -14,6 +14,11 @@ thread_local! {
     static RAISED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// True if this thread met SIGFPE, which only instructions run directly may raise.
+pub fn raised() -> bool {
+    RAISED.get()
+}
+
 /// Skips the instruction, which is followed by a `ret`: returns to the caller of the page.
 extern "C" fn on_sigfpe(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     RAISED.set(true);
@@ -26,7 +31,7 @@ extern "C" fn on_sigfpe(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut l
     }
 }
 
-fn catch_sigfpe() {
+pub fn catch_sigfpe() {
     // SAFETY: a handler with the right signature; only this test raises SIGFPE.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
