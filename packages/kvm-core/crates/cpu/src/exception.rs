@@ -71,6 +71,10 @@ pub fn deliver<E: Exec + ?Sized>(e: &mut E, event: Event) -> Result<(), Trap> {
             Err(other) => return Err(other),
         }
         let second = e.cpu().fault;
+        if second.vector == Vector::Pf {
+            // Even if a double fault comes of it.
+            e.cpu().cr2 = second.address;
+        }
         let first = match event {
             Event::Fault(f) => class(f.vector),
             _ => Class::Benign,

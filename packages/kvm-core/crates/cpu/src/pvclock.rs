@@ -54,10 +54,10 @@ pub fn refresh<E: Exec + ?Sized>(e: &mut E) {
     let msr = cpu.msrs.kvm_system_time;
     let stable = cpu.caps.kvm_features & feature::CLOCKSOURCE_STABLE != 0;
     let (mul, shift) = tsc_scale(cpu.tsc_khz);
-    if msr & 1 == 0 {
+    let gpa = msr & !1;
+    if msr & 1 == 0 || gpa >> cpu.phys_bits != 0 {
         return;
     }
-    let gpa = msr & !1;
     // TSC and clock belong to one moment: half-way between the two reads of the TSC.
     let before = e.tsc();
     let now = e.clock_ns();
@@ -77,6 +77,9 @@ pub fn refresh<E: Exec + ?Sized>(e: &mut E) {
 
 /// Writes the wall clock at guest time zero to the structure at `gpa`.
 pub(crate) fn write_wall_clock<E: Exec + ?Sized>(e: &mut E, gpa: u64) {
+    if gpa >> e.cpu().phys_bits != 0 {
+        return;
+    }
     let boot = e.wall_ns().saturating_sub(e.clock_ns());
     let version = (e.read_physical(gpa, 4).unwrap_or(0) as u32 | 1).wrapping_add(2);
     let at = |offset: u64| gpa.wrapping_add(offset);

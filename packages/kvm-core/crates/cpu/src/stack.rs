@@ -111,8 +111,14 @@ impl Frame {
             return Ok(());
         }
         if sp >= total {
-            let linear = stack.linear(e, sp - total, total, true)?;
-            return e.probe_write(linear, total, stack.supervisor);
+            let whole = match stack.linear(e, sp - total, total, true) {
+                Ok(linear) => e.probe_write(linear, total, stack.supervisor),
+                Err(trap) => Err(trap),
+            };
+            // After a fault the items are tried in their order, so that CR2 names the first one.
+            if whole != Err(Trap::Fault) {
+                return whole;
+            }
         }
         for (_, below) in self.items() {
             let linear = stack.linear(e, sp.wrapping_sub(below) & stack.mask, size, true)?;

@@ -189,8 +189,9 @@ impl Exec for Machine {
         Some(bytes.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)))
     }
     fn write_physical(&mut self, gpa: u64, size: u8, value: u64) -> bool {
-        let at = gpa as usize;
-        let Some(bytes) = self.ram.get_mut(at..at + usize::from(size)) else { return false };
+        let Ok(at) = usize::try_from(gpa) else { return false };
+        let end = at.saturating_add(usize::from(size));
+        let Some(bytes) = self.ram.get_mut(at..end) else { return false };
         bytes.copy_from_slice(&value.to_le_bytes()[..usize::from(size)]);
         true
     }
