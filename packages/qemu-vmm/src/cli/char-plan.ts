@@ -83,7 +83,8 @@ function impliedChardev(device: string, at: string): ChardevSettings {
   }
   // Shared with the monitor, the terminal passes Ctrl-C to the guest; alone, it ends the program.
   const mux = device === 'mon:stdio'
-  return { backend: device === 'null' ? 'null' : 'stdio', mux, signal: !mux, at }
+  const backend = device === 'null' ? 'null' : 'stdio'
+  return { backend, mux, signal: backend === 'stdio' && !mux, at }
 }
 
 function checkStdio(plan: CharPlan, chardev: ChardevSettings): void {

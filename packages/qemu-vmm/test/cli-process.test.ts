@@ -1,0 +1,213 @@
+import { spawn } from 'node:child_process'
+import type { ChildProcessWithoutNullStreams } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'ava'
+
+const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+const TERMINAL = fileURLToPath(new URL('fixtures/terminal-process.ts', import.meta.url))
+const SCRIPT = '/usr/bin/script'
+const folder = mkdtempSync(join(tmpdir(), 'qemu-vmm-'))
+
+interface Outcome {
+  stdout: string
+  stderr: string
+  code: number | null
+  signal: NodeJS.Signals | null
+}
+
+/** A process whose output can be waited for. */
+class Running {
+  readonly child: ChildProcessWithoutNullStreams
+  readonly done: Promise<Outcome>
+  stdout = ''
+  stderr = ''
+
+  constructor(command: string, args: readonly string[]) {
+    this.child = spawn(command, args, { env: { ...process.env, TERM: 'xterm' } })
+    this.child.stdout.on('data', (data: Buffer) => {
+      this.stdout += data.toString('latin1')
+    })
+    this.child.stderr.on('data', (data: Buffer) => {
+      this.stderr += data.toString('latin1')
+    })
+    this.child.stdin.on('error', () => {})
+    this.done = new Promise((resolve, reject) => {
+      this.child.on('error', reject)
+      this.child.on('close', (code, signal) => {
+        const { stdout, stderr } = this
+        resolve({ stdout, stderr, code, signal })
+      })
+    })
+  }
+
+  async until(pattern: RegExp): Promise<RegExpMatchArray> {
+    const deadline = Date.now() + 20_000
+    for (;;) {
+      const match = this.stdout.match(pattern)
+      if (match !== null) return match
+      if (Date.now() > deadline || this.child.exitCode !== null) {
+        throw new Error(`no ${String(pattern)} in ${this.stdout}${this.stderr}`)
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+}
+
+function node(file: string, args: readonly string[]): Running {
+  return new Running(process.execPath, ['--import', 'tsx', file, ...args])
+}
+
+/** Runs a shell line with a terminal of its own. */
+function terminal(line: string): Running {
+  return new Running(SCRIPT, ['-qec', line, '/dev/null'])
+}
+
+const quote = (words: readonly string[]): string => words.map((word) => `'${word}'`).join(' ')
+const fixture = (...args: string[]): string =>
+  quote([process.execPath, '--import', 'tsx', TERMINAL, ...args])
+
+/** The first child of a process, or 0. */
+function childOf(pid: number): number {
+  return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8'), 10) || 0
+}
+
+async function refuse(args: readonly string[]): Promise<Outcome> {
+  const run = node(MAIN, args)
+  run.child.stdin.end()
+  return run.done
+}
+
+test.serial('what the user got wrong is one line and status 1', async (t) => {
+  const text = join(folder, 'text')
+  writeFileSync(text, 'not a kernel\n')
+  const empty = join(folder, 'empty')
+  writeFileSync(empty, '')
+  const boot = ['-nographic', '-kernel', text]
+  const cases: [string[], RegExp][] = [
+    [['-foo'], /^qemu-kvm: -foo: invalid option/],
+    [['-m', '0', ...boot], /^qemu-kvm: -m 0: invalid RAM size/],
+    [['-m', '1000T', ...boot], /^qemu-kvm: guest memory of .* is more than this host has/],
+    [[...boot, '-D', '/nonexistent/log'], /^qemu-kvm: Error opening logfile .*: No such file/],
+    [
+      [...boot, '-serial', 'file:/nonexistent/x', '-monitor', 'none'],
+      /^qemu-kvm: -serial file:\/nonexistent\/x: Could not open '\/nonexistent\/x': No such file/,
+    ],
+    [
+      [...boot, '-pidfile', '/nonexistent/pid'],
+      /^qemu-kvm: cannot create PID file: Could not create '\/nonexistent\/pid': No such file/,
+    ],
+  ]
+  for (const [args, message] of cases) {
+    const { code, stderr, stdout } = await refuse(args)
+    t.regex(stderr, message, args.join(' '))
+    t.regex(stderr, /^[^\n]*\n$/, args.join(' '))
+    t.is(stdout, '', args.join(' '))
+    t.is(code, 1, args.join(' '))
+  }
+})
+
+test.serial(
+  '-help and -version answer without a machine, also to a reader that leaves',
+  async (t) => {
+    const version = await refuse(['--version'])
+    t.regex(version.stdout, /QEMU emulator version 7\.2\.\d+\n$/)
+    t.is(version.code, 0)
+    const help = node(MAIN, ['-help'])
+    help.child.stdout.destroy()
+    const { code, stderr } = await help.done
+    t.is(stderr, '')
+    t.is(code, 0)
+  },
+)
+
+test.serial('without a terminal: a pipe, nothing, a reader that leaves', async (t) => {
+  const pipe = node(TERMINAL, ['-nographic'])
+  pipe.child.stdin.end('ab\x01cinfo name\nquit\n')
+  const first = await pipe.done
+  t.regex(first.stdout, /<61><62>/)
+  t.regex(first.stdout, /\(qemu\) info name\r\nfake\r\n.*end: monitor/s)
+  t.is(first.code, 0)
+
+  const none = new Running('/bin/sh', ['-c', `${fixture('-nographic')} <&-`])
+  await none.until(/READY/)
+  const pid = none.child.pid ?? 0
+  t.true(existsSync(`/proc/${pid}`), 'a machine runs on without input')
+  process.kill(childOf(pid) || pid, 'SIGTERM')
+  t.regex((await none.done).stdout, /end: signal 15/)
+
+  const leaving = node(TERMINAL, ['-nographic'])
+  await leaving.until(/READY/)
+  leaving.child.stdout.destroy()
+  leaving.child.stdin.write('~~~')
+  leaving.child.stdin.end('\x01x')
+  t.is((await leaving.done).code, 0)
+})
+
+const pty = existsSync(SCRIPT) ? test.serial : test.serial.skip
+
+pty('a terminal is raw while the machine runs, and put back at every end', async (t) => {
+  const ends: [string, string, RegExp][] = [
+    ['Ctrl-A x', '\x03\x1a\x01x', /<3><1a>.*terminated from the keyboard.*end: quit/s],
+    ['the monitor', '\x01cquit\r', /\(qemu\) quit.*end: monitor/s],
+    ['a handler that throws', '!', /a handler failed/],
+    ['a promise that nobody catches', '$', /nobody caught this/],
+    ['nothing left to do', '.', /<2e>/],
+  ]
+  for (const [name, keys, shown] of ends) {
+    const run = terminal(`stty -g; ${fixture('-nographic')}; stty -g`)
+    await run.until(/READY/)
+    run.child.stdin.write(keys)
+    if (name === 'nothing left to do') {
+      await run.until(shown)
+      run.child.stdin.write('\x01x')
+    }
+    const { stdout } = await run.done
+    t.regex(stdout, shown, name)
+    const modes = stdout.match(/^[0-9a-f]+(:[0-9a-f]+){5,}/gm) ?? []
+    t.is(modes.length, 2, name)
+    t.is(modes[0], modes[1], name)
+  }
+})
+
+pty('Ctrl-C ends the process where the terminal belongs to the guest alone', async (t) => {
+  const run = terminal(
+    `stty -g; ${fixture('-nographic', '-serial', 'stdio', '-monitor', 'none')}; stty -g`,
+  )
+  await run.until(/READY/)
+  run.child.stdin.write('a\x01x')
+  await run.until(/<78>/)
+  run.child.stdin.write('\x03')
+  const { stdout } = await run.done
+  t.regex(stdout, /<61><1><78>.*end: signal 2/s)
+  const modes = stdout.match(/^[0-9a-f]+(:[0-9a-f]+){5,}/gm) ?? []
+  t.is(modes[0], modes.at(-1))
+})
+
+pty('a suspended process gives the terminal back, and takes it again', async (t) => {
+  const run = terminal(`echo tty=$(tty); stty -g; exec ${fixture('-nographic')}`)
+  const [, device = ''] = await run.until(/tty=(\S+)/)
+  const [found = ''] = await run.until(/[0-9a-f]+(:[0-9a-f]+){5,}/)
+  await run.until(/READY/)
+  const pid = childOf(run.child.pid ?? 0)
+  const mode = async (): Promise<string> => {
+    const stty = new Running('stty', ['-g', '-F', device])
+    return (await stty.done).stdout.trim()
+  }
+  const becomes = async (check: (now: string) => boolean): Promise<boolean> => {
+    for (let i = 0; i < 100; i++) {
+      if (check(await mode())) return true
+    }
+    return false
+  }
+  t.not(await mode(), found)
+  process.kill(pid, 'SIGTSTP')
+  t.true(await becomes((now) => now === found))
+  // script(1) stops together with its child, and wakes the child when it goes on itself.
+  process.kill(run.child.pid ?? 0, 'SIGCONT')
+  t.true(await becomes((now) => now !== found))
+  run.child.stdin.write('\x01x')
+  t.regex((await run.done).stdout, /end: quit/)
+})
