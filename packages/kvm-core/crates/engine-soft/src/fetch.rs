@@ -76,7 +76,7 @@ impl Vcpu {
                 Decoded::Instruction(i) => {
                     // Legacy code may run into its segment's limit: let the fetch of the next block
                     // find out.
-                    lowering.add(&i, here);
+                    lowering.add(&i, here, &bytes[at..at + i.len()]);
                     at += i.len();
                     if ends_block(&i) || lowering.ended() {
                         break;
@@ -112,7 +112,7 @@ impl Vcpu {
         let mut lowering = Lowering::new(bits, self.host);
         let len = match decode(bits, &bytes, ip) {
             Decoded::Instruction(i) => {
-                lowering.add(&i, ip);
+                lowering.add(&i, ip, &bytes);
                 i.len()
             }
             Decoded::TooLong => return Err(self.cpu.gp(0)),

@@ -115,3 +115,58 @@ impl IoLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(addr: u64) -> Access {
+        Access { port: false, write: false, addr, len: 4, data: 0 }
+    }
+
+    #[test]
+    fn answers_come_back_in_order_when_the_instruction_runs_again() {
+        let mut log = IoLog::default();
+        log.begin();
+        assert_eq!(log.replay(false, false, 0x100, 4), None);
+        log.request(read(0x100));
+        log.end();
+        log.complete(Some(0x1_2345_6789));
+        log.begin();
+        // Truncated to the width of the access.
+        assert_eq!(log.replay(false, false, 0x100, 4), Some(0x2345_6789));
+        assert_eq!(log.replay(false, true, 0x100, 4), None);
+        log.request(Access { write: true, data: 7, ..read(0x100) });
+        log.complete(None);
+        log.begin();
+        assert_eq!(log.replay(false, false, 0x100, 4), Some(0x2345_6789));
+        assert_eq!(log.replay(false, true, 0x100, 4), Some(7));
+        assert!(log.unfinished());
+        log.commit();
+        assert!(!log.unfinished());
+    }
+
+    #[test]
+    fn an_instruction_that_takes_another_way_forgets_the_rest() {
+        let mut log = IoLog::default();
+        log.begin();
+        log.record(read(0x100));
+        log.record(read(0x104));
+        log.begin();
+        assert!(log.replay(false, false, 0x100, 4).is_some());
+        assert_eq!(log.replay(false, false, 0x200, 4), None);
+        log.begin();
+        assert!(log.replay(false, false, 0x100, 4).is_some());
+        assert_eq!(log.replay(false, false, 0x104, 4), None);
+    }
+
+    #[test]
+    fn a_read_without_an_answer_is_all_ones() {
+        let mut log = IoLog::default();
+        log.begin();
+        log.request(Access { port: true, len: 1, ..read(0x60) });
+        log.complete(None);
+        log.begin();
+        assert_eq!(log.replay(true, false, 0x60, 1), Some(0xff));
+    }
+}

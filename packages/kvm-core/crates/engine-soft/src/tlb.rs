@@ -289,3 +289,90 @@ impl Tlb {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: u64 = 0x7f00_0000_0000;
+
+    fn filled(linear: u64) -> Tlb {
+        let mut t = Tlb::default();
+        t.fill(Class::Supervisor, linear, HOST, 0x5000, true, true);
+        t.fill_exec(false, linear, 0x5000);
+        t
+    }
+
+    fn reads(t: &Tlb, linear: u64) -> bool {
+        t.entry_of(Class::Supervisor, linear).read == t.tag(linear)
+    }
+
+    #[test]
+    fn a_translation_serves_its_page_and_its_class_only() {
+        let t = filled(0xffff_8000_0000_1000);
+        assert!(reads(&t, 0xffff_8000_0000_1fff));
+        assert!(!reads(&t, 0xffff_8000_0000_2000));
+        // The same index, another page.
+        assert!(!reads(&t, 0xffff_8000_0000_1000 + (ENTRIES as u64) * 4096));
+        let e = t.entry_of(Class::User, 0xffff_8000_0000_1000);
+        assert_ne!(e.read, t.tag(0xffff_8000_0000_1000));
+    }
+
+    #[test]
+    fn the_checked_class_is_never_filled() {
+        let mut t = Tlb::default();
+        t.fill(Class::Checked, 0x1000, HOST, 0x5000, true, true);
+        assert_ne!(t.entry_of(Class::Checked, 0x1000).read, t.tag(0x1000));
+    }
+
+    #[test]
+    fn pcids_keep_their_translations_and_a_flush_takes_them() {
+        let mut t = Tlb::default();
+        t.switch(1, true);
+        t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, false);
+        t.switch(2, true);
+        assert!(!reads(&t, 0x1000));
+        t.switch(1, false);
+        assert!(reads(&t, 0x1000));
+        t.switch(2, false);
+        t.flush_pcid(1);
+        t.switch(1, false);
+        assert!(!reads(&t, 0x1000));
+    }
+
+    #[test]
+    fn numbers_of_address_spaces_can_run_out() {
+        let mut t = Tlb::default();
+        for n in 0..20_000u32 {
+            t.switch(0, true);
+            assert!(!reads(&t, 0x1000), "a stale translation after {n} switches");
+            t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, true);
+            assert!(reads(&t, 0x1000));
+        }
+    }
+
+    #[test]
+    fn invlpg_takes_all_parts_of_a_large_page() {
+        let mut t = filled(0x20_3000);
+        t.note_large(0x20_3000, 21);
+        t.fill(Class::Supervisor, 0x20_4000, HOST, 0x6000, true, true);
+        t.flush_page(0x20_4000);
+        assert!(!reads(&t, 0x20_3000) && !reads(&t, 0x20_4000));
+        assert_eq!(t.exec(false, 0x20_3000), None);
+
+        let mut t = filled(0x4000_1000);
+        t.note_large(0x4000_1000, 30);
+        t.flush_page(0x7fff_f000);
+        assert!(!reads(&t, 0x4000_1000));
+    }
+
+    #[test]
+    fn revoking_writes_keeps_reads() {
+        let mut t = filled(0x1000);
+        t.revoke_writes(Some(0x9000));
+        assert_eq!(t.entry_of(Class::Supervisor, 0x1000).write, t.tag(0x1000));
+        t.revoke_writes(Some(0x5000));
+        assert_ne!(t.entry_of(Class::Supervisor, 0x1000).write, t.tag(0x1000));
+        assert!(reads(&t, 0x1000));
+    }
+}

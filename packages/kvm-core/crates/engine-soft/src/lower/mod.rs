@@ -56,9 +56,9 @@ impl Lowering {
         self.ended = true;
     }
 
-    /// Adds one instruction, which lies at `ip`.
-    pub fn add(&mut self, i: &Instruction, ip: u64) {
-        let mut x = Context { i, ip, bits: self.bits, op: empty_op(i) };
+    /// Adds one instruction, which lies at `ip` and is encoded in `bytes`.
+    pub fn add(&mut self, i: &Instruction, ip: u64, bytes: &[u8]) {
+        let mut x = Context { i, ip, bytes, bits: self.bits, op: empty_op(i) };
         x.memory();
         let handler = integer::lower(&mut x)
             .or_else(|| shifts::lower(&mut x))
@@ -102,6 +102,7 @@ fn undefined_op() -> Op {
 pub(crate) struct Context<'a> {
     pub i: &'a Instruction,
     pub ip: u64,
+    pub bytes: &'a [u8],
     pub bits: u32,
     pub op: Op,
 }

@@ -16,7 +16,7 @@ pub(super) fn lower(
     if x.locked() {
         return None;
     }
-    let prepared = Box::new(prepare(x.i, host)?);
+    let prepared = Box::new(prepare(x.i, host)?.with_bytes(x.bytes));
     // MASKMOVQ and MASKMOVDQU address DS:rDI implicitly.
     for n in 0..x.i.op_count() {
         let size = match x.i.op_kind(n) {
