@@ -19,9 +19,9 @@ impl Cpu {
     /// `EINVAL` for reserved bits or a mode that does not exist.
     pub fn set_apic_base_value(&mut self, value: u64) -> Result<(), KvmError> {
         match &self.lapic {
-            Some(apic) => apic.set_base_by_host(value).map_err(|why| {
-                KvmError::invalid(format!("apic_base {value:#x}: {why}"))
-            })?,
+            Some(apic) => apic
+                .set_base_by_host(value)
+                .map_err(|why| KvmError::invalid(format!("apic_base {value:#x}: {why}")))?,
             None => self.apic_base = value,
         }
         Ok(())

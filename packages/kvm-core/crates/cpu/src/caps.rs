@@ -50,8 +50,13 @@ impl Caps {
         Self {
             amd: true,
             intel: false,
-            cr4: CR4_ALWAYS | cr4::UMIP | cr4::FSGSBASE | cr4::PCIDE | cr4::OSXSAVE
-                | cr4::SMEP | cr4::SMAP,
+            cr4: CR4_ALWAYS
+                | cr4::UMIP
+                | cr4::FSGSBASE
+                | cr4::PCIDE
+                | cr4::OSXSAVE
+                | cr4::SMEP
+                | cr4::SMAP,
             efer: efer::SCE | efer::LME | efer::LMA | efer::NXE | efer::FFXSR,
             xcr0: 7,
             gbpages: true,
@@ -123,8 +128,15 @@ impl Caps {
     }
 }
 
-const CR4_ALWAYS: u64 = cr4::TSD | cr4::DE | cr4::PSE | cr4::PAE | cr4::MCE | cr4::PGE | cr4::PCE
-    | cr4::OSFXSR | cr4::OSXMMEXCPT;
+const CR4_ALWAYS: u64 = cr4::TSD
+    | cr4::DE
+    | cr4::PSE
+    | cr4::PAE
+    | cr4::MCE
+    | cr4::PGE
+    | cr4::PCE
+    | cr4::OSFXSR
+    | cr4::OSXMMEXCPT;
 
 /// Physical address bits from leaf 0x80000008; 36 where the leaf is missing, 40 without CPUID.
 #[must_use]

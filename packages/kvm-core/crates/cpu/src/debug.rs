@@ -92,9 +92,7 @@ impl Cpu {
     /// Data breakpoints on an access of `len` bytes at `linear`.
     #[must_use]
     pub fn data_hits(&self, linear: u64, len: u64, write: bool) -> u64 {
-        self.hits(linear, len, |kind| {
-            kind == Kind::ReadWrite || write && kind == Kind::Write
-        })
+        self.hits(linear, len, |kind| kind == Kind::ReadWrite || write && kind == Kind::Write)
     }
 
     /// I/O breakpoints, which exist with CR4.DE.

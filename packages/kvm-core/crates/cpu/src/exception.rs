@@ -1,9 +1,7 @@
 //! Delivery of exceptions and interrupts (SDM volume 3, chapter 6; AMD APM volume 2, chapter 8).
 
 use crate::bits::{acc, canonical, cr0, dr};
-use crate::segment::{
-    self, Descriptor, fetch, is_null, mark_accessed, null_seg, selector_error,
-};
+use crate::segment::{self, Descriptor, fetch, is_null, mark_accessed, null_seg, selector_error};
 use crate::stack::{Frame, Stack, segment_mask};
 use crate::{Exec, Fault, Mode, Seg, Trap, Vector, flags, reg, seg, task};
 

@@ -41,8 +41,13 @@ pub trait Exec {
     /// Reads `size` (1, 2, 4 or 8) bytes, zero-extended.
     fn read_linear(&mut self, addr: u64, size: u8, supervisor: bool) -> Result<u64, Trap>;
     /// Writes the low `size` bytes of `value`.
-    fn write_linear(&mut self, addr: u64, size: u8, value: u64, supervisor: bool)
-    -> Result<(), Trap>;
+    fn write_linear(
+        &mut self,
+        addr: u64,
+        size: u8,
+        value: u64,
+        supervisor: bool,
+    ) -> Result<(), Trap>;
     /// Checks that a later write of `len` bytes will not fault, without writing.
     fn probe_write(&mut self, addr: u64, len: u64, supervisor: bool) -> Result<(), Trap>;
     /// Reads guest physical memory of RAM slots; `None` outside RAM.

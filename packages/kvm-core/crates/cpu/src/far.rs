@@ -42,8 +42,7 @@ pub fn far_jump<E: Exec + ?Sized>(
         }
         Target::Gate(gate) => {
             let cpl = e.cpu().cpl;
-            let fits =
-                if d.is_conforming() { d.dpl() <= cpl } else { d.dpl() == cpl };
+            let fits = if d.is_conforming() { d.dpl() <= cpl } else { d.dpl() == cpl };
             if !fits {
                 return Err(e.cpu().gp(selector_error(gate.selector)));
             }
@@ -147,7 +146,20 @@ pub(crate) fn check_target<E: Exec + ?Sized>(
 }
 
 /// Loads CS:RIP in protected mode.
-pub(crate) fn enter<E: Exec + ?Sized>(
+fn enter<E: Exec + ?Sized>(
+    e: &mut E,
+    selector: u16,
+    code: Descriptor,
+    offset: u64,
+    cpl: u8,
+) -> Result<(), Trap> {
+    load_code(e, selector, code, offset, cpl)?;
+    e.context_changed();
+    Ok(())
+}
+
+/// Loads CS:RIP in protected mode; the caller tells the engine that the context changed.
+pub(crate) fn load_code<E: Exec + ?Sized>(
     e: &mut E,
     selector: u16,
     mut code: Descriptor,
@@ -161,15 +173,10 @@ pub(crate) fn enter<E: Exec + ?Sized>(
     cpu.segs[seg::CS] = code.to_seg(selector & !3 | u16::from(cpl));
     cpu.regs[reg::RIP] = offset;
     cpu.update_mode();
-    e.context_changed();
     Ok(())
 }
 
-fn require_present<E: Exec + ?Sized>(
-    e: &mut E,
-    selector: u16,
-    d: &Descriptor,
-) -> Result<(), Trap> {
+fn require_present<E: Exec + ?Sized>(e: &mut E, selector: u16, d: &Descriptor) -> Result<(), Trap> {
     if d.present() { Ok(()) } else { Err(e.cpu().raise(Vector::Np, selector_error(selector))) }
 }
 
@@ -207,10 +214,7 @@ enum Target {
     Task(u16),
 }
 
-fn resolve<E: Exec + ?Sized>(
-    e: &mut E,
-    selector: u16,
-) -> Result<(Target, Descriptor), Trap> {
+fn resolve<E: Exec + ?Sized>(e: &mut E, selector: u16) -> Result<(Target, Descriptor), Trap> {
     if is_null(selector) {
         return Err(e.cpu().gp(0));
     }
@@ -239,7 +243,13 @@ fn resolve<E: Exec + ?Sized>(
     let gate = Gate {
         selector: (d.raw >> 16) as u16,
         offset: d.raw & 0xffff | if wide { d.raw >> 48 << 16 } else { 0 } | upper << 32,
-        size: if long { 8 } else if wide { 4 } else { 2 },
+        size: if long {
+            8
+        } else if wide {
+            4
+        } else {
+            2
+        },
         parameters: if long { 0 } else { d.raw >> 32 & 31 },
     };
     if is_null(gate.selector) {
@@ -297,8 +307,7 @@ fn call_gate<E: Exec + ?Sized>(
     mark_accessed(e, &mut code)?;
     let sp = frame.write(e, &stack)?;
     let cpu = e.cpu();
-    cpu.segs[seg::SS] =
-        if stack.flat { null_seg(u16::from(level), level) } else { stack.ss };
+    cpu.segs[seg::SS] = if stack.flat { null_seg(u16::from(level), level) } else { stack.ss };
     cpu.regs[reg::RSP] = stack.merge(cpu.regs[reg::RSP], sp);
     enter(e, gate.selector, code, gate.offset, level)
 }

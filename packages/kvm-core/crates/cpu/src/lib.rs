@@ -6,8 +6,8 @@
 //! [`Exec`], which an engine implements. Sources: Intel SDM and AMD APM, named where it matters.
 #![forbid(unsafe_code)]
 
-pub mod bits;
 mod apic;
+pub mod bits;
 mod caps;
 pub mod control;
 pub mod cpuid;

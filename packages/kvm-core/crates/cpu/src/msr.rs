@@ -75,11 +75,36 @@ const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 3 | 1 << 11 | 1 << 12 | 1 << 16 | 1 <
 
 /// Everything that a save has to contain, in an order in which it can be restored.
 const LIST: &[u32] = &[
-    ix::EFER, ix::STAR, ix::LSTAR, ix::CSTAR, ix::SFMASK, ix::KERNEL_GS_BASE, ix::FS_BASE,
-    ix::GS_BASE, ix::SYSENTER_CS, ix::SYSENTER_ESP, ix::SYSENTER_EIP, ix::TSC_AUX, ix::PAT,
-    ix::MISC_ENABLE, ix::MTRR_CAP, ix::MTRR_DEF_TYPE, ix::MCG_CAP, ix::MCG_STATUS, ix::MCG_CTL,
-    ix::HWCR, ix::SYSCFG, ix::DE_CFG, ix::XSS, ix::UCODE_REV, ix::TSC, ix::TSC_ADJUST,
-    ix::APIC_BASE, ix::TSC_DEADLINE, ix::KVM_WALL_CLOCK, ix::KVM_SYSTEM_TIME,
+    ix::EFER,
+    ix::STAR,
+    ix::LSTAR,
+    ix::CSTAR,
+    ix::SFMASK,
+    ix::KERNEL_GS_BASE,
+    ix::FS_BASE,
+    ix::GS_BASE,
+    ix::SYSENTER_CS,
+    ix::SYSENTER_ESP,
+    ix::SYSENTER_EIP,
+    ix::TSC_AUX,
+    ix::PAT,
+    ix::MISC_ENABLE,
+    ix::MTRR_CAP,
+    ix::MTRR_DEF_TYPE,
+    ix::MCG_CAP,
+    ix::MCG_STATUS,
+    ix::MCG_CTL,
+    ix::HWCR,
+    ix::SYSCFG,
+    ix::DE_CFG,
+    ix::XSS,
+    ix::UCODE_REV,
+    ix::TSC,
+    ix::TSC_ADJUST,
+    ix::APIC_BASE,
+    ix::TSC_DEADLINE,
+    ix::KVM_WALL_CLOCK,
+    ix::KVM_SYSTEM_TIME,
     ix::KVM_POLL_CONTROL,
 ];
 
@@ -198,7 +223,13 @@ fn read<E: Exec + ?Sized>(e: &mut E, index: u32) -> Option<u64> {
         ix::HWCR => m.hwcr,
         ix::DE_CFG => m.de_cfg,
         ix::ARCH_CAPABILITIES => ARCH_CAPABILITIES_VALUE,
-        ix::UCODE_REV => if cpu.caps.intel { 1 << 32 } else { 0x0100_0065 },
+        ix::UCODE_REV => {
+            if cpu.caps.intel {
+                1 << 32
+            } else {
+                0x0100_0065
+            }
+        }
         // What a part without power management reports; Linux computes frequencies from these.
         ix::EBC_FREQUENCY_ID => 1 << 24,
         ix::FSB_FREQ => 3,

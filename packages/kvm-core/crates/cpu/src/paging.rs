@@ -143,8 +143,9 @@ impl Context {
         if self.user {
             return (us, us && rw, us && !nx);
         }
-        let data = !(us && self.smap);
-        (data, data && (rw || !self.wp), !nx && !(us && self.smep))
+        let data = !us || !self.smap;
+        let fetch = !us || !self.smep;
+        (data, data && (rw || !self.wp), fetch && !nx)
     }
 }
 

@@ -17,12 +17,8 @@ pub mod feature {
     /// `PVCLOCK_TSC_STABLE_BIT` is trustworthy.
     pub const CLOCKSOURCE_STABLE: u32 = 1 << 24;
     /// All of them.
-    pub const ALL: u32 = CLOCKSOURCE
-        | NOP_IO_DELAY
-        | CLOCKSOURCE2
-        | PV_UNHALT
-        | POLL_CONTROL
-        | CLOCKSOURCE_STABLE;
+    pub const ALL: u32 =
+        CLOCKSOURCE | NOP_IO_DELAY | CLOCKSOURCE2 | PV_UNHALT | POLL_CONTROL | CLOCKSOURCE_STABLE;
 }
 
 /// `PVCLOCK_TSC_STABLE_BIT`.

@@ -1,7 +1,7 @@
 //! Far RET and IRET in every mode (SDM volume 2, RET and IRET; volume 3, 5.8.6).
 
 use crate::bits::acc;
-use crate::far::{check_target, enter, enter_real};
+use crate::far::{check_target, enter_real, load_code};
 use crate::segment::{Descriptor, fetch, is_null, mark_accessed, null_seg, selector_error};
 use crate::stack::{Stack, segment_mask};
 use crate::{Exec, Mode, Seg, Trap, Vector, flags, reg, seg, task};
@@ -26,14 +26,17 @@ pub fn far_ret<E: Exec + ?Sized>(e: &mut E, size: u8, extra: u16) -> Result<(), 
     let cpl = e.cpu().cpl;
     let rpl = (cs & 3) as u8;
     if rpl == cpl {
-        enter(e, cs, code, rip, cpl)?;
+        load_code(e, cs, code, rip, cpl)?;
         drop_items(e, &stack, released);
+        e.context_changed();
         return Ok(());
     }
     let sp = stack.peek(e, released, size)?;
     let ss = stack.peek(e, released + step, size)? as u16;
     let ss = return_stack(e, ss, &code, rpl)?;
-    leave(e, cs, code, rip, rpl, ss, sp.wrapping_add(u64::from(extra)))
+    leave(e, cs, code, rip, rpl, ss, sp.wrapping_add(u64::from(extra)))?;
+    e.context_changed();
+    Ok(())
 }
 
 /// IRET, IRETD or IRETQ by operand size in bytes. `next` is only for a return to a task.
@@ -68,7 +71,7 @@ pub fn iret<E: Exec + ?Sized>(e: &mut E, size: u8, next: u64) -> Result<(), Trap
     let rpl = (cs & 3) as u8;
     let mask = iret_mask(e, size);
     if rpl == cpl && !long {
-        enter(e, cs, code, rip, cpl)?;
+        load_code(e, cs, code, rip, cpl)?;
         drop_items(e, &stack, step * 3);
     } else {
         let sp = stack.peek(e, step * 3, size)?;
@@ -154,14 +157,9 @@ fn iret_to_v86<E: Exec + ?Sized>(
     cpu.set_rflags(popped);
     cpu.cpl = 3;
     let [ss, es, ds, fs, gs] = selectors;
-    for (index, selector) in [
-        (seg::CS, cs),
-        (seg::SS, ss),
-        (seg::ES, es),
-        (seg::DS, ds),
-        (seg::FS, fs),
-        (seg::GS, gs),
-    ] {
+    for (index, selector) in
+        [(seg::CS, cs), (seg::SS, ss), (seg::ES, es), (seg::DS, ds), (seg::FS, fs), (seg::GS, gs)]
+    {
         crate::segment::load_real_segment(cpu, index, selector);
     }
     cpu.regs[reg::RSP] = sp;
@@ -217,7 +215,8 @@ fn return_stack<E: Exec + ?Sized>(
     Ok(d.to_seg(selector))
 }
 
-/// Loads CS:RIP and SS:RSP; data segments that the new level may not use become null.
+/// Loads CS:RIP and SS:RSP; data segments that the new level may not use become null. The caller
+/// tells the engine that the context changed.
 fn leave<E: Exec + ?Sized>(
     e: &mut E,
     selector: u16,
@@ -228,7 +227,7 @@ fn leave<E: Exec + ?Sized>(
     sp: u64,
 ) -> Result<(), Trap> {
     let to_long = e.cpu().long_active() && code.is_long();
-    enter(e, selector, code, rip, cpl)?;
+    load_code(e, selector, code, rip, cpl)?;
     let cpu = e.cpu();
     cpu.segs[seg::SS] = ss;
     let old = cpu.regs[reg::RSP];
@@ -244,6 +243,5 @@ fn leave<E: Exec + ?Sized>(
             *s = null_seg(0, 0);
         }
     }
-    e.context_changed();
     Ok(())
 }

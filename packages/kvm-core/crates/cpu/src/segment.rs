@@ -261,9 +261,7 @@ pub fn check_segment(
         let typed = cpu.real_or_v86() || type_allows(&s, write);
         (typed && inside_limit(&s, offset, len)).then(|| s.base.wrapping_add(offset) & 0xffff_ffff)
     };
-    linear.ok_or_else(|| {
-        cpu.raise(if index == seg::SS { Vector::Ss } else { Vector::Gp }, 0)
-    })
+    linear.ok_or_else(|| cpu.raise(if index == seg::SS { Vector::Ss } else { Vector::Gp }, 0))
 }
 
 fn type_allows(s: &Seg, write: bool) -> bool {

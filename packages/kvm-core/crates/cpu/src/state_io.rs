@@ -64,8 +64,24 @@ impl Cpu {
         let r = &self.regs;
         // kvm_regs has its own order: rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 to r15.
         Regs::from_array(&[
-            r[0], r[3], r[1], r[2], r[6], r[7], r[4], r[5], r[8], r[9], r[10], r[11], r[12],
-            r[13], r[14], r[15], self.rip(), self.get_rflags(),
+            r[0],
+            r[3],
+            r[1],
+            r[2],
+            r[6],
+            r[7],
+            r[4],
+            r[5],
+            r[8],
+            r[9],
+            r[10],
+            r[11],
+            r[12],
+            r[13],
+            r[14],
+            r[15],
+            self.rip(),
+            self.get_rflags(),
         ])
     }
 
@@ -93,14 +109,11 @@ impl Cpu {
         Ok(())
     }
 
-    /// `KVM_GET_SREGS`.
+    /// `KVM_GET_SREGS`. The interrupt bitmap is left empty: it is for the engine to fill in what
+    /// `KVM_INTERRUPT` queued, while an interrupt being delivered is in the events.
     #[must_use]
     pub fn sregs_block(&self) -> Sregs {
         let s = |i: usize| Segment::from(&self.segs[i]);
-        let mut interrupt_bitmap = [0; 4];
-        if let Some((vector, false)) = self.events.interrupt {
-            interrupt_bitmap[usize::from(vector >> 6)] = 1 << (vector & 63);
-        }
         Sregs {
             cs: s(seg::CS),
             ds: s(seg::DS),
@@ -119,11 +132,11 @@ impl Cpu {
             cr8: self.cr8_value(),
             efer: self.efer,
             apic_base: self.apic_base_value(),
-            interrupt_bitmap,
+            interrupt_bitmap: [0; 4],
         }
     }
 
-    /// `KVM_SET_SREGS`. The caller flushes all translations and tells the engine that the context
+    /// `KVM_SET_SREGS` without the interrupt bitmap. The caller flushes all translations and tells the engine that the context
     /// changed.
     ///
     /// # Errors
@@ -152,12 +165,6 @@ impl Cpu {
         self.efer = s.efer;
         self.set_cr8_value(s.cr8);
         self.pdptrs_valid = false;
-        self.events.interrupt = s
-            .interrupt_bitmap
-            .iter()
-            .zip(0u8..)
-            .find(|(word, _)| **word != 0)
-            .map(|(word, i)| (i * 64 + (word.trailing_zeros() & 63) as u8, false));
         self.derive_cpl();
         self.update_mode();
         Ok(())
@@ -281,7 +288,7 @@ impl Cpu {
         if has_exception && !vector.is_some_and(|n| n != Vector::Nmi) {
             return fail(format!("exception_nr {} is not an exception", v.exception_nr));
         }
-        if v.flags & valid::SMM != 0 && (v.smi_smm | v.smi_pending | v.smi_latched_init) != 0 {
+        if v.flags & valid::SMM != 0 && (v.smi_smm | v.smi_latched_init) != 0 {
             return fail("system management mode is not supported".into());
         }
         if v.flags & valid::SIPI_VECTOR != 0 && v.sipi_vector > 255 {
@@ -294,7 +301,8 @@ impl Cpu {
             // CR2 and DR6 were set when the exception was raised.
             address: if vector == Vector::Pf { self.cr2 } else { 0 },
         });
-        e.interrupt = (v.interrupt_injected != 0).then_some((v.interrupt_nr, v.interrupt_soft != 0));
+        e.interrupt =
+            (v.interrupt_injected != 0).then_some((v.interrupt_nr, v.interrupt_soft != 0));
         e.nmi_injected = v.nmi_injected != 0;
         e.nmi_masked = v.nmi_masked != 0;
         if v.flags & valid::NMI_PENDING != 0 {
@@ -306,6 +314,9 @@ impl Cpu {
         if v.flags & valid::SHADOW != 0 {
             e.mov_ss_shadow = v.interrupt_shadow & 1 != 0;
             e.sti_shadow = v.interrupt_shadow & 2 != 0;
+        }
+        if v.flags & valid::SMM != 0 {
+            e.smi_pending = v.smi_pending != 0;
         }
         if v.flags & valid::TRIPLE_FAULT != 0 {
             e.triple_fault = v.triple_fault_pending != 0;
@@ -342,10 +353,8 @@ impl Cpu {
     /// # Errors
     /// `EINVAL` for control bits that this engine does not have.
     pub fn set_guest_debug_block(&mut self, debug: &GuestDebug) -> Result<(), KvmError> {
-        let known = guestdbg::ENABLE
-            | guestdbg::SINGLESTEP
-            | guestdbg::USE_SW_BP
-            | guestdbg::USE_HW_BP;
+        let known =
+            guestdbg::ENABLE | guestdbg::SINGLESTEP | guestdbg::USE_SW_BP | guestdbg::USE_HW_BP;
         if debug.control & !known != 0 {
             return Err(KvmError::invalid(format!(
                 "guest debug control {:#x}: only {known:#x} are known",
@@ -399,9 +408,6 @@ impl Vector {
     /// True if the exception pushes an error code (outside real mode).
     #[must_use]
     pub fn has_error_code(self) -> bool {
-        matches!(
-            self,
-            Self::Df | Self::Ts | Self::Np | Self::Ss | Self::Gp | Self::Pf | Self::Ac
-        )
+        matches!(self, Self::Df | Self::Ts | Self::Np | Self::Ss | Self::Gp | Self::Pf | Self::Ac)
     }
 }

@@ -120,10 +120,8 @@ pub fn invpcid<E: Exec + ?Sized>(
     let cpu = e.cpu();
     let pcid = (low & 0xfff) as u16;
     let without_pcids = cpu.cr4 & cr4::PCIDE == 0 && pcid != 0;
-    let bad = kind > 3
-        || low >> 12 != 0
-        || kind < 2 && without_pcids
-        || kind == 0 && !canonical(address);
+    let bad =
+        kind > 3 || low >> 12 != 0 || kind < 2 && without_pcids || kind == 0 && !canonical(address);
     if bad {
         return Err(cpu.gp(0));
     }

@@ -12,9 +12,37 @@ pub const MODELS: [&str; 3] = ["qemu64", "max", "host"];
 
 /// What `qemu64` has on QEMU 7.2, with what its KVM adds to every model.
 const QEMU64: &[&str] = &[
-    "fpu", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca",
-    "cmov", "pat", "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "pni", "cx16", "x2apic",
-    "hypervisor", "syscall", "nx", "lm", "lahf-lm", "kvmclock", "kvm-nopiodelay",
+    "fpu",
+    "de",
+    "pse",
+    "tsc",
+    "msr",
+    "pae",
+    "mce",
+    "cx8",
+    "apic",
+    "sep",
+    "mtrr",
+    "pge",
+    "mca",
+    "cmov",
+    "pat",
+    "pse36",
+    "clflush",
+    "mmx",
+    "fxsr",
+    "sse",
+    "sse2",
+    "pni",
+    "cx16",
+    "x2apic",
+    "hypervisor",
+    "syscall",
+    "nx",
+    "lm",
+    "lahf-lm",
+    "kvmclock",
+    "kvm-nopiodelay",
     "kvmclock-stable-bit",
 ];
 
@@ -145,10 +173,7 @@ fn basic_leaves(out: &mut Vec<CpuidEntry>, id: &Identity, set: &FeatureSet) {
     let [b, d, c] = id.vendor;
     out.push(plain(0, [0xd, b, c, d]));
     let clflush = if set.has("clflush") { 8 << 8 } else { 0 };
-    out.push(plain(
-        1,
-        [id.signature, clflush, set.word(Word::Leaf1Ecx), set.word(Word::Leaf1Edx)],
-    ));
+    out.push(plain(1, [id.signature, clflush, set.word(Word::Leaf1Ecx), set.word(Word::Leaf1Edx)]));
     if id.intel() {
         // Leaf 4 has the caches.
         out.push(plain(2, [0x00ff_ff01, 0, 0, 0]));

@@ -90,9 +90,8 @@ fn every_model_is_consistent() {
             assert_eq!(caps.xcr0, if xsave { 7 } else { 0 });
             assert_ne!(caps.kvm_features, 0);
             for (i, e) in entries.iter().enumerate() {
-                let twice = entries[..i]
-                    .iter()
-                    .any(|o| (o.function, o.index) == (e.function, e.index));
+                let twice =
+                    entries[..i].iter().any(|o| (o.function, o.index) == (e.function, e.index));
                 assert!(!twice, "{model} has leaf {:#x}.{} twice", e.function, e.index);
             }
         }
@@ -193,6 +192,6 @@ fn the_instruction_fills_in_dynamic_parts() {
     assert_eq!(cpuid(&mut m, 0x8fff_ffff, 0), (0, 0, 0, 0));
     // On Intel basic leaves beyond the last give the last.
     m.cpu.set_cpuid(&cpuid_for_model("host", &[], &poor).unwrap());
-    assert_eq!(m.cpu.caps.intel, true);
+    assert!(m.cpu.caps.intel);
     assert_eq!(cpuid(&mut m, 0x1234, 0), cpuid(&mut m, 0xd, 0));
 }

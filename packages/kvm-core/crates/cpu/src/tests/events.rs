@@ -137,13 +137,8 @@ fn nothing_changes_before_the_last_fault() {
 #[test]
 fn stack_faults_in_delivery_become_double_faults_where_they_must() {
     // #PF while delivering #GP: benign with contributory is #DF; handlers 8 and 14 tell.
-    let cases: &[(Vector, u64)] = &[
-        (Vector::Gp, 8),
-        (Vector::Pf, 8),
-        (Vector::Ud, 13),
-        (Vector::De, 8),
-        (Vector::Db, 13),
-    ];
+    let cases: &[(Vector, u64)] =
+        &[(Vector::Gp, 8), (Vector::Pf, 8), (Vector::Ud, 13), (Vector::De, 8), (Vector::Db, 13)];
     for &(first, handler) in cases {
         let mut m = Machine::protected(0);
         m.idt32(8, 0x08, 8, 0x8e);
@@ -216,8 +211,7 @@ fn long_mode_from_compatibility_mode() {
     let mut m = with_tss(Machine::long(3));
     m.put64(0x3004, 0x9000);
     m.gdt(5, code32(3));
-    m.cpu.segs[seg::CS] =
-        crate::segment::Descriptor { raw: code32(3), address: 0 }.to_seg(0x2b);
+    m.cpu.segs[seg::CS] = crate::segment::Descriptor { raw: code32(3), address: 0 }.to_seg(0x2b);
     m.cpu.update_mode();
     assert_eq!(m.cpu.mode, Mode::Protected32);
     m.idt64(0x80, 0x08, 0x4444, 0xee, 0);

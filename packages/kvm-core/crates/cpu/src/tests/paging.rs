@@ -7,6 +7,9 @@ use crate::{Access, Exec, Trap, flags};
 
 const NX: u64 = 1 << 63;
 
+/// Leaf bits, CR4, WP, AC, access, user, expected error code.
+type Case = (u64, u64, bool, bool, Access, bool, Result<(), u32>);
+
 /// Four levels with one page at linear 0x5000; the leaf at 0x13028 has `leaf`.
 fn four_level(leaf: u64) -> Machine {
     let mut m = Machine::long(0);
@@ -33,11 +36,10 @@ fn try_walk(m: &mut Machine, access: Access, user: bool) -> Result<(), u32> {
 #[test]
 fn permissions_give_exact_error_codes() {
     use Access::{Fetch, Read, Write};
-    // Leaf bits, CR4, WP, AC, access, user, expected.
     let (p, w, u) = (1u64, 2u64, 4u64);
     let smep = cr4::SMEP;
     let smap = cr4::SMAP;
-    let cases: &[(u64, u64, bool, bool, Access, bool, Result<(), u32>)] = &[
+    let cases: &[Case] = &[
         (p | w | u, 0, true, false, Read, true, Ok(())),
         (p | w | u, 0, true, false, Write, true, Ok(())),
         (p | u, 0, true, false, Write, true, Err(7)),

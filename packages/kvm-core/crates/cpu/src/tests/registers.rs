@@ -6,9 +6,7 @@ use crate::bits::{cr0, cr4, dr, efer};
 use crate::control::{lmsw, read_cr, smsw, write_cr, xgetbv, xsetbv};
 use crate::msr::{get_msr, index, msr_index_list, read_msr, set_msr, write_msr};
 use crate::pvclock::{Hypercall, hypercall, tsc_scale};
-use crate::system::{
-    Table, check_io, invlpg, invpcid, load_table, read_dr, store_table, write_dr,
-};
+use crate::system::{Table, check_io, invlpg, invpcid, load_table, read_dr, store_table, write_dr};
 use crate::testing::Machine;
 use crate::{Exec, Flush, Mode, Seg, flags, reg, seg};
 
@@ -124,10 +122,16 @@ fn extended_control_register() {
     let result = set(&mut m, 0, 7);
     assert_eq!(m.fault(result), (6, 0));
     m.cpu.cr4 |= cr4::OSXSAVE;
-    for (index, value, ok) in
-        [(0, 7, true), (0, 3, true), (0, 1, true), (0, 5, false), (0, 6, false), (0, 15, false),
-         (0, 1 << 63 | 1, false), (1, 7, false)]
-    {
+    for (index, value, ok) in [
+        (0, 7, true),
+        (0, 3, true),
+        (0, 1, true),
+        (0, 5, false),
+        (0, 6, false),
+        (0, 15, false),
+        (0, 1 << 63 | 1, false),
+        (1, 7, false),
+    ] {
         let result = set(&mut m, index, value);
         assert_eq!(result.is_ok(), ok, "{index} {value:#x}");
     }
@@ -366,8 +370,8 @@ fn tsc_scales_are_exact_to_a_billionth() {
         let (mul, shift) = tsc_scale(khz);
         let ticks = u128::from(khz) * 1000;
         let shifted = if shift < 0 { ticks >> -shift } else { ticks << shift };
-        let ns = shifted * u128::from(mul) >> 32;
-        assert!(ns.abs_diff(1_000_000_000) <= 2 + 2_000_000_000 / ticks.max(1) , "{khz}: {ns}");
+        let ns = (shifted * u128::from(mul)) >> 32;
+        assert!(ns.abs_diff(1_000_000_000) <= 2 + 2_000_000_000 / ticks.max(1), "{khz}: {ns}");
     }
 }
 

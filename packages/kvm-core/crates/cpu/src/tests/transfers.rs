@@ -8,6 +8,9 @@ use crate::syscall::{swapgs, syscall, sysenter, sysexit, sysret};
 use crate::testing::{Machine, code32, code64, data32, system};
 use crate::{Mode, Seg, flags, reg, seg};
 
+/// Descriptor, RPL, CPL, expected fault.
+type Case = (u64, u16, u8, Option<(u8, u32)>);
+
 fn gate(kind: u8, dpl: u8, selector: u16, offset: u32, parameters: u8) -> u64 {
     u64::from(offset & 0xffff)
         | u64::from(selector) << 16
@@ -53,9 +56,8 @@ fn real_mode_transfers() {
 
 #[test]
 fn direct_far_jumps_check_privilege() {
-    // Descriptor, RPL, CPL, expected fault.
     let conforming = code32(0) | 4 << 40;
-    let cases: &[(u64, u16, u8, Option<(u8, u32)>)] = &[
+    let cases: &[Case] = &[
         (code32(0), 0, 0, None),
         (code32(0), 3, 0, Some((13, 0x40))),
         (code32(3), 3, 0, Some((13, 0x40))),
