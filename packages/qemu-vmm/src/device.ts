@@ -20,7 +20,10 @@ export interface Device<State = unknown> extends IoHandler {
   load(state: State): void
 }
 
-/** One interrupt input as one device sees it. Several devices may share it: the line is the OR of all. */
+/**
+ * One interrupt input as one device sees it. Several devices may share it: the line is the OR of
+ * all.
+ */
 export interface IrqLine {
   /** Drives the line; a call with the present level costs nothing. */
   set(level: boolean): void
@@ -33,9 +36,14 @@ export interface ClockTimer {
   cancel(): void
 }
 
-/** The only source of time for devices, so that a run can be paused, replayed or driven by a test. */
+/**
+ * The only source of time for devices, so that a run can be paused, replayed or driven by a test.
+ */
 export interface Clock {
-  /** Guest time in nanoseconds since the machine was created; stands still while the machine is paused. */
+  /**
+   * Guest time in nanoseconds since the machine was created; stands still while the machine is
+   * paused.
+   */
   nowNs(): number
   /** Time of day in milliseconds since 1970 (UTC). */
   wallMs(): number
@@ -63,7 +71,10 @@ export interface IoRange {
   len: number
 }
 
-/** Sizes that the handler implements itself; the bus splits or widens other accesses, low byte first. */
+/**
+ * Sizes that the handler implements itself; the bus splits or widens other accesses, low byte
+ * first.
+ */
 export interface AccessSizes {
   min?: 1 | 2 | 4
   max?: 1 | 2 | 4
@@ -71,7 +82,9 @@ export interface AccessSizes {
 
 /** What a custom device is given. */
 export interface DeviceContext {
-  /** The line named by `irq` of the definition; without `irq` a line that is connected to nothing. */
+  /**
+   * The line named by `irq` of the definition; without `irq` a line that is connected to nothing.
+   */
   irq: IrqLine
   ram: GuestMemory
   clock: Clock

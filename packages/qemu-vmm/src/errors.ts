@@ -1,7 +1,9 @@
 /** Codes of the errors this package throws on purpose. */
 export type VmmErrorCode = `E_${string}`
 
-/** Machine-readable facts that belong to an error: the bad value, the limit, the name of the device. */
+/**
+ * Machine-readable facts that belong to an error: the bad value, the limit, the name of the device.
+ */
 export type VmmErrorFields = Readonly<Record<string, string | number | boolean>>
 
 /**

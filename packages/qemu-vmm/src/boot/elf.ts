@@ -124,7 +124,9 @@ function segment(view: DataView, at: number, is64: boolean): ElfSegment {
   }
 }
 
-/** Values beyond 2^53 lose low bits, which no check here depends on: they are out of range anyway. */
+/**
+ * Values beyond 2^53 lose low bits, which no check here depends on: they are out of range anyway.
+ */
 function number64(view: DataView, at: number): number {
   return view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true)
 }

@@ -13,7 +13,10 @@ export interface BootTarget {
 
 /** CPU state at the first instruction. Segments are flat; interrupts are off. */
 export interface BootEntry {
-  /** `long`: 64-bit mode with the page tables of {@link writePageTables}; `protected`: 32 bits, paging off. */
+  /**
+   * `long`: 64-bit mode with the page tables of {@link writePageTables}; `protected`: 32 bits,
+   * paging off.
+   */
   mode: 'long' | 'protected'
   rip: number
   /** General registers that the boot protocol defines; the others are 0. */

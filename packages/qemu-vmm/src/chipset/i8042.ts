@@ -57,7 +57,10 @@ interface ControllerState {
   full: boolean
   fromAux: boolean
   breakSeen: boolean
-  /** Bytes of the controller itself that wait for the output buffer: value, or 0x100 | value for aux. */
+  /**
+   * Bytes of the controller itself that wait for the output buffer: value, or 0x100 | value for
+   * aux.
+   */
   replies: number[]
 }
 
@@ -244,7 +247,9 @@ export class I8042 implements Device<I8042State> {
     this.#fill()
   }
 
-  /** Moves the next waiting byte to the output buffer: the controller first, keyboard, then mouse. */
+  /**
+   * Moves the next waiting byte to the output buffer: the controller first, keyboard, then mouse.
+   */
   #fill(): void {
     const s = this.#s
     if (s.full) return

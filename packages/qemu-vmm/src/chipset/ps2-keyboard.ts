@@ -88,7 +88,9 @@ export class Ps2Keyboard implements Ps2Device {
     this.#last = s.last
   }
 
-  /** A key event as scan codes of set 2. Returns false when the keyboard is off or its queue full. */
+  /**
+   * A key event as scan codes of set 2. Returns false when the keyboard is off or its queue full.
+   */
   sendScancodes(...codes: number[]): boolean {
     return this.#scanning && this.#queue.push(...codes)
   }

@@ -24,7 +24,9 @@ const CMD_RESET = 0xff
 const ID_PLAIN = 0
 const ID_WHEEL = 3
 const ID_EXPLORER = 4
-/** The sample rates that switch a mouse with a wheel, then one with five buttons, to its packets. */
+/**
+ * The sample rates that switch a mouse with a wheel, then one with five buttons, to its packets.
+ */
 const KNOCK_WHEEL = [200, 100, 80] as const
 const KNOCK_EXPLORER = [200, 200, 80] as const
 

@@ -18,7 +18,9 @@ export class Ps2Queue {
     this.#notify = notify
   }
 
-  /** Replies drop what was queued before them: a driver that sent a command waits for its answer. */
+  /**
+   * Replies drop what was queued before them: a driver that sent a command waits for its answer.
+   */
   reply(...bytes: number[]): void {
     this.#bytes = bytes
     this.#notify()

@@ -14,7 +14,9 @@ const SET_2_TO_1: Uint8Array = Uint8Array.from(
 /** Prefix of a released key in set 2. */
 export const BREAK_PREFIX = 0xf0
 
-/** Translates one byte of set 2, without regard to prefixes. Codes without a key stay as they are. */
+/**
+ * Translates one byte of set 2, without regard to prefixes. Codes without a key stay as they are.
+ */
 export function translateScancode(byte: number): number {
   return SET_2_TO_1[byte] ?? byte
 }

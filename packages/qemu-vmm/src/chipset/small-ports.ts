@@ -64,28 +64,3 @@ export class ResetControl implements Device<{ value: number }> {
     if (value & 0x04) this.#reset()
   }
 }
-
-/** Port 0x80, where firmware shows its progress and Linux waits by writing. */
-export class PostPort implements Device<{ value: number }> {
-  #value = 0
-
-  reset(): void {
-    this.#value = 0
-  }
-
-  save(): { value: number } {
-    return { value: this.#value }
-  }
-
-  load(state: { value: number }): void {
-    this.#value = parseState<{ value: number }>('post-port', state, { value: u8 }).value
-  }
-
-  read(): number {
-    return this.#value
-  }
-
-  write(_offset: number, _size: number, value: number): void {
-    this.#value = value & 0xff
-  }
-}

@@ -14,7 +14,8 @@ interface Pending {
   handle: NodeJS.Timeout | undefined
 }
 
-// setTimeout takes 31 bits of milliseconds; a later deadline is re-armed when the first part has passed.
+// setTimeout takes 31 bits of milliseconds; a later deadline is re-armed when the first part has
+// passed.
 const MAX_TIMEOUT_MS = 0x7fffffff
 
 /** Guest time from the host's monotonic clock. Starts paused at 0. */

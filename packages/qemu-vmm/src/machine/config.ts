@@ -21,7 +21,9 @@ export interface MachineConfig {
   /** Bytes of RAM: a multiple of 4 KiB, at least 2 MiB. */
   memory: number
   machine?: { type: MachineType; options?: Record<string, string> }
-  /** `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works. */
+  /**
+   * `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works.
+   */
   accel?: 'auto' | 'kvm' | 'tcg'
   cpu?: CpuConfig
   /** Path of a bzImage, a PVH-capable ELF file or a multiboot-1 image; recognised by content. */

@@ -4,9 +4,11 @@ import type { IrqLine } from '../device.ts'
 export type IrqSink = (gsi: number, level: 0 | 1) => void
 
 /**
- * Wired-OR interrupt lines: each device drives its own source, the interrupt controller sees the OR.
+ * Wired-OR interrupt lines: each device drives its own source, the interrupt controller sees the
+ * OR.
  *
- * While muted only the levels are tracked. A machine mutes its lines during `load`, because the saved state of the
+ * While muted only the levels are tracked. A machine mutes its lines during `load`, because the
+ * saved state of the
  * interrupt controller already contains what the lines did.
  */
 export class IrqLines {

@@ -6,7 +6,7 @@ import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { loadRam, saveRam } from './ram-state.ts'
 import type { RamRun } from './ram-state.ts'
-import { loadChips, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
+import { loadChips, loadClock, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
 import type { ChipState, VcpuState } from './vcpu-state.ts'
 
 const VERSION = 1
@@ -69,6 +69,7 @@ export function checkState(parts: StateParts, state: MachineState): void {
 /** Replaces everything. After an error the machine has parts of both and must be reset. */
 export function loadMachine(parts: StateParts, state: MachineState): void {
   parts.clock.set(state.clockNs)
+  loadClock(parts.vm, state.chips)
   loadRam(parts.vm, parts.map, parts.ram, state.ram)
   parts.board.load(state.devices)
   loadChips(parts.vm, state.chips)

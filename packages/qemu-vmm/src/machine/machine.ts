@@ -20,7 +20,7 @@ import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState } from './machine-state.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
-import { PcBoard } from './pc.ts'
+import { POST_PORT, PcBoard } from './pc.ts'
 import { RunLoop } from './run-loop.ts'
 import { NIL_UUID } from './smbios.ts'
 import { loadChips, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
@@ -102,6 +102,7 @@ export class Machine implements MachineBackend {
         log: (message) => events.log(message),
         nowMs: () => performance.now(),
       })
+      vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
       this.#host = vm.createDeviceHost(() => this.#loop.serve(this.#host))
       const msrs = kvm.getMsrIndexList()
       this.#powerOn = { chips: saveChips(vm), vcpus: vcpus.map((v) => saveVcpu(v, msrs)) }
@@ -293,7 +294,7 @@ export class Machine implements MachineBackend {
   #loadGuest(): void {
     const { vm, vcpus } = this.#handles
     this.#board.reset()
-    loadChips(vm, { ...this.#powerOn.chips, clock: vm.getClock() })
+    loadChips(vm, this.#powerOn.chips)
     this.#board.applyFirmwareSetup()
     const tables = createFirmwareTables({
       cpus: vcpus.length,

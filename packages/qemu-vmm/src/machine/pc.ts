@@ -7,7 +7,7 @@ import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
 import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
-import { Port92, PostPort, ResetControl } from '../chipset/small-ports.ts'
+import { Port92, ResetControl } from '../chipset/small-ports.ts'
 import type { Clock, Device, DeviceContext, DeviceDefinition, IoHandler } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import { GPE0_PORT, PM_BASE_PORT, RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
@@ -17,6 +17,8 @@ import { mapCustomDevice } from './custom-device.ts'
 import type { IrqLines } from './irq.ts'
 import type { MemoryMap } from './memory-map.ts'
 
+/** Firmware shows its progress here, and Linux writes to it to wait: nothing answers. */
+export const POST_PORT = 0x80
 const SCI_GSI = 9
 const ISA_IRQS = 16
 
@@ -74,7 +76,6 @@ export class PcBoard {
 
     const dma = new DmaControllers()
     const port92 = new Port92(actions.reset)
-    const post = new PostPort()
     const resetControl = new ResetControl(actions.reset)
     const byte = { max: 1 } as const
     const at = (name: string, base: number, len: number, handler: IoHandler): void => {
@@ -91,7 +92,6 @@ export class PcBoard {
     for (const base of [0x60, 0x64]) {
       pio.map({ name: 'i8042', base, len: 1, origin: 0x60, handler: this.i8042, access: byte })
     }
-    at('post', 0x80, 1, post)
     at('port92', 0x92, 1, port92)
     at('apm', SMI_COMMAND_PORT, 2, this.pm.apm)
     at('gpe0', GPE0_PORT, 4, this.pm.gpe0)
@@ -116,7 +116,6 @@ export class PcBoard {
     this.#add('pci', this.pci)
     this.#add('dma', dma)
     this.#add('port92', port92)
-    this.#add('post', post)
     this.#add('reset-control', resetControl)
     for (const [i, port] of this.serial.entries()) this.#add(`serial${i}`, port.uart)
   }
@@ -147,7 +146,9 @@ export class PcBoard {
     )
   }
 
-  /** Restores all devices. Interrupt lines change silently: the controllers have their own state. */
+  /**
+   * Restores all devices. Interrupt lines change silently: the controllers have their own state.
+   */
   load(states: Readonly<Record<string, unknown>>): void {
     const unknown = Object.keys(states).find((name) => !this.#devices.has(name))
     if (unknown !== undefined) {

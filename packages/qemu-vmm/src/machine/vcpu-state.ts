@@ -73,9 +73,13 @@ export function saveChips(vm: Vm): ChipState {
   }
 }
 
-/** Writes the chips. The clock goes on from the saved time, without the host time in between. */
+/** Sets guest time to the saved one; the host time that has passed since does not count. */
+export function loadClock(vm: Vm, state: ChipState): void {
+  vm.setClock({ clock: state.clock.clock })
+}
+
+/** Writes the chips. Their timers are kept in guest time, which must be right before. */
 export function loadChips(vm: Vm, state: ChipState): void {
   for (const chip of state.irqchips) vm.setIrqchip(chip)
   vm.setPit2(state.pit)
-  vm.setClock({ clock: state.clock.clock })
 }

@@ -141,7 +141,9 @@ function ioAddress(table: Table, at: number, port: number, bits: number): void {
     .u64(at + 4, port)
 }
 
-/** The interrupt controllers: one local APIC per CPU, one IOAPIC, the ISA overrides, NMI on LINT1. */
+/**
+ * The interrupt controllers: one local APIC per CPU, one IOAPIC, the ISA overrides, NMI on LINT1.
+ */
 export function madt(cpus: number): Uint8Array {
   const entries: number[][] = []
   const u16 = (v: number): number[] => [v & 0xff, v >> 8]
