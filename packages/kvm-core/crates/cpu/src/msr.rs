@@ -306,8 +306,9 @@ pub fn write_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<
             | ix::PERF_STATUS
             | ix::PLATFORM_INFO
     );
-    // A guest can only clear a machine-check status (with HWCR.McStatusWrEn it could set it).
-    let sets_status = bank(index).is_some_and(|n| n % 4 == 1) && value != 0;
+    // A guest can only clear a machine-check status, unless AMD's HWCR.McStatusWrEn is set.
+    let status_locked = !cpu.caps.amd || cpu.msrs.hwcr & (1 << 18) == 0;
+    let sets_status = bank(index).is_some_and(|n| n % 4 == 1) && value != 0 && status_locked;
     if read_only || sets_status || !store(cpu, index, value) {
         return Err(cpu.gp(0));
     }

@@ -31,10 +31,10 @@ fn host_register(host: HostCpuid<'_>, leaf: u32, sub: u32, register: usize) -> u
     [a, b, c, d][register & 3]
 }
 
-/// Names of all features that models can have.
+/// Names of all features that models can have, and `kvm` for the paravirtual leaf as a whole.
 #[must_use]
 pub fn feature_names() -> Vec<&'static str> {
-    features::FEATURES.iter().map(|f| f.name).collect()
+    features::FEATURES.iter().map(|f| f.name).chain(["kvm"]).collect()
 }
 
 /// Bytes of a standard-format XSAVE area for the components in `xcr0`.

@@ -240,7 +240,7 @@ fn extended_leaves(out: &mut Vec<CpuidEntry>, id: &Identity, set: &FeatureSet) {
         // 512 KiB 16-way L2, 16 MiB 16-way L3.
         out.push(plain(0x8000_0006, [0, 0x4200_4200, 0x0200_8140, 0x0080_8140]));
     } else {
-        out.push(plain(0x8000_0006, [0, 0, 0x0100_6040, 0]));
+        out.push(plain(0x8000_0006, [0, 0, 0x1000_8040, 0]));
     }
     out.push(plain(0x8000_0007, [0, 0, 0, set.word(Word::Apm)]));
     let linear_bits = if set.has("lm") { 48 } else { 32 };
