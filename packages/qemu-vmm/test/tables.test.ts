@@ -163,7 +163,7 @@ test('configuration: each mistake is named, with the nearest valid word', (t) =>
   t.notThrows(() => checkConfig(base))
   refuse({ kernl: 'x' }, /'kernl'; did you mean 'kernel'/)
   refuse({ memory: 0 }, /too small/, 'E_MEMORY_SIZE')
-  refuse({ memory: 2 ** 39 }, /more than this host has/, 'E_MEMORY_SIZE')
+  refuse({ memory: 1023 * GIB }, /more than this host has/, 'E_MEMORY_SIZE')
   refuse({ accel: 'hax' }, /auto, kvm, tcg/)
   refuse({ host: 'thread' }, /inline, worker/)
   refuse({ machine: { type: 'pcc' } }, /did you mean 'pc'/)
