@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { CliError } from '../src/cli/cli-error.ts'
 import { planChardevs } from '../src/cli/char-plan.ts'
 import { helpMarkdown, helpText } from '../src/cli/help.ts'

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { ByteQueue } from '../src/chardev/byte-queue.ts'
 import type { Chardev } from '../src/chardev/chardev.ts'
 import { FileChardev } from '../src/chardev/file.ts'
@@ -11,6 +11,8 @@ import { Mux } from '../src/chardev/mux.ts'
 import { NullChardev } from '../src/chardev/null.ts'
 import { StdioChardev } from '../src/chardev/stdio.ts'
 import type { ByteInput, ByteOutput } from '../src/chardev/stdio.ts'
+import { Bus } from '../src/machine/bus.ts'
+import { logGuestErrors } from '../src/machine/guest-errors.ts'
 import { RawMode } from '../src/terminal/raw-mode.ts'
 import type { SignalSource } from '../src/terminal/raw-mode.ts'
 import { completeMonitorLine, runMonitorLine } from '../src/monitor/commands.ts'
@@ -237,12 +239,12 @@ test('raw mode is put back at every end, and while the process is suspended', (t
   t.deepEqual(pipe.modes, [])
 })
 
-test('standard input waits for the guest, the guest waits for standard output', (t) => {
+test('standard input waits for the guest, the guest waits for standard output', async (t) => {
   const input = new FakeInput()
   const output = new FakeOutput()
   const raised: string[] = []
   const raw = new RawMode(input, new FakeProcess())
-  const stdio: Chardev = new StdioChardev(input, output, raw, (signal) => raised.push(signal))
+  const stdio = new StdioChardev(input, output, raw, (signal) => raised.push(signal))
   let room = 0
   let got = ''
   stdio.canRead = () => room
@@ -254,25 +256,29 @@ test('standard input waits for the guest, the guest waits for standard output', 
   t.true(input.paused)
   t.deepEqual(raised, ['SIGINT'])
   room = 3
-  stdio.notifyReadable?.()
+  stdio.notifyReadable()
   t.is(got, 'abc')
   t.true(input.paused)
   room = 3
-  stdio.notifyReadable?.()
+  stdio.notifyReadable()
   t.is(got, 'abcd')
   t.false(input.paused)
 
   output.accepts = false
   t.true(stdio.write(bytes('1')))
+  await stdio.drained(1)
   t.false(stdio.write(bytes('2')))
   let writable = 0
-  stdio.onWritable = () => writable++
+  stdio.onWritable = () => {
+    writable++
+  }
   output.emit('drain')
   t.is(writable, 1)
   t.true(stdio.write(bytes('3')))
   output.emit('error', new Error('EPIPE'))
   t.true(stdio.write(bytes('4')), 'nobody reads: the guest must not wait')
   t.is(output.written, '13')
+  await stdio.drained(1000)
   input.emit('end')
   stdio.close()
   t.is(input.modes.at(-1), false)
@@ -418,7 +424,7 @@ test('a monitor behind the multiplexer keeps still until it has the keyboard', a
   const below = new FakeDevice()
   const mux = new Mux(below, { escapeCode: 1, onQuit() {} })
   const serial = mux.addPort()
-  new Monitor(mux.addPort(), {
+  const monitor = new Monitor(mux.addPort(), {
     machine: new FakeMachine(),
     name: undefined,
     uuid: undefined,
@@ -436,6 +442,7 @@ test('a monitor behind the multiplexer keeps still until it has the keyboard', a
   below.type('tus\r')
   await settle()
   t.is(below.take(), 'tus\r\nVM status: running\r\n(qemu) ')
+  monitor.close()
 })
 
 test('registers have the layout of QEMU', (t) => {
@@ -467,7 +474,7 @@ test('registers have the layout of QEMU', (t) => {
   cpu.fpu.set([0x34, 0x12], 152)
   cpu.fpu.set([0x80, 0x1f], 408)
   const lines = formatRegisters(cpu).split('\n')
-  const has = (line: string): void => t.true(lines.includes(line), line)
+  const has = (line: string): boolean => t.true(lines.includes(line), line)
   t.is(
     lines[0],
     'RAX=000000000001ad40 RBX=0000000000000000 RCX=0000000000000000 RDX=4000000000000000',
@@ -495,4 +502,26 @@ test('registers have the layout of QEMU', (t) => {
   t.is(lines.filter((line) => line.startsWith('XMM')).length, 8)
   s.setBigUint64(264, 0n, true)
   t.regex(formatRegisters(cpu), /^EAX=0001ad40 .*\nESI=.*\nEIP=a8217a0b EFL=00000246/)
+})
+
+test('a guest in a loop does not drown the log', (t) => {
+  const bus = new Bus()
+  const lines: string[] = []
+  let now = 0
+  logGuestErrors(
+    bus,
+    (message) => lines.push(message),
+    () => now,
+  )
+  t.is(bus.pio.read(0x123, 2), 0xffff)
+  bus.mmio.write(0xfeb00000, 4, 1)
+  t.deepEqual(lines.splice(0), [
+    'guest_errors: read of 2 bytes at 0x123, a port that nothing answers',
+    'guest_errors: write of 4 bytes at 0xfeb00000, an address that nothing answers',
+  ])
+  for (let i = 0; i < 5000; i++) bus.pio.read(0x123, 1)
+  t.is(lines.splice(0).length, 998)
+  now = 1000
+  bus.pio.read(0x123, 1)
+  t.is(lines[0], 'guest_errors: 4002 more accesses were not logged')
 })

@@ -38,6 +38,7 @@ export class StdioChardev implements Chardev {
   #full = false
   #outputGone = false
   #closed = false
+  #moved: (() => void) | undefined
 
   /**
    * @param raw switches the terminal, if the input is one
@@ -53,15 +54,11 @@ export class StdioChardev implements Chardev {
     this.#output = output
     this.#raw = raw
     this.#raise = raw.isTerminal ? raise : undefined
-    output.on('drain', () => {
-      this.#full = false
-      this.onWritable?.()
-    })
+    output.on('drain', () => this.#writable())
     // Nobody reads any more; the machine runs on all the same.
     output.on('error', () => {
       this.#outputGone = true
-      this.#full = false
-      this.onWritable?.()
+      this.#writable()
     })
     input.on('data', (chunk) => this.#receive(chunk))
     // Input that ends or breaks leaves a machine that nobody types on.
@@ -89,6 +86,28 @@ export class StdioChardev implements Chardev {
     this.#queue.clear()
     this.#input.pause()
     this.#raw.disable()
+  }
+
+  /**
+   * Resolves when all that the users had to write has been taken, or when the reader has taken
+   * nothing for `stallMs`.
+   */
+  async drained(stallMs: number): Promise<void> {
+    while (this.#full && !this.#closed) {
+      let timer: NodeJS.Timeout | undefined
+      const moved = await new Promise<boolean>((resolve) => {
+        this.#moved = () => resolve(true)
+        timer = setTimeout(() => resolve(false), stallMs)
+      })
+      clearTimeout(timer)
+      if (!moved) return
+    }
+  }
+
+  #writable(): void {
+    this.#full = false
+    this.onWritable?.()
+    this.#moved?.()
   }
 
   #receive(chunk: Uint8Array): void {

@@ -9,10 +9,15 @@ import { CliError } from './cli-error.ts'
 import type { ChardevSettings } from './settings.ts'
 import { systemMessage } from './system-error.ts'
 
+/** A reader that takes nothing for so long does not hold up the end of the process. */
+const STALL_MS = 2000
+
 /** Open character devices, connected to those who will use them. */
 export interface CharWiring {
   serials: (Chardev | undefined)[]
   monitors: Chardev[]
+  /** Resolves when output is out, or nobody takes it. */
+  drained(): Promise<void>
   close(): void
 }
 
@@ -25,6 +30,7 @@ export interface WiringOptions {
 
 /** @throws CliError when a device cannot be opened; none stays open then */
 export function openChardevs(plan: CharPlan, options: WiringOptions): CharWiring {
+  const stdios: StdioChardev[] = []
   const opened = new Map<string, { base: Chardev; user: () => Chardev }>()
   const close = (): void => {
     for (const { base } of opened.values()) base.close()
@@ -32,6 +38,7 @@ export function openChardevs(plan: CharPlan, options: WiringOptions): CharWiring
   try {
     for (const [id, chardev] of plan.chardevs) {
       const base = openBase(chardev, options)
+      if (base instanceof StdioChardev) stdios.push(base)
       if (!chardev.mux) {
         opened.set(id, { base, user: () => base })
         continue
@@ -48,6 +55,9 @@ export function openChardevs(plan: CharPlan, options: WiringOptions): CharWiring
   return {
     serials: plan.serials.map(user),
     monitors: plan.monitors.map(user).filter((chardev) => chardev !== undefined),
+    async drained() {
+      for (const stdio of stdios) await stdio.drained(STALL_MS)
+    },
     close,
   }
 }

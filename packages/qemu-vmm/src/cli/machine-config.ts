@@ -20,6 +20,7 @@ export function machineConfig(
     host: 'worker',
     startPaused: settings.startPaused,
     log,
+    logItems: [...settings.logItems],
     ...(name === undefined ? {} : { name }),
     ...(uuid === undefined ? {} : { uuid }),
     ...(kernel === undefined ? {} : { kernel }),

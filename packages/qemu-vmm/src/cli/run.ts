@@ -68,6 +68,7 @@ async function life(
   )
   const info = await vm.exited
   for (const monitor of monitors) monitor.close()
+  await wiring.drained()
   return info
 }
 

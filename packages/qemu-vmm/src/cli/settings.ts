@@ -1,4 +1,4 @@
-import type { CpuConfig } from '../machine/config.ts'
+import type { CpuConfig, LogItem } from '../machine/config.ts'
 
 /** What `-accel` and `-machine accel=` can name. */
 export type Accelerator = 'kvm' | 'tcg'
@@ -54,9 +54,6 @@ export interface Settings {
   logFile?: string
   logItems: Set<LogItem>
 }
-
-/** What `-d` can select. */
-export type LogItem = 'guest_errors' | 'unimp' | 'cpu_reset'
 
 const MIB = 1024 * 1024
 

@@ -38,6 +38,8 @@ interface Slice {
  * 4-byte access to the configuration address port passes over the reset control register.
  */
 export class AddressSpace {
+  /** Told about accesses that no range answers. */
+  onUnclaimed?: (operation: 'read' | 'write', address: number, size: number) => void
   readonly #name: string
   #regions: Region[] = []
   #slices: Slice[] = []
@@ -87,7 +89,10 @@ export class AddressSpace {
   read(address: number, size: number): number {
     const slice = this.#find(address)
     const mask = size === 4 ? 0xffffffff : (1 << (size * 8)) - 1
-    if (slice === undefined) return mask >>> 0
+    if (slice === undefined) {
+      this.onUnclaimed?.('read', address, size)
+      return mask >>> 0
+    }
     const offset = address - slice.origin
     const { handler } = slice.region
     try {
@@ -110,7 +115,10 @@ export class AddressSpace {
   /** Writes 1, 2 or 4 bytes; dropped where nothing answers. */
   write(address: number, size: number, value: number): void {
     const slice = this.#find(address)
-    if (slice === undefined) return
+    if (slice === undefined) {
+      this.onUnclaimed?.('write', address, size)
+      return
+    }
     const offset = address - slice.origin
     const { handler } = slice.region
     try {

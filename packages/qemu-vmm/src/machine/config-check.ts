@@ -24,6 +24,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'clock',
   'entropy',
   'log',
+  'logItems',
 ]
 const CHOICES = {
   accel: ['auto', 'kvm', 'tcg'],
@@ -31,6 +32,7 @@ const CHOICES = {
   shutdownAction: ['poweroff', 'pause'],
   host: ['inline', 'worker'],
 } as const
+const LOG_ITEMS: readonly string[] = ['guest_errors']
 const MACHINES: readonly string[] = ['pc', 'pc-i440fx-7.2']
 const SERIAL_PORTS = 4
 
@@ -54,6 +56,11 @@ export function checkConfig(config: MachineConfig): void {
     const value = config[key as keyof typeof CHOICES]
     if (value !== undefined && !(choices as readonly string[]).includes(value)) {
       throw bad(`${key} is '${value}'; it can be ${choices.join(', ')}`)
+    }
+  }
+  for (const item of config.logItems ?? []) {
+    if (!LOG_ITEMS.includes(item)) {
+      throw bad(`there is no log item '${item}'; it can be ${LOG_ITEMS.join(', ')}`)
     }
   }
   checkMachine(config)

@@ -51,7 +51,12 @@ export interface MachineConfig {
   entropy?: Entropy
   /** Takes messages about the machine: slow handlers, faults. Standard error by default. */
   log?: (message: string) => void
+  /** What else goes to `log`; `guest_errors` are accesses that nothing answers. */
+  logItems?: readonly LogItem[]
 }
+
+/** Kinds of messages that are not logged unless asked for, named as QEMU's `-d` names them. */
+export type LogItem = 'guest_errors'
 
 /** States of a machine. */
 export type MachineStatus =

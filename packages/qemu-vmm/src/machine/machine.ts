@@ -15,6 +15,7 @@ import { entryRegs, entrySregs } from './entry-state.ts'
 import { hostEntropy } from './entropy.ts'
 import { createFirmwareTables } from './firmware-tables.ts'
 import { deviceMemory } from './guest-view.ts'
+import { logGuestErrors } from './guest-errors.ts'
 import { IrqLines } from './irq.ts'
 import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState } from './machine-state.ts'
@@ -93,6 +94,9 @@ export class Machine implements MachineBackend {
           log: (message) => events.log(`${definition.name}: ${message}`),
           exit: (exitCode) => this.#request({ exitCode }),
         })
+      }
+      if (config.logItems?.includes('guest_errors')) {
+        logGuestErrors(this.#board.bus, (message) => events.log(message))
       }
       this.#loop = new RunLoop(this.#board.bus, {
         reset: () => this.#request('reset'),

@@ -1,13 +1,11 @@
 import { CliError } from '../cli-error.ts'
 import type { OptionGroup } from '../option.ts'
-import type { LogItem } from '../settings.ts'
+import type { LogItem } from '../../machine/config.ts'
 import { hint } from '../suggest.ts'
 
 /** What can be logged, in the order of the help text. */
 const LOG_ITEMS: Readonly<Record<LogItem, string>> = {
-  cpu_reset: 'the processors of a machine that resets, before they do',
-  guest_errors: 'what the guest does wrong',
-  unimp: 'what the guest uses that is not there',
+  guest_errors: 'what the guest does wrong: accesses that nothing answers',
 }
 
 export const processOptions: OptionGroup = {

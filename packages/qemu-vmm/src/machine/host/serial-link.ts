@@ -66,6 +66,7 @@ export class MainSerial {
   readonly #credit: (bytes: number) => void
   #room = INPUT_WINDOW_BYTES
   readonly #pending: Uint8Array[] = []
+  #isClosing = false
 
   /** `send` posts input; `credit` tells how much output the backend has taken. */
   constructor(
@@ -98,9 +99,10 @@ export class MainSerial {
     this.#backend.notifyReadable?.()
   }
 
+  /** Closes the backend once it has taken everything: a pipe may be full at the guest's end. */
   close(): void {
+    this.#isClosing = true
     this.#drain()
-    this.#backend.close()
   }
 
   #drain(): void {
@@ -111,5 +113,6 @@ export class MainSerial {
       taken += next.length
     }
     if (taken > 0) this.#credit(taken)
+    if (this.#isClosing && this.#pending.length === 0) this.#backend.close()
   }
 }
