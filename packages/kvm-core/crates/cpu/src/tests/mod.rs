@@ -2,6 +2,7 @@
 
 mod events;
 mod paging;
+mod random;
 mod registers;
 mod segments;
 mod state;
