@@ -1,5 +1,44 @@
 import type { KeySpec, OptionGroup, OptionSpec } from './option.ts'
 
+/** What the options cannot say about themselves. */
+const NOTES: readonly string[] = [
+  '## Keys of the terminal',
+  '',
+  'With `-nographic` or `-serial mon:stdio` the terminal belongs to the guest, Ctrl-C included.',
+  'Ctrl-A begins a command; `-echr` chooses another character.',
+  '',
+  '| keys | what they do |',
+  '|---|---|',
+  '| Ctrl-A h | show this list |',
+  '| Ctrl-A x | end the program |',
+  '| Ctrl-A c | switch between the serial port and the monitor |',
+  '| Ctrl-A b | send a break to the serial port |',
+  '| Ctrl-A t | put the time in front of each line, or stop that |',
+  '| Ctrl-A s | nothing yet: there are no disks to save |',
+  '| Ctrl-A Ctrl-A | send Ctrl-A |',
+  '',
+  'The mode of the terminal is put back at every end except SIGKILL; `stty sane` helps then.',
+  '',
+  '## Exit status and signals',
+  '',
+  '| status | when |',
+  '|---|---|',
+  '| 0 | the guest powered off, or reset with `-no-reboot`; `quit`, Ctrl-A x, SIGINT, SIGTERM, SIGHUP |',
+  '| 1 | a wrong command line, a machine that cannot start, a failure of the machine |',
+  '| other | chosen by a debug device |',
+  '',
+  'A second signal ends the program at once. `QEMU_KVM_DEBUG=1` in the environment adds a stack to',
+  'the message of an internal error.',
+  '',
+  '## Where this differs from QEMU',
+  '',
+  '- `-m 0` is refused; QEMU takes it for the default size.',
+  '- A machine without `-kernel` is refused: there is no firmware yet.',
+  '- `-nographic` or `-display none` is required: there is no graphical display yet.',
+  '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
+  '- The process id in the file of `-pidfile` is not protected by a lock.',
+]
+
 const INDENT = ' '.repeat(16)
 
 /** The text of `-help`. */
@@ -33,6 +72,7 @@ export function helpMarkdown(groups: readonly OptionGroup[]): string {
     lines.push(`## ${group.title}`, '')
     for (const option of group.options) lines.push(...optionMarkdown(option))
   }
+  lines.push(...NOTES)
   return `${lines.join('\n').trimEnd()}\n`
 }
 
