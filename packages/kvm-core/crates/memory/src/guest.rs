@@ -246,7 +246,7 @@ fn outside(gpa: u64, len: usize) -> KvmError {
 /// Copies bytes of which either side may be guest memory that a vCPU changes meanwhile.
 ///
 /// # Safety
-/// `from` and `to` are valid for `len` bytes and do not overlap.
+/// `from` and `to` are valid for `len` bytes. They may overlap: both can be guest memory.
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     macro_rules! single {
         ($t:ty) => {{
@@ -270,6 +270,6 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
         4 => single!(u32),
         8 => single!(u64),
         // SAFETY: the caller vouches for both ranges.
-        _ => unsafe { ptr::copy_nonoverlapping(from, to, len) },
+        _ => unsafe { ptr::copy(from, to, len) },
     }
 }

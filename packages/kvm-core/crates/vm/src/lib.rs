@@ -11,7 +11,9 @@
 mod bus;
 mod clock;
 mod core;
+mod engine;
 mod events;
+mod fpu;
 mod host;
 mod hosts;
 mod ioevent;
@@ -29,6 +31,8 @@ mod vm;
 
 pub use clock::{CLOCK_HOST_TSC, CLOCK_REALTIME, CLOCK_TSC_STABLE, ClockData, HostClock};
 pub use core::INTERNAL_ERROR_PANIC;
+pub use engine::{EngineKind, create_engine};
+pub use fpu::{FPU_BYTES, fpu_from_xsave, fpu_into_xsave};
 pub use host::{Host, IsolateId};
 pub use hosts::MAX_HOSTS;
 pub use ioevent::IoEvent;

@@ -10,7 +10,7 @@ use kvm_abi::control::MAX_VCPUS;
 use kvm_abi::{Errno, KvmError};
 use kvm_cpu::engine::{VmContext, VmEngine};
 use kvm_irqchip::{Irqchip, Route as IrqRoute};
-use kvm_memory::GuestMemory;
+use kvm_memory::{GuestMemory, MemoryListener};
 
 use crate::bus::Bus;
 use crate::clock::HostClock;
@@ -20,6 +20,7 @@ use crate::hosts::Hosts;
 use crate::ioevent::IoEvent;
 use crate::irqfd::{IrqFd, Resampled};
 use crate::kick::Kicker;
+use crate::page::SharedPage;
 use crate::routes::{Route, RouteKind, Space};
 use crate::thread::Done;
 use crate::vcpu::{Vcpu, VcpuParts};
@@ -42,6 +43,28 @@ pub struct Vm {
     events: Arc<EventLoop>,
     vcpus: RwLock<BTreeMap<u32, Arc<Vcpu>>>,
     closed: AtomicBool,
+    on_close: Mutex<Vec<Done>>,
+    words: Arc<Words>,
+}
+
+/// Words that isolates look at instead of calling.
+#[derive(Debug)]
+struct Words {
+    page: Arc<SharedPage>,
+    memory: Weak<GuestMemory>,
+}
+
+impl MemoryListener for Words {
+    fn slots_changed(&self) {
+        if let Some(memory) = self.memory.upgrade() {
+            // Isolates compare for equality only, so the low half is enough.
+            self.page.u32(0).store(memory.generation() as u32, Ordering::SeqCst);
+        }
+    }
+
+    fn code_written(&self, _gpa: u64, _len: u64) {}
+
+    fn dirty_log_harvested(&self) {}
 }
 
 impl fmt::Debug for Vm {
@@ -52,22 +75,32 @@ impl fmt::Debug for Vm {
 
 impl Vm {
     /// `KVM_CREATE_VM`.
-    #[must_use]
-    pub fn new(engine: Arc<dyn VmEngine>) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(engine: Arc<dyn VmEngine>) -> Result<Arc<Self>, KvmError> {
+        let memory = GuestMemory::new();
+        let words =
+            Arc::new(Words { page: SharedPage::new(4096)?, memory: Arc::downgrade(&memory) });
+        let listener: Weak<dyn MemoryListener> = Arc::downgrade(&words) as _;
+        memory.add_listener(listener);
         let vm = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             engine,
-            memory: GuestMemory::new(),
+            memory,
             clock: Arc::default(),
             bus: Arc::default(),
             hosts: Arc::default(),
             events: Arc::default(),
             vcpus: RwLock::default(),
             closed: AtomicBool::new(false),
+            on_close: Mutex::default(),
+            words,
         });
         let mut all = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(vm.id, Arc::downgrade(&vm));
-        vm
+        drop(all);
+        Ok(vm)
     }
 
     /// The VM with number `id`.
@@ -90,6 +123,23 @@ impl Vm {
     #[must_use]
     pub fn memory(&self) -> &Arc<GuestMemory> {
         &self.memory
+    }
+
+    /// A page whose first word changes with every memslot table.
+    #[must_use]
+    pub fn words(&self) -> &Arc<SharedPage> {
+        &self.words.page
+    }
+
+    /// Calls `f` when the VM begins to close, from the thread that closes it; at once if it has.
+    pub fn on_close(&self, f: Done) {
+        let mut all = self.on_close.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            drop(all);
+            f();
+        } else {
+            all.push(f);
+        }
     }
 
     /// The VM's clock.
@@ -206,6 +256,12 @@ impl Vm {
         self.vcpus.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// How many vCPUs there are.
+    #[must_use]
+    pub fn vcpu_count(&self) -> usize {
+        self.vcpus.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The device host with number `id`.
     ///
     /// # Errors
@@ -280,6 +336,9 @@ impl Vm {
             for host in self.hosts.all() {
                 host.close();
             }
+            let told =
+                std::mem::take(&mut *self.on_close.lock().unwrap_or_else(PoisonError::into_inner));
+            told.into_iter().for_each(|f| f());
         }
         let last = Arc::new(Last(Mutex::new(Some(done))));
         for vcpu in &vcpus {

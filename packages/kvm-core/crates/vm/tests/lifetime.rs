@@ -20,7 +20,7 @@ fn resident_kib() -> u64 {
 }
 
 fn one_life(round: u32) {
-    let vm = Vm::new(Script::new(&[Step::In(0x60)]));
+    let vm = Vm::new(Script::new(&[Step::In(0x60)])).unwrap();
     vm.create_irqchip().unwrap();
     let ram = GuestRam::new(16 << 20, Backing::Anon).unwrap();
     vm.memory().set_user_memory_region(0, 0, 16 << 20, 1, Some(ram.clone()), 0).unwrap();

@@ -18,7 +18,7 @@ const ISOLATE: u64 = 7;
 
 fn vm(steps: &[Step], irqchip: bool) -> (Arc<Vm>, Arc<Vcpu>, Arc<Script>) {
     let script = Script::new(steps);
-    let vm = Vm::new(script.clone());
+    let vm = Vm::new(script.clone()).unwrap();
     if irqchip {
         vm.create_irqchip().unwrap();
     }
