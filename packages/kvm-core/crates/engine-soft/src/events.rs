@@ -97,6 +97,12 @@ impl Vcpu {
             let event = if soft { Event::IntN { vector, next } } else { Event::External(vector) };
             exception::deliver(self, event)?;
         }
+        if std::mem::take(&mut self.cpu.events.triple_fault) {
+            return Err(Trap::Shutdown);
+        }
+        if std::mem::take(&mut self.cpu.events.nmi_injected) {
+            exception::deliver(self, Event::Nmi)?;
+        }
         let e = &mut self.cpu.events;
         if e.nmi_pending && !e.nmi_masked && !e.mov_ss_shadow && !e.sti_shadow {
             e.nmi_pending = false;

@@ -60,6 +60,27 @@ impl Vcpu {
         Ok(())
     }
 
+    /// True where a block could run into the end of the code segment: instructions then run one at a
+    /// time, each with its last byte checked.
+    #[inline(always)]
+    pub(crate) fn near_code_limit(&self) -> bool {
+        const LONGEST: u64 = (MAX_OPS * MAX_INSTRUCTION_BYTES) as u64;
+        self.cpu.mode != kvm_cpu::Mode::Long64
+            && self.cpu.rip().wrapping_add(LONGEST)
+                > u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit)
+    }
+
+    /// #GP(0) where the last byte of an instruction is beyond the code segment's limit.
+    pub(crate) fn check_code_end(&mut self, len: u8) -> Result<(), Trap> {
+        if self.cpu.mode != kvm_cpu::Mode::Long64
+            && self.cpu.rip() + u64::from(len) - 1
+                > u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit)
+        {
+            return Err(self.cpu.gp(0));
+        }
+        Ok(())
+    }
+
     fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<Block, Trap> {
         let bits = self.code_bits();
         let mut bytes = [0u8; PAGE as usize];
@@ -68,7 +89,7 @@ impl Vcpu {
         let window = in_page.min(MAX_OPS * 8);
         self.fetch_bytes(gpa, &mut bytes[..window])?;
         let ip = self.cpu.rip();
-        let mut lowering = Lowering::new(bits, self.host);
+        let mut lowering = Lowering::new(bits, self.features);
         let mut at = 0;
         while lowering.len() < MAX_OPS && at < window {
             let here = ip.wrapping_add(at as u64);
@@ -109,7 +130,7 @@ impl Vcpu {
         let first = first.min(bytes.len());
         self.fetch_bytes(gpa, &mut bytes[..first])?;
         self.fetch_bytes(second, &mut bytes[first..])?;
-        let mut lowering = Lowering::new(bits, self.host);
+        let mut lowering = Lowering::new(bits, self.features);
         let len = match decode(bits, &bytes, ip) {
             Decoded::Instruction(i) => {
                 lowering.add(&i, ip, &bytes);

@@ -10,6 +10,7 @@ mod engine;
 mod entropy;
 mod events;
 mod exec;
+mod features;
 mod fetch;
 mod io;
 mod linear;

@@ -49,6 +49,10 @@ impl Vcpu {
     /// The hot loop: block after block until something needs a look around.
     fn run_blocks(&mut self) -> Result<(), Trap> {
         while !self.attention && self.retired < self.next_check && !self.requests.any() {
+            if self.near_code_limit() {
+                self.attention = true;
+                return Ok(());
+            }
             let linear = self.linear_rip();
             let block = match self.blocks.jump(linear, self.fetch_context) {
                 Some(block) => block,
@@ -93,6 +97,7 @@ impl Vcpu {
         };
         // SAFETY: as in `run_blocks`.
         let op: &Op = unsafe { &(&(*block).ops)[0] };
+        self.check_code_end(op.len)?;
         self.block_end = 1;
         (op.handler)(self, op)?;
         self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_add(u64::from(op.len));
@@ -222,6 +227,7 @@ impl Vcpu {
             || self.cpu.rflags & (flags::TF | flags::RF) != 0
             || e.debug_trap != 0
             || self.breakpoints
+            || self.near_code_limit()
             || self.cpu.guest_debug.control & guestdbg::SINGLESTEP != 0
             || self.stop_at.is_some_and(|stop| stop - self.retired.min(stop) <= MAX_OPS as u64)
     }

@@ -7,6 +7,7 @@ use kvm_abi::{Errno, KvmError};
 use kvm_cpu::engine::VcpuEngine;
 use kvm_cpu::{flags, msr, paging};
 
+use crate::features::GuestFeatures;
 use crate::vcpu::Vcpu;
 
 impl VcpuEngine for Vcpu {
@@ -122,6 +123,9 @@ impl VcpuEngine for Vcpu {
 
     fn set_cpuid(&mut self, entries: &[CpuidEntry]) -> Result<(), KvmError> {
         self.cpu.set_cpuid(entries);
+        self.features = GuestFeatures::new(entries, self.host);
+        // What was decoded may not exist any more.
+        self.drop_all_code();
         self.refresh_context();
         Ok(())
     }

@@ -9,6 +9,7 @@ use kvm_cpu::{Cpu, Mode, flags};
 use kvm_memory::SlotTable;
 
 use crate::block::BlockCache;
+use crate::features::GuestFeatures;
 use crate::io::IoLog;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
@@ -45,6 +46,7 @@ pub struct Vcpu {
     pub(crate) requests: Arc<VcpuRequests>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) host: HostCpu,
+    pub(crate) features: GuestFeatures,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// An exit that an instruction asked for; taken after it completed.
     pub(crate) exit: Option<Exit>,
@@ -92,6 +94,7 @@ impl Vcpu {
             requests,
             watch,
             host,
+            features: GuestFeatures::new(&[], host),
             entropy,
             exit: None,
             queued_interrupt: None,

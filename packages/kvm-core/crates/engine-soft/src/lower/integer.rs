@@ -8,6 +8,7 @@ use crate::condition::by_condition;
 use crate::fetch::undefined;
 use crate::op::Handler;
 use crate::ops::{alu, bcd, bits, exchange, flag, mov, muldiv, stack};
+use crate::thunk::Feature;
 use crate::width::{W8, W16, W32, W64, by_width};
 
 pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
@@ -64,6 +65,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
             }
         }
         M::Cmpxchg8b => exchange::cmpxchg_double::<W32>,
+        M::Cmpxchg16b if !x.features.cx16 => return None,
         M::Cmpxchg16b => exchange::cmpxchg_double::<W64>,
         M::Mul => one_operand(x, by_width_md(x, MulDiv::Mul)),
         M::Imul => return imul(x),
@@ -81,8 +83,12 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Btc => bit_op::<{ bits::BTC }>(x),
         M::Bsf => scan::<false>(x),
         M::Bsr => scan::<true>(x),
+        // Without the feature the prefix means nothing.
+        M::Tzcnt if !x.features.thunks.has(Feature::BMI1) => scan::<false>(x),
+        M::Lzcnt if !x.features.thunks.has(Feature::LZCNT) => scan::<true>(x),
         M::Tzcnt => count::<false>(x),
         M::Lzcnt => count::<true>(x),
+        M::Popcnt if !x.features.thunks.has(Feature::POPCNT) => return None,
         M::Popcnt => {
             two_operand(x);
             if x.is_mem(1) {
@@ -104,6 +110,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
             x.op.dst = x.reg(0);
             by_width!(x.width(0), bswap)
         }
+        M::Movbe if !x.features.thunks.has(Feature::MOVBE) => return None,
         M::Movbe => {
             use mov::{movbe_load, movbe_store};
             if x.is_mem(0) {
@@ -149,6 +156,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Sahf => flag::sahf,
         M::Cli => flag::interrupt_flag::<false>,
         M::Sti => flag::interrupt_flag::<true>,
+        M::Clac | M::Stac if !x.features.smap => return None,
         M::Clac => flag::access_flag::<false>,
         M::Stac => flag::access_flag::<true>,
         M::Daa => bcd::decimal::<false>,

@@ -14,14 +14,15 @@ use iced_x86::{Instruction, OpKind, Register};
 use kvm_cpu::reg;
 
 use crate::block::MAX_OPS;
+use crate::features::GuestFeatures;
 use crate::op::{ADDR16, ADDR32, ADDR64, FLAT, HIGH_BYTE, Handler, Op};
-use crate::thunk::{HostCpu, VecOp};
+use crate::thunk::VecOp;
 
 /// Builds the operations of one block.
 #[allow(missing_debug_implementations)]
 pub struct Lowering {
     bits: u32,
-    host: HostCpu,
+    features: GuestFeatures,
     ops: Vec<Op>,
     #[allow(clippy::vec_box)]
     vectors: Vec<Box<VecOp>>,
@@ -30,8 +31,8 @@ pub struct Lowering {
 
 impl Lowering {
     /// For code of the given default size.
-    pub fn new(bits: u32, host: HostCpu) -> Self {
-        Self { bits, host, ops: Vec::with_capacity(MAX_OPS), vectors: Vec::new(), ended: false }
+    pub fn new(bits: u32, features: GuestFeatures) -> Self {
+        Self { bits, features, ops: Vec::with_capacity(MAX_OPS), vectors: Vec::new(), ended: false }
     }
 
     /// Instructions so far.
@@ -58,14 +59,15 @@ impl Lowering {
 
     /// Adds one instruction, which lies at `ip` and is encoded in `bytes`.
     pub fn add(&mut self, i: &Instruction, ip: u64, bytes: &[u8]) {
-        let mut x = Context { i, ip, bytes, bits: self.bits, op: empty_op(i) };
+        let mut x =
+            Context { i, ip, bytes, bits: self.bits, features: self.features, op: empty_op(i) };
         x.memory();
         let handler = integer::lower(&mut x)
             .or_else(|| shifts::lower(&mut x))
             .or_else(|| branches::lower(&mut x))
             .or_else(|| strings::lower(&mut x))
             .or_else(|| system::lower(&mut x))
-            .or_else(|| vector::lower(&mut x, &self.host, &mut self.vectors));
+            .or_else(|| vector::lower(&mut x, &self.features.thunks, &mut self.vectors));
         match handler {
             Some(handler) => {
                 x.op.handler = handler;
@@ -104,6 +106,7 @@ pub(crate) struct Context<'a> {
     pub ip: u64,
     pub bytes: &'a [u8],
     pub bits: u32,
+    pub features: GuestFeatures,
     pub op: Op,
 }
 

@@ -69,11 +69,15 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Rdmsr => system::rdmsr,
         M::Wrmsr => system::wrmsr,
         M::Rdtsc => system::rdtsc,
+        M::Rdtscp if !x.features.rdtscp => return None,
         M::Rdtscp => system::rdtscp,
+        M::Rdpid if !x.features.rdpid => return None,
         M::Rdpid => {
             x.op.dst = x.reg(0);
             system::rdpid
         }
+        M::Rdrand if !x.features.rdrand => return None,
+        M::Rdseed if !x.features.rdseed => return None,
         M::Rdrand | M::Rdseed => {
             x.op.dst = x.reg(0);
             sized!(x.width(0), random)
@@ -125,6 +129,8 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Fxsave | M::Fxsave64 => area(x, xstate::fxsave, M::Fxsave64),
         M::Fxrstor | M::Fxrstor64 => area(x, xstate::fxrstor, M::Fxrstor64),
         M::Xsave | M::Xsave64 => area(x, xstate::xsave, M::Xsave64),
+        M::Xsaveopt | M::Xsaveopt64 if !x.features.xsaveopt => return None,
+        M::Xsavec | M::Xsavec64 if !x.features.xsavec => return None,
         M::Xsaveopt | M::Xsaveopt64 => area(x, xstate::xsaveopt, M::Xsaveopt64),
         M::Xsavec | M::Xsavec64 => area(x, xstate::xsavec, M::Xsavec64),
         M::Xrstor | M::Xrstor64 => area(x, xstate::xrstor, M::Xrstor64),

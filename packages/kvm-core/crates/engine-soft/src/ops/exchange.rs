@@ -119,8 +119,8 @@ impl Vcpu {
         if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - 16 {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: a matching write tag says that the page is mapped, writable RAM; the address
-            // is aligned, which the caller checked; every x86-64 host of this engine with CX16 in
-            // its CPUID (checked inside) has the instruction.
+            // is aligned, which the caller checked; the guest's CPUID has CX16 only on a host that
+            // has it.
             return Ok(unsafe { compare_exchange_16(host, expected, new) });
         }
         let via = Via::Segment(segment);
