@@ -173,11 +173,13 @@ test('a saved state goes on in another machine', async (t) => {
   t.deepEqual(after!.regs, before!.regs)
   t.deepEqual(after!.sregs, before!.sregs)
   await second.resume()
-  // The first character tells that it did not start again at A unless that is the next one.
-  const next = String.fromCharCode(Number(after!.regs[1]! & 0xffn))
+  // BL holds the character that comes next, or the one before it in the middle of a round.
+  const next = Number(after!.regs[1]! & 0xffn)
   const text = await second.expect(/.{64}/s)
-  t.true(text.startsWith(next) || text.startsWith(String.fromCharCode(next.charCodeAt(0) - 1)))
-  t.throwsAsync(second.loadState({ ...state, memory: 1 }), { code: 'E_STATE', message: /memory/ })
+  const possible = [next, (next & 0x1f) === 0x1f ? 0x40 : next + 1]
+  t.true(possible.includes(text.charCodeAt(0)), `${text[0]} after ${String.fromCharCode(next)}`)
+  const other = { ...state, memory: 1 }
+  await t.throwsAsync(second.loadState(other), { code: 'E_STATE', message: /memory/ })
 })
 
 test('a custom device reads, writes, interrupts and reaches memory', async (t) => {

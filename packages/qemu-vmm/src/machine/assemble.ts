@@ -39,7 +39,7 @@ function openEngine(accel: 'auto' | 'kvm' | 'tcg'): Kvm {
   try {
     return open({ engine: ENGINES[accel] })
   } catch (error) {
-    if (!KvmError.is(error) || accel !== 'kvm') throw error
+    if (!(error instanceof KvmError) || accel !== 'kvm') throw error
     throw new VmmError(
       'E_NO_HOST_ENGINE',
       `the host's KVM cannot be used (${error.message}); use -accel tcg, the software CPU`,
@@ -56,7 +56,7 @@ function createRam(vm: Vm, map: MemoryMap): GuestRam {
     }
     return ram
   } catch (error) {
-    if (!KvmError.is(error) || error.errno !== 'ENOMEM') throw error
+    if (!(error instanceof KvmError) || error.errno !== 'ENOMEM') throw error
     throw new VmmError(
       'E_MEMORY_SIZE',
       `the host does not give ${map.memoryBytes} bytes for guest memory (${error.message}); ` +
@@ -71,7 +71,7 @@ function cpuid(kvm: Kvm, config: MachineConfig): ReturnType<Kvm['cpuidForModel']
   try {
     return kvm.cpuidForModel(model, features)
   } catch (error) {
-    if (!KvmError.is(error)) throw error
+    if (!(error instanceof KvmError)) throw error
     throw new VmmError('E_CONFIG', error.message, { fields: { model }, cause: error })
   }
 }
