@@ -11,4 +11,5 @@
 export type * from './api.ts'
 export * from './generated/abi.ts'
 export { DEFER } from './defer.ts'
-export { KvmError } from './errors.ts'
+export { KvmError, type Errno } from './errors.ts'
+export { attachVm, open } from './kvm.ts'

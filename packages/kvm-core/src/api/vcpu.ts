@@ -39,8 +39,6 @@ export interface VcpuStats {
   spinHits: number
   /** Answers for which the thread had to sleep. */
   spinMisses: number
-  /** Retired instructions; 0 where the engine cannot count. */
-  instructions: number
 }
 
 /**
@@ -53,6 +51,8 @@ export interface Vcpu extends AsyncDisposable {
   /** The `kvm_run` page of this isolate; offsets are in `KVM_RUN`. */
   readonly run: ArrayBuffer
   readonly state: VcpuState
+  /** After `InternalError` with suberror 0x10000: the message of the engine's own failure. */
+  readonly failure: string | undefined
 
   /** `kvm_regs`: RAX RBX RCX RDX RSI RDI RSP RBP R8-R15 RIP RFLAGS. */
   getRegs(into?: BigUint64Array): BigUint64Array

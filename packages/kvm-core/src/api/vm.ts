@@ -111,7 +111,7 @@ export interface Vm extends AsyncDisposable {
   irqLine(gsi: number, level: 0 | 1): void
   signalMsi(addr: number, data: number): void
   irqfd(gsi: number, opts?: IrqFdOptions): IrqFd
-  /** `id`: 0 to 4095, one per ioeventfd of a host. */
+  /** `id`: 0 to 4095, the bit in the host's bitmap; several ioeventfds may share one. */
   ioeventfd(range: IoEventFdRange, id: number): IoEventFd
 
   /** `kvm_irqchip`, 520 bytes, for a chip of `IrqchipId`. */
@@ -120,6 +120,8 @@ export interface Vm extends AsyncDisposable {
   /** `kvm_pit_state2`, 112 bytes. */
   getPit2(): Uint8Array
   setPit2(state: Uint8Array): void
+  /** PIC, IOAPIC and PIT as after power-up; local APICs are reset with their vCPUs. */
+  resetIrqchip(): void
   getClock(): ClockData
   setClock(data: Partial<ClockData> & { clock: bigint }): void
 
@@ -136,7 +138,8 @@ export interface Vm extends AsyncDisposable {
 
   /**
    * In the isolate that created the VM: stops all vCPUs, closes everything, in all isolates. In
-   * one that attached: only what this isolate holds.
+   * one that attached: only what this isolate holds. The ArrayBuffers are detached: no `fs` call
+   * that reads into guest memory may be under way.
    */
   close(): Promise<void>
 }

@@ -1,0 +1,163 @@
+/** What the addon exports. Its Rust sources say what each call does; the API is `api.ts`. */
+
+export interface NativeRam {
+  readonly size: number
+  readonly key: number
+  readonly shared: boolean
+  readonly fd: number
+  window(offset: number, len: number): ArrayBuffer
+  markWritten(offset: number, len: number): void
+  hugeBytes(): number
+  residentBytes(): number
+}
+
+export interface NativeSlot {
+  readonly gpa: number
+  readonly size: number
+  readonly offset: number
+  readonly ramKey: number
+  ram(): NativeRam
+}
+
+export interface NativeMemory {
+  generation(): ArrayBuffer
+  setRegion(
+    slot: number,
+    gpa: number,
+    size: number,
+    flags: number,
+    ram: NativeRam | undefined,
+    offset: number,
+  ): void
+  slots(): NativeSlot[]
+  read(gpa: number, dst: Uint8Array): void
+  write(gpa: number, src: Uint8Array): void
+  markWritten(gpa: number, len: number): void
+  dirtyLog(slot: number): Uint8Array
+  clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void
+  setManualProtect(on: boolean): void
+}
+
+export interface NativeIrqFd {
+  trigger(): void
+  fd(): number
+  resampleFd(): number
+  close(): void
+}
+
+export interface NativeIoEvent {
+  fd(): number
+  close(): void
+}
+
+export interface NativeRoute {
+  latch(): ArrayBuffer | null
+  close(): void
+}
+
+export interface NativeHost {
+  readonly pollUs: number
+  control(): ArrayBuffer
+  complete(vcpu: number): boolean
+  poll(): boolean
+  ringLater(): void
+  close(): void
+}
+
+export interface NativeVcpu {
+  readonly index: number
+  readonly phase: number
+  runPage(): ArrayBuffer
+  runSync(timeoutMs: number): number
+  start(affinity: number[], spinMaxUs: number): void
+  kick(): void
+  pause(done: () => void): void
+  resume(): void
+  stop(done: () => void): void
+  nmi(): void
+  smi(): void
+  failure(): string | null
+  stats(): [number, number, number, number, number, number]
+  getRegs(into: BigUint64Array): void
+  setRegs(regs: BigUint64Array): void
+  getSregs(): Uint8Array
+  setSregs(sregs: Uint8Array): void
+  getFpu(): Uint8Array
+  setFpu(fpu: Uint8Array): void
+  getXsave(): Uint8Array
+  setXsave(area: Uint8Array): void
+  getXcr0(): bigint
+  setXcr0(value: bigint): void
+  getVcpuEvents(): Uint8Array
+  setVcpuEvents(events: Uint8Array): void
+  getDebugRegs(): BigUint64Array
+  setDebugRegs(regs: BigUint64Array): void
+  setGuestDebug(control: number, debugreg: BigUint64Array): void
+  getLapic(): Uint8Array
+  setLapic(state: Uint8Array): void
+  getMpState(): number
+  setMpState(state: number): void
+  getCpuid2(): Uint32Array
+  setCpuid2(words: Uint32Array): void
+  getMsrs(indices: Uint32Array): BigUint64Array
+  setMsrs(indices: Uint32Array, values: BigUint64Array): void
+  getTscKhz(): number
+  setTscKhz(khz: number): void
+  translate(gva: bigint): number | null
+  instructions(): number
+  stopAtInstruction(count: number): void
+  interrupt(vector: number): void
+}
+
+export interface NativeVm {
+  readonly id: number
+  memory(): NativeMemory
+  createRam(size: number, shared: boolean): NativeRam
+  createIrqchip(): void
+  createPit2(flags: number): void
+  setGsiRouting(numbers: Float64Array): void
+  irqLine(gsi: number, level: boolean): void
+  signalMsi(addr: number, data: number): number
+  irqfd(gsi: number, resample: boolean, notify: (() => void) | undefined): NativeIrqFd
+  ioeventfd(
+    pio: boolean,
+    addr: number,
+    len: number,
+    datamatch: bigint | undefined,
+    id: number,
+    host: number,
+  ): NativeIoEvent
+  route(pio: boolean, base: number, len: number, kind: number, host: number): NativeRoute
+  createDeviceHost(id: number, maxPollUs: number, onDoorbell: () => void): NativeHost
+  getIrqchip(chip: number): Uint8Array
+  setIrqchip(state: Uint8Array): void
+  getPit2(): Uint8Array
+  setPit2(state: Uint8Array): void
+  resetIrqchip(): void
+  getClock(): [clock: bigint, realtime: bigint, hostTsc: bigint, flags: bigint]
+  setClock(clock: bigint, realtime: bigint, flags: number): void
+  createVcpu(index: number): NativeVcpu
+  vcpu(index: number): NativeVcpu
+  vcpus(): number[]
+  onClose(f: () => void): number
+  forget(key: number): void
+  beginClose(done: () => void): void
+  finishClose(): void
+}
+
+export interface NativeKvm {
+  readonly apiVersion: number
+  checkExtension(cap: number): number
+  createVm(): NativeVm
+  supportedCpuid(): Uint32Array
+  cpuidForModel(model: string, names: string[], on: boolean[]): Uint32Array
+  cpuModels(): string[]
+  cpuFeatures(): string[]
+  msrIndexList(): Uint32Array
+}
+
+export interface Addon {
+  readonly NativeKvm: { open(host: boolean): NativeKvm }
+  attachVm(id: number): NativeVm
+  detachBuffer(buffer: ArrayBuffer): void
+}
