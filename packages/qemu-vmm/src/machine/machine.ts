@@ -13,6 +13,7 @@ import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.t
 import { loadDevices } from './device-modules.ts'
 import { entryRegs, entrySregs } from './entry-state.ts'
 import { hostEntropy } from './entropy.ts'
+import { firmwareMsrs } from './firmware-msrs.ts'
 import { createFirmwareTables } from './firmware-tables.ts'
 import { deviceMemory } from './guest-view.ts'
 import { logGuestErrors } from './guest-errors.ts'
@@ -318,6 +319,7 @@ export class Machine implements MachineBackend {
     for (const [i, vcpu] of vcpus.entries()) {
       const powerOn = this.#powerOn.vcpus[i]!
       loadVcpu(vcpu, powerOn)
+      vcpu.setMsrs(firmwareMsrs(this.#map, powerOn.cpuid))
       if (i > 0) continue
       vcpu.setSregs(entrySregs(powerOn.sregs, entry))
       vcpu.setRegs(entryRegs(entry))

@@ -10,6 +10,8 @@ const LOW_RAM_LIMIT = 0xe000_0000
 /** Where low RAM ends when there is more of it: whole gigabytes, so that large pages map it. */
 const LOW_RAM_ALIGNED = 3 * GIB
 const HIGH_RAM_START = 4 * GIB
+/** From each of these to 4 GiB is a power of two, which one memory type register can cover. */
+const PCI_HOLE_STARTS = [2 * GIB, LOW_RAM_ALIGNED, LOW_RAM_LIMIT] as const
 /** No x86 CPU model here has more than 40 bits of guest-physical addresses. */
 const RAM_LIMIT = 1024 * GIB - GIB
 
@@ -76,7 +78,7 @@ export function createMemoryMap(memoryBytes: number): MemoryMap {
     slots.push({ gpa: HIGH_RAM_START, offset: lowRamEnd, size: highRamBytes })
     e820.push({ addr: HIGH_RAM_START, size: highRamBytes, type: E820_RAM })
   }
-  const pciHoleStart = Math.max(2 * GIB, Math.ceil(lowRamEnd / (256 * MIB)) * 256 * MIB)
+  const pciHoleStart = PCI_HOLE_STARTS.find((start) => start >= lowRamEnd) ?? LOW_RAM_LIMIT
   return { memoryBytes, lowRamEnd, highRamBytes, slots, e820, pciHoleStart }
 }
 

@@ -138,6 +138,11 @@ export class PcBoard {
     piix4.configWrite(0x40, 4, PM_BASE_PORT)
     piix4.configWrite(0x80, 1, 1)
     piix4.configWrite(0x3c, 1, SCI_GSI)
+    // Self-test, then translation and the keyboard interrupt on: Linux keeps to what it finds.
+    this.i8042.write(4, 1, 0xaa)
+    this.i8042.read(0)
+    this.i8042.write(4, 1, 0x60)
+    this.i8042.write(0, 1, 0x65)
   }
 
   save(): Record<string, unknown> {

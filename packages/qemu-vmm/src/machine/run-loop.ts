@@ -4,8 +4,12 @@ import type { DeviceHost, ServeHandlers } from 'kvm-core'
 import { VmmError } from '../errors.ts'
 import type { Bus } from './bus.ts'
 
-/** A handler that takes longer than this is logged: every vCPU waits for it. */
+/** A handler that takes longer than this is slow: every vCPU waits for it. */
 export const SLOW_HANDLER_MS = 5
+/** One slow call is as often the host's scheduler as the device's fault; this many are not. */
+export const SLOW_CALLS = 3
+/** They count when they come within this time. */
+const SLOW_WINDOW_MS = 1000
 
 // KVM_SYSTEM_EVENT_*
 const EVENT_SHUTDOWN = 1
@@ -30,7 +34,8 @@ export class RunLoop {
   readonly #bus: Bus
   readonly #actions: RunLoopActions
   readonly #handlers: ServeHandlers = { exit: (vcpu, run) => this.exit(vcpu, run) }
-  #lastMs = 0
+  /** When each device was slow lately. */
+  readonly #slow = new Map<string, number[]>()
 
   constructor(bus: Bus, actions: RunLoopActions) {
     this.#bus = bus
@@ -39,7 +44,6 @@ export class RunLoop {
 
   /** Called when exits wait. Returns to the event loop after at most 64 exits or 100 us. */
   serve(host: DeviceHost): void {
-    this.#lastMs = this.#actions.nowMs()
     host.serve(this.#handlers)
   }
 
@@ -66,6 +70,7 @@ export class RunLoop {
   }
 
   #access(vcpu: number, run: ArrayBuffer): void {
+    const startMs = this.#actions.nowMs()
     try {
       this.#bus.dispatch(run, vcpu)
     } catch (error) {
@@ -75,16 +80,23 @@ export class RunLoop {
           : new VmmError('E_DEVICE_FAULT', `the bus failed: ${String(error)}`, { cause: error }),
       )
     }
-    const nowMs = this.#actions.nowMs()
-    const tookMs = nowMs - this.#lastMs
-    this.#lastMs = nowMs
-    if (tookMs > SLOW_HANDLER_MS) {
-      const name = this.#bus.describe(run, vcpu)
-      this.#actions.log(
-        `an access to ${name} took ${tookMs.toFixed(1)} ms; handlers must return within ` +
-          `${SLOW_HANDLER_MS} ms, or start their work and raise an interrupt later`,
-      )
+    const endMs = this.#actions.nowMs()
+    if (endMs - startMs > SLOW_HANDLER_MS) {
+      this.#watch(this.#bus.describe(run, vcpu), endMs, endMs - startMs)
     }
+  }
+
+  /** Logs a device that is slow again and again, at most once in a window. */
+  #watch(name: string, nowMs: number, tookMs: number): void {
+    const recent = (this.#slow.get(name) ?? []).filter((at) => nowMs - at < SLOW_WINDOW_MS)
+    recent.push(nowMs)
+    this.#slow.set(name, recent)
+    if (recent.length !== SLOW_CALLS) return
+    this.#actions.log(
+      `${SLOW_CALLS} accesses to ${name} took more than ${SLOW_HANDLER_MS} ms each, the last ` +
+        `${tookMs.toFixed(1)} ms; handlers must return at once: start slow work there and raise ` +
+        'an interrupt when it is done',
+    )
   }
 
   #systemEvent(run: ArrayBuffer): void {

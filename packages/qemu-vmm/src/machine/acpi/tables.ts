@@ -125,7 +125,8 @@ export function fadt(facsGpa: number, dsdtGpa: number): Uint8Array {
     t.u32(112, flags)
     ioAddress(t, 116, RESET_PORT, 8)
     t.u8(128, RESET_VALUE)
-    t.u64(132, facsGpa).u64(140, dsdtGpa)
+    // The 64-bit pointer to the control structure stays 0: only one of the two may be set.
+    t.u64(140, dsdtGpa)
     ioAddress(t, 148, PM_BASE_PORT, 32)
     ioAddress(t, 172, PM_BASE_PORT + 4, 16)
     ioAddress(t, 208, PM_BASE_PORT + 8, 32)
