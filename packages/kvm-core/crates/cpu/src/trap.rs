@@ -37,10 +37,10 @@ pub struct Fault {
     pub address: u64,
 }
 
-/// Why an instruction stopped before its end. One byte, so that `Result<(), Trap>` travels in a
-/// register; the details are in [`crate::Cpu::fault`] or with the engine.
+/// Why an instruction stopped before its end. As wide as a register, so that `Result<u64, Trap>` is
+/// returned in two of them; the details are in [`crate::Cpu::fault`] or with the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u64)]
 pub enum Trap {
     /// An exception: see `Cpu::fault`. RIP still names the instruction.
     Fault = 1,

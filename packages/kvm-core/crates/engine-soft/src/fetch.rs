@@ -9,28 +9,29 @@ use kvm_memory::PAGE_HAS_CODE;
 use crate::block::{self, Block, MAX_OPS};
 use crate::linear::PAGE;
 use crate::lower::Lowering;
+use crate::op::Op;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
     /// The block at a linear address, decoded now if need be. Faults as the fetch would.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const Block, Trap> {
+    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const [Op], Trap> {
         self.check_code_limit()?;
         let gpa = self.translate_fetch(linear)?;
         let key = block::key(gpa, self.code_bits());
         if let Some(found) = self.blocks.find(key) {
             // SAFETY: found in the cache just now.
-            let second = unsafe { (*found).second_page };
+            let (second, ops) = unsafe { ((*found).second_page, &raw const *(*found).ops) };
             let Some(second) = second else {
-                self.blocks.remember(linear, self.fetch_context, found);
-                return Ok(found);
+                self.blocks.remember(linear, self.fetch_context, ops);
+                return Ok(ops);
             };
             // An instruction across two pages is only itself while the second page is the same.
             // It is not put into the jump cache, so this is looked at every time.
             let next = (linear & !0xfff).wrapping_add(PAGE);
             if self.translate_fetch(next)? == second {
-                return Ok(found);
+                return Ok(ops);
             }
             self.blocks.drop_page(gpa & !0xfff);
         }
@@ -44,10 +45,12 @@ impl Vcpu {
             self.mark_code(second);
         }
         let at = self.blocks.insert(key, block);
+        // SAFETY: inserted just now.
+        let ops = unsafe { &raw const *(*at).ops };
         if straddles.is_none() {
-            self.blocks.remember(linear, self.fetch_context, at);
+            self.blocks.remember(linear, self.fetch_context, ops);
         }
-        Ok(at)
+        Ok(ops)
     }
 
     /// #GP(0) where the instruction pointer is beyond the code segment's limit.

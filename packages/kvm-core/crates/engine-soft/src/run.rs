@@ -54,13 +54,13 @@ impl Vcpu {
                 return Ok(());
             }
             let linear = self.linear_rip();
-            let block = match self.blocks.jump(linear, self.fetch_context) {
-                Some(block) => block,
+            let ops = match self.blocks.jump(linear, self.fetch_context) {
+                Some(ops) => ops,
                 None => self.find_block(linear)?,
             };
             // SAFETY: the cache keeps withdrawn blocks alive until `bury`, which is only called
             // between blocks.
-            let ops: &[Op] = unsafe { &(*block).ops };
+            let ops: &[Op] = unsafe { &*ops };
             self.block_end = ops.len();
             let mut n = 0;
             while n < self.block_end {
@@ -91,12 +91,12 @@ impl Vcpu {
 
     fn step_inner(&mut self) -> Result<(), Trap> {
         let linear = self.linear_rip();
-        let block = match self.blocks.jump(linear, self.fetch_context) {
-            Some(block) => block,
+        let ops = match self.blocks.jump(linear, self.fetch_context) {
+            Some(ops) => ops,
             None => self.find_block(linear)?,
         };
-        // SAFETY: as in `run_blocks`.
-        let op: &Op = unsafe { &(&(*block).ops)[0] };
+        // SAFETY: as in `run_blocks`. No block is empty.
+        let op: &Op = unsafe { &(&*ops)[0] };
         self.check_code_end(op.len)?;
         self.block_end = 1;
         (op.handler)(self, op)?;

@@ -94,7 +94,8 @@ impl Tlb {
     /// The entry that a data access of the present class would use.
     #[inline(always)]
     pub fn entry(&self, linear: u64) -> &Entry {
-        &self.entries[self.class | Self::index(linear)]
+        // The mask says what the compiler cannot know: the class is in range.
+        &self.entries[(self.class | Self::index(linear)) & (ENTRIES * CLASSES - 1)]
     }
 
     /// The entry of another class.

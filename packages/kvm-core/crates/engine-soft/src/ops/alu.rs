@@ -2,6 +2,7 @@
 
 use kvm_cpu::flags::{LazyFlags, add_carries, sub_borrows};
 
+use crate::linear::{load, store};
 use crate::op::{Done, Op};
 use crate::vcpu::Vcpu;
 use crate::width::Width;
@@ -70,6 +71,23 @@ pub(crate) fn reg_imm<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
 }
 
 pub(crate) fn reg_mem<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
+    let host = v.readable::<W>(op);
+    if host == 0 {
+        return slow_reg_mem::<W, K>(v, op);
+    }
+    // SAFETY: `readable` found the operand in mapped RAM.
+    let b = unsafe { load::<W>(host) };
+    let a = v.get::<W>(op.dst);
+    let r = compute::<W, K>(&mut v.cpu.arith, a, b);
+    if keeps_result(K) {
+        v.set::<W>(op.dst, r);
+    }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn slow_reg_mem<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
     let linear = v.linear(op, u64::from(W::BYTES), false)?;
     let b = v.read::<W>(linear, op.seg)?;
     let a = v.get::<W>(op.dst);
@@ -99,11 +117,33 @@ fn on_memory<W: Width, const K: u8>(v: &mut Vcpu, op: &Op, b: u64, locked: bool)
 
 pub(crate) fn mem_reg<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
     let b = v.get::<W>(op.src);
-    on_memory::<W, K>(v, op, b, false)
+    in_place::<W, K>(v, op, b)
 }
 
 pub(crate) fn mem_imm<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
-    on_memory::<W, K>(v, op, W::zx(op.imm), false)
+    in_place::<W, K>(v, op, W::zx(op.imm))
+}
+
+#[inline(always)]
+fn in_place<W: Width, const K: u8>(v: &mut Vcpu, op: &Op, b: u64) -> Done {
+    let host = if keeps_result(K) { v.writable::<W>(op) } else { v.readable::<W>(op) };
+    if host == 0 {
+        return slow_in_place::<W, K>(v, op, b);
+    }
+    // SAFETY: found in mapped RAM just now.
+    let a = unsafe { load::<W>(host) };
+    let r = compute::<W, K>(&mut v.cpu.arith, a, b);
+    if keeps_result(K) {
+        // SAFETY: `writable` says that it may be stored to.
+        unsafe { store::<W>(host, r) };
+    }
+    Ok(())
+}
+
+#[cold]
+#[inline(never)]
+fn slow_in_place<W: Width, const K: u8>(v: &mut Vcpu, op: &Op, b: u64) -> Done {
+    on_memory::<W, K>(v, op, b, false)
 }
 
 pub(crate) fn lock_mem_reg<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {

@@ -80,6 +80,7 @@ impl Vcpu {
     }
 
     /// Applies segmentation to an offset.
+    #[inline(never)]
     pub(crate) fn linear_general(
         &mut self,
         segment: u8,

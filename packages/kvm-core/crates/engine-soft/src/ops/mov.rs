@@ -3,6 +3,7 @@
 use kvm_cpu::reg;
 
 use crate::condition::holds;
+use crate::linear::{load, store};
 use crate::op::{Done, Op};
 use crate::vcpu::Vcpu;
 use crate::width::Width;
@@ -19,21 +20,53 @@ pub(crate) fn reg_imm<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
 }
 
 pub(crate) fn reg_mem<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let linear = v.linear(op, u64::from(W::BYTES), false)?;
-    let value = v.read::<W>(linear, op.seg)?;
+    let host = v.readable::<W>(op);
+    if host == 0 {
+        return slow_load::<W, W, false>(v, op);
+    }
+    // SAFETY: `readable` found the operand in mapped RAM.
+    let value = unsafe { load::<W>(host) };
     v.set::<W>(op.dst, value);
     Ok(())
 }
 
-pub(crate) fn mem_reg<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let value = v.get::<W>(op.src);
+/// A load, extended from `S` to `D`, that the TLB does not answer.
+#[cold]
+#[inline(never)]
+fn slow_load<D: Width, S: Width, const SIGNED: bool>(v: &mut Vcpu, op: &Op) -> Done {
+    let linear = v.linear(op, u64::from(S::BYTES), false)?;
+    let value = v.read::<S>(linear, op.seg)?;
+    v.set::<D>(op.dst, if SIGNED { S::sx(value) } else { value });
+    Ok(())
+}
+
+/// A store that the TLB does not answer.
+#[cold]
+#[inline(never)]
+fn slow_store<W: Width>(v: &mut Vcpu, op: &Op, value: u64) -> Done {
     let linear = v.linear(op, u64::from(W::BYTES), true)?;
     v.write::<W>(linear, op.seg, value)
 }
 
+pub(crate) fn mem_reg<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
+    let value = v.get::<W>(op.src);
+    let host = v.writable::<W>(op);
+    if host == 0 {
+        return slow_store::<W>(v, op, value);
+    }
+    // SAFETY: `writable` found the operand in RAM that may be stored to.
+    unsafe { store::<W>(host, value) };
+    Ok(())
+}
+
 pub(crate) fn mem_imm<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let linear = v.linear(op, u64::from(W::BYTES), true)?;
-    v.write::<W>(linear, op.seg, op.imm)
+    let host = v.writable::<W>(op);
+    if host == 0 {
+        return slow_store::<W>(v, op, op.imm);
+    }
+    // SAFETY: as in `mem_reg`.
+    unsafe { store::<W>(host, op.imm) };
+    Ok(())
 }
 
 pub(crate) fn lea<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
@@ -49,8 +82,12 @@ pub(crate) fn zero_extend_reg<D: Width, S: Width>(v: &mut Vcpu, op: &Op) -> Done
 }
 
 pub(crate) fn zero_extend_mem<D: Width, S: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let linear = v.linear(op, u64::from(S::BYTES), false)?;
-    let value = v.read::<S>(linear, op.seg)?;
+    let host = v.readable::<S>(op);
+    if host == 0 {
+        return slow_load::<D, S, false>(v, op);
+    }
+    // SAFETY: as in `reg_mem`.
+    let value = unsafe { load::<S>(host) };
     v.set::<D>(op.dst, value);
     Ok(())
 }
@@ -62,8 +99,12 @@ pub(crate) fn sign_extend_reg<D: Width, S: Width>(v: &mut Vcpu, op: &Op) -> Done
 }
 
 pub(crate) fn sign_extend_mem<D: Width, S: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let linear = v.linear(op, u64::from(S::BYTES), false)?;
-    let value = S::sx(v.read::<S>(linear, op.seg)?);
+    let host = v.readable::<S>(op);
+    if host == 0 {
+        return slow_load::<D, S, true>(v, op);
+    }
+    // SAFETY: as in `reg_mem`.
+    let value = S::sx(unsafe { load::<S>(host) });
     v.set::<D>(op.dst, value);
     Ok(())
 }
