@@ -1,60 +1,12 @@
-import { spawn } from 'node:child_process'
-import type { ChildProcessWithoutNullStreams } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
+import { Running, childOf } from './fixtures/running.ts'
+import type { Outcome } from './fixtures/running.ts'
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
 const TERMINAL = fileURLToPath(new URL('fixtures/terminal-process.ts', import.meta.url))
 const SCRIPT = '/usr/bin/script'
-const folder = mkdtempSync(join(tmpdir(), 'qemu-vmm-'))
-
-interface Outcome {
-  stdout: string
-  stderr: string
-  code: number | null
-  signal: NodeJS.Signals | null
-}
-
-/** A process whose output can be waited for. */
-class Running {
-  readonly child: ChildProcessWithoutNullStreams
-  readonly done: Promise<Outcome>
-  stdout = ''
-  stderr = ''
-
-  constructor(command: string, args: readonly string[]) {
-    this.child = spawn(command, args, { env: { ...process.env, TERM: 'xterm' } })
-    this.child.stdout.on('data', (data: Buffer) => {
-      this.stdout += data.toString('latin1')
-    })
-    this.child.stderr.on('data', (data: Buffer) => {
-      this.stderr += data.toString('latin1')
-    })
-    this.child.stdin.on('error', () => {})
-    this.done = new Promise((resolve, reject) => {
-      this.child.on('error', reject)
-      this.child.on('close', (code, signal) => {
-        const { stdout, stderr } = this
-        resolve({ stdout, stderr, code, signal })
-      })
-    })
-  }
-
-  async until(pattern: RegExp): Promise<RegExpMatchArray> {
-    const deadline = Date.now() + 20_000
-    for (;;) {
-      const match = this.stdout.match(pattern)
-      if (match !== null) return match
-      if (Date.now() > deadline || this.child.exitCode !== null) {
-        throw new Error(`no ${String(pattern)} in ${this.stdout}${this.stderr}`)
-      }
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
-  }
-}
 
 function node(file: string, args: readonly string[]): Running {
   return new Running(process.execPath, ['--import', 'tsx', file, ...args])
@@ -69,11 +21,6 @@ const quote = (words: readonly string[]): string => words.map((word) => `'${word
 const fixture = (...args: string[]): string =>
   quote([process.execPath, '--import', 'tsx', TERMINAL, ...args])
 
-/** The first child of a process, or 0. */
-function childOf(pid: number): number {
-  return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8'), 10) || 0
-}
-
 async function refuse(args: readonly string[]): Promise<Outcome> {
   const run = node(MAIN, args)
   run.child.stdin.end()
@@ -81,15 +28,11 @@ async function refuse(args: readonly string[]): Promise<Outcome> {
 }
 
 test.serial('what the user got wrong is one line and status 1', async (t) => {
-  const text = join(folder, 'text')
-  writeFileSync(text, 'not a kernel\n')
-  const empty = join(folder, 'empty')
-  writeFileSync(empty, '')
-  const boot = ['-nographic', '-kernel', text]
+  const boot = ['-nographic', '-kernel', 'none']
   const cases: [string[], RegExp][] = [
     [['-foo'], /^qemu-kvm: -foo: invalid option/],
     [['-m', '0', ...boot], /^qemu-kvm: -m 0: invalid RAM size/],
-    [['-m', '1000T', ...boot], /^qemu-kvm: guest memory of .* is more than this host has/],
+    [['-m', '900G', ...boot], /^qemu-kvm: guest memory of .* is more than/],
     [[...boot, '-D', '/nonexistent/log'], /^qemu-kvm: Error opening logfile .*: No such file/],
     [
       [...boot, '-serial', 'file:/nonexistent/x', '-monitor', 'none'],

@@ -19,7 +19,14 @@ export class Monitor {
 
   constructor(chardev: Chardev, context: Omit<MonitorContext, 'history'>) {
     this.#chardev = chardev
-    this.#context = { ...context, history: () => this.#editor.history }
+    this.#context = {
+      ...context,
+      history: () => this.#editor.history,
+      quit: () => {
+        this.close()
+        context.quit()
+      },
+    }
     this.#editor = new LineEditor({
       prompt: PROMPT,
       write: (text) => this.#print(text),

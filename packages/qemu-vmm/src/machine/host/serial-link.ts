@@ -80,8 +80,9 @@ export class MainSerial {
     backend.canRead = () => this.#room
     backend.onData = (data) => {
       this.#room -= data.length
-      // The bytes may be a part of the backend's own buffer, which must not move away.
-      send(data.slice())
+      // The bytes may be a part of the backend's own buffer, which must not move away; the `slice`
+      // of a Buffer would share it.
+      send(new Uint8Array(data))
     }
     backend.onWritable = () => this.#drain()
     backend.onBreak = sendBreak
