@@ -64,13 +64,10 @@ impl Exec for Vcpu {
             }
             Flush::NonGlobal => self.tlb.switch(pcid, true),
             Flush::Page(linear) | Flush::PcidPage(_, linear) => {
-                let asid = self.tlb.asid();
-                self.tlb.flush_page(linear);
-                if self.tlb.asid() == asid {
-                    self.blocks.forget_page(linear);
-                } else {
-                    self.tlb.switch(pcid, true);
+                if self.tlb.flush_page(linear) {
                     self.blocks.forget_jumps();
+                } else {
+                    self.blocks.forget_page(linear);
                 }
             }
             Flush::Pcid(other) => self.tlb.flush_pcid(other),

@@ -11,6 +11,11 @@ pub const ENTRIES: usize = 1024;
 pub const CLASSES: usize = 4;
 const EXEC_ENTRIES: usize = 512;
 const NEVER: u64 = u64::MAX;
+/// The largest address-space number. One more would make the tag of the last page [`NEVER`], so
+/// that an empty entry would pass for a translation.
+const LAST_ASID: u64 = 0xffe;
+/// 1 GiB regions remembered one by one; with more the whole TLB goes.
+const MAX_HUGE: usize = 64;
 const PAGE_MASK: u64 = !0xfff;
 
 /// Permission classes of data accesses. They differ in what the same page allows.
@@ -56,6 +61,8 @@ pub struct Tlb {
     class: usize,
     asid: u64,
     next_asid: u64,
+    /// How often the numbers started again: whoever keeps one must drop it when this changes.
+    restarts: u64,
     pcid: u16,
     /// PCID to address-space number.
     pcids: Vec<(u16, u64)>,
@@ -74,6 +81,7 @@ impl Default for Tlb {
             class: 0,
             asid: 1,
             next_asid: 2,
+            restarts: 0,
             pcid: 0,
             pcids: Vec::new(),
             large: [0; 4],
@@ -114,6 +122,12 @@ impl Tlb {
     #[inline(always)]
     pub fn asid(&self) -> u64 {
         self.asid
+    }
+
+    /// Changes whenever address-space numbers are given out anew.
+    #[inline]
+    pub fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Sets the class of data accesses from now on.
@@ -172,6 +186,9 @@ impl Tlb {
     pub fn note_large(&mut self, linear: u64, shift: u8) {
         if shift > 22 {
             if !self.huge.contains(&(linear >> 30)) {
+                if self.huge.len() == MAX_HUGE {
+                    self.flush_all();
+                }
                 self.huge.push(linear >> 30);
             }
         } else {
@@ -199,19 +216,15 @@ impl Tlb {
         self.huge.clear();
         self.asid = 1;
         self.next_asid = 2;
+        self.restarts += 1;
     }
 
     /// Drops one PCID.
     pub fn flush_pcid(&mut self, pcid: u16) {
-        let mut current = false;
-        let asid_now = self.asid;
-        self.pcids.retain(|&(p, asid)| {
-            current |= p == pcid && asid == asid_now;
-            p != pcid
-        });
-        if current {
-            self.take_asid();
-            self.remember(pcid);
+        if pcid == self.pcid {
+            self.switch(pcid, true);
+        } else {
+            self.pcids.retain(|&(p, _)| p != pcid);
         }
     }
 
@@ -244,7 +257,7 @@ impl Tlb {
     }
 
     fn take_asid(&mut self) {
-        if self.next_asid > 0xfff {
+        if self.next_asid > LAST_ASID {
             self.flush_all();
         }
         self.asid = self.next_asid;
@@ -252,11 +265,11 @@ impl Tlb {
     }
 
     /// Drops the translations of one page in every class and address space, with all parts of the
-    /// large page that it may belong to.
-    pub fn flush_page(&mut self, linear: u64) {
+    /// large page that it may belong to. True if more than the one page went.
+    pub fn flush_page(&mut self, linear: u64) -> bool {
         if self.huge.contains(&(linear >> 30)) {
             self.flush_all();
-            return;
+            return true;
         }
         let (word, bit) = Self::large_slot(linear);
         if self.large[word] & bit != 0 {
@@ -271,7 +284,7 @@ impl Tlb {
                     e.tag = NEVER;
                 }
             }
-            return;
+            return true;
         }
         for class in 0..CLASSES {
             self.entries[(class * ENTRIES) | Self::index(linear)] = EMPTY;
@@ -279,6 +292,7 @@ impl Tlb {
         for table in self.exec.iter_mut() {
             table[(linear >> 12) as usize & (EXEC_ENTRIES - 1)].tag = NEVER;
         }
+        false
     }
 
     /// Withdraws the write permission of every translation, or of those of one guest page.
@@ -350,6 +364,40 @@ mod tests {
             t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, true);
             assert!(reads(&t, 0x1000));
         }
+    }
+
+    #[test]
+    fn no_number_makes_an_empty_entry_match() {
+        let mut t = Tlb::default();
+        let last = 0xffff_ffff_ffff_f000;
+        for n in 0..5_000u32 {
+            t.switch(0, true);
+            assert!(!reads(&t, last), "an empty entry translates after {n} switches");
+            assert_eq!(t.exec(false, last), None);
+        }
+    }
+
+    #[test]
+    fn the_present_pcid_is_flushed_also_after_everything_was() {
+        let mut t = Tlb::default();
+        t.switch(7, true);
+        t.flush_all();
+        t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, true);
+        t.flush_pcid(7);
+        assert!(!reads(&t, 0x1000));
+    }
+
+    #[test]
+    fn regions_of_huge_pages_do_not_pile_up() {
+        let mut t = Tlb::default();
+        for n in 0..1000u64 {
+            t.note_large(n << 30, 30);
+            t.fill(Class::Supervisor, n << 30, HOST, 0x5000, true, true);
+            assert!(reads(&t, n << 30));
+        }
+        assert!(t.huge.len() <= MAX_HUGE);
+        t.flush_page((999 << 30) + 0x5000);
+        assert!(!reads(&t, 999 << 30));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Vcpu {
     pub(crate) attention: bool,
     /// Key of jump-cache entries: address space, privilege and decode mode.
     pub(crate) fetch_context: u64,
+    /// [`Tlb::restarts`] when the jump cache was last emptied for it.
+    tlb_restarts: u64,
     /// EFER.LMA: linear addresses have 64 bits.
     pub(crate) long_addresses: bool,
     /// Breakpoints are enabled: every access takes the slow path, instructions run one at a time.
@@ -82,6 +84,7 @@ impl Vcpu {
             next_check: 0,
             attention: true,
             fetch_context: 0,
+            tlb_restarts: 0,
             long_addresses: false,
             breakpoints: false,
             apic_page: None,
@@ -136,6 +139,11 @@ impl Vcpu {
 
     /// Follows a change of address space, CPL or decode mode.
     pub(crate) fn update_fetch_context(&mut self) {
+        // The same number means another address space now.
+        if self.tlb_restarts != self.tlb.restarts() {
+            self.tlb_restarts = self.tlb.restarts();
+            self.blocks.forget_jumps();
+        }
         let bits = u64::from(self.cpu.mode.bits() >> 5);
         let user = u64::from(self.cpu.cpl == 3);
         self.fetch_context = self.tlb.asid() << 8 | user << 4 | bits;
