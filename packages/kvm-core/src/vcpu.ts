@@ -168,7 +168,7 @@ export class VcpuImpl implements Vcpu {
   }
 
   smi(): void {
-    this.#native.smi()
+    native(() => this.#native.smi())
   }
 
   runSync(opts?: { timeoutMs?: number }): ExitReason {

@@ -101,7 +101,7 @@ export interface Vcpu extends AsyncDisposable {
   interrupt(vector: number): void
   /** `KVM_NMI`. Allowed at any time. */
   nmi(): void
-  /** `KVM_SMI`. Allowed at any time. */
+  /** `KVM_SMI`. @throws KvmError ENOTTY: no engine has a system management mode yet. */
   smi(): void
 
   /**

@@ -97,8 +97,8 @@ impl NativeVcpu {
 
     /// `KVM_SMI`.
     #[napi]
-    pub fn smi(&self) {
-        self.vcpu.smi();
+    pub fn smi(&self) -> Result<()> {
+        self.vcpu.smi().map_err(js)
     }
 
     /// The message of a panic inside the engine.

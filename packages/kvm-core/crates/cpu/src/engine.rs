@@ -147,8 +147,6 @@ pub trait VcpuEngine: Send {
     fn interrupt(&mut self, vector: u8) -> Result<(), KvmError>;
     /// `KVM_NMI`.
     fn nmi(&mut self);
-    /// `KVM_SMI`.
-    fn smi(&mut self);
     /// `KVM_GET_TSC_KHZ`.
     fn tsc_khz(&mut self) -> u32;
     /// `KVM_SET_TSC_KHZ`.

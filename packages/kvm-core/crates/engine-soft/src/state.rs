@@ -162,11 +162,6 @@ impl VcpuEngine for Vcpu {
         self.attention = true;
     }
 
-    fn smi(&mut self) {
-        self.cpu.events.smi_pending = true;
-        self.attention = true;
-    }
-
     fn tsc_khz(&mut self) -> u32 {
         self.cpu.tsc_khz
     }

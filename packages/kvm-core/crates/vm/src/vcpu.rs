@@ -175,11 +175,14 @@ impl Vcpu {
     }
 
     /// `KVM_SMI`.
-    pub fn smi(&self) {
-        match self.try_core() {
-            Ok(mut core) => core.engine.smi(),
-            Err(_) => self.kicker.raise(request::SMI),
-        }
+    ///
+    /// # Errors
+    /// `ENOTTY`, as from a kernel without system management mode: no engine models it yet.
+    pub fn smi(&self) -> Result<(), KvmError> {
+        Err(KvmError::new(
+            Errno::ENOTTY,
+            "system management mode is not modelled, so there is nobody to take an SMI",
+        ))
     }
 
     /// `KVM_GET_LAPIC`.

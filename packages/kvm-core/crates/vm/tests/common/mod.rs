@@ -218,7 +218,6 @@ impl VcpuEngine for Player {
         Ok(())
     }
     fn nmi(&mut self) {}
-    fn smi(&mut self) {}
     fn tsc_khz(&mut self) -> u32 {
         1_000_000
     }
