@@ -6,7 +6,7 @@ import { PciFunction } from '../src/chipset/pci/function.ts'
 import { createHostBridge } from '../src/chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
 import { AcpiPm } from '../src/chipset/acpi-pm.ts'
-import type { IoHandler } from '../src/device.ts'
+import type { IoHandler, IrqLine } from '../src/device.ts'
 import { VmmError } from '../src/errors.ts'
 import { AddressSpace } from '../src/machine/address-space.ts'
 import { Bus } from '../src/machine/bus.ts'
@@ -235,7 +235,7 @@ test('run loop: tells exits apart and logs slow handlers', (t) => {
   t.deepEqual(seen, ['E_DEVICE_FAULT'])
 })
 
-test('interrupt lines are wired-OR, and silent while muted', (t) => {
+test('interrupt lines are wired-OR', (t) => {
   const calls: [number, number][] = []
   const lines = new IrqLines((gsi, level) => calls.push([gsi, level]))
   const a = lines.source(4)
@@ -245,18 +245,45 @@ test('interrupt lines are wired-OR, and silent while muted', (t) => {
   a.set(false)
   b.set(false)
   b.pulse()
-  t.deepEqual(calls.splice(0), [
+  t.deepEqual(calls, [
     [4, 1],
     [4, 0],
     [4, 1],
     [4, 0],
   ])
-  lines.muted = true
-  a.set(true)
-  lines.muted = false
+})
+
+test('interrupt lines keep levels and edges back while they are held', (t) => {
+  const calls: string[] = []
+  const lines = new IrqLines((gsi, level) => calls.push(`${gsi}${level ? '+' : '-'}`))
+  const [rises, falls, stays, pulses, again] = [1, 2, 3, 4, 5].map((gsi) => lines.source(gsi)) as [
+    IrqLine,
+    IrqLine,
+    IrqLine,
+    IrqLine,
+    IrqLine,
+  ]
+  falls.set(true)
+  stays.set(true)
+  again.set(true)
+  calls.length = 0
+  lines.hold()
+  rises.set(true)
+  falls.set(false)
+  pulses.pulse()
+  again.set(false)
+  again.set(true)
   t.deepEqual(calls, [])
-  a.set(false)
-  t.deepEqual(calls, [[4, 0]])
+  lines.release()
+  t.deepEqual(calls.splice(0).toSorted(), ['1+', '2-', '4+', '4-', '5+', '5-'])
+  lines.hold()
+  rises.set(false)
+  pulses.set(true)
+  lines.settle()
+  lines.release()
+  t.deepEqual(calls, [], 'a loaded state has seen them')
+  pulses.set(false)
+  t.deepEqual(calls, ['4-'])
 })
 
 interface PciFixture {

@@ -71,6 +71,7 @@ function link(backend: SerialBackend): { worker: WorkerSerial; deliver: () => nu
   const worker = new WorkerSerial(
     (data) => messages.push(() => main.output(data)),
     (bytes) => messages.push(() => main.addRoom(bytes)),
+    (work) => work(),
   )
   const main = new MainSerial(
     backend,

@@ -36,6 +36,7 @@ function range(from: number, to: number): number[] {
 
 interface Fixture {
   board: PcBoard
+  irqs: IrqLines
   clock: ManualClock
   trace: string[]
 }
@@ -51,8 +52,9 @@ function createBoard(): Fixture {
     },
     close() {},
   })
+  const irqs = new IrqLines((gsi, level) => trace.push(`irq ${gsi} ${level}`))
   const board = new PcBoard({
-    irqs: new IrqLines((gsi, level) => trace.push(`irq ${gsi} ${level}`)),
+    irqs,
     clock,
     map: createMemoryMap(64 * MIB),
     serial: ['com1', 'com2', 'com3', 'com4'].map(sink),
@@ -63,7 +65,7 @@ function createBoard(): Fixture {
   })
   board.reset()
   board.applyFirmwareSetup()
-  return { board, clock, trace }
+  return { board, irqs, clock, trace }
 }
 
 /** xorshift32: as random as this needs, and fast. */
@@ -133,7 +135,9 @@ test('a board loaded from a saved state goes on exactly like the one that was sa
 
       const second = createBoard()
       second.clock.set(first.clock.nowNs())
+      second.irqs.hold()
       second.board.load(saved)
+      second.irqs.release()
       second.trace.length = 0
       first.trace.length = 0
       t.deepEqual(second.board.save(), saved)

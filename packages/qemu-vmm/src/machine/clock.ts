@@ -18,15 +18,26 @@ interface Pending {
 // passed.
 const MAX_TIMEOUT_MS = 0x7fffffff
 
-/** Guest time from the host's monotonic clock. Starts paused at 0. */
+/** Guest time that goes on with the host's time. Starts paused. */
 export class HostClock implements MachineClock {
-  #baseNs = 0
-  #startedAtMs: number | undefined
+  readonly #guestNs: (() => number) | undefined
   readonly #timers = new Set<Pending>()
+  /** Guest time while the clock is paused. */
+  #pausedNs: number | undefined
+  /** Guest time minus the time of `performance`, when there is no other source. */
+  #offsetNs = 0
+
+  /**
+   * @param guestNs guest time as somebody else keeps it, who also sets it back to where it was
+   *   before this clock is resumed; without it this clock counts on its own from 0.
+   */
+  constructor(guestNs?: () => number) {
+    this.#guestNs = guestNs
+    this.#pausedNs = guestNs === undefined ? 0 : guestNs()
+  }
 
   nowNs(): number {
-    if (this.#startedAtMs === undefined) return this.#baseNs
-    return this.#baseNs + Math.round((performance.now() - this.#startedAtMs) * 1e6)
+    return this.#pausedNs ?? this.#runningNs()
   }
 
   wallMs(): number {
@@ -36,7 +47,7 @@ export class HostClock implements MachineClock {
   setTimer(atNs: number, fn: () => void): ClockTimer {
     const timer: Pending = { atNs, fn, handle: undefined }
     this.#timers.add(timer)
-    if (this.#startedAtMs !== undefined) this.#arm(timer)
+    if (this.#pausedNs === undefined) this.#arm(timer)
     return {
       cancel: () => {
         this.#timers.delete(timer)
@@ -46,21 +57,24 @@ export class HostClock implements MachineClock {
   }
 
   pause(): void {
-    if (this.#startedAtMs === undefined) return
-    this.#baseNs = this.nowNs()
-    this.#startedAtMs = undefined
+    if (this.#pausedNs !== undefined) return
+    this.#pausedNs = this.nowNs()
     for (const timer of this.#timers) clearTimeout(timer.handle)
   }
 
   resume(): void {
-    if (this.#startedAtMs !== undefined) return
-    this.#startedAtMs = performance.now()
+    if (this.#pausedNs === undefined) return
+    this.#offsetNs = this.#pausedNs - hostNs()
+    this.#pausedNs = undefined
     for (const timer of this.#timers) this.#arm(timer)
   }
 
   set(nowNs: number): void {
-    this.#baseNs = nowNs
-    if (this.#startedAtMs !== undefined) this.#startedAtMs = performance.now()
+    this.#pausedNs = nowNs
+  }
+
+  #runningNs(): number {
+    return this.#guestNs === undefined ? hostNs() + this.#offsetNs : this.#guestNs()
   }
 
   #arm(timer: Pending): void {
@@ -74,6 +88,10 @@ export class HostClock implements MachineClock {
     this.#timers.delete(timer)
     timer.fn()
   }
+}
+
+function hostNs(): number {
+  return Math.round(performance.now() * 1e6)
 }
 
 /** A clock that moves only when told, for tests and deterministic runs. */

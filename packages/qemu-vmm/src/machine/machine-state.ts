@@ -1,4 +1,4 @@
-import type { GuestRam, Kvm, Vcpu, Vm } from 'kvm-core'
+import type { GuestRam, Vcpu, Vm } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
 import type { MachineClock } from './clock.ts'
@@ -6,7 +6,9 @@ import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { loadRam, saveRam } from './ram-state.ts'
 import type { RamRun } from './ram-state.ts'
-import { loadChips, loadClock, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
+import { setTscAt } from './standstill.ts'
+import type { Standstill } from './standstill.ts'
+import { loadChips, loadVcpu } from './vcpu-state.ts'
 import type { ChipState, VcpuState } from './vcpu-state.ts'
 
 const VERSION = 1
@@ -18,8 +20,10 @@ const VERSION = 1
 export interface MachineState {
   version: number
   memory: number
-  /** Guest time in nanoseconds. */
+  /** Guest time of the devices in nanoseconds. */
   clockNs: number
+  /** Guest time of the interrupt controllers' timers and the TSC, in nanoseconds. */
+  vmClock: bigint
   vcpus: VcpuState[]
   chips: ChipState
   devices: Record<string, unknown>
@@ -28,23 +32,24 @@ export interface MachineState {
 
 /** The parts that a state is read from and written to. All vCPUs are parked. */
 export interface StateParts {
-  kvm: Kvm
   vm: Vm
   ram: GuestRam
   vcpus: readonly Vcpu[]
   board: PcBoard
   clock: MachineClock
   map: MemoryMap
+  standstill: Standstill
 }
 
 export function saveMachine(parts: StateParts): MachineState {
-  const msrs = parts.kvm.getMsrIndexList()
+  const { standstill } = parts
   return {
     version: VERSION,
     memory: parts.map.memoryBytes,
     clockNs: parts.clock.nowNs(),
-    vcpus: parts.vcpus.map((vcpu) => saveVcpu(vcpu, msrs)),
-    chips: saveChips(parts.vm),
+    vmClock: standstill.clock,
+    vcpus: standstill.vcpus,
+    chips: standstill.chips,
     devices: parts.board.save(),
     ram: saveRam(parts.ram),
   }
@@ -60,18 +65,25 @@ export function checkState(parts: StateParts, state: MachineState): void {
           `${parts.map.memoryBytes}`
         : state.vcpus?.length !== parts.vcpus.length
           ? `has ${state.vcpus?.length} vCPUs; this machine has ${parts.vcpus.length}`
-          : !Number.isFinite(state.clockNs)
+          : !Number.isFinite(state.clockNs) || typeof state.vmClock !== 'bigint'
             ? `has no valid guest time`
             : undefined
   if (mismatch !== undefined) throw new VmmError('E_STATE', `the saved state ${mismatch}`)
 }
 
-/** Replaces everything. After an error the machine has parts of both and must be reset. */
-export function loadMachine(parts: StateParts, state: MachineState): void {
+/**
+ * Replaces everything and returns the moment that the machine goes on from. After an error the
+ * machine has parts of both states and must be reset.
+ */
+export function loadMachine(parts: StateParts, state: MachineState): Standstill {
+  const { vmClock: clock, chips, vcpus } = state
   parts.clock.set(state.clockNs)
-  loadClock(parts.vm, state.chips)
   loadRam(parts.vm, parts.map, parts.ram, state.ram)
   parts.board.load(state.devices)
-  loadChips(parts.vm, state.chips)
-  for (const [i, vcpu] of parts.vcpus.entries()) loadVcpu(vcpu, state.vcpus[i]!)
+  loadChips(parts.vm, chips)
+  for (const [i, vcpu] of parts.vcpus.entries()) {
+    loadVcpu(vcpu, vcpus[i]!)
+    setTscAt(parts.vm, vcpu, clock, vcpus[i]!)
+  }
+  return { clock, chips, vcpus }
 }

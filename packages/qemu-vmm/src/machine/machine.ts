@@ -11,10 +11,8 @@ import { HostClock } from './clock.ts'
 import type { MachineClock } from './clock.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
-import { entryRegs, entrySregs } from './entry-state.ts'
 import { hostEntropy } from './entropy.ts'
-import { firmwareMsrs } from './firmware-msrs.ts'
-import { createFirmwareTables } from './firmware-tables.ts'
+import { loadGuest } from './guest-loader.ts'
 import { deviceMemory } from './guest-view.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { IrqLines } from './irq.ts'
@@ -24,12 +22,10 @@ import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import { POST_PORT, PcBoard } from './pc.ts'
 import { RunLoop } from './run-loop.ts'
-import { NIL_UUID } from './smbios.ts'
-import { loadChips, loadVcpu, saveChips, saveVcpu } from './vcpu-state.ts'
-import type { ChipState, VcpuState } from './vcpu-state.ts'
+import { captureStandstill, leaveStandstill } from './standstill.ts'
+import type { Standstill } from './standstill.ts'
 
 const MP_STATE_HALTED = 3
-const MACHINE_NAME = 'pc-i440fx-7.2'
 
 /** What the run loop and devices ask for; an error is the request to stop. */
 type GuestRequest = 'reset' | 'shutdown' | 'panic' | { exitCode: number } | VmmError
@@ -49,11 +45,13 @@ export class Machine implements MachineBackend {
   readonly #boot: BootImage
   readonly #host: DeviceHost
   readonly #loop: RunLoop
-  readonly #powerOn: { chips: ChipState; vcpus: VcpuState[] }
+  readonly #irqs: IrqLines
+  readonly #msrs: readonly number[]
+  readonly #powerOn: Standstill
   #status: MachineStatus = 'prelaunch'
   #threadsStarted = false
-  /** The guest's clock while the vCPUs stand; time that passes meanwhile does not exist for it. */
-  #parkedClock: bigint | undefined
+  /** What the machine goes on from; undefined while it runs. */
+  #standstill: Standstill | undefined
   #requested: GuestRequest | undefined
   #closed = false
   #queue: Promise<unknown> = Promise.resolve()
@@ -62,7 +60,6 @@ export class Machine implements MachineBackend {
     this.#config = config
     this.#events = events
     this.#map = createMemoryMap(config.memory)
-    this.#clock = config.clock ?? new HostClock()
     this.#entropy = config.entropy ?? hostEntropy
     this.#boot = openBootImage({
       kernel: config.kernel ?? '',
@@ -75,10 +72,14 @@ export class Machine implements MachineBackend {
       this.#boot.close()
       throw error
     }
-    const { kvm, vm, vcpus } = this.#handles
+    const { kvm, vm } = this.#handles
+    this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
+    this.#irqs = new IrqLines((gsi, level) => vm.irqLine(gsi, level))
+    this.#irqs.hold()
+    this.#msrs = kvm.getMsrIndexList()
     try {
       this.#board = new PcBoard({
-        irqs: new IrqLines((gsi, level) => vm.irqLine(gsi, level)),
+        irqs: this.#irqs,
         clock: this.#clock,
         map: this.#map,
         serial: config.serial ?? [],
@@ -109,8 +110,7 @@ export class Machine implements MachineBackend {
       })
       vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
       this.#host = vm.createDeviceHost(() => this.#loop.serve(this.#host))
-      const msrs = kvm.getMsrIndexList()
-      this.#powerOn = { chips: saveChips(vm), vcpus: vcpus.map((v) => saveVcpu(v, msrs)) }
+      this.#powerOn = this.#capture()
       this.#loadGuest()
     } catch (error) {
       void this.#release()
@@ -189,8 +189,7 @@ export class Machine implements MachineBackend {
     return this.#whileParked(() => {
       checkState(this.#parts(), state)
       try {
-        loadMachine(this.#parts(), state)
-        this.#parkedClock = state.chips.clock.clock
+        this.#standstill = loadMachine(this.#parts(), state)
       } catch (error) {
         this.#setStatus('internal-error')
         throw error
@@ -198,19 +197,21 @@ export class Machine implements MachineBackend {
     })
   }
 
-  async stats(): Promise<Record<string, number>> {
-    const { ram, vcpus } = this.#handles
-    const totals: Record<string, number> = {
-      memoryBytes: ram.size,
-      AnonHugePages: ram.hugeBytes(),
-      residentBytes: ram.residentBytes(),
-    }
-    for (const vcpu of vcpus) {
-      for (const [name, value] of Object.entries(vcpu.stats())) {
-        totals[name] = (totals[name] ?? 0) + (value as number)
+  stats(): Promise<Record<string, number>> {
+    return this.#whileParked(() => {
+      const { kvm, ram, vcpus } = this.#handles
+      const totals: Record<string, number> = {
+        memoryBytes: ram.size,
+        AnonHugePages: ram.hugeBytes(),
+        residentBytes: ram.residentBytes(),
       }
-    }
-    return totals
+      for (const vcpu of vcpus) {
+        const counters = Object.entries(vcpu.stats()) as [string, number][]
+        if (kvm.engine === 'soft') counters.push(['instructions', vcpu.instructions()])
+        for (const [name, value] of counters) totals[name] = (totals[name] ?? 0) + value
+      }
+      return totals
+    })
   }
 
   /** Runs operations one after the other; one that fails does not stop the next. */
@@ -297,40 +298,28 @@ export class Machine implements MachineBackend {
 
   /** Power-on state of everything, then what firmware and boot loader leave behind. */
   #loadGuest(): void {
-    const { vm, vcpus } = this.#handles
-    this.#board.reset()
-    loadChips(vm, this.#powerOn.chips)
-    this.#board.applyFirmwareSetup()
-    const tables = createFirmwareTables({
-      cpus: vcpus.length,
-      pciHoleStart: this.#map.pciHoleStart,
-      serialPorts: this.#board.serial.map((_, port) => port),
-      machine: MACHINE_NAME,
-      uuid: this.#config.uuid ?? NIL_UUID,
-      memoryBytes: this.#map.memoryBytes,
-    })
-    vm.memory.write(tables.gpa, tables.bytes)
-    const entry = this.#boot.load({
-      memory: vm.memory,
+    const clock = this.#standstill?.clock ?? this.#powerOn.clock
+    loadGuest({
+      clock,
+      config: this.#config,
+      ...this.#handles,
+      board: this.#board,
       map: this.#map,
-      rsdpGpa: tables.rsdpGpa,
+      boot: this.#boot,
       entropy: this.#entropy,
+      powerOn: this.#powerOn,
     })
-    for (const [i, vcpu] of vcpus.entries()) {
-      const powerOn = this.#powerOn.vcpus[i]!
-      loadVcpu(vcpu, powerOn)
-      vcpu.setMsrs(firmwareMsrs(this.#map, powerOn.cpuid))
-      if (i > 0) continue
-      vcpu.setSregs(entrySregs(powerOn.sregs, entry))
-      vcpu.setRegs(entryRegs(entry))
-    }
+    this.#irqs.settle()
+    this.#standstill = this.#capture(clock)
   }
 
   #run(): void {
+    const { vm, vcpus } = this.#handles
+    if (this.#standstill !== undefined) leaveStandstill(vm, vcpus, this.#standstill)
+    this.#standstill = undefined
+    this.#irqs.release()
     this.#clock.resume()
-    if (this.#parkedClock !== undefined) this.#handles.vm.setClock({ clock: this.#parkedClock })
-    this.#parkedClock = undefined
-    for (const vcpu of this.#handles.vcpus) {
+    for (const vcpu of vcpus) {
       if (this.#threadsStarted) vcpu.resume()
       else vcpu.start()
     }
@@ -338,10 +327,22 @@ export class Machine implements MachineBackend {
     this.#setStatus('running')
   }
 
+  /** Stops the vCPUs and guest time. Does nothing when they stand already. */
   async #park(): Promise<void> {
-    if (this.#threadsStarted) await Promise.all(this.#handles.vcpus.map((vcpu) => vcpu.pause()))
+    if (!this.#threadsStarted) return
+    await Promise.all(this.#handles.vcpus.map((vcpu) => vcpu.pause()))
+    if (this.#standstill !== undefined) return
+    this.#irqs.hold()
+    this.#standstill = this.#capture()
+  }
+
+  /** The state of the parked hardware. All clocks are stopped at the same moment. */
+  #capture(clock?: bigint): Standstill {
+    const { vm, vcpus } = this.#handles
     this.#clock.pause()
-    this.#parkedClock ??= this.#handles.vm.getClock().clock
+    const moment = clock ?? vm.getClock().clock
+    if (this.#config.clock === undefined) this.#clock.set(Number(moment))
+    return captureStandstill(vm, vcpus, this.#msrs, moment)
   }
 
   #setStatus(status: MachineStatus): void {
@@ -350,7 +351,13 @@ export class Machine implements MachineBackend {
   }
 
   #parts(): Parameters<typeof saveMachine>[0] {
-    return { ...this.#handles, board: this.#board, clock: this.#clock, map: this.#map }
+    return {
+      ...this.#handles,
+      board: this.#board,
+      clock: this.#clock,
+      map: this.#map,
+      standstill: this.#standstill ?? this.#powerOn,
+    }
   }
 
   async #finish(info: ExitInfo): Promise<void> {

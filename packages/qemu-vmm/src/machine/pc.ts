@@ -159,17 +159,13 @@ export class PcBoard {
     if (unknown !== undefined) {
       throw new VmmError('E_STATE', `the saved state has a device ${unknown} that is not here`)
     }
-    this.#irqs.muted = true
-    try {
-      for (const [name, device] of this.#devices) {
-        if (!(name in states)) {
-          throw new VmmError('E_STATE', `the saved state has no device ${name}`)
-        }
-        device.load(states[name])
+    for (const [name, device] of this.#devices) {
+      if (!(name in states)) {
+        throw new VmmError('E_STATE', `the saved state has no device ${name}`)
       }
-    } finally {
-      this.#irqs.muted = false
+      device.load(states[name])
     }
+    this.#irqs.settle()
   }
 
   close(): void {

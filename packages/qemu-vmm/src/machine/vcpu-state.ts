@@ -1,8 +1,9 @@
 import { IrqchipId } from 'kvm-core'
-import type { ClockData, CpuidEntry, Vcpu, Vm } from 'kvm-core'
+import type { CpuidEntry, Vcpu, Vm } from 'kvm-core'
 
 const IRQCHIPS = [IrqchipId.PicPrimary, IrqchipId.PicSecondary, IrqchipId.Ioapic] as const
-const MSR_TSC_DEADLINE = 0x6e0
+export const MSR_TSC = 0x10
+export const MSR_TSC_DEADLINE = 0x6e0
 
 /** Everything that `kvm_*` structures say about one vCPU. */
 export interface VcpuState {
@@ -19,11 +20,10 @@ export interface VcpuState {
   tscKhz: number
 }
 
-/** Interrupt controllers, timer and clock. */
+/** Interrupt controllers and timer. */
 export interface ChipState {
   irqchips: Uint8Array[]
   pit: Uint8Array
-  clock: ClockData
 }
 
 /** Reads a parked vCPU. `msrs` is `getMsrIndexList()`. */
@@ -69,13 +69,7 @@ export function saveChips(vm: Vm): ChipState {
   return {
     irqchips: IRQCHIPS.map((chip) => vm.getIrqchip(chip)),
     pit: vm.getPit2(),
-    clock: vm.getClock(),
   }
-}
-
-/** Sets guest time to the saved one; the host time that has passed since does not count. */
-export function loadClock(vm: Vm, state: ChipState): void {
-  vm.setClock({ clock: state.clock.clock })
 }
 
 /** Writes the chips. Their timers are kept in guest time, which must be right before. */

@@ -1,6 +1,11 @@
 import type { SerialBackend } from '../../chipset/serial-port.ts'
 import { INPUT_WINDOW_BYTES, OUTPUT_WINDOW_BYTES } from './protocol.ts'
 
+/** How long output is collected. A message costs far more than a byte, and no eye sees the wait. */
+const COLLECT_MS = 1
+/** Collected output that is sent without waiting. */
+const FULL_BYTES = 4096
+
 /** The worker's end: a backend for the UART that sends within the credit it has. */
 export class WorkerSerial implements SerialBackend {
   onData?: (data: Uint8Array) => void
@@ -12,11 +17,22 @@ export class WorkerSerial implements SerialBackend {
   #credit = OUTPUT_WINDOW_BYTES
   #isWaiting = false
   #input: Uint8Array[] = []
+  readonly #later: (work: () => void) => void
+  readonly #output: Uint8Array[] = []
+  #outputBytes = 0
 
-  /** `send` posts output; `taken` tells how much input the guest has taken. */
-  constructor(send: (data: Uint8Array) => void, taken: (bytes: number) => void) {
+  /**
+   * `send` posts output; `taken` tells how much input the guest has taken; `later` runs what is
+   * due after the time in which output is collected.
+   */
+  constructor(
+    send: (data: Uint8Array) => void,
+    taken: (bytes: number) => void,
+    later: (work: () => void) => void = (work) => setTimeout(work, COLLECT_MS),
+  ) {
     this.#send = send
     this.#taken = taken
+    this.#later = later
   }
 
   write(data: Uint8Array): boolean {
@@ -25,7 +41,10 @@ export class WorkerSerial implements SerialBackend {
       return false
     }
     this.#credit -= data.length
-    this.#send(data)
+    this.#output.push(data)
+    this.#outputBytes += data.length
+    if (this.#outputBytes >= FULL_BYTES) this.#flush()
+    else if (this.#output.length === 1) this.#later(() => this.#flush())
     return true
   }
 
@@ -57,7 +76,21 @@ export class WorkerSerial implements SerialBackend {
     if (taken > 0) this.#taken(taken)
   }
 
-  close(): void {}
+  close(): void {
+    this.#flush()
+  }
+
+  #flush(): void {
+    if (this.#outputBytes === 0) return
+    const joined = new Uint8Array(this.#outputBytes)
+    let at = 0
+    for (const part of this.#output.splice(0)) {
+      joined.set(part, at)
+      at += part.length
+    }
+    this.#outputBytes = 0
+    this.#send(joined)
+  }
 }
 
 /** The other end: drives the real backend. */
