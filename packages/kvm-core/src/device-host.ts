@@ -91,7 +91,13 @@ export class DeviceHostImpl implements DeviceHost {
         return handled
       }
       if (!this.#open) return handled
-      if (!this.#native.poll() && this.rearm()) return handled
+      const found = this.#native.poll()
+      if (found === 2) {
+        // Exits come fast, but a timer is due: it is let in without going to sleep.
+        this.#native.ringLater()
+        return handled
+      }
+      if (found === 0 && this.rearm()) return handled
     }
   }
 

@@ -59,7 +59,7 @@ export interface NativeHost {
   readonly pollUs: number
   control(): ArrayBuffer
   complete(vcpu: number): boolean
-  poll(): boolean
+  poll(): 0 | 1 | 2
   ringLater(): void
   close(): void
 }

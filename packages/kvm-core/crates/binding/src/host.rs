@@ -119,11 +119,19 @@ impl NativeHost {
         self.doorbell.host.complete(vcpu)
     }
 
-    /// Looks for work for as long as that has paid of late, and as the event loop has nothing due.
+    /// Looks for work for as long as that has paid of late. 1 if there is some; 0 if not; 2 if the
+    /// event loop has something due, and should then come back here.
     #[napi]
-    pub fn poll(&self, env: Env) -> bool {
+    pub fn poll(&self, env: Env) -> u32 {
         let host = &self.doorbell.host;
-        host.has_work() || host.poll(self.vm.vcpu_count(), time_to_next_event(env.raw()))
+        if host.has_work() {
+            return 1;
+        }
+        let limit = time_to_next_event(env.raw());
+        if limit.is_zero() {
+            return if host.poll_ns() > 0 { 2 } else { 0 };
+        }
+        u32::from(host.poll(self.vm.vcpu_count(), limit))
     }
 
     /// Present width of the polling window in microseconds.

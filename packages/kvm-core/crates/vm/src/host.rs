@@ -50,7 +50,7 @@ impl Host {
             doorbell: EventFd::new()?,
             owner: AtomicU64::new(0),
             posting: Mutex::default(),
-            window: Mutex::new(SpinWindow::new(0)),
+            window: Mutex::new(SpinWindow::new(0, 0)),
             runners,
         }))
     }
@@ -86,7 +86,8 @@ impl Host {
             ));
         }
         let max_ns = u32::try_from(max_poll.as_nanos()).unwrap_or(u32::MAX);
-        *self.window.lock().unwrap_or_else(PoisonError::into_inner) = SpinWindow::new(max_ns);
+        *self.window.lock().unwrap_or_else(PoisonError::into_inner) =
+            SpinWindow::new(max_ns, max_ns);
         for vcpu in 0..control::MAX_VCPUS {
             let state = self.slot(vcpu as u32, slot::STATE).load(Ordering::SeqCst);
             if state == state::POSTED || state == state::SLEEPING {

@@ -6,9 +6,7 @@
 
 /// Below this a spin never pays, so the window closes.
 const FLOOR_NS: u32 = 1_000;
-/// Length of a trial with a closed window.
-const PROBE_NS: u32 = 4_000;
-/// Waits between two trials.
+/// Waits between two trials of a closed window.
 const PROBE_EVERY: u32 = 128;
 
 /// The adaptive window of one side.
@@ -16,15 +14,18 @@ const PROBE_EVERY: u32 = 128;
 pub(crate) struct SpinWindow {
     ns: u32,
     max_ns: u32,
+    /// Length of a trial with a closed window.
+    probe_ns: u32,
     waits: u32,
     /// Rises with misses and falls with hits.
     misses: u8,
 }
 
 impl SpinWindow {
-    /// A window that never exceeds `max_ns`.
-    pub fn new(max_ns: u32) -> Self {
-        Self { ns: max_ns, max_ns, waits: 0, misses: 0 }
+    /// A window that never exceeds `max_ns`. Trials take `probe_ns`: the side that is woken last
+    /// must look as long as the other needs to wake up, or both would sleep for ever.
+    pub fn new(max_ns: u32, probe_ns: u32) -> Self {
+        Self { ns: max_ns, max_ns, probe_ns: probe_ns.min(max_ns), waits: 0, misses: 0 }
     }
 
     /// How long to spin now.
@@ -37,13 +38,13 @@ impl SpinWindow {
             return 0;
         }
         self.waits = 0;
-        PROBE_NS.min(self.max_ns)
+        self.probe_ns
     }
 
     /// The answer came while spinning.
     pub fn hit(&mut self) {
         self.misses = self.misses.saturating_sub(1);
-        self.ns = (self.ns + self.ns / 4).max(PROBE_NS).min(self.max_ns);
+        self.ns = (self.ns + self.ns / 4).max(self.probe_ns).min(self.max_ns);
     }
 
     /// The spin was in vain.
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_window_follows_hits_and_misses() {
-        let mut w = SpinWindow::new(20_000);
+        let mut w = SpinWindow::new(20_000, 4_000);
         assert_eq!(w.next(), 20_000);
         w.hit();
         assert_eq!(w.next(), 20_000);
@@ -83,21 +84,21 @@ mod tests {
         let trials = (0..1280).filter(|_| w.next() > 0).count();
         assert_eq!(trials, 10);
         w.hit();
-        assert_eq!(w.width_ns(), PROBE_NS);
+        assert_eq!(w.width_ns(), 4_000);
         w.hit();
-        assert_eq!(w.width_ns(), PROBE_NS / 4 * 5);
+        assert_eq!(w.width_ns(), 5_000);
     }
 
     #[test]
     fn a_maximum_of_zero_never_spins() {
-        let mut w = SpinWindow::new(0);
+        let mut w = SpinWindow::new(0, 4_000);
         w.hit();
         assert!((0..1000).all(|_| w.next() == 0));
     }
 
     #[test]
     fn misses_must_dominate_for_a_while() {
-        let mut w = SpinWindow::new(50_000);
+        let mut w = SpinWindow::new(50_000, 50_000);
         for _ in 0..9 {
             w.miss();
         }

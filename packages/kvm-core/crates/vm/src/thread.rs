@@ -16,6 +16,9 @@ use crate::spin::SpinWindow;
 use crate::sys::{futex_wait, futex_wake, pin_to, usable_cpus};
 use crate::vcpu::{Vcpu, bump};
 
+/// Length of a trial spin: some round trips to an isolate that is awake.
+const PROBE_NS: u32 = 5_000;
+
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -294,7 +297,8 @@ impl Vcpu {
         let alone = usable_cpus() < 2;
         let max =
             if alone { Duration::ZERO } else { options.spin_max.min(Duration::from_millis(1)) };
-        let mut window = SpinWindow::new(u32::try_from(max.as_nanos()).unwrap_or(u32::MAX));
+        let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
+        let mut window = SpinWindow::new(max_ns, PROBE_NS);
         while self.next_order() {
             let mut core = self.lock_core();
             let why = self.enter(&mut core);

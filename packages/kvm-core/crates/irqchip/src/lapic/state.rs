@@ -7,7 +7,7 @@
 use kvm_abi::KvmError;
 
 use super::Lapic;
-use super::regs::{self, Effects, LVT_MASKED, Regs};
+use super::regs::{self, Effects, Regs};
 use super::timer::Left;
 use crate::sync::lock;
 use crate::vectors::Vectors;
@@ -104,9 +104,6 @@ impl Regs {
             self.lvt[i] = reg(at) & regs::LVT_WRITABLE[i];
         }
         self.lvt[0] |= reg(regs::LVT) & self.timer_mode_bits();
-        if !self.sw_enabled() {
-            self.lvt.iter_mut().for_each(|entry| *entry |= LVT_MASKED);
-        }
         self.timer.set_mode(self.lvt[0] >> 17 & 3);
         self.timer.divide_config = reg(regs::TDCR) & 0xb;
         let mut left = [0; 8];
