@@ -163,8 +163,12 @@ export class Machine implements MachineBackend {
   }
 
   async quit(): Promise<void> {
-    if (this.#closed) return
-    await this.#enqueue(() => this.#finish({ reason: 'quit', guest: false, code: 0 }))
+    // The guest may have ended the machine while this waited for its turn.
+    const finished = this.#queue.then(async () => {
+      if (!this.#closed) await this.#finish({ reason: 'quit', guest: false, code: 0 })
+    })
+    this.#queue = finished.catch(() => {})
+    await finished
   }
 
   cpus(): Promise<CpuInfo[]> {
