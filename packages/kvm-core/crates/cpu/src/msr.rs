@@ -69,9 +69,11 @@ const MCG_CAP_VALUE: u64 = MC_BANKS as u64 | 1 << 8;
 const MTRR_CAP_VALUE: u64 = mtrr::VARIABLE as u64 | 1 << 8 | 1 << 10;
 /// IA32_ARCH_CAPABILITIES: RDCL_NO, as nothing is read speculatively across privileges.
 const ARCH_CAPABILITIES_VALUE: u64 = 1;
-/// Bits of IA32_MISC_ENABLE that a guest may change: fast strings, XD disable and what Linux
-/// writes back unchanged.
-const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 3 | 1 << 11 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 22;
+/// Bits of IA32_MISC_ENABLE that a guest may change: fast strings, thermal control, branch trace
+/// and sampling unavailable, SpeedStep, MONITOR, CPUID limit, xTPR and XD disable. They are kept as
+/// written: as on KVM, CPUID alone decides what the guest has.
+const MISC_ENABLE_WRITABLE: u64 =
+    1 | 1 << 3 | 1 << 11 | 1 << 12 | 1 << 16 | 1 << 18 | 1 << 22 | 1 << 23 | 1 << 34;
 
 /// Everything that a save has to contain, in an order in which it can be restored.
 const LIST: &[u32] = &[
@@ -265,7 +267,12 @@ pub fn write_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<
     }
     match index {
         ix::EFER => return control::write_efer(e, value),
-        ix::APIC_BASE => return e.cpu().write_apic_base(value),
+        ix::APIC_BASE => {
+            e.cpu().write_apic_base(value)?;
+            // The register window may have moved.
+            e.context_changed();
+            return Ok(());
+        }
         ix::TSC => {
             let delta = value.wrapping_sub(e.tsc());
             let cpu = e.cpu();
@@ -309,7 +316,10 @@ pub fn write_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<
     // A guest can only clear a machine-check status, unless AMD's HWCR.McStatusWrEn is set.
     let status_locked = !cpu.caps.amd || cpu.msrs.hwcr & (1 << 18) == 0;
     let sets_status = bank(index).is_some_and(|n| n % 4 == 1) && value != 0 && status_locked;
-    if read_only || sets_status || !store(cpu, index, value) {
+    // A bank's control is all or nothing; systems leave out bits 0 and 10, which KVM tolerates.
+    let partial_control =
+        bank(index).is_some_and(|n| n % 4 == 0) && value != 0 && value | 1 | 1 << 10 != u64::MAX;
+    if read_only || sets_status || partial_control || !store(cpu, index, value) {
         return Err(cpu.gp(0));
     }
     if matches!(index, ix::FS_BASE | ix::GS_BASE) {

@@ -240,7 +240,8 @@ fn leave<E: Exec + ?Sized>(
         let s = &mut cpu.segs[index];
         let conforming = s.access & (acc::CODE | acc::CONFORMING) == acc::CODE | acc::CONFORMING;
         if !s.unusable && s.dpl() < cpl && !conforming {
-            *s = null_seg(0, 0);
+            // FS and GS keep their bases, which 64-bit code uses whatever the selector is.
+            *s = Seg { base: s.base, ..null_seg(0, 0) };
         }
     }
     Ok(())

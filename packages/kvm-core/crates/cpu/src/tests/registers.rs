@@ -292,6 +292,7 @@ fn msr_values_are_checked() {
         (0x250, 2),
         (index::MTRR_CAP, 0),
         (index::MCG_CTL, 5),
+        (index::MC0_CTL, 0xaaaa_aaaa_aaaa_aaaa),
         (0x401, 1),
         (index::TSC_AUX, 1 << 32),
         (index::DEBUGCTL, 1),
@@ -318,6 +319,8 @@ fn msr_values_are_checked() {
         (0x201, 0xff_c000_0800),
         (0x26f, 0x0606_0606_0505_0404),
         (index::MCG_CTL, 0),
+        (index::MC0_CTL, !1),
+        (index::MISC_ENABLE, 0x4_00c5_0809),
         (index::HWCR, 1 << 24 | 1 << 6),
         (index::DE_CFG, 2),
     ];

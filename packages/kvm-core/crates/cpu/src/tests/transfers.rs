@@ -225,6 +225,17 @@ fn iret_to_virtual_8086_mode() {
 }
 
 #[test]
+fn a_return_outwards_clears_selectors_but_keeps_bases() {
+    let mut m = Machine::long(0);
+    let ds = m.cpu.segs[seg::DS];
+    m.cpu.segs[seg::GS] = Seg { base: 0xffff_8000_0000_1000, ..ds };
+    push64(&mut m, &[0x1234, 0x1b, 2, 0x7000, 0x23]);
+    iret(&mut m, 8, 0).unwrap();
+    let gs = m.cpu.segs[seg::GS];
+    assert_eq!((gs.selector, gs.unusable, gs.base), (0, true, 0xffff_8000_0000_1000));
+}
+
+#[test]
 fn iretq() {
     let mut m = Machine::long(0);
     push64(&mut m, &[0x1234, 0x1b, 0x202, 0x7000, 0x23]);
