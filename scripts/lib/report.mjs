@@ -20,7 +20,8 @@ export class TapCounter {
       this.#inFailure = result[1] !== undefined
       return true
     }
-    if (/^(?:TAP version|1\.\.|# (?:tests|pass|fail|skip) |\s*$)/.test(line)) return false
+    if (/^(?:TAP version|1\.\.|# (?:tests|pass|fail|skip) |# .* hook$|\s*$)/.test(line))
+      return false
     return this.#inFailure || !/^ {2,}(?:---|\.\.\.)/.test(line)
   }
 }

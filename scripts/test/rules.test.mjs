@@ -49,6 +49,8 @@ import 'saxes'
   t.deepEqual(checkImports(plant(t, treeWith('packages/qemu-vmm', 'src/x.ts', source))), [])
   const own = `import test from 'ava'\nimport { x } from '../src/x.ts'\n`
   t.deepEqual(checkImports(plant(t, treeWith('packages/qemu-vmm', 'test/x.test.ts', own))), [])
+  const self = `import { VirtualMachine } from 'qemu-vmm'\n`
+  t.deepEqual(checkImports(plant(t, treeWith('packages/qemu-vmm', 'test/x.test.ts', self))), [])
 })
 
 const forbidden = [
