@@ -54,6 +54,8 @@ import 'saxes'
 })
 
 const forbidden = [
+  ['packages/qemu-vmm', 'src/x.ts', `import { vm } from 'qemu-vmm'`, 'must not be imported'],
+  ['packages/qemu-vmm', 'test/x.ts', `import x from 'qemu-vmm/src/x.ts'`, 'no published entry'],
   ['packages/kvm-core', 'src/x.ts', `import { vm } from 'qemu-vmm'`, 'must not be imported'],
   [
     'packages/qemu-vmm',
