@@ -10,6 +10,9 @@ use crate::op::{Done, Op};
 use crate::vcpu::Vcpu;
 use crate::width::{W16, W32, W64, Width};
 
+/// DR6: the trap is a single step.
+pub(crate) const DR6_BS: u64 = 1 << 14;
+
 const AX: u8 = reg::RAX as u8;
 const CX: u8 = reg::RCX as u8;
 const DX: u8 = reg::RDX as u8;
@@ -147,6 +150,11 @@ pub(crate) fn iret<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
 }
 
 fn deliver(v: &mut Vcpu, op: &Op, event: Event) -> Done {
+    // An instruction that enters a handler leaves its own single step behind: with TF set, no #DB
+    // follows INT n. A data breakpoint that a load of SS put off comes at the handler's start.
+    v.cpu.events.debug_trap &= !DR6_BS;
+    // RF ends with this instruction: the flags pushed do not have it.
+    v.cpu.rflags &= !flags::RF;
     exception::deliver(v, event)?;
     v.settle(op);
     Ok(())
@@ -180,12 +188,19 @@ pub(crate) fn into(v: &mut Vcpu, op: &Op) -> Done {
 
 pub(crate) fn int1(v: &mut Vcpu, op: &Op) -> Done {
     let next = v.next_ip(op);
-    deliver(v, op, Event::Icebp { next })
+    deliver(v, op, Event::Icebp { next })?;
+    // What was put off is reported with this #DB, not by another.
+    v.cpu.dr[6] |= std::mem::take(&mut v.cpu.events.debug_trap);
+    Ok(())
 }
 
 pub(crate) fn syscall_op(v: &mut Vcpu, op: &Op) -> Done {
     let next = v.next_ip(op);
     syscall::syscall(v, next)?;
+    if v.cpu.rflags & flags::TF == 0 {
+        // Masked by SFMASK: the handler's first instruction is not preceded by a #DB.
+        v.cpu.events.debug_trap &= !DR6_BS;
+    }
     v.settle(op);
     Ok(())
 }
@@ -193,6 +208,10 @@ pub(crate) fn syscall_op(v: &mut Vcpu, op: &Op) -> Done {
 /// `op.imm`: 1 for the 64-bit operand size.
 pub(crate) fn sysret(v: &mut Vcpu, op: &Op) -> Done {
     syscall::sysret(v, op.imm != 0)?;
+    if v.cpu.rflags & flags::TF != 0 {
+        // Unlike POPF and IRET, it traps itself with the flag that it loads (AMD APM volume 3).
+        v.cpu.events.debug_trap |= DR6_BS;
+    }
     v.settle(op);
     Ok(())
 }
@@ -368,6 +387,11 @@ fn query(v: &mut Vcpu, what: Query, selector: u16) -> Result<Option<u64>, Trap> 
     let zf = if answer.is_some() { flags::ZF } else { 0 };
     v.cpu.arith.update(flags::ZF, zf);
     Ok(answer)
+}
+
+/// There are no performance counters: every number is out of range, for CPL 0 too.
+pub(crate) fn rdpmc(v: &mut Vcpu, _op: &Op) -> Done {
+    Err(v.cpu.gp(0))
 }
 
 pub(crate) fn lar<W: Width, const MEM: bool>(v: &mut Vcpu, op: &Op) -> Done {
