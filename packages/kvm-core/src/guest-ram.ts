@@ -57,11 +57,11 @@ export class GuestRamImpl implements GuestRam {
   }
 
   hugeBytes(): number {
-    return native(() => this.handle.hugeBytes())
+    return this.handle.hugeBytes()
   }
 
   residentBytes(): number {
-    return native(() => this.handle.residentBytes())
+    return this.handle.residentBytes()
   }
 
   detach(): void {
@@ -72,7 +72,6 @@ export class GuestRamImpl implements GuestRam {
     }
     this.#segments.length = 0
     this.#windows = []
-    this.handle.release()
   }
 
   [Symbol.dispose](): void {

@@ -9,7 +9,14 @@ export interface NativeRam {
   markWritten(offset: number, len: number): void
   hugeBytes(): number
   residentBytes(): number
-  release(): void
+}
+
+export interface NativeSlot {
+  readonly gpa: number
+  readonly size: number
+  readonly offset: number
+  readonly ramKey: number
+  ram(): NativeRam
 }
 
 export interface NativeMemory {
@@ -22,9 +29,7 @@ export interface NativeMemory {
     ram: NativeRam | undefined,
     offset: number,
   ): void
-  /** Five numbers per memslot: slot, gpa, size, offset, key of the RAM. */
-  slots(): Float64Array
-  slotRam(slot: number): NativeRam
+  slots(): NativeSlot[]
   read(gpa: number, dst: Uint8Array): void
   write(gpa: number, src: Uint8Array): void
   markWritten(gpa: number, len: number): void

@@ -8,6 +8,7 @@ use kvm_cpu::{Trap, Vector, flags, reg};
 
 use crate::block::MAX_OPS;
 use crate::op::Op;
+use crate::ops::system::DR6_BS;
 use crate::vcpu::Vcpu;
 
 /// Instructions between looks at the clock.
@@ -28,7 +29,11 @@ impl Vcpu {
         if self.io.unfinished() {
             // Writes need no answer; a read without one was answered with ones by the caller.
             self.io.complete(None);
-            if let Err(trap) = self.step()
+            if self.must_step() {
+                if let Some(exit) = self.step_again() {
+                    return exit;
+                }
+            } else if let Err(trap) = self.step()
                 && let Some(exit) = self.after_trap(trap)
             {
                 return exit;
@@ -194,6 +199,9 @@ impl Vcpu {
                 self.stop_at = None;
                 return Some(Exit::CountReached);
             }
+            if let Some(exit) = self.take_debug_trap() {
+                return Some(exit);
+            }
             match self.deliver_events() {
                 Ok(()) => {}
                 Err(Trap::Exit) => return Some(self.internal_error(INTERNAL_ERROR_DELIVERY)),
@@ -234,10 +242,7 @@ impl Vcpu {
 
     /// One instruction with its shadows, breakpoints and traps.
     fn step_one(&mut self) -> Option<Exit> {
-        let (sti, mov_ss) = (self.cpu.events.sti_shadow, self.cpu.events.mov_ss_shadow);
-        let trap_flag = self.cpu.rflags & flags::TF != 0;
-        let resume = self.cpu.rflags & flags::RF != 0;
-        if self.breakpoints && !mov_ss {
+        if self.breakpoints && !self.cpu.events.mov_ss_shadow {
             let linear = self.linear_rip();
             let hits = self.cpu.instruction_hits(linear);
             if hits != 0 {
@@ -246,10 +251,24 @@ impl Vcpu {
                 return self.after_trap(Trap::Fault);
             }
         }
+        self.step_again()
+    }
+
+    /// [`step_one`](Self::step_one) past the instruction breakpoints: also an instruction that
+    /// waited for a device runs again under its shadows and traps after its end.
+    fn step_again(&mut self) -> Option<Exit> {
+        let (sti, mov_ss) = (self.cpu.events.sti_shadow, self.cpu.events.mov_ss_shadow);
+        let trap_flag = self.cpu.rflags & flags::TF != 0;
+        let resume = self.cpu.rflags & flags::RF != 0;
         self.cpu.events.sti_shadow = false;
         self.cpu.events.mov_ss_shadow = false;
         let before = self.retired;
+        if trap_flag {
+            self.cpu.events.debug_trap |= DR6_BS;
+        }
         if let Err(trap) = self.step() {
+            // A fault comes instead of the traps; what waits for a device starts over.
+            self.cpu.events.debug_trap = 0;
             // An instruction that waits for a device stays in the shadow it was in.
             if self.io.pending() {
                 self.cpu.events.sti_shadow |= sti;
@@ -261,14 +280,12 @@ impl Vcpu {
         if resume && self.retired != before {
             self.cpu.rflags &= !flags::RF;
         }
-        if trap_flag && !self.cpu.events.mov_ss_shadow {
-            self.cpu.events.debug_trap |= 1 << 14;
+        if self.cpu.events.mov_ss_shadow {
+            // Loading SS loses the single step, while a data breakpoint is only put off.
+            self.cpu.events.debug_trap &= !DR6_BS;
         }
-        if self.cpu.events.debug_trap != 0 && !self.cpu.events.mov_ss_shadow {
-            let dr6 = std::mem::take(&mut self.cpu.events.debug_trap);
-            self.cpu.raise(Vector::Db, 0);
-            self.cpu.fault.address = dr6;
-            return self.after_trap_after_instruction();
+        if let Some(exit) = self.take_debug_trap() {
+            return Some(exit);
         }
         if self.cpu.guest_debug.control & (guestdbg::ENABLE | guestdbg::SINGLESTEP)
             == guestdbg::ENABLE | guestdbg::SINGLESTEP
@@ -283,8 +300,19 @@ impl Vcpu {
         None
     }
 
-    /// A trap-class #DB: RIP already names the next instruction and RF is pushed as zero.
-    fn after_trap_after_instruction(&mut self) -> Option<Exit> {
+    /// Delivers the traps of the last instruction, unless a load of SS puts them off: RIP already
+    /// names the next instruction and RF is pushed as zero.
+    fn take_debug_trap(&mut self) -> Option<Exit> {
+        if self.cpu.events.debug_trap == 0 || self.cpu.events.mov_ss_shadow {
+            return None;
+        }
+        let dr6 = std::mem::take(&mut self.cpu.events.debug_trap);
+        if self.cpu.mp_state == MpState::Halted {
+            // The trap after HLT ends it.
+            self.cpu.mp_state = MpState::Runnable;
+        }
+        self.cpu.raise(Vector::Db, 0);
+        self.cpu.fault.address = dr6;
         let fault = self.last_fault();
         if let Some(exit) = self.debugger_takes(fault.vector, fault.address) {
             return Some(exit);
