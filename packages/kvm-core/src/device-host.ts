@@ -102,14 +102,17 @@ export class DeviceHostImpl implements DeviceHost {
   }
 
   take(word: number = 0): number {
+    if (!this.#open) return 0
     return Atomics.exchange(this.control, pending + (word & 7), 0) >>> 0
   }
 
   takeEvents(): number {
+    if (!this.#open) return 0
     return Atomics.exchange(this.control, pendingEv, 0)
   }
 
   takeIoEvent(): number {
+    if (!this.#open) return -1
     for (let word = 0; word < bitmapWords; word++) {
       const bits = this.control[bitmap + word] ?? 0
       if (bits === 0) continue
@@ -121,6 +124,7 @@ export class DeviceHostImpl implements DeviceHost {
   }
 
   takePosted(): PostedWrite | undefined {
+    if (!this.#open) return undefined
     const head = Atomics.load(this.control, postedHead)
     if (head === Atomics.load(this.control, postedTail)) return undefined
     const index = (head >>> 0) % CONTROL.postedMax
@@ -137,6 +141,7 @@ export class DeviceHostImpl implements DeviceHost {
   }
 
   complete(vcpu: number): boolean {
+    if (!this.#open || !(vcpu >= 0 && vcpu < CONTROL.maxVcpus)) return false
     const state = slots + vcpu * slotWords
     const { Posted, Idle } = SLOT_STATE
     if (Atomics.compareExchange(this.control, state, Posted, Idle) === Posted) return true
@@ -145,6 +150,7 @@ export class DeviceHostImpl implements DeviceHost {
   }
 
   rearm(): boolean {
+    if (!this.#open) return true
     Atomics.store(this.control, armed, 1)
     if (!this.#waiting()) return true
     Atomics.store(this.control, armed, 0)

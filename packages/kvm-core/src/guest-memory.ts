@@ -16,6 +16,9 @@ interface Piece {
   bytes: Uint8Array | undefined
 }
 
+/** Numbers per memslot in what the addon tells. */
+const slotNumbers = 5
+
 /** Below this a loop over bytes is faster than a call of the addon. */
 const shortBytes = 32
 
@@ -128,15 +131,18 @@ export class GuestMemoryImpl implements GuestMemory {
     // The number is read first: a table that is newer than it is only loaded once more.
     this.#seen = Atomics.load(this.#generation, 0)
     const used = new Set<number>()
-    this.#pieces = this.#native.slots().flatMap((slot) => {
-      used.add(slot.ramKey)
-      let ram = this.#rams.get(slot.ramKey)
+    const numbers = this.#native.slots()
+    this.#pieces = []
+    for (let at = 0; at < numbers.length; at += slotNumbers) {
+      const [slot = 0, gpa = 0, size = 0, offset = 0, key = 0] = numbers.subarray(at)
+      used.add(key)
+      let ram = this.#rams.get(key)
       if (ram === undefined) {
-        ram = new GuestRamImpl(slot.ram())
-        this.#rams.set(slot.ramKey, ram)
+        ram = new GuestRamImpl(native(() => this.#native.slotRam(slot)))
+        this.#rams.set(key, ram)
       }
-      return split(slot.gpa, slot.size, slot.offset, ram)
-    })
+      this.#pieces.push(...split(gpa, size, offset, ram))
+    }
     this.#last = undefined
     // RAM that no slot shows any more would be kept alive by the map.
     for (const key of this.#rams.keys()) if (!used.has(key)) this.#rams.delete(key)

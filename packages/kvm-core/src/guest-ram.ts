@@ -57,11 +57,11 @@ export class GuestRamImpl implements GuestRam {
   }
 
   hugeBytes(): number {
-    return this.handle.hugeBytes()
+    return native(() => this.handle.hugeBytes())
   }
 
   residentBytes(): number {
-    return this.handle.residentBytes()
+    return native(() => this.handle.residentBytes())
   }
 
   detach(): void {
@@ -72,6 +72,7 @@ export class GuestRamImpl implements GuestRam {
     }
     this.#segments.length = 0
     this.#windows = []
+    this.handle.release()
   }
 
   [Symbol.dispose](): void {

@@ -9,14 +9,7 @@ export interface NativeRam {
   markWritten(offset: number, len: number): void
   hugeBytes(): number
   residentBytes(): number
-}
-
-export interface NativeSlot {
-  readonly gpa: number
-  readonly size: number
-  readonly offset: number
-  readonly ramKey: number
-  ram(): NativeRam
+  release(): void
 }
 
 export interface NativeMemory {
@@ -29,7 +22,9 @@ export interface NativeMemory {
     ram: NativeRam | undefined,
     offset: number,
   ): void
-  slots(): NativeSlot[]
+  /** Five numbers per memslot: slot, gpa, size, offset, key of the RAM. */
+  slots(): Float64Array
+  slotRam(slot: number): NativeRam
   read(gpa: number, dst: Uint8Array): void
   write(gpa: number, src: Uint8Array): void
   markWritten(gpa: number, len: number): void

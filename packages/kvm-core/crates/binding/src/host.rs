@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvm_abi::{Errno, KvmError};
 use kvm_vm::{Host, Vm};
 use napi::Env;
 use napi::bindgen_prelude::{Function, JsValue};
@@ -53,6 +54,11 @@ impl Doorbell {
 /// A device host bound to this isolate.
 #[napi]
 pub struct NativeHost {
+    /// None once it was closed: descriptors do not wait for the garbage collector.
+    open: Option<Open>,
+}
+
+struct Open {
     vm: Arc<Vm>,
     doorbell: Rc<Doorbell>,
 }
@@ -82,7 +88,7 @@ impl NativeHost {
             return Err(error);
         }
         isolate.add_doorbell(doorbell.clone());
-        Ok(Self { vm: vm.clone(), doorbell })
+        Ok(Self { open: Some(Open { vm: vm.clone(), doorbell }) })
     }
 }
 
@@ -109,21 +115,22 @@ impl NativeHost {
     /// The control page.
     #[napi]
     pub fn control(&self, env: Env) -> Result<External> {
-        let page = self.doorbell.host.page();
+        let page = self.host()?.page();
         External::new(env.raw(), page.as_ptr(), page.len(), page.clone())
     }
 
     /// Answers an exit; false if it was given up.
     #[napi]
     pub fn complete(&self, vcpu: u32) -> bool {
-        self.doorbell.host.complete(vcpu)
+        self.host().is_ok_and(|host| host.complete(vcpu))
     }
 
     /// Looks for work for as long as that has paid of late. 1 if there is some; 0 if not; 2 if the
     /// event loop has something due, and should then come back here.
     #[napi]
     pub fn poll(&self, env: Env) -> u32 {
-        let host = &self.doorbell.host;
+        let Some(Open { vm, doorbell }) = &self.open else { return 0 };
+        let host = &doorbell.host;
         if host.has_work() {
             return 1;
         }
@@ -131,26 +138,35 @@ impl NativeHost {
         if limit.is_zero() {
             return if host.poll_ns() > 0 { 2 } else { 0 };
         }
-        u32::from(host.poll(self.vm.vcpu_count(), limit))
+        u32::from(host.poll(vm.vcpu_count(), limit))
     }
 
     /// Present width of the polling window in microseconds.
     #[napi(getter)]
     pub fn poll_us(&self) -> f64 {
-        number(u64::from(self.doorbell.host.poll_ns())) / 1000.0
+        self.host().map_or(0.0, |host| number(u64::from(host.poll_ns())) / 1000.0)
     }
 
     /// Has the doorbell function called again from the event loop.
     #[napi]
     pub fn ring_later(&self) {
-        self.doorbell.host.doorbell().signal();
+        if let Ok(host) = self.host() {
+            host.doorbell().signal();
+        }
     }
 
     /// Ends the binding.
     #[napi]
-    pub fn close(&self, env: Env) -> Result<()> {
-        self.doorbell.close(Box::new(|| ()));
-        Isolate::of(env.raw())?.remove_doorbell(&self.doorbell);
+    pub fn close(&mut self, env: Env) -> Result<()> {
+        if let Some(open) = self.open.take() {
+            open.doorbell.close(Box::new(|| ()));
+            Isolate::of(env.raw())?.remove_doorbell(&open.doorbell);
+        }
         Ok(())
+    }
+
+    fn host(&self) -> Result<&Host> {
+        let open = self.open.as_ref().map(|open| &*open.doorbell.host);
+        open.ok_or_else(|| js(KvmError::new(Errno::EBADF, "the device host was closed")))
     }
 }

@@ -3,76 +3,91 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use kvm_abi::KvmError;
-use kvm_memory::{Backing, GuestMemory, GuestRam, Memslot};
+use kvm_abi::{Errno, KvmError};
+use kvm_memory::{Backing, GuestMemory, GuestRam};
 use kvm_vm::Vm;
 use napi::Env;
-use napi::bindgen_prelude::{Object, Uint8Array, Uint8ArraySlice};
+use napi::bindgen_prelude::{Float64Array, Object, Uint8Array, Uint8ArraySlice};
 use napi_derive::napi;
 
 use crate::buffers::{External, detach};
 use crate::error::{Result, js};
 use crate::numbers::{integer, number, word};
 
-/// A mapping.
+/// f64 numbers per memslot in the array of `slots`: slot number, gpa, size, offset, RAM key.
+const SLOT_NUMBERS: usize = 5;
+
+/// A mapping, until it is released: memory does not wait for the garbage collector.
 #[napi]
 pub struct NativeRam {
-    pub(crate) ram: Arc<GuestRam>,
-    pub(crate) memory: Arc<GuestMemory>,
+    open: Option<(Arc<GuestRam>, Arc<GuestMemory>)>,
+}
+
+impl NativeRam {
+    fn parts(&self) -> Result<&(Arc<GuestRam>, Arc<GuestMemory>)> {
+        let gone = || js(KvmError::new(Errno::EBADF, "this isolate has detached the RAM"));
+        self.open.as_ref().ok_or_else(gone)
+    }
+
+    fn ram(&self) -> Result<&Arc<GuestRam>> {
+        self.parts().map(|(ram, _)| ram)
+    }
 }
 
 #[napi]
 impl NativeRam {
     /// Bytes.
     #[napi(getter)]
-    pub fn size(&self) -> f64 {
-        number(self.ram.len() as u64)
+    pub fn size(&self) -> Result<f64> {
+        Ok(number(self.ram()?.len() as u64))
     }
 
     /// Identifies the mapping in this process: its address.
     #[napi(getter)]
-    pub fn key(&self) -> f64 {
-        number(self.ram.as_ptr() as u64)
+    pub fn key(&self) -> Result<f64> {
+        Ok(key_of(self.ram()?))
     }
 
     /// True for a memfd.
     #[napi(getter)]
-    pub fn shared(&self) -> bool {
-        self.ram.backing() == Backing::Memfd
+    pub fn shared(&self) -> Result<bool> {
+        Ok(self.ram()?.backing() == Backing::Memfd)
     }
 
     /// The memfd, or -1.
     #[napi(getter)]
-    pub fn fd(&self) -> RawFd {
-        self.ram.fd().unwrap_or(-1)
+    pub fn fd(&self) -> Result<RawFd> {
+        Ok(self.ram()?.fd().unwrap_or(-1))
     }
 
     /// An ArrayBuffer of a part.
     #[napi]
     pub fn window(&self, env: Env, offset: f64, len: f64) -> Result<External> {
         let (offset, len) = (integer(offset, "offset")?, integer(len, "length")?);
-        let size = self.ram.len() as u64;
+        let ram = self.ram()?;
+        let size = ram.len() as u64;
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(js(KvmError::new(
-                kvm_abi::Errno::EFAULT,
+                Errno::EFAULT,
                 format!(
                     "{len} bytes at offset {offset:#x} are not inside the {size:#x} of the RAM"
                 ),
             )));
         }
-        let base = self.ram.as_ptr().wrapping_add(offset as usize);
-        External::new(env.raw(), base, len as usize, self.ram.clone())
+        let base = ram.as_ptr().wrapping_add(offset as usize);
+        External::new(env.raw(), base, len as usize, ram.clone())
     }
 
     /// Reports a write in every memslot that shows the bytes.
     #[napi]
     pub fn mark_written(&self, offset: f64, len: f64) -> Result<()> {
         let (offset, len) = (integer(offset, "offset")?, integer(len, "length")?);
+        let (ram, memory) = self.parts()?;
         let end = offset.saturating_add(len);
-        for slot in self.memory.table().slots() {
+        for slot in memory.table().slots() {
             let (from, to) = (offset.max(slot.offset), end.min(slot.offset + slot.size));
-            if Arc::ptr_eq(&slot.ram, &self.ram) && from < to {
-                self.memory.mark_written(slot.gpa + (from - slot.offset), to - from);
+            if Arc::ptr_eq(&slot.ram, ram) && from < to {
+                memory.mark_written(slot.gpa + (from - slot.offset), to - from);
             }
         }
         Ok(())
@@ -80,51 +95,25 @@ impl NativeRam {
 
     /// Bytes in large pages.
     #[napi]
-    pub fn huge_bytes(&self) -> f64 {
-        number(self.ram.huge_bytes())
+    pub fn huge_bytes(&self) -> Result<f64> {
+        Ok(number(self.ram()?.huge_bytes()))
     }
 
     /// Bytes resident.
     #[napi]
-    pub fn resident_bytes(&self) -> f64 {
-        number(self.ram.resident_bytes())
+    pub fn resident_bytes(&self) -> Result<f64> {
+        Ok(number(self.ram()?.resident_bytes()))
     }
-}
 
-/// A memslot as TypeScript sees it.
-#[napi]
-pub struct NativeSlot {
-    slot: Arc<Memslot>,
-    memory: Arc<GuestMemory>,
-}
-
-#[napi]
-impl NativeSlot {
-    /// First address.
-    #[napi(getter)]
-    pub fn gpa(&self) -> f64 {
-        number(self.slot.gpa)
-    }
-    /// Bytes.
-    #[napi(getter)]
-    pub fn size(&self) -> f64 {
-        number(self.slot.size)
-    }
-    /// Where in the RAM it begins.
-    #[napi(getter)]
-    pub fn offset(&self) -> f64 {
-        number(self.slot.offset)
-    }
-    /// Identifies the RAM, see `NativeRam::key`.
-    #[napi(getter)]
-    pub fn ram_key(&self) -> f64 {
-        number(self.slot.ram.as_ptr() as u64)
-    }
-    /// The RAM.
+    /// Lets go of the mapping.
     #[napi]
-    pub fn ram(&self) -> NativeRam {
-        NativeRam { ram: self.slot.ram.clone(), memory: self.memory.clone() }
+    pub fn release(&mut self) {
+        self.open = None;
     }
+}
+
+fn key_of(ram: &GuestRam) -> f64 {
+    number(ram.as_ptr() as u64)
 }
 
 /// Guest physical memory.
@@ -154,7 +143,7 @@ impl NativeMemory {
         offset: f64,
     ) -> Result<()> {
         self.vm.check_open().map_err(js)?;
-        let ram = ram.map(|native| native.ram.clone());
+        let ram = ram.map(|native| native.ram().cloned()).transpose()?;
         self.vm
             .memory()
             .set_user_memory_region(
@@ -168,12 +157,27 @@ impl NativeMemory {
             .map_err(js)
     }
 
-    /// The present memslots by address.
+    /// The present memslots by address, `SLOT_NUMBERS` for each.
     #[napi]
-    pub fn slots(&self) -> Vec<NativeSlot> {
+    pub fn slots(&self) -> Float64Array {
+        let table = self.vm.memory().table();
+        let mut numbers = Vec::with_capacity(table.slots().len() * SLOT_NUMBERS);
+        for s in table.slots() {
+            numbers.extend([u64::from(s.slot), s.gpa, s.size, s.offset].map(number));
+            numbers.push(key_of(&s.ram));
+        }
+        numbers.into()
+    }
+
+    /// The RAM behind a memslot.
+    #[napi]
+    pub fn slot_ram(&self, slot: f64) -> Result<NativeRam> {
+        let slot = word(slot, "slot")?;
         let memory = self.vm.memory();
-        let slots = memory.table().slots().to_vec();
-        slots.into_iter().map(|slot| NativeSlot { slot, memory: memory.clone() }).collect()
+        let ram = memory.table().by_number(slot).map(|s| s.ram.clone()).ok_or_else(|| {
+            js(KvmError::new(Errno::ENOENT, format!("slot {slot} does not exist")))
+        })?;
+        Ok(NativeRam { open: Some((ram, memory.clone())) })
     }
 
     /// Copies guest memory.
@@ -232,7 +236,7 @@ pub fn create_ram(vm: &Arc<Vm>, size: f64, shared: bool) -> Result<NativeRam> {
     let bytes = usize::try_from(integer(size, "size")?).unwrap_or(usize::MAX);
     let backing = if shared { Backing::Memfd } else { Backing::Anon };
     let ram = GuestRam::new(bytes, backing).map_err(js)?;
-    Ok(NativeRam { ram, memory: vm.memory().clone() })
+    Ok(NativeRam { open: Some((ram, vm.memory().clone())) })
 }
 
 /// Detaches an ArrayBuffer of this addon.

@@ -118,7 +118,7 @@ impl NativeVm {
         let id = task.as_ref().map(|(_, id)| *id);
         let told = task.map(|(inbox, id)| -> Resampled { Arc::new(move || inbox.post(id)) });
         match self.vm.irqfd(gsi, resample, told) {
-            Ok(irqfd) => Ok(NativeIrqFd { irqfd, task: id }),
+            Ok(irqfd) => Ok(NativeIrqFd { irqfd: Some(irqfd), task: id }),
             Err(error) => {
                 if let Some(id) = id {
                     tasks.remove(id);
@@ -143,7 +143,7 @@ impl NativeVm {
         let (addr, len) = (integer(addr, "addr")?, byte(len, "len")?);
         let (id, host) = (word(id, "id")?, word(host, "host")?);
         let event = self.vm.ioeventfd(space(pio), addr, len, datamatch, id, host).map_err(js)?;
-        Ok(NativeIoEvent { vm: self.vm.clone(), event })
+        Ok(NativeIoEvent { open: Some((self.vm.clone(), event)) })
     }
 
     /// A route; `kind` is 0 for js, 1 posted, 2 latched, 3 ignore.
@@ -166,7 +166,7 @@ impl NativeVm {
         let (base, len) = (integer(base, "base")?, integer(len, "len")?);
         let host = word(host, "host")?;
         let route = self.vm.route(space(pio), base, len, kind, host).map_err(js)?;
-        Ok(NativeRoute { vm: self.vm.clone(), route })
+        Ok(NativeRoute { open: Some((self.vm.clone(), route)) })
     }
 
     /// Binds a device host to this isolate.

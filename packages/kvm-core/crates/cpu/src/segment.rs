@@ -389,7 +389,7 @@ pub fn query<E: Exec + ?Sized>(e: &mut E, what: Query, selector: u16) -> Result<
         return Ok(None);
     }
     Ok(Some(match what {
-        Query::AccessRights => d.raw >> 32 & 0x00f0_ff00,
+        Query::AccessRights => d.raw >> 32 & 0x00ff_ff00,
         Query::Limit => u64::from(d.limit()),
         Query::Readable | Query::Writable => 0,
     }))

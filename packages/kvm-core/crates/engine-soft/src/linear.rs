@@ -15,6 +15,8 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) enum Via {
     /// The instruction's own operand through this segment register.
     Segment(u8),
+    /// A part of an operand through this segment register: the alignment of the part means nothing.
+    Part(u8),
     /// The CPU itself, as supervisor.
     Implicit,
     /// The CPU itself with the privilege of the present code.
@@ -108,6 +110,7 @@ impl Vcpu {
             unsafe { store::<W>(host, new) };
             return Ok(());
         }
+        self.check_linear(linear, W::BYTES, Via::Segment(segment))?;
         self.probe(linear, u64::from(W::BYTES), Access::Write, Via::Segment(segment))?;
         let old = self.read_slow_as(linear, W::BYTES, Via::Segment(segment), Access::Write)?;
         let saved = self.cpu.arith;
@@ -239,16 +242,24 @@ impl Vcpu {
     }
 
     /// Canonical form and alignment.
-    fn check_linear(&mut self, linear: u64, size: u8, via: Via) -> Result<(), Trap> {
+    pub(crate) fn check_linear(&mut self, linear: u64, size: u8, via: Via) -> Result<(), Trap> {
         if self.long_addresses {
             let end = linear.wrapping_add(u64::from(size) - 1);
             if !canonical(linear) || !canonical(end) {
-                let stack = via == Via::Segment(seg::SS as u8);
+                let stack =
+                    matches!(via, Via::Segment(s) | Via::Part(s) if usize::from(s) == seg::SS);
                 return Err(self.cpu.raise(if stack { Vector::Ss } else { Vector::Gp }, 0));
             }
         }
+        if matches!(via, Via::Segment(_) | Via::Explicit) {
+            return self.check_alignment(linear, size);
+        }
+        Ok(())
+    }
+
+    /// #AC for an operand that is not at a multiple of its size, where that is checked.
+    fn check_alignment(&mut self, linear: u64, size: u8) -> Result<(), Trap> {
         if self.tlb.class() == Class::Checked
-            && via != Via::Implicit
             && size.is_power_of_two()
             && linear & u64::from(size - 1) != 0
         {

@@ -1,5 +1,6 @@
 //! Mappings of host memory that serve as guest RAM.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -103,14 +104,14 @@ impl GuestRam {
         let skip = HUGE_BYTES - (reservation.as_ptr() as usize % HUGE_BYTES);
         // SAFETY: `skip` is at most one large page and the reservation is longer than two.
         let base = unsafe { reservation.add(skip) };
-        let ram = Self {
+        let mut ram = Self {
             reservation,
             reserved,
             base,
             len: bytes,
             backing,
             fd,
-            page_flags: zeroed_flags(bytes / PAGE_BYTES as usize),
+            page_flags: Box::default(),
         };
         let (share, raw_fd) = match &ram.fd {
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
@@ -130,6 +131,8 @@ impl GuestRam {
         if mapped == libc::MAP_FAILED {
             return Err(no_memory("map"));
         }
+        ram.page_flags =
+            zeroed_flags(bytes / PAGE_BYTES as usize).ok_or_else(|| no_memory("track"))?;
         // Advice only: a kernel without large pages answers EINVAL, and the metric shows it.
         for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTFORK] {
             // SAFETY: the range is the mapping that was just made.
@@ -190,10 +193,15 @@ impl Drop for GuestRam {
 }
 
 /// Flag bytes whose memory the allocator takes zeroed from the kernel: untouched ones cost nothing.
-fn zeroed_flags(pages: usize) -> Box<[AtomicU8]> {
-    let bytes = vec![0u8; pages].into_boxed_slice();
-    // SAFETY: AtomicU8 has the size, alignment and bit validity of u8.
-    unsafe { Box::from_raw(Box::into_raw(bytes) as *mut [AtomicU8]) }
+/// `None` where the host does not have that much, which must not end the process.
+fn zeroed_flags(pages: usize) -> Option<Box<[AtomicU8]>> {
+    let layout = Layout::array::<AtomicU8>(pages).ok().filter(|layout| layout.size() != 0)?;
+    // SAFETY: the layout is not empty.
+    let raw = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    let slice = NonNull::slice_from_raw_parts(raw.cast::<AtomicU8>(), pages);
+    // SAFETY: allocated by the global allocator with the layout of the slice, and zero is a value of
+    // AtomicU8.
+    Some(unsafe { Box::from_raw(slice.as_ptr()) })
 }
 
 fn memfd(bytes: usize) -> Option<OwnedFd> {
@@ -218,4 +226,20 @@ fn memfd(bytes: usize) -> Option<OwnedFd> {
         }
     }
     Some(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_the_host_has_is_an_error_and_nothing_worse() {
+        for bytes in [1usize << 46, 1 << 52, isize::MAX as usize & !0xfff] {
+            if let Err(error) = GuestRam::new(bytes, Backing::Anon) {
+                assert_eq!(error.errno, Errno::ENOMEM);
+            }
+        }
+        assert!(zeroed_flags(isize::MAX as usize).is_none());
+        assert!(zeroed_flags(usize::MAX).is_none());
+    }
 }

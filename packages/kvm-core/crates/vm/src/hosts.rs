@@ -42,6 +42,11 @@ impl Hosts {
         list.values().any(|host| host.owner() == isolate && host.has_work())
     }
 
+    /// Forgets all: the VM is closed.
+    pub fn clear(&self) {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Host>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

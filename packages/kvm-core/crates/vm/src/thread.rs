@@ -300,7 +300,7 @@ impl Vcpu {
         let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
         let mut window = SpinWindow::new(max_ns, PROBE_NS);
         while self.next_order() {
-            let mut core = self.lock_core();
+            let Some(mut core) = self.lock_core() else { break };
             let why = self.enter(&mut core);
             if why == reason::INTR {
                 continue;
@@ -312,8 +312,8 @@ impl Vcpu {
                 Ok(host) => self.post(&host, &mut window),
                 Err(_) => false,
             };
-            if !answered {
-                self.lock_core().unanswered = Some(why);
+            if !answered && let Some(mut core) = self.lock_core() {
+                core.unanswered = Some(why);
             }
         }
         let mut control = self.state.control();
@@ -337,7 +337,7 @@ impl Vcpu {
                 }
                 Want::Pause => {
                     drop(control);
-                    if self.lock_core().half_done() {
+                    if self.lock_core().is_some_and(|core| core.half_done()) {
                         // One more entry, which leaves at the end of the instruction.
                         self.state.set_phase(Phase::Running);
                         self.kicker.raise(request::EXIT);

@@ -1,6 +1,7 @@
 //! A vCPU: its page, its state while parked, and entries on the calling thread.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -59,7 +60,8 @@ pub struct Vcpu {
     pub(crate) id: u32,
     pub(crate) page: Arc<SharedPage>,
     pub(crate) kicker: Arc<Kicker>,
-    pub(crate) core: Mutex<Core>,
+    /// None after the VM was closed: the engine holds memory, which does not wait for handles.
+    core: Mutex<Option<Core>>,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
@@ -96,7 +98,7 @@ impl Vcpu {
             page: SharedPage::new(RUN_BYTES)?,
             timer: Timer::new(parts.events, kicker.clone()),
             kicker,
-            core: Mutex::new(Core::new(engine)),
+            core: Mutex::new(Some(Core::new(engine))),
             hosts: parts.hosts,
             state: ThreadState::default(),
             counters: Counters::default(),
@@ -298,16 +300,23 @@ impl Vcpu {
         routed.map_or_else(|| self.hosts.get(0), Ok)
     }
 
-    pub(crate) fn lock_core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Becomes the vCPU, waiting for whoever looks at its state. None after the VM was closed.
+    pub(crate) fn lock_core(&self) -> Option<CoreGuard<'_>> {
+        CoreGuard::new(self.core.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn try_core(&self) -> Result<MutexGuard<'_, Core>, KvmError> {
-        match self.core.try_lock() {
-            Ok(core) => Ok(core),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(self.busy()),
-        }
+    fn try_core(&self) -> Result<CoreGuard<'_>, KvmError> {
+        let core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(self.busy()),
+        };
+        CoreGuard::new(core).ok_or_else(|| self.closed())
+    }
+
+    /// Frees the engine. The thread has ended.
+    pub(crate) fn drop_engine(&self) {
+        drop(self.core.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn busy(&self) -> KvmError {
@@ -316,6 +325,29 @@ impl Vcpu {
 
     fn closed(&self) -> KvmError {
         KvmError::new(Errno::EBADF, format!("vCPU {} was closed with its VM", self.id))
+    }
+}
+
+/// The locked core of a vCPU that still has one.
+pub(crate) struct CoreGuard<'a>(MutexGuard<'a, Option<Core>>);
+
+impl<'a> CoreGuard<'a> {
+    fn new(guard: MutexGuard<'a, Option<Core>>) -> Option<Self> {
+        guard.is_some().then_some(Self(guard))
+    }
+}
+
+impl Deref for CoreGuard<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        self.0.as_ref().expect("a guard is only made of a core")
+    }
+}
+
+impl DerefMut for CoreGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        self.0.as_mut().expect("a guard is only made of a core")
     }
 }
 

@@ -355,10 +355,12 @@ impl Vm {
         for vcpu in vcpus.values() {
             vcpu.join();
             vcpu.mark_closed();
+            vcpu.drop_engine();
         }
         self.events.stop();
         self.bus.ioevents.clear();
         self.bus.routes.clear();
+        self.hosts.clear();
         for slot in self.memory.table().slots() {
             // Deleting a slot that is in the table cannot fail.
             let _ = self.memory.set_user_memory_region(slot.slot, 0, 0, 0, None, 0);

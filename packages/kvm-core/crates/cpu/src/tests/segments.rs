@@ -209,7 +209,8 @@ fn queries() {
     m.gdt(9, system(9, 3, 0x3000, 0x67));
     m.gdt(10, system(4, 3, 0, 0));
     let mut ask = |what, selector| query(&mut m, what, selector).unwrap();
-    assert_eq!(ask(Query::AccessRights, 0x1b), Some(0x00c0_fa00));
+    // With bits 19 to 16 of the limit, as AMD documents it.
+    assert_eq!(ask(Query::AccessRights, 0x1b), Some(0x00cf_fa00));
     assert_eq!(ask(Query::Limit, 0x23), Some(0xffff_ffff));
     assert_eq!(ask(Query::Limit, 0x4b), Some(0x67));
     assert_eq!(ask(Query::Limit, 0x53), None);
@@ -226,6 +227,6 @@ fn queries() {
     m.gdt(10, system(4, 3, 0, 0));
     m.gdt(11, code64(3));
     assert_eq!(query(&mut m, Query::AccessRights, 0x53).unwrap(), None);
-    assert_eq!(query(&mut m, Query::AccessRights, 0x5b).unwrap(), Some(0x00a0_fa00));
+    assert_eq!(query(&mut m, Query::AccessRights, 0x5b).unwrap(), Some(0x00af_fa00));
     assert_eq!(m.cpu.mode, Mode::Long64);
 }

@@ -125,7 +125,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
             // The index is added by the handler; the base is rBX in the address size.
             x.op.base = reg::RBX as u8;
             x.op.index = reg::ZERO as u8;
-            x.op.seg = super::segment(x.i.memory_segment());
+            x.op.seg = x.memory_segment();
             x.op.addressing = x.addressing(x.i.memory_base().size(), x.op.seg);
             mov::xlat
         }

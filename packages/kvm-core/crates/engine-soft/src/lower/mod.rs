@@ -147,8 +147,21 @@ impl Context<'_> {
                 self.op.scale = i.memory_index_scale().trailing_zeros() as u8;
             }
         }
-        self.op.seg = segment(i.memory_segment());
+        self.op.seg = self.memory_segment();
         self.op.addressing = self.addressing(size, self.op.seg);
+    }
+
+    /// The segment register of the memory operand. In 64-bit mode only FS and GS can be chosen: the
+    /// other prefixes are ignored, also for the vector of the fault.
+    pub fn memory_segment(&self) -> u8 {
+        let chosen = self.i.memory_segment();
+        if self.bits != 64 || matches!(chosen, Register::FS | Register::GS) {
+            return segment(chosen);
+        }
+        match self.i.memory_base() {
+            Register::RSP | Register::ESP | Register::RBP | Register::EBP => segment(Register::SS),
+            _ => segment(Register::DS),
+        }
     }
 
     /// The addressing kind for an address size in bytes and a segment.

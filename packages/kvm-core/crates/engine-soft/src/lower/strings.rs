@@ -2,7 +2,7 @@
 
 use iced_x86::{Mnemonic as M, OpKind, Register};
 
-use super::{Context, segment};
+use super::Context;
 use crate::op::{ADDR16, ADDR32, FLAT, Handler};
 use crate::ops::io::{input, output};
 use crate::ops::string::{self, string};
@@ -48,7 +48,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
     } else {
         string::ONCE
     };
-    x.op.seg = segment(x.i.memory_segment());
+    x.op.seg = x.memory_segment();
     x.op.addressing = address_size(x);
     Some(match kind {
         string::MOVS => by_width!(width, string, { string::MOVS }),

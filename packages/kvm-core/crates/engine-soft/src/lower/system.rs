@@ -71,6 +71,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Rdtsc => system::rdtsc,
         M::Rdtscp if !x.features.rdtscp => return None,
         M::Rdtscp => system::rdtscp,
+        M::Rdpmc => system::rdpmc,
         M::Rdpid if !x.features.rdpid => return None,
         M::Rdpid => {
             x.op.dst = x.reg(0);

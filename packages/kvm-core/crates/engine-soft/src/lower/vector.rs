@@ -2,7 +2,7 @@
 
 use iced_x86::OpKind;
 
-use super::{Context, segment};
+use super::Context;
 use crate::op::Handler;
 use crate::ops::vector::vector;
 use crate::thunk::{HostCpu, VecOp, prepare};
@@ -25,7 +25,7 @@ pub(super) fn lower(
             OpKind::MemorySegRDI => 8,
             _ => continue,
         };
-        x.op.seg = segment(x.i.memory_segment());
+        x.op.seg = x.memory_segment();
         x.op.addressing = x.addressing(size, x.op.seg);
     }
     if prepared.is_gather() {

@@ -174,6 +174,10 @@ pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
     if op.imm == ONCE {
         return v.element::<W, K>(op, mask);
     }
+    if matches!(K, INS | OUTS) {
+        // The port's permission is checked for a count of zero too.
+        kvm_cpu::system::check_io(v, v.cpu.regs[reg::RDX] as u16, W::BYTES)?;
+    }
     let mut left = PIECE;
     loop {
         let count = v.cpu.regs[reg::RCX] & mask;
@@ -207,8 +211,9 @@ pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
     }
 }
 
-/// Stays on the instruction.
+/// Stays on the instruction, after a look at clock and interrupts: no instruction retires meanwhile.
 fn again(v: &mut Vcpu, op: &Op) -> Done {
+    v.attention = true;
     v.cpu.regs[reg::RIP] = v.cpu.regs[reg::RIP].wrapping_sub(u64::from(op.len));
     v.retired = v.retired.wrapping_sub(1);
     Ok(())

@@ -389,6 +389,11 @@ fn query(v: &mut Vcpu, what: Query, selector: u16) -> Result<Option<u64>, Trap> 
     Ok(answer)
 }
 
+/// There are no performance counters: every number is out of range, for CPL 0 too.
+pub(crate) fn rdpmc(v: &mut Vcpu, _op: &Op) -> Done {
+    Err(v.cpu.gp(0))
+}
+
 pub(crate) fn lar<W: Width, const MEM: bool>(v: &mut Vcpu, op: &Op) -> Done {
     v.cpu.require_protected()?;
     let selector = v.word_operand::<MEM>(op)?;

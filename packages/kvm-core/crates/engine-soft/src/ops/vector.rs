@@ -63,7 +63,7 @@ impl Vcpu {
             unsafe { std::ptr::copy_nonoverlapping(host as *const u8, out.0.as_mut_ptr(), n) };
             return Ok(());
         }
-        let via = Via::Segment(segment);
+        let via = Via::Part(segment);
         self.probe(linear, u64::from(bytes), Access::Read, via)?;
         for at in (0..n).step_by(8) {
             let len = (n - at).min(8);
@@ -84,7 +84,7 @@ impl Vcpu {
             unsafe { std::ptr::copy_nonoverlapping(data.0.as_ptr(), host as *mut u8, n) };
             return Ok(());
         }
-        let via = Via::Segment(segment);
+        let via = Via::Part(segment);
         for at in (0..n).step_by(8) {
             let len = (n - at).min(8);
             let mut word = [0u8; 8];
@@ -105,11 +105,12 @@ impl Vcpu {
         if m.align > 1 && linear & u64::from(m.align - 1) != 0 {
             return Err(self.cpu.gp(0));
         }
+        self.check_vector_alignment(linear, m.bytes, op.seg)?;
         if m.write {
             // Registers change before the store (an x87 pop): it must not fault then.
             let e = self.tlb.entry(linear);
             if e.write != self.tlb.tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE {
-                let via = Via::Segment(op.seg);
+                let via = Via::Part(op.seg);
                 self.probe(linear, u64::from(m.bytes), Access::Write, via)?;
                 // The store may turn out to be a device's: only careful mode can take the
                 // instruction back then.
@@ -123,6 +124,18 @@ impl Vcpu {
             }
         }
         Ok(linear)
+    }
+
+    /// #AC, where that is checked: the processors look at 16 bytes at most, at 8 of the ten-byte
+    /// numbers, and not at environments.
+    fn check_vector_alignment(&mut self, linear: u64, bytes: u8, segment: u8) -> Done {
+        let size = match bytes {
+            10 => 8,
+            1 | 2 | 4 | 8 | 16 => bytes,
+            32 => 16,
+            _ => return Ok(()),
+        };
+        self.check_linear(linear, size, Via::Segment(segment))
     }
 
     fn vector_fault(&mut self, fault: VecFault) -> Trap {
@@ -204,10 +217,16 @@ pub(crate) fn vector(v: &mut Vcpu, op: &Op) -> Done {
     Ok(())
 }
 
+/// A store of an element: linear address, bytes, value.
+type Store = (u64, u8, u64);
+
+/// The elements of one operand. Alignment is never checked. Stores wait until all elements are known
+/// not to fault.
 struct Elements<'a> {
     v: &'a mut Vcpu,
     op: &'a Op,
     offset: u64,
+    stores: Vec<Store>,
 }
 
 impl Elements<'_> {
@@ -224,11 +243,13 @@ impl ElementMemory for Elements<'_> {
     type Error = Trap;
     fn read(&mut self, offset: i64, bytes: u8) -> Result<u64, Trap> {
         let linear = self.linear(offset, bytes, false)?;
-        self.v.read_slow(linear, bytes, Via::Segment(self.op.seg))
+        self.v.read_slow(linear, bytes, Via::Part(self.op.seg))
     }
     fn write(&mut self, offset: i64, bytes: u8, value: u64) -> Result<(), Trap> {
         let linear = self.linear(offset, bytes, true)?;
-        self.v.write_slow(linear, bytes, Via::Segment(self.op.seg), value)
+        self.v.probe(linear, u64::from(bytes), Access::Write, Via::Part(self.op.seg))?;
+        self.stores.push((linear, bytes, value));
+        Ok(())
     }
 }
 
@@ -243,8 +264,14 @@ fn elements(v: &mut Vcpu, op: &Op, vop: &VecOp) -> Done {
     let mut state = v.vectors.clone();
     let before = v.vectors.clone();
     let careful = v.io.careful();
-    let mut memory = Elements { v, op, offset };
-    let result = thunk::execute_elements(vop, &mut state, &mut memory);
+    let mut memory = Elements { v, op, offset, stores: Vec::new() };
+    let mut result = thunk::execute_elements(vop, &mut state, &mut memory);
+    let stores = std::mem::take(&mut memory.stores);
+    if result.is_ok() {
+        let mut write =
+            |(linear, bytes, value)| v.write_slow(linear, bytes, Via::Part(op.seg), value);
+        result = stores.into_iter().try_for_each(&mut write);
+    }
     // A gather keeps its progress over a fault, but not over a device access: the log of accesses
     // starts again with the first element.
     v.vectors = if careful && result == Err(Trap::Exit) { before } else { state };

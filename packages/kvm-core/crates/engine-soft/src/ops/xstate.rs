@@ -9,6 +9,9 @@ use crate::vcpu::Vcpu;
 
 const CR0_EM_TS: u64 = 4 | 8;
 const CR0_TS: u64 = 8;
+/// Where the header of an XSAVE area lies, and its end.
+const HEADER: usize = 512;
+const HEADER_END: usize = 576;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// `op.imm`: 1 with REX.W.
@@ -97,7 +100,7 @@ fn save(v: &mut Vcpu, op: &Op, form: XsaveForm) -> Done {
     let linear = v.area(op, VectorState::xsave_bytes(rfbm), 64, true)?;
     let old = match form {
         XsaveForm::Compacted => 0,
-        _ => v.read_slow(linear + 512, 8, Via::Segment(op.seg))?,
+        _ => v.read_slow(linear.wrapping_add(512), 8, Via::Segment(op.seg))?,
     };
     let mode = mode(v, op);
     let mut runs: Vec<(usize, Vec<u8>)> = Vec::with_capacity(4);
@@ -129,9 +132,16 @@ pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
     let needed = VectorState::xsave_bytes(rfbm);
-    let linear = v.area(op, needed, 64, false)?;
+    let linear = v.area(op, HEADER_END, 64, false)?;
     let mut area = [0u8; XSAVE_BYTES];
-    v.read_run(linear, &mut area[..needed], op.seg)?;
+    v.read_run(linear, &mut area[..HEADER_END], op.seg)?;
+    // Components in their initial state are not read: the area may end before them.
+    let mut in_use = [0; 8];
+    in_use.copy_from_slice(&area[HEADER..HEADER + 8]);
+    let end = VectorState::xsave_bytes(rfbm & u64::from_le_bytes(in_use));
+    v.area(op, end, 64, false)?;
+    let rest = linear.wrapping_add(HEADER_END as u64);
+    v.read_run(rest, &mut area[HEADER_END..end], op.seg)?;
     let (mode, xcr0, compaction) = (mode(v, op), v.cpu.xcr0, v.cpu.caps.xgetbv1);
     v.vectors.xrstor(&area[..needed], rfbm, xcr0, mode, compaction).map_err(|_| v.cpu.gp(0))
 }

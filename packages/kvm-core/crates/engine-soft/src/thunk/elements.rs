@@ -139,6 +139,8 @@ fn gather<M: ElementMemory>(
     let count = vector_bytes(op) / size.max(index_bytes);
     for i in 0..count {
         if !selected(&state.vec[mask], i, size) {
+            // Done with this one too, should a later one fault.
+            set_element(&mut state.vec[mask], i, size, 0);
             continue;
         }
         let index = element(&indices, i, index_bytes);

@@ -1,0 +1,201 @@
+//! The pair of machines and the comparison of one case.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use iced_x86::{Formatter, Instruction, IntelFormatter, Register};
+
+use super::allowed::reconcile;
+use super::build::Case;
+use super::compare::{differences, undefined_flags};
+use super::guest::Guest;
+use super::layout::{PAGE, data_pages, locate};
+use super::native::{CASE, Native};
+use super::rng::Rng;
+use super::state::{Outcome, State, vector};
+
+/// The host CPU and tier 0, with equal memory.
+#[derive(Debug)]
+pub struct Pair {
+    native: Native,
+    guest: Guest,
+    /// What data pages hold at the start of every case.
+    template: Vec<(usize, Vec<u8>)>,
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        let mut native = Native::new();
+        let mut guest = Guest::new();
+        let mut rng = Rng::new(0x7465_6d70_6c61);
+        let template: Vec<_> = data_pages().map(|page| (page, content(&mut rng))).collect();
+        for (page, bytes) in &template {
+            native.bytes(*page).copy_from_slice(bytes);
+            guest.bytes(*page).copy_from_slice(bytes);
+        }
+        Self { native, guest, template }
+    }
+
+    /// Runs a case on both.
+    ///
+    /// # Errors
+    /// A description of the case and of all differences.
+    pub fn check(&mut self, case: &Case, seed: u64) -> Result<(), String> {
+        CASE.store(seed, Ordering::Relaxed);
+        self.native.set_code(case.offset, &case.code);
+        self.guest.set_code(case.offset, &case.code);
+        for (addr, bytes) in &case.patches {
+            self.patch(*addr, bytes);
+        }
+        let native = self.native.run(&case.state);
+        let mut tier0 = match self.guest.run(&case.state) {
+            Ok(outcome) => outcome,
+            Err(why) => {
+                let filler = vec![0xcc; case.code.len()];
+                self.native.set_code(case.offset, &filler);
+                self.renew();
+                return Err(describe(case, seed, &[why], &native));
+            }
+        };
+        let undefined =
+            case.instructions.iter().map(|i| undefined_flags(i, &case.state)).fold(0, |a, b| a | b);
+        let memory_differs = match &case.instructions[..] {
+            [only] => {
+                let differs = reconcile(only, &native, &mut tier0);
+                self.same_mask(case);
+                differs
+            }
+            _ => false,
+        };
+        let mut found = differences(&native, &tier0, undefined);
+        let mut in_memory = Vec::new();
+        self.compare_memory(&mut in_memory);
+        if !memory_differs {
+            found.append(&mut in_memory);
+        }
+        let filler = vec![0xcc; case.code.len()];
+        self.native.set_code(case.offset, &filler);
+        self.guest.set_code(case.offset, &filler);
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(describe(case, seed, &found, &native))
+    }
+
+    /// Writes to data pages, as far as they are.
+    fn patch(&mut self, addr: u64, bytes: &[u8]) {
+        for (n, byte) in bytes.iter().enumerate() {
+            if let Some((page, at)) = locate(addr.wrapping_add(n as u64)) {
+                self.native.bytes(page)[at] = *byte;
+                self.guest.bytes(page)[at] = *byte;
+            }
+        }
+    }
+
+    /// Replaces the guest after something went badly wrong.
+    fn renew(&mut self) {
+        self.guest = Guest::new();
+        for (page, bytes) in &self.template {
+            self.native.bytes(*page).copy_from_slice(bytes);
+            self.guest.bytes(*page).copy_from_slice(bytes);
+        }
+    }
+
+    /// The save areas show which bits MXCSR has, which is not the same on all processors.
+    fn same_mask(&mut self, case: &Case) {
+        let Some(area) = save_area(case) else { return };
+        for n in (28..32).map(|n| area.wrapping_add(n)) {
+            if let Some((page, at)) = locate(n) {
+                self.guest.bytes(page)[at] = self.native.bytes(page)[at];
+            }
+        }
+    }
+
+    /// Compares the data pages and puts their first content back.
+    fn compare_memory(&mut self, found: &mut Vec<String>) {
+        for (page, bytes) in &self.template {
+            let (a, b) = (self.native.bytes(*page), self.guest.bytes(*page));
+            if a != b {
+                let at = (0..PAGE as usize).find(|&n| a[n] != b[n]).unwrap();
+                let end = (0..PAGE as usize).rfind(|&n| a[n] != b[n]).unwrap() + 1;
+                let shown = end.min(at + 32);
+                found.push(format!(
+                    "memory: page {page} {at:#x}..{end:#x}: host {:02x?}, tier 0 {:02x?}",
+                    &a[at..shown],
+                    &b[at..shown]
+                ));
+            }
+            if a != &bytes[..] {
+                a.copy_from_slice(bytes);
+            }
+            if b != &bytes[..] {
+                b.copy_from_slice(bytes);
+            }
+        }
+    }
+}
+
+/// Where FXSAVE or an XSAVE form stores.
+fn save_area(case: &Case) -> Option<u64> {
+    let [i] = &case.instructions[..] else { return None };
+    let name = format!("{:?}", i.mnemonic());
+    (name.starts_with("Fxsave") || name.starts_with("Xsave")).then(|| {
+        i.virtual_address(0, 0, |r, _, _| {
+            Some(match r {
+                Register::FS => case.state.fs_base,
+                Register::GS => case.state.gs_base,
+                _ if r.is_segment_register() => 0,
+                _ => case.state.gpr[r.full_register().number()],
+            })
+        })
+    })?
+}
+
+/// A page of values that mean something to many kinds of instructions.
+fn content(rng: &mut Rng) -> Vec<u8> {
+    let mut page = Vec::with_capacity(PAGE as usize);
+    while page.len() < PAGE as usize {
+        match rng.below(3) {
+            0 => page.extend_from_slice(&vector(rng)),
+            1 => page.extend((0..4).flat_map(|_| rng.value().to_le_bytes())),
+            _ => page.extend((0..4).flat_map(|_| rng.next().to_le_bytes())),
+        }
+    }
+    page
+}
+
+fn text(i: &Instruction) -> String {
+    let mut out = String::new();
+    IntelFormatter::new().format(i, &mut out);
+    out
+}
+
+fn describe(case: &Case, seed: u64, found: &[String], native: &Outcome) -> String {
+    let mut out = format!("CASE={seed:#x} {:02x?} at {:#x}\n", case.code, case.state.rip);
+    for i in &case.instructions {
+        let _ = writeln!(out, "  {}", text(i));
+    }
+    for line in found {
+        let _ = writeln!(out, "  {line}");
+    }
+    let _ = writeln!(out, "  host: {:?} rip {:#x}", native.event, native.state.rip);
+    show(&mut out, &case.state);
+    out
+}
+
+fn show(out: &mut String, s: &State) {
+    let _ = writeln!(
+        out,
+        "  before: rflags {:#x} fs {:#x} gs {:#x} fcw {:#x} fsw {:#x} mxcsr {:#x}",
+        s.rflags,
+        s.fs_base,
+        s.gs_base,
+        s.area.u16(0),
+        s.area.u16(2),
+        s.area.u32(24)
+    );
+    for (n, value) in s.gpr.iter().enumerate() {
+        let _ = write!(out, "{}{value:#x}", if n % 8 == 0 { "\n    " } else { " " });
+    }
+    out.push('\n');
+}

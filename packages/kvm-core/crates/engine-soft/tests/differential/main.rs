@@ -1,0 +1,98 @@
+//! Tier 0 against the host CPU: random states for every instruction form that user code can run.
+//!
+//! `CASES=n` runs n cases per form, `LONG=1` a hundred times the usual number, `SEED=x` starts from
+//! another seed, `FORM=name` runs one form only (`FORM=name CASE=x` one case, as a failure prints it).
+
+mod allowed;
+mod build;
+mod compare;
+mod contents;
+mod forms;
+mod guest;
+mod layout;
+mod machine;
+mod memory_operand;
+mod native;
+mod rng;
+mod spots;
+mod state;
+mod tune;
+
+use std::collections::BTreeMap;
+
+use forms::Form;
+use machine::Pair;
+use rng::{Rng, case_seed};
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// Cases per form of the short run.
+const CASES: u64 = 100;
+const SEED: u64 = 0x6b76_6d20_6a73;
+
+fn run(bits: u32) {
+    let seed = number("SEED").unwrap_or(SEED);
+    let cases = number("CASES").unwrap_or(CASES) * if number("LONG").is_some() { 100 } else { 1 };
+    let only = std::env::var("FORM").ok();
+    let one = number("CASE");
+    let mut pair = Pair::new();
+    let mut failures: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    let mut skipped = Vec::new();
+    let mut total = 0u64;
+    for form in forms::tested(bits) {
+        let name = format!("{:?}", form.code);
+        if only.as_ref().is_some_and(|o| *o != name) {
+            continue;
+        }
+        if !forms::on_host(form) {
+            skipped.push(name);
+            continue;
+        }
+        for n in 0..cases {
+            let seed = one.unwrap_or_else(|| case_seed(seed, form.code as u64, n));
+            if let Err(text) = one_case(&mut pair, form, seed) {
+                let entry = failures.entry(name.clone()).or_insert((0, text));
+                entry.0 += 1;
+            }
+            total += 1;
+            if one.is_some() {
+                break;
+            }
+        }
+    }
+    println!("{total} cases of {bits}-bit code; not on this host: {skipped:?}");
+    for (name, (count, text)) in &failures {
+        println!("--- {name}: {count} of {cases} fail\n{text}");
+    }
+    assert!(failures.is_empty(), "{} forms fail", failures.len());
+}
+
+/// What is not tested is listed: a form cannot drop out of the tests unseen. `UPDATE=1` writes the
+/// list anew.
+#[test]
+fn untested_forms_are_listed() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/uncovered.txt");
+    let list = forms::uncovered_list();
+    if number("UPDATE").is_some() {
+        std::fs::write(path, &list).unwrap();
+    }
+    assert!(std::fs::read_to_string(path).unwrap() == list, "see UPDATE=1 and git diff");
+}
+
+fn one_case(pair: &mut Pair, form: Form, seed: u64) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let case = build::case(&mut rng, form)?;
+    pair.check(&case, seed)
+}
+
+#[test]
+fn instructions_of_64_bit_mode() {
+    run(64);
+}
