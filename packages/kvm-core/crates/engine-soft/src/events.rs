@@ -1,15 +1,18 @@
 //! Interrupts, NMIs, INIT and SIPI, halting and waking, the clock.
 
+use std::sync::Arc;
+
 use kvm_abi::regs::MpState;
 use kvm_cpu::exception::{self, Event};
 use kvm_cpu::{Trap, flags};
 
 use crate::vcpu::Vcpu;
-use crate::watch::Member;
+use crate::watch::Inside;
 
 impl Vcpu {
     /// Announces that the vCPU uses its memory tables, after it took notice of all changes.
-    pub(crate) fn member_enter(&mut self) {
+    pub(crate) fn member_enter(&mut self) -> Inside {
+        let inside = Arc::clone(&self.member).leave_at_end();
         loop {
             let change = self.watch.changes();
             self.member.enter(change);
@@ -19,13 +22,9 @@ impl Vcpu {
                     self.noticed = change;
                     self.refresh_memory();
                 }
-                return;
+                return inside;
             }
         }
-    }
-
-    pub(crate) fn watch_member(&self) -> &Member {
-        &self.member
     }
 
     fn table_stale(&self) -> bool {

@@ -35,15 +35,11 @@ impl Vcpu {
             }
             self.blocks.drop_page(gpa & !0xfff);
         }
-        let block = self.decode_block(linear, gpa)?;
         if self.blocks.full() {
             self.drop_all_code();
         }
+        let block = self.decode_block(linear, gpa)?;
         let straddles = block.second_page;
-        self.mark_code(gpa & !0xfff);
-        if let Some(second) = straddles {
-            self.mark_code(second);
-        }
         let at = self.blocks.insert(key, block);
         // SAFETY: inserted just now.
         let ops = unsafe { &raw const *(*at).ops };
@@ -69,14 +65,14 @@ impl Vcpu {
     pub(crate) fn near_code_limit(&self) -> bool {
         const LONGEST: u64 = (MAX_OPS * MAX_INSTRUCTION_BYTES) as u64;
         self.cpu.mode != kvm_cpu::Mode::Long64
-            && self.cpu.rip().wrapping_add(LONGEST)
+            && self.cpu.rip().saturating_add(LONGEST)
                 > u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit)
     }
 
     /// #GP(0) where the last byte of an instruction is beyond the code segment's limit.
     pub(crate) fn check_code_end(&mut self, len: u8) -> Result<(), Trap> {
         if self.cpu.mode != kvm_cpu::Mode::Long64
-            && self.cpu.rip() + u64::from(len) - 1
+            && self.cpu.rip().saturating_add(u64::from(len.saturating_sub(1)))
                 > u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit)
         {
             return Err(self.cpu.gp(0));
@@ -152,6 +148,8 @@ impl Vcpu {
 
     /// Copies instruction bytes out of one page of RAM; code outside RAM cannot be executed.
     fn fetch_bytes(&mut self, gpa: u64, out: &mut [u8]) -> Result<(), Trap> {
+        // Before the bytes are read: a device that writes them later finds the mark.
+        self.mark_code(gpa & !0xfff);
         if self.ram_copy(gpa, out) {
             return Ok(());
         }

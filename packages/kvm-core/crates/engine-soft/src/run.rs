@@ -19,10 +19,8 @@ const INTERNAL_ERROR_DELIVERY: u32 = 3;
 impl Vcpu {
     /// Runs the guest until an exit.
     pub(crate) fn run_guest(&mut self) -> Exit {
-        self.member_enter();
-        let exit = self.run_inside();
-        self.watch_member().leave();
-        exit
+        let _inside = self.member_enter();
+        self.run_inside()
     }
 
     fn run_inside(&mut self) -> Exit {

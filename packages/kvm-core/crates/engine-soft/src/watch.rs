@@ -71,6 +71,16 @@ impl Watch {
     }
 }
 
+/// A vCPU inside the guest.
+#[derive(Debug)]
+pub struct Inside(Arc<Member>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.in_guest.store(false, Ordering::SeqCst);
+    }
+}
+
 impl Member {
     /// The vCPU is about to use what it derived from change number `change`.
     pub fn enter(&self, change: u64) {
@@ -83,9 +93,10 @@ impl Member {
         self.seen.store(change, Ordering::SeqCst);
     }
 
-    /// The vCPU left the guest.
-    pub fn leave(&self) {
-        self.in_guest.store(false, Ordering::SeqCst);
+    /// The vCPU leaves the guest when the guard is dropped, by a panic too: whoever changes memory
+    /// would wait for ever for one that is still inside.
+    pub fn leave_at_end(self: Arc<Self>) -> Inside {
+        Inside(self)
     }
 
     /// Takes the noted writes to code.

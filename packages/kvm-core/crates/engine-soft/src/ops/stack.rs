@@ -52,11 +52,16 @@ pub(crate) fn pop_mem<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
 /// POP into DS, ES, SS, FS, GS.
 pub(crate) fn pop_segment<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let value = v.peek::<W>(0)?;
-    // The slot's upper bytes are read but not used.
+    // The slot's upper bytes are read but not used. The stack pointer moves in the old stack
+    // segment, whose width may not be the new one's.
     let before = v.cpu.regs[reg::RSP];
-    #[allow(clippy::cast_possible_truncation)]
-    kvm_cpu::segment::load_segment(v, usize::from(op.dst), value as u16)?;
     v.set_sp(before.wrapping_add(u64::from(W::BYTES)));
+    #[allow(clippy::cast_possible_truncation)]
+    let loaded = kvm_cpu::segment::load_segment(v, usize::from(op.dst), value as u16);
+    if loaded.is_err() {
+        v.cpu.regs[reg::RSP] = before;
+        return loaded;
+    }
     if usize::from(op.dst) == seg::SS {
         v.cpu.events.mov_ss_shadow = true;
         v.attention = true;
