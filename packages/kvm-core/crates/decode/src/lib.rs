@@ -40,8 +40,9 @@ pub fn decode(bits: u32, bytes: &[u8], ip: u64) -> Decoded {
         return Decoded::Instruction(instruction);
     }
     match decoder.last_error() {
-        DecoderError::NoMoreBytes if window.len() == MAX_INSTRUCTION_BYTES => Decoded::TooLong,
         DecoderError::NoMoreBytes => Decoded::Incomplete,
+        // With all bytes that an instruction may have, the decoder does not say that it wants more.
+        _ if decoder.position() == MAX_INSTRUCTION_BYTES => Decoded::TooLong,
         _ => Decoded::Invalid,
     }
 }
@@ -57,8 +58,15 @@ mod tests {
             decode(64, &[0x0f, 0xff, 0xc0], 0),
             Decoded::Instruction(_) | Decoded::Invalid
         ));
-        assert!(matches!(decode(64, &[0x06], 0), Decoded::Invalid));
+        assert!(matches!(decode(64, &[0x06, 0], 0), Decoded::Invalid));
+        assert!(matches!(decode(64, &[0x66; 14], 0), Decoded::Incomplete));
+        assert!(matches!(decode(64, &[0x66; 15], 0), Decoded::TooLong));
         assert!(matches!(decode(64, &[0x66; 20], 0), Decoded::TooLong));
+        let mut longest = [0x66; 20];
+        longest[14] = 0x90;
+        assert!(matches!(decode(64, &longest, 0), Decoded::Instruction(_)));
+        longest[0] = 0x06;
+        assert!(matches!(decode(64, &longest, 0), Decoded::Invalid));
         let Decoded::Instruction(i) = decode(64, &[0x90, 0xcc], 0) else { panic!("nop") };
         assert_eq!(i.len(), 1);
     }
