@@ -89,7 +89,9 @@ pub fn store_selector<E: Exec + ?Sized>(e: &mut E, index: usize) -> Result<u16, 
 /// # Errors
 /// #GP(0) above CPL 0.
 pub fn invlpg<E: Exec + ?Sized>(e: &mut E, linear: u64) -> Result<(), Trap> {
-    e.cpu().require_cpl0()?;
+    let cpu = e.cpu();
+    cpu.require_cpl0()?;
+    let linear = cpu.wrap_linear(linear);
     // For an address that is not canonical it does nothing.
     if canonical(linear) {
         e.flush(Flush::Page(linear));

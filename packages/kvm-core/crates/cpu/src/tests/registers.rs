@@ -178,6 +178,10 @@ fn invalidations() {
     invlpg(&mut m, 0x5000).unwrap();
     invlpg(&mut m, 1 << 50).unwrap();
     assert_eq!(m.flushes, [Flush::Page(0x5000)]);
+    let mut legacy = Machine::protected(0);
+    // Base plus offset go around at 32 bits.
+    invlpg(&mut legacy, 0x1_0000_5000).unwrap();
+    assert_eq!(legacy.flushes, [Flush::Page(0x5000)]);
     m.cpu.cr4 |= cr4::PCIDE;
     // Kind, first and second half of the descriptor, what is flushed.
     let cases: &[(u64, u64, u64, Option<Flush>)] = &[
