@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
-import { Running, childOf } from './fixtures/running.ts'
+import { Running, childOf, stopped } from './fixtures/running.ts'
 import type { Outcome } from './fixtures/running.ts'
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
@@ -139,9 +139,14 @@ pty('a suspended process gives the terminal back, and takes it again', async (t)
     const stty = new Running('stty', ['-g', '-F', device])
     return (await stty.done).stdout.trim()
   }
+  const script = run.child.pid ?? 0
+  t.teardown(() => {
+    for (const each of [pid, script]) if (existsSync(`/proc/${each}`)) process.kill(each, 'SIGKILL')
+  })
   const becomes = async (check: (now: string) => boolean): Promise<boolean> => {
-    for (let i = 0; i < 100; i++) {
+    for (let i = 0; i < 200; i++) {
       if (check(await mode())) return true
+      await new Promise((resolve) => setTimeout(resolve, 10))
     }
     return false
   }
@@ -149,7 +154,8 @@ pty('a suspended process gives the terminal back, and takes it again', async (t)
   process.kill(pid, 'SIGTSTP')
   t.true(await becomes((now) => now === found))
   // script(1) stops together with its child, and wakes the child when it goes on itself.
-  process.kill(run.child.pid ?? 0, 'SIGCONT')
+  await stopped(script)
+  process.kill(script, 'SIGCONT')
   t.true(await becomes((now) => now !== found))
   run.child.stdin.write('\x01x')
   t.regex((await run.done).stdout, /end: quit/)
