@@ -240,7 +240,8 @@ impl Vcpu {
 
     /// One instruction with its shadows, breakpoints and traps.
     fn step_one(&mut self) -> Option<Exit> {
-        if self.breakpoints && !self.cpu.events.mov_ss_shadow {
+        // On AMD a load of SS puts off traps only, on Intel instruction breakpoints too.
+        if self.breakpoints && (self.cpu.caps.amd || !self.cpu.events.mov_ss_shadow) {
             let linear = self.linear_rip();
             let hits = self.cpu.instruction_hits(linear);
             if hits != 0 {

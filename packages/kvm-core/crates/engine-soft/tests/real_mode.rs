@@ -77,8 +77,12 @@ impl Guest {
         memory.write(CODE, code).unwrap();
         // out 0xf4, al
         memory.write(CODE + code.len() as u64, &[0xe6, 0xf4]).unwrap();
-        // mov bp, sp; mov bx, [bp]; mov [di], bx; add di, 2; iret
-        let handler = [0x89, 0xe5, 0x8b, 0x5e, 0x00, 0x89, 0x1d, 0x83, 0xc7, 0x02, 0xcf];
+        let handler = [
+            0x89, 0xe5, 0x8b, 0x5e, 0x00, // mov bp, sp; mov bx, [bp]
+            0x89, 0x1d, 0x83, 0xc7, 0x02, // mov [di], bx; add di, 2
+            0x66, 0x31, 0xdb, 0x0f, 0x23, 0xfb, // xor ebx, ebx; mov dr7, ebx
+            0xcf, // iret
+        ];
         memory.write(HANDLER, &handler).unwrap();
         memory.write(4, &[0x00, 0x20, 0, 0]).unwrap();
         let mut sregs = vcpu.sregs();
@@ -143,6 +147,25 @@ fn a_breakpoint_on_the_operand_of_a_load_of_ss_waits_for_the_next_instruction() 
         (debug.db[0], debug.dr7) = (0x4000, 0x7_0402);
         guest.vcpu.set_debugregs(&debug).unwrap();
         assert_eq!(guest.run(), notes);
+    }
+}
+
+#[test]
+fn a_load_of_ss_hides_a_breakpoint_on_the_next_instruction_on_intel_only() {
+    // mov ax, ss; mov ss, ax; inc cx; nop
+    let code = [0x8c, 0xd0, 0x8e, 0xd0, 0x41, 0x90];
+    for (vendor, notes) in [(b"AuthenticAMD", vec![4]), (b"GenuineIntel", vec![])] {
+        let mut guest = Guest::new(&code, 2);
+        let mut cpuid = guest.vcpu.cpuid();
+        let word = |at: usize| u32::from_le_bytes(vendor[at..at + 4].try_into().unwrap());
+        for leaf in cpuid.iter_mut().filter(|e| e.function == 0) {
+            (leaf.ebx, leaf.edx, leaf.ecx) = (word(0), word(4), word(8));
+        }
+        guest.vcpu.set_cpuid(&cpuid).unwrap();
+        let mut debug = guest.vcpu.debugregs();
+        (debug.db[0], debug.dr7) = (CODE + 4, 0x402);
+        guest.vcpu.set_debugregs(&debug).unwrap();
+        assert_eq!(guest.run(), notes, "{}", String::from_utf8_lossy(vendor));
     }
 }
 
