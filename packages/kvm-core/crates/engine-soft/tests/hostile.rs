@@ -288,3 +288,27 @@ fn pop_ss_moves_the_stack_pointer_in_the_old_stack() {
     assert_eq!(guest.vcpu.regs().rsp, 0x1_0000);
     assert_eq!(guest.vcpu.sregs().ss.selector, 0x20);
 }
+
+#[test]
+fn an_alignment_check_that_raises_itself_ends() {
+    // mov eax, [esp]
+    let mut guest = Guest::new(&[0x8b, 0x04, 0x24], false);
+    guest.put(GDT + 0x28, 0x00cf_fb00_0000_ffff);
+    guest.put(GDT + 0x30, 0x00cf_f300_0000_ffff);
+    // To a handler at CPL 3, whose stack stays as misaligned as it is.
+    guest.put(IDT + 8 * 17, HANDLERS | 0xee00 << 32 | 0x2b << 16);
+    let mut sregs = guest.protected();
+    sregs.cr0 |= 1 << 18;
+    sregs.idt.limit = 0x7ff;
+    sregs.cs = Segment { dpl: 3, ..segment(0x2b, 11) };
+    sregs.ss = Segment { dpl: 3, ..segment(0x33, 3) };
+    sregs.ds = sregs.ss;
+    guest.vcpu.set_sregs(&sregs).unwrap();
+    let (done, wait) = channel();
+    std::thread::spawn(move || {
+        let exit = guest.run(Regs { rflags: 2 | 1 << 18, rsp: 0x20_0001, ..start() });
+        done.send(exit).unwrap();
+    });
+    let exit = wait.recv_timeout(Duration::from_secs(20)).expect("no kick reaches it");
+    assert!(matches!(exit, Exit::Shutdown), "{exit:?}");
+}

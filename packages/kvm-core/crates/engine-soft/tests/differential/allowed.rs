@@ -67,7 +67,7 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
         to.0[32..160].copy_from_slice(&from.0[32..160]);
     }
     // Exceptions of the later steps of a dot product may or may not be noted.
-    if native.event.vector == 19 && name.contains("dpp") {
+    if native.event.vector == 19 && name.to_lowercase().contains("dpp") {
         let mxcsr = native.state.area.u32(24);
         tier0.state.area.set(24, &mxcsr.to_le_bytes());
     }
@@ -78,8 +78,11 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
             *to = *to & 0xffff_ffff | from & !0xffff_ffff;
         }
     }
-    // Whether a store without a selected byte looks at its page at all.
-    let masked = matches!(i.mnemonic(), M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq);
+    // Whether a store without a selected byte, or a component that is not loaded, looks at its page.
+    let masked = matches!(
+        i.mnemonic(),
+        M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq | M::Xrstor | M::Xrstor64
+    );
     if masked && faulted(native) && !at_the_same {
         *tier0 = native.clone();
         memory_differs = true;

@@ -24,15 +24,18 @@ pub fn fill(b: &mut Builder<'_>, i: &Instruction) {
             let pair = u128::from(b.state.gpr[2]) << 64 | u128::from(b.state.gpr[0]);
             operand(b, &pair.to_le_bytes());
         }
-        M::Ldmxcsr | M::Vldmxcsr if b.rng.chance(3, 4) => {
-            let mxcsr = b.rng.next() as u32 & 0xffff;
-            operand(b, &mxcsr.to_le_bytes());
+        M::Ldmxcsr | M::Vldmxcsr => {
+            let mxcsr = mxcsr(b);
+            operand(b, &mxcsr);
         }
-        M::Fxrstor | M::Fxrstor64 if b.rng.chance(7, 8) => {
-            let image = random_area(b.rng).0[..512].to_vec();
+        M::Fxrstor | M::Fxrstor64 => {
+            let mut image = random_area(b.rng).0[..512].to_vec();
+            if b.rng.chance(1, 4) {
+                image[24..28].copy_from_slice(&mxcsr(b));
+            }
             operand(b, &image);
         }
-        M::Xrstor | M::Xrstor64 if b.rng.chance(7, 8) => xsave_image(b),
+        M::Xrstor | M::Xrstor64 => xsave_image(b),
         M::Xsave | M::Xsave64 | M::Xsaveopt | M::Xsaveopt64 if b.rng.chance(3, 4) => {
             // The header's old XSTATE_BV is kept in part.
             if let Some(at) = b.target {
@@ -166,6 +169,13 @@ fn near_pointer(b: &mut Builder<'_>, i: &Instruction, size: usize) {
     }
 }
 
+/// A value for MXCSR, perhaps with reserved bits, but without AMD's bit for misaligned operands.
+fn mxcsr(b: &mut Builder<'_>) -> [u8; 4] {
+    let reserved = if b.rng.chance(1, 4) { 1 << b.rng.below(32) } else { 0 };
+    let value = (b.rng.next() as u32 & 0xffff | reserved) & !(1 << 17);
+    value.to_le_bytes()
+}
+
 fn xsave_image(b: &mut Builder<'_>) {
     let mut image = random_area(b.rng).0[..AREA].to_vec();
     let components = if b.rng.chance(7, 8) { b.rng.below(8) } else { b.rng.next() };
@@ -173,7 +183,8 @@ fn xsave_image(b: &mut Builder<'_>) {
     match b.rng.below(8) {
         // XCOMP_BV of the compacted form.
         0 => image[520..528].copy_from_slice(&(1 << 63 | 7u64).to_le_bytes()),
-        1 => image[520 + b.rng.below(24) as usize] = b.rng.next() as u8,
+        1 => image[24..28].copy_from_slice(&mxcsr(b)),
+        2 => image[520 + b.rng.below(24) as usize] = b.rng.next() as u8,
         _ => {}
     }
     operand(b, &image);

@@ -141,6 +141,9 @@ fn by_mnemonic(code: Code) -> Coverage {
         M::Sysenter | M::Sysexit | M::Sysexitq => {
             Not("reaches the host's kernel, or is undefined, by vendor")
         }
+        M::Movsxd if code == Code::Movsxd_r16_rm16 => {
+            Not("reads two bytes on some processors, four on others")
+        }
         M::Int1 => Not("hypervisors report another RIP for it"),
         M::Reservednop if REGISTER_PREFETCH.contains(&code) => {
             Not("undefined on some processors, no operation on others")

@@ -65,6 +65,7 @@ pub fn state(b: &mut Builder<'_>, i: &mut Instruction, memory: bool) {
             | M::Fxsave64
             | M::Fxrstor
             | M::Fxrstor64
+            | M::Enter
     );
     if environment || name.starts_with('X') && !matches!(i.mnemonic(), M::Xchg | M::Xadd | M::Xor) {
         // Where alignment is checked, processors differ in what they check of these.
