@@ -51,7 +51,8 @@ export class GuestProcess {
     this.#exited.catch(() => {})
     this.#child.stdout?.setEncoding('utf8')
     this.#child.stdout?.on('data', (text: string) => {
-      this.#output += text.replaceAll('\u001b[6n', '')
+      // The shell asks its terminal where the cursor is, and any piece may end within the question.
+      this.#output = (this.#output + text).replaceAll('\u001b[6n', '')
       this.#wake()
     })
     this.#child.stdin?.on('error', () => {})
