@@ -55,6 +55,11 @@ impl Delivery {
     }
 }
 
+/// How many exceptions may come of one event. Each round moves up a class, and a fault within a double
+/// fault ends it, but for the benign ones: an alignment check for the push of an alignment check
+/// locks up a processor. Here the machine stops.
+const ROUNDS: u32 = 8;
+
 /// Delivers an event, and the faults that this raises in turn, up to the double fault.
 ///
 /// # Errors
@@ -62,7 +67,7 @@ impl Delivery {
 /// (the event is then delivered again from its start).
 pub fn deliver<E: Exec + ?Sized>(e: &mut E, event: Event) -> Result<(), Trap> {
     let mut event = event;
-    loop {
+    for _ in 0..ROUNDS {
         match attempt(e, event) {
             Ok(()) => return Ok(()),
             Err(Trap::Fault) => {}
@@ -77,8 +82,7 @@ pub fn deliver<E: Exec + ?Sized>(e: &mut E, event: Event) -> Result<(), Trap> {
             Event::Fault(f) => class(f.vector),
             _ => Class::Benign,
         };
-        // SDM table 6-5. Each round moves up a class or to an exception of its own, and a fault
-        // within a double fault ends it, so that the loop is short.
+        // SDM table 6-5.
         event = match (first, class(second.vector)) {
             (Class::Double, Class::Contributory | Class::PageFault | Class::Double) => {
                 return Err(Trap::Shutdown);
@@ -90,6 +94,7 @@ pub fn deliver<E: Exec + ?Sized>(e: &mut E, event: Event) -> Result<(), Trap> {
             _ => Event::Fault(second),
         };
     }
+    Err(Trap::Shutdown)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
