@@ -164,9 +164,11 @@ export class Machine implements MachineBackend {
 
   async quit(): Promise<void> {
     // The guest may have ended the machine while this waited for its turn.
-    const finished = this.#queue.then(async () => {
+    const before = this.#queue
+    const finished = (async () => {
+      await before
       if (!this.#closed) await this.#finish({ reason: 'quit', guest: false, code: 0 })
-    })
+    })()
     this.#queue = finished.catch(() => {})
     await finished
   }
