@@ -1,3 +1,5 @@
+import { open } from 'kvm-core'
+
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
 import { choice } from '../option.ts'
@@ -11,7 +13,7 @@ export const cpu: OptionGroup = {
     {
       name: 'cpu',
       argument: 'model[,+feature][,-feature][,feature=on|off]',
-      help: ["processor model and changes to it ('-cpu help' lists models; default: qemu64)"],
+      help: ["processor model and changes to it ('-cpu help' lists both; default: qemu64)"],
       apply(settings, value) {
         if (value === 'help' || value === '?') return list()
         settings.cpu = parseCpu(value)
@@ -59,9 +61,24 @@ function featureName(text: string): string {
   return text.replaceAll('_', '-')
 }
 
+/** As QEMU prints it: the models, then the names of all features, wrapped. */
 function list(): string {
-  return [
-    'Available CPUs:',
-    ...CPU_MODELS.map(({ name, help }) => `x86 ${name.padEnd(21)} ${help}`),
-  ].join('\n')
+  const kvm = open({ engine: 'soft' })
+  try {
+    const lines = ['']
+    for (const name of kvm.cpuFeatures) {
+      const last = lines.at(-1) ?? ''
+      if (last.length + name.length > 75) lines.push(`  ${name}`)
+      else lines[lines.length - 1] = `${last === '' ? ' ' : last} ${name}`
+    }
+    return [
+      'Available CPUs:',
+      ...CPU_MODELS.map(({ name, help }) => `x86 ${name.padEnd(21)} ${help}`),
+      '',
+      'Recognized CPUID flags:',
+      ...lines,
+    ].join('\n')
+  } finally {
+    kvm.close()
+  }
 }
