@@ -27,7 +27,7 @@ impl Vcpu {
         }
     }
 
-    fn table_stale(&self) -> bool {
+    pub(crate) fn table_stale(&self) -> bool {
         self.table.generation() != self.context.memory.generation()
     }
 

@@ -169,7 +169,7 @@ impl Vcpu {
         let Some(slot) = self.table.find(page) else { return };
         let before = slot.page_flags(page).fetch_or(PAGE_HAS_CODE, Ordering::SeqCst);
         if before & PAGE_HAS_CODE == 0 {
-            self.tlb.revoke_writes(Some(page));
+            self.table.aliases(page).for_each(|alias| self.tlb.revoke_writes(Some(alias)));
         }
     }
 
@@ -177,9 +177,13 @@ impl Vcpu {
     #[cold]
     pub(crate) fn code_written(&mut self, gpa: u64, len: u64) {
         let before = self.blocks.invalidated;
-        if self.blocks.invalidate(gpa, len)
-            && let Some(slot) = self.table.find(gpa)
-        {
+        // The page may show at other addresses too, and its code have been fetched there.
+        let blocks = &mut self.blocks;
+        let clean = self
+            .table
+            .aliases(gpa)
+            .fold(true, |clean, alias| blocks.invalidate(alias, len) & clean);
+        if clean && let Some(slot) = self.table.find(gpa) {
             slot.page_flags(gpa).fetch_and(!PAGE_HAS_CODE, Ordering::SeqCst);
         }
         if self.blocks.invalidated != before {

@@ -116,6 +116,7 @@ impl VcpuEngine for Vcpu {
     }
 
     fn set_msr(&mut self, index: u32, value: u64) -> Result<(), KvmError> {
+        self.follow_memory();
         msr::set_msr(self, index, value)?;
         self.refresh_context();
         Ok(())
@@ -170,6 +171,7 @@ impl VcpuEngine for Vcpu {
         if khz == 0 {
             return Err(KvmError::invalid("a TSC of 0 kHz cannot count"));
         }
+        self.follow_memory();
         // The count goes on from where it is, at the new speed.
         let before = kvm_cpu::Exec::tsc(self);
         self.cpu.tsc_khz = khz;
@@ -182,6 +184,7 @@ impl VcpuEngine for Vcpu {
     }
 
     fn translate(&mut self, gva: u64) -> Option<u64> {
+        self.follow_memory();
         paging::translate_debug(self, gva)
     }
 
@@ -217,6 +220,13 @@ impl VcpuEngine for Vcpu {
 }
 
 impl Vcpu {
+    /// Outside the guest nobody tells of new slots, but some state lies in memory.
+    fn follow_memory(&mut self) {
+        if self.table_stale() {
+            self.refresh_memory();
+        }
+    }
+
     /// Connects the vCPU to its local APIC, where the VM has an irqchip.
     pub(crate) fn bind_apic(&mut self) {
         if let Some(irqchip) = &self.context.irqchip {

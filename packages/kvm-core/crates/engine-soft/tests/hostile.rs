@@ -312,3 +312,38 @@ fn an_alignment_check_that_raises_itself_ends() {
     let exit = wait.recv_timeout(Duration::from_secs(20)).expect("no kick reaches it");
     assert!(matches!(exit, Exit::Shutdown), "{exit:?}");
 }
+
+#[test]
+fn code_is_withdrawn_by_stores_through_another_slot() {
+    // mov [rdi], al; call rdx; mov [rsi], cl; call rdx; hlt
+    let code = [0x88, 0x07, 0xff, 0xd2, 0x88, 0x0e, 0xff, 0xd2, 0xf4];
+    let mut guest = Guest::new(&code, false);
+    let other = 1 << 30;
+    guest.memory.set_user_memory_region(1, other, RAM, 0, Some(guest.ram.clone()), 0).unwrap();
+    guest.put(PML4 + 8 * (TESTS >> 39), 0xb007);
+    guest.put(0xb000, 0xc007);
+    guest.put(0xc000, 0xd007);
+    guest.put(0xd000, 0x20_5067);
+    guest.put(0xd008, (other + 0x20_5000) | 0x67);
+    guest.write(0x20_5000, &[0xbb, 1, 0, 0, 0, 0xc3]);
+    let written = TESTS + 0x1000;
+    let regs = Regs { rdi: written + 0x800, rdx: TESTS, rsi: written + 1, rcx: 2, ..start() };
+    assert!(matches!(guest.run(regs), Exit::Hlt));
+    assert_eq!(guest.vcpu.regs().rbx, 2);
+}
+
+#[test]
+fn state_in_memory_follows_the_slots_outside_the_guest_too() {
+    let mut guest = Guest::new(&[], false);
+    let gpa = 1 << 30;
+    let ram = GuestRam::new(0x1000, Backing::Anon).unwrap();
+    guest.memory.set_user_memory_region(1, gpa, 0x1000, 0, Some(ram), 0).unwrap();
+    // The paravirtual clock.
+    guest.vcpu.set_msr(0x4b56_4d01, gpa | 1).unwrap();
+    let mut version = [0; 4];
+    guest.memory.read(gpa, &mut version).unwrap();
+    assert_ne!(version, [0; 4]);
+    assert_eq!(guest.vcpu.translate(CODE), Some(CODE));
+    guest.memory.set_user_memory_region(0, 0, 0, 0, None, 0).unwrap();
+    assert_eq!(guest.vcpu.translate(CODE), None);
+}

@@ -226,14 +226,7 @@ fn code_pages(table: &SlotTable, slot: &Memslot, from: u64, to: u64, out: &mut V
     let mut page = from & !(PAGE_BYTES - 1);
     while page < to {
         if slot.page_flags(page).load(Ordering::Relaxed) & PAGE_HAS_CODE != 0 {
-            let in_ram = page - slot.gpa + slot.offset;
-            let aliases = table.slots.iter().filter(|s| Arc::ptr_eq(&s.ram, &slot.ram));
-            for alias in aliases {
-                let within = in_ram.wrapping_sub(alias.offset);
-                if within < alias.size {
-                    out.push(alias.gpa + within);
-                }
-            }
+            out.extend(table.aliases(page));
         }
         page += PAGE_BYTES;
     }

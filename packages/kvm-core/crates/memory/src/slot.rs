@@ -121,6 +121,17 @@ impl SlotTable {
         self.generation
     }
 
+    /// All addresses at which the byte at `gpa` shows, through any slot. None if it lies in no slot.
+    pub fn aliases(&self, gpa: u64) -> impl Iterator<Item = u64> + '_ {
+        self.find(gpa).into_iter().flat_map(move |slot| {
+            let in_ram = gpa - slot.gpa + slot.offset;
+            self.slots.iter().filter(|s| Arc::ptr_eq(&s.ram, &slot.ram)).filter_map(move |s| {
+                let within = in_ram.wrapping_sub(s.offset);
+                (within < s.size).then(|| s.gpa + within)
+            })
+        })
+    }
+
     /// Calls `f(slot, gpa, bytes, done)` for each piece of `[gpa, gpa + len)` in turn, where
     /// `done` bytes came before. False, without any call, if a part lies in no slot.
     pub(crate) fn pieces(
