@@ -113,8 +113,13 @@ pub(crate) fn arpl_mem(v: &mut Vcpu, op: &Op) -> Done {
     if v.cpu.real_or_v86() {
         return Err(v.undefined());
     }
-    let linear = v.linear(op, 2, true)?;
+    let linear = v.linear(op, 2, false)?;
     let b = v.get::<W16>(op.src);
+    if v.read::<W16>(linear, op.seg)? & 3 >= b & 3 {
+        v.cpu.arith.update(flags::ZF, 0);
+        return Ok(());
+    }
+    let linear = v.linear(op, 2, true)?;
     v.modify::<W16>(linear, op.seg, false, |v, a| {
         let raise = a & 3 < b & 3;
         v.cpu.arith.update(flags::ZF, if raise { flags::ZF } else { 0 });

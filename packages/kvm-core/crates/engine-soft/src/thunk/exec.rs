@@ -108,11 +108,15 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
         }
         kind::STMXCSR => io.mem.set_low(u64::from(state.mxcsr)),
         kind::ZERO_UPPER => {
-            for vector in &mut state.vec {
+            for vector in state.vec.iter_mut().take(usize::from(op.registers)) {
                 vector.0[2..].fill(0);
             }
         }
-        kind::ZERO_ALL => state.vec = [Vector::default(); 16],
+        kind::ZERO_ALL => {
+            for vector in state.vec.iter_mut().take(usize::from(op.registers)) {
+                *vector = Vector::default();
+            }
+        }
         kind::FENCE => std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst),
         kind::STORE_GPR => io.mem.set_low(gpr(io, op.regs[1], operand::GPR64)),
         kind::NOP => {}

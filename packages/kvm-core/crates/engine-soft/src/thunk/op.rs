@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use iced_x86::{Code, Instruction, OpKind, Register};
+use iced_x86::{Code, CodeSize, Instruction, OpKind, Register};
 
 use super::host::{Feature, HostCpu};
 use super::kinds::{NO_SLOT, SLOT_BYTES, bit, class, kind, operand};
@@ -60,6 +60,8 @@ pub struct VecOp {
     /// Gathers: number of the index register and its shift.
     pub(super) index: u8,
     pub(super) scale: u8,
+    /// Vector registers that the mode has: outside 64-bit mode VZEROALL leaves the upper eight.
+    pub(super) registers: u8,
 }
 
 impl fmt::Debug for VecOp {
@@ -85,6 +87,10 @@ pub fn prepare(instr: &Instruction, host: &HostCpu) -> Option<VecOp> {
         has_mem: false,
         index: 0,
         scale: 0,
+        registers: match instr.code_size() {
+            CodeSize::Code16 | CodeSize::Code32 => 8,
+            _ => 16,
+        },
     };
     let mut st = 0;
     for i in 0..instr.op_count().min(4) {

@@ -21,6 +21,10 @@ fn several_accesses(i: &Instruction) -> bool {
             | M::Iretd
             | M::Iretq
             | M::Enter
+            | M::Pusha
+            | M::Pushad
+            | M::Popa
+            | M::Popad
             | M::Cmpsb
             | M::Cmpsw
             | M::Cmpsd
@@ -70,6 +74,10 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
     if native.event.vector == 19 && name.to_lowercase().contains("dpp") {
         let mxcsr = native.state.area.u32(24);
         tier0.state.area.set(24, &mxcsr.to_le_bytes());
+    }
+    if both_fault && matches!(i.mnemonic(), M::Popa | M::Popad) {
+        // Some registers may be popped already.
+        tier0.state.gpr = native.state.gpr;
     }
     if native.state.cs == USER_CS32 && tier0.state.cs == USER_CS32 {
         // The upper halves are undefined after a change of mode.

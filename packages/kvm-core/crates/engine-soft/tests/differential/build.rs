@@ -38,6 +38,16 @@ pub struct Builder<'a> {
     pub patches: Vec<(u64, Vec<u8>)>,
     /// Where the explicit memory operand lies.
     pub target: Option<u64>,
+    /// The registers that address memory, where a whole block is built: they keep their values.
+    pub anchors: &'static [usize],
+}
+
+impl<'a> Builder<'a> {
+    /// A builder of one instruction.
+    pub fn new(rng: &'a mut Rng, state: State, bits: u32, ip: u64) -> Self {
+        let patches = Vec::new();
+        Self { rng, state, bits, ip, align: 1, patches, target: None, anchors: &[] }
+    }
 }
 
 /// A random register out of a run of registers of one kind.
@@ -217,6 +227,16 @@ impl Builder<'_> {
             K::seg_rSI | K::es_rDI | K::seg_rDI | K::seg_rBX_al => {
                 return self.string_operand(i, n, kind);
             }
+            K::farbr2_2 => {
+                i.set_op_kind(n, OpKind::FarBranch16);
+                i.set_far_branch16(value as u16);
+                i.set_far_branch_selector(super::contents::code_selector(self) as u16);
+            }
+            K::farbr4_2 => {
+                i.set_op_kind(n, OpKind::FarBranch32);
+                i.set_far_branch32(super::contents::code(self) as u32);
+                i.set_far_branch_selector(super::contents::code_selector(self) as u16);
+            }
             _ => return self.branch(i, n, kind),
         }
         true
@@ -270,7 +290,7 @@ impl Builder<'_> {
                 },
             );
         }
-        if kind != K::es_rDI && wide && self.rng.chance(1, 8) {
+        if kind != K::es_rDI && wide && self.anchors.is_empty() && self.rng.chance(1, 8) {
             i.set_segment_prefix(self.rng.pick(&[Register::FS, Register::GS]));
         }
         for register in [3, 6, 7] {
@@ -319,12 +339,18 @@ impl Builder<'_> {
         true
     }
 
-    /// A random instruction of `form`; the state follows. `None` if this try is not encodable.
-    pub fn instruction(&mut self, form: Form) -> Result<Option<Instruction>, String> {
+    /// A random instruction of `form`; the state follows.
+    ///
+    /// # Errors
+    /// An operand that this test cannot make.
+    pub fn instruction(&mut self, form: Form) -> Result<Instruction, String> {
+        self.align = super::tune::alignment(form);
         let info = form.code.op_code();
         let mut i = Instruction::default();
         i.set_code(form.code);
-        self.stack_and_counters(form.code);
+        if self.anchors.is_empty() {
+            self.stack_and_counters(form.code);
+        }
         for (n, &kind) in info.op_kinds().iter().enumerate() {
             if !self.operand(&mut i, n as u32, kind) {
                 return Err(format!("operand kind {kind:?}"));
@@ -346,7 +372,7 @@ impl Builder<'_> {
                 *r &= 0xffff_ffff;
             }
         }
-        Ok(Some(i))
+        Ok(i)
     }
 
     /// Registers that instructions use without saying so.
@@ -364,7 +390,7 @@ impl Builder<'_> {
 }
 
 /// Encodes at `ip` and decodes again: what the processors will see.
-fn encode(bits: u32, i: &Instruction, ip: u64) -> Option<(Vec<u8>, Instruction)> {
+pub fn encode(bits: u32, i: &Instruction, ip: u64) -> Option<(Vec<u8>, Instruction)> {
     let mut encoder = Encoder::new(bits);
     encoder.encode(i, ip).ok()?;
     let bytes = encoder.take_buffer();
@@ -390,16 +416,8 @@ pub fn case(rng: &mut Rng, form: Form) -> Result<Case, String> {
         };
         let base = if form.bits == 64 && rng.chance(1, 2) { HIGH } else { LOW };
         let ip = base + CODE as u64 * PAGE + offset as u64;
-        let mut builder = Builder {
-            rng,
-            state,
-            bits: form.bits,
-            ip,
-            align: super::tune::alignment(form),
-            patches: Vec::new(),
-            target: None,
-        };
-        let Some(i) = builder.instruction(form)? else { continue };
+        let mut builder = Builder::new(rng, state, form.bits, ip);
+        let i = builder.instruction(form)?;
         let (mut state, patches) = (builder.state, builder.patches);
         state.rip = ip;
         match encode(form.bits, &i, ip) {

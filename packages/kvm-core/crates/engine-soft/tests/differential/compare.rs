@@ -10,7 +10,7 @@ const NAMES: [&str; 16] = [
 ];
 
 /// EFLAGS positions of iced's bits.
-fn eflags(bits: u32) -> u64 {
+pub fn eflags(bits: u32) -> u64 {
     let table = [
         (RflagsBits::CF, 0),
         (RflagsBits::PF, 2),

@@ -119,7 +119,7 @@ fn stack_width(b: &Builder<'_>, i: &Instruction) -> usize {
 }
 
 /// An address in the code pages, or a bad one.
-fn code(b: &mut Builder<'_>) -> u64 {
+pub fn code(b: &mut Builder<'_>) -> u64 {
     let base = if b.bits == 32 || b.rng.chance(1, 2) { LOW } else { HIGH };
     match b.rng.below(12) {
         0 => super::spots::random(b.rng, b.bits == 32, 1),
@@ -129,7 +129,7 @@ fn code(b: &mut Builder<'_>) -> u64 {
     }
 }
 
-fn code_selector(b: &mut Builder<'_>) -> u64 {
+pub fn code_selector(b: &mut Builder<'_>) -> u64 {
     match b.rng.below(4) {
         0 => b.rng.pick(&SELECTORS),
         1 => USER_CS32.into(),

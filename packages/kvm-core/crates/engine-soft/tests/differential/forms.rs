@@ -120,7 +120,11 @@ pub fn coverage(form: Form) -> Coverage {
             _ => Not(NOT_OFFERED),
         };
     }
-    if form.bits == 64 && info.intel_decoder64() && !info.amd_decoder64() {
+    let intel_only = match form.bits {
+        64 => info.intel_decoder64() && !info.amd_decoder64(),
+        _ => info.intel_decoder32() && !info.amd_decoder32(),
+    };
+    if intel_only {
         return Not("decoded by Intel's processors only");
     }
     by_mnemonic(code)

@@ -4,6 +4,7 @@
 //! another seed, `FORM=name` runs one form only (`FORM=name CASE=x` one case, as a failure prints it).
 
 mod allowed;
+mod blocks;
 mod build;
 mod compare;
 mod contents;
@@ -35,6 +36,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Cases per form of the short run.
 const CASES: u64 = 100;
+/// Blocks of the short run.
+const BLOCKS: u64 = 30_000;
 const SEED: u64 = 0x6b76_6d20_6a73;
 
 fn run(bits: u32) {
@@ -74,6 +77,11 @@ fn run(bits: u32) {
     assert!(failures.is_empty(), "{} forms fail", failures.len());
 }
 
+#[test]
+fn instructions_of_compatibility_mode() {
+    run(32);
+}
+
 /// What is not tested is listed: a form cannot drop out of the tests unseen. `UPDATE=1` writes the
 /// list anew.
 #[test]
@@ -84,6 +92,35 @@ fn untested_forms_are_listed() {
         std::fs::write(path, &list).unwrap();
     }
     assert!(std::fs::read_to_string(path).unwrap() == list, "see UPDATE=1 and git diff");
+}
+
+/// Straight-line code of several instructions: blocks, and what one instruction leaves to the next.
+fn run_blocks(bits: u32) {
+    let seed = number("SEED").unwrap_or(SEED);
+    let count = BLOCKS * if number("LONG").is_some() { 100 } else { 1 };
+    let mut pair = Pair::new();
+    let pool = blocks::pool(&mut pair, bits);
+    let one = number("CASE");
+    let mut instructions = 0;
+    for n in 0..if one.is_some() { 1 } else { count } {
+        let seed = one.unwrap_or_else(|| case_seed(seed, u64::from(bits) << 32, n));
+        let case = blocks::case(&mut Rng::new(seed), &pool, bits);
+        instructions += case.instructions.len();
+        if let Err(text) = pair.check(&case, seed) {
+            panic!("block {n} of {bits}-bit code\n{text}");
+        }
+    }
+    println!("{count} blocks of {} forms, {instructions} instructions", pool.len());
+}
+
+#[test]
+fn blocks_of_64_bit_mode() {
+    run_blocks(64);
+}
+
+#[test]
+fn blocks_of_compatibility_mode() {
+    run_blocks(32);
 }
 
 fn one_case(pair: &mut Pair, form: Form, seed: u64) -> Result<(), String> {

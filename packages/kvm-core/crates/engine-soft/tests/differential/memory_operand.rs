@@ -3,6 +3,7 @@
 use iced_x86::{Instruction, Register};
 
 use super::build::Builder;
+use super::layout::{HIGH, LOW};
 use super::rng::Rng;
 use super::spots;
 
@@ -25,7 +26,7 @@ fn operand_bytes(i: &Instruction) -> u64 {
 
 /// The base of the operand's segment, chosen if there is an override.
 fn segment(b: &mut Builder<'_>, i: &mut Instruction, target: u64) -> u64 {
-    if b.bits != 64 || !b.rng.chance(1, 6) {
+    if !b.rng.chance(1, 6) {
         return 0;
     }
     let prefix = b.rng.pick(&[
@@ -39,6 +40,10 @@ fn segment(b: &mut Builder<'_>, i: &mut Instruction, target: u64) -> u64 {
         Register::CS,
     ]);
     i.set_segment_prefix(prefix);
+    if b.bits == 32 {
+        // All flat; stores through CS fault.
+        return 0;
+    }
     // Processors disagree about an offset that is not canonical where the sum with the base is.
     let base = if target >> 47 == 0 { spots::small_base(b.rng) } else { 0 };
     match prefix {
@@ -62,12 +67,63 @@ fn write(b: &mut Builder<'_>, n: usize, value: u64, narrow: bool) {
 
 /// A random base, index, scale and displacement.
 pub fn random(b: &mut Builder<'_>, i: &mut Instruction) {
+    if !b.anchors.is_empty() {
+        return anchored(b, i);
+    }
+    if b.bits == 32 && b.align == 1 && b.rng.chance(1, 12) {
+        segment(b, i, 0);
+        return sixteen_bits(b, i);
+    }
     let narrow = b.bits == 32 || b.rng.chance(1, 8);
     let target = spots::random(b.rng, narrow, operand_bytes(i)) & !(b.align - 1);
     let base_value = segment(b, i, target);
     b.target = Some(target);
     let offset = target.wrapping_sub(base_value);
     aim(b, i, offset, narrow);
+}
+
+/// From a register that keeps its value through a block, mostly to where nothing faults.
+fn anchored(b: &mut Builder<'_>, i: &mut Instruction) {
+    let n = b.rng.pick(b.anchors);
+    let value = b.state.gpr[n];
+    let low = value < 1 << 32;
+    let target = if b.rng.chance(1, 24) {
+        spots::random(b.rng, low, operand_bytes(i))
+    } else {
+        spots::harmless(b.rng, if low { LOW } else { HIGH })
+    };
+    let target = target & !(b.align.max(operand_bytes(i).next_power_of_two().min(16)) - 1);
+    let d = target.wrapping_sub(value).cast_signed();
+    let Ok(d) = i32::try_from(d) else { return anchored(b, i) };
+    b.target = Some(target);
+    let narrow = b.bits == 32 || low && b.rng.chance(1, 8);
+    let first = if narrow { Register::EAX } else { Register::RAX };
+    i.set_memory_base(gpr(first, n));
+    i.set_memory_displ_size(1);
+    let d = i64::from(d).cast_unsigned();
+    i.set_memory_displacement64(if narrow { d & 0xffff_ffff } else { d });
+}
+
+/// Sixteen-bit addresses reach nothing that is mapped, but fault where they should.
+fn sixteen_bits(b: &mut Builder<'_>, i: &mut Instruction) {
+    use Register::{BP, BX, DI, None, SI};
+    let (base, index) = b.rng.pick(&[
+        (BX, SI),
+        (BX, DI),
+        (BP, SI),
+        (BP, DI),
+        (SI, None),
+        (DI, None),
+        (BX, None),
+        (BP, None),
+        (None, None),
+    ]);
+    i.set_memory_base(base);
+    i.set_memory_index(index);
+    let wide = base == None || b.rng.chance(1, 2);
+    i.set_memory_displ_size(if wide { 2 } else { 1 });
+    let d = if wide { b.rng.next() & 0xffff } else { b.rng.below(128) };
+    i.set_memory_displacement64(d);
 }
 
 fn aim(b: &mut Builder<'_>, i: &mut Instruction, offset: u64, narrow: bool) {

@@ -32,6 +32,11 @@ pub fn random(rng: &mut Rng, low: bool, size: u64) -> u64 {
     }
 }
 
+/// Inside a page of ordinary data.
+pub fn harmless(rng: &mut Rng, base: u64) -> u64 {
+    base + rng.pick(&[4, 5, 6, 8, 10, 12, 13]) * PAGE + 64 + rng.below(3500)
+}
+
 /// A segment base: small, so that the sum with it stays a meaningful address.
 pub fn small_base(rng: &mut Rng) -> u64 {
     match rng.below(4) {

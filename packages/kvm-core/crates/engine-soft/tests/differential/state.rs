@@ -118,6 +118,9 @@ impl State {
             }
             state.gpr[8..].fill(0);
             state.data_segments = [USER_DS; 4];
+            if rng.chance(1, 24) {
+                state.data_segments[rng.below(4) as usize] = 0;
+            }
         }
         state
     }
