@@ -153,6 +153,10 @@ impl Vcpu {
         if self.ram_copy(gpa, out) {
             return Ok(());
         }
+        if self.cpu.cpl == 3 {
+            // A user program must not stop the machine: as on KVM it gets #UD.
+            return Err(self.cpu.raise(Vector::Ud, 0));
+        }
         self.exit = Some(self.code_outside_ram(gpa));
         Err(Trap::Exit)
     }

@@ -347,3 +347,24 @@ fn state_in_memory_follows_the_slots_outside_the_guest_too() {
     guest.memory.set_user_memory_region(0, 0, 0, 0, None, 0).unwrap();
     assert_eq!(guest.vcpu.translate(CODE), None);
 }
+
+#[test]
+fn a_user_program_that_executes_a_device_does_not_stop_the_machine() {
+    let mut guest = Guest::new(&[], false);
+    let device = 1u64 << 32;
+    guest.put(PML4 + 8 * (TESTS >> 39), 0xb007);
+    guest.put(0xb000, 0xc007);
+    guest.put(0xc000, device | 0xe7);
+    guest.put(0x7004, 0x20_0000);
+    let mut sregs = guest.vcpu.sregs();
+    let kernel = sregs.clone();
+    sregs.tr = Segment { base: 0x7000, limit: 0x67, s: 0, g: 0, db: 0, ..segment(0x28, 11) };
+    sregs.cs = Segment { l: 1, db: 0, dpl: 3, ..segment(0x33, 11) };
+    sregs.ss = Segment { dpl: 3, ..segment(0x3b, 3) };
+    guest.vcpu.set_sregs(&sregs).unwrap();
+    assert!(matches!(guest.run(Regs { rip: TESTS, ..start() }), Exit::Hlt));
+    assert_eq!(guest.vcpu.regs().rip, HANDLERS + 7, "no #UD");
+    // A kernel that does so is beyond help.
+    guest.vcpu.set_sregs(&kernel).unwrap();
+    assert!(matches!(guest.run(Regs { rip: TESTS, ..start() }), Exit::InternalError { .. }));
+}
