@@ -55,6 +55,7 @@ export interface NativeHost {
   control(): ArrayBuffer
   complete(vcpu: number): boolean
   poll(): 0 | 1 | 2
+  mustYield(): boolean
   ringLater(): void
   close(): void
 }

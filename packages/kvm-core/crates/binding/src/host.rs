@@ -17,7 +17,7 @@ use crate::error::{Result, check, js};
 use crate::isolate::Isolate;
 use crate::numbers::{number, word};
 use crate::tasks::call;
-use crate::uv::{Poll, time_to_next_event};
+use crate::uv::{Poll, loop_has_work, time_to_next_event};
 
 /// The poll handle and the function that it calls.
 pub struct Doorbell {
@@ -139,6 +139,12 @@ impl NativeHost {
             return if host.poll_ns() > 0 { 2 } else { 0 };
         }
         u32::from(host.poll(vm.vcpu_count(), limit))
+    }
+
+    /// True if the event loop has something else to do.
+    #[napi]
+    pub fn must_yield(&self, env: Env) -> bool {
+        loop_has_work(env.raw())
     }
 
     /// Present width of the polling window in microseconds.

@@ -37,6 +37,8 @@ unsafe extern "C" {
     fn uv_ref(handle: *mut UvHandle);
     fn uv_unref(handle: *mut UvHandle);
     fn uv_backend_timeout(of: *const UvLoop) -> c_int;
+    fn uv_backend_fd(of: *const UvLoop) -> c_int;
+    fn uv_update_time(of: *mut UvLoop);
 }
 
 /// What a handle calls on the loop's thread.
@@ -153,5 +155,19 @@ pub fn time_to_next_event(env: sys::napi_env) -> Duration {
     match u64::try_from(unsafe { uv_backend_timeout(uv) }) {
         Ok(ms) => Duration::from_millis(ms),
         Err(_) => Duration::MAX,
+    }
+}
+
+/// True if a timer, a descriptor or anything else of the loop waits for its callback now.
+pub fn loop_has_work(env: sys::napi_env) -> bool {
+    let Ok(uv) = event_loop(env) else { return true };
+    // SAFETY: the environment's own loop, on its thread; the descriptor set is a live variable.
+    unsafe {
+        uv_update_time(uv);
+        if uv_backend_timeout(uv) == 0 {
+            return true;
+        }
+        let mut epoll = libc::pollfd { fd: uv_backend_fd(uv), events: libc::POLLIN, revents: 0 };
+        libc::poll(&raw mut epoll, 1, 0) != 0
     }
 }

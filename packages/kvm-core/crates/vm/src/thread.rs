@@ -1,7 +1,7 @@
 //! The native thread of a vCPU: enter, post the exit, wait for the answer, enter again.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -65,7 +65,11 @@ pub(crate) struct ThreadState {
     phase: AtomicU8,
     control: Mutex<Control>,
     changed: Condvar,
-    /// Where the vCPU has posted an exit, so that it can be given up there.
+    /// The thread is to park or to end: a look at `control` is due.
+    ordered: AtomicBool,
+    /// The thread is to end: an exit that is posted is given up.
+    stopping: AtomicBool,
+    /// Where the vCPU posted its last exit, so that it can be given up there.
     mailbox: Mutex<Option<Arc<Host>>>,
 }
 
@@ -90,6 +94,8 @@ impl Default for ThreadState {
                 on_end: Vec::new(),
             }),
             changed: Condvar::new(),
+            ordered: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             mailbox: Mutex::new(None),
         }
     }
@@ -127,6 +133,13 @@ impl ThreadState {
             Ok(_) => Ok(SyncPhase(self)),
             Err(_) => Err(self.phase()),
         }
+    }
+
+    /// Gives an order. Nobody else has `control` locked.
+    fn order(&self, control: &mut Control, want: Want) {
+        control.want = want;
+        self.stopping.store(want == Want::Stop, Ordering::SeqCst);
+        self.ordered.store(want != Want::Run, Ordering::SeqCst);
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -178,7 +191,7 @@ impl Vcpu {
         if let Some(ended) = control.thread.take() {
             let _ = ended.join();
         }
-        control.want = Want::Run;
+        self.state.order(&mut control, Want::Run);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let vcpu = Arc::clone(self);
         let spawned = std::thread::Builder::new()
@@ -220,7 +233,7 @@ impl Vcpu {
         }
         control.on_pause.push(done);
         if control.want == Want::Run {
-            control.want = Want::Pause;
+            self.state.order(&mut control, Want::Pause);
             self.kicker.raise(request::EXIT);
         }
     }
@@ -234,7 +247,7 @@ impl Vcpu {
         if !control.alive || control.want == Want::Stop {
             return Err(KvmError::invalid(format!("vCPU {} was not started", self.id)));
         }
-        control.want = Want::Run;
+        self.state.order(&mut control, Want::Run);
         if self.state.phase() == Phase::Paused {
             self.state.set_phase(Phase::Running);
         }
@@ -256,19 +269,12 @@ impl Vcpu {
             return;
         }
         control.on_end.push(done);
-        control.want = Want::Stop;
+        self.state.order(&mut control, Want::Stop);
         drop(control);
         self.state.changed.notify_all();
         self.kicker.raise(request::EXIT);
         if let Some(host) = &*self.state.mailbox() {
-            let word = host.slot(self.id, slot::STATE);
-            // An exit that was answered this moment stays answered.
-            let given_up = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-                matches!(now, state::POSTED | state::SLEEPING).then_some(state::ABORTED)
-            });
-            if given_up.is_ok() {
-                futex_wake(word);
-            }
+            give_up(host.slot(self.id, slot::STATE));
         }
     }
 
@@ -299,6 +305,7 @@ impl Vcpu {
             if alone { Duration::ZERO } else { options.spin_max.min(Duration::from_millis(1)) };
         let max_ns = u32::try_from(max.as_nanos()).unwrap_or(u32::MAX);
         let mut window = SpinWindow::new(max_ns, PROBE_NS);
+        let mut last: Option<Arc<Host>> = None;
         while self.next_order() {
             let Some(mut core) = self.lock_core() else { break };
             let why = self.enter(&mut core);
@@ -308,14 +315,19 @@ impl Vcpu {
             bump(&self.counters.exits);
             // The registers can be used from here to the answer.
             drop(core);
-            let answered = match self.host_of(why) {
-                Ok(host) => self.post(&host, &mut window),
-                Err(_) => false,
-            };
+            let answered = self.host_of(why, &mut last).is_ok_and(|moved| {
+                last.as_ref().is_some_and(|host| {
+                    if moved {
+                        *self.state.mailbox() = Some(host.clone());
+                    }
+                    self.post(host, &mut window)
+                })
+            });
             if !answered && let Some(mut core) = self.lock_core() {
                 core.unanswered = Some(why);
             }
         }
+        *self.state.mailbox() = None;
         let mut control = self.state.control();
         control.alive = false;
         self.state.set_phase(Phase::Idle);
@@ -327,6 +339,11 @@ impl Vcpu {
 
     /// Parks while a pause is wanted. False when the thread is to end.
     fn next_order(&self) -> bool {
+        // Who orders something raises a request after it, so an order is not overlooked for long.
+        if !self.state.ordered.load(Ordering::SeqCst) {
+            self.state.set_phase(Phase::Running);
+            return true;
+        }
         let mut control = self.state.control();
         loop {
             match control.want {
@@ -371,44 +388,51 @@ impl Vcpu {
             let counter = host.slot(self.id, offset);
             counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         };
-        let (idle, posted) = (state::IDLE, state::POSTED);
-        let (seq, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
-        // Whoever stops the thread sets the order first and then looks at the mailbox.
-        let mut mailbox = self.state.mailbox();
-        *mailbox = Some(host.clone());
-        let stopping = self.state.control().want == Want::Stop;
-        self.state.set_phase(Phase::Exit);
-        let waits = !stopping && word.compare_exchange(idle, posted, seq, relaxed).is_ok();
-        drop(mailbox);
         count(slot::EXIT_SEQ);
-        if waits {
+        self.state.set_phase(Phase::Exit);
+        word.store(state::POSTED, Ordering::SeqCst);
+        // Whoever stops the thread says so first and then looks at the slot: one of the two sees
+        // the other.
+        if self.state.stopping.load(Ordering::SeqCst) {
+            give_up(word);
+        } else {
             host.announce(self.id);
-            let spin = Duration::from_nanos(u64::from(window.next()));
-            let waiting = || word.load(Ordering::SeqCst) == state::POSTED;
-            if spin.is_zero() || !spin_until(spin, || !waiting()) {
-                if !spin.is_zero() {
-                    window.miss();
-                }
-                count(slot::SPIN_MISSES);
-                bump(&self.counters.spin_misses);
-                if word.compare_exchange(posted, state::SLEEPING, seq, relaxed).is_ok() {
-                    while word.load(Ordering::SeqCst) == state::SLEEPING {
-                        futex_wait(word, state::SLEEPING, None);
-                    }
-                }
-            } else {
-                window.hit();
-                count(slot::SPIN_HITS);
-                bump(&self.counters.spin_hits);
-            }
-            host.slot(self.id, slot::SPIN_WINDOW).store(window.width_ns(), Ordering::Relaxed);
         }
-        let mut mailbox = self.state.mailbox();
-        *mailbox = None;
-        // Nobody gives the exit up any more: the slot can be used again.
-        let answered = word.swap(state::IDLE, Ordering::SeqCst) == state::IDLE;
-        drop(mailbox);
+        let spin = Duration::from_nanos(u64::from(window.next()));
+        if !spin.is_zero() && spin_until(spin, || word.load(Ordering::Acquire) != state::POSTED) {
+            window.hit();
+            count(slot::SPIN_HITS);
+            bump(&self.counters.spin_hits);
+        } else {
+            if !spin.is_zero() {
+                window.miss();
+            }
+            count(slot::SPIN_MISSES);
+            bump(&self.counters.spin_misses);
+            let (posted, asleep) = (state::POSTED, state::SLEEPING);
+            let (seq, acquire) = (Ordering::SeqCst, Ordering::Acquire);
+            if word.compare_exchange(posted, asleep, seq, acquire).is_ok() {
+                while word.load(acquire) == asleep {
+                    futex_wait(word, asleep, None);
+                }
+            }
+        }
+        host.slot(self.id, slot::SPIN_WINDOW).store(window.width_ns(), Ordering::Relaxed);
+        // Only the vCPU itself frees a slot whose exit was given up.
+        let answered = word.load(Ordering::SeqCst) == state::IDLE;
+        if !answered {
+            word.store(state::IDLE, Ordering::SeqCst);
+        }
         self.state.set_phase(Phase::Running);
-        waits && answered
+        answered
+    }
+}
+
+/// Turns an exit that waits into one that nobody answers. One that was answered this moment stays
+/// answered.
+fn give_up(word: &AtomicU32) {
+    let waits = |now| matches!(now, state::POSTED | state::SLEEPING).then_some(state::ABORTED);
+    if word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, waits).is_ok() {
+        futex_wake(word);
     }
 }

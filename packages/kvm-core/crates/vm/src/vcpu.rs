@@ -293,11 +293,15 @@ impl Vcpu {
         }
     }
 
-    /// The device host that answers the exit in the page.
-    pub(crate) fn host_of(&self, why: u32) -> Result<Arc<Host>, KvmError> {
-        let routed =
-            access_of(&self.page, why).and_then(|(space, addr)| self.bus.routes.host(space, addr));
-        routed.map_or_else(|| self.hosts.get(0), Ok)
+    /// Makes `last` the device host that answers the exit in the page. True if it was another.
+    pub(crate) fn host_of(&self, why: u32, last: &mut Option<Arc<Host>>) -> Result<bool, KvmError> {
+        let at = access_of(&self.page, why);
+        let id = at.and_then(|(space, addr)| self.bus.routes.host(space, addr)).unwrap_or(0);
+        if last.as_ref().is_some_and(|host| host.id() == id) {
+            return Ok(false);
+        }
+        *last = Some(self.hosts.get(id)?);
+        Ok(true)
     }
 
     /// Becomes the vCPU, waiting for whoever looks at its state. None after the VM was closed.
