@@ -321,6 +321,18 @@ test('a guest saved at random points goes on in a new VM', async (t) => {
   await g.vm.close()
 })
 
+test('a thread runs on the CPUs that it is given, without spinning if so asked', async (t) => {
+  const { vm, vcpu } = guest(t, 16, (a) => a.inImm8(1).inImm8(1).label('x').jmp('x'))
+  for (const affinity of [[5000], [1023]]) {
+    t.throws(() => vcpu.start({ affinity }), { code: 'EINVAL' })
+  }
+  t.throws(() => vcpu.start({ spin: { maxUs: -1 } }), { code: 'EINVAL' })
+  serve(vm, { exit: () => undefined })
+  vcpu.start({ affinity: [0], spin: { maxUs: 0 } })
+  await eventually('both exits', () => vcpu.stats().spinMisses === 2)
+  t.is(vcpu.stats().spinHits, 0)
+})
+
 test('what needs an irqchip or comes too late is refused', async (t) => {
   const vm = kvm.createVm()
   t.throws(() => vm.createPit2(), { code: 'ENXIO' })
