@@ -85,27 +85,33 @@ pub(crate) fn enter<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let mask = v.stack_mask();
     let mut sp = v.cpu.regs[reg::RSP];
     let bp = v.cpu.regs[reg::RBP];
-    let mut frame = Vec::with_capacity(33);
-    frame.push(v.get::<W>(reg::RBP as u8));
     let frame_pointer = sp.wrapping_sub(bytes);
+    // All that can fault comes first.
+    let via = Via::Segment(seg::SS as u8);
     for n in 1..level {
-        let at = bp.wrapping_sub(n * bytes) & mask;
-        let linear = v.stack_linear(at, bytes, false)?;
-        let value = v.read::<W>(linear, seg::SS as u8)?;
-        frame.push(value);
+        let linear = v.stack_linear(bp.wrapping_sub(n * bytes) & mask, bytes, false)?;
+        v.check_linear(linear, W::BYTES, via)?;
+        v.probe(linear, bytes, Access::Read, via)?;
     }
-    if level > 0 {
-        frame.push(frame_pointer);
-    }
-    for n in 1..=frame.len() as u64 {
+    for n in 1..=level + 1 {
         let linear = v.stack_linear(sp.wrapping_sub(n * bytes) & mask, bytes, true)?;
-        v.probe(linear, bytes, Access::Write, Via::Segment(seg::SS as u8))?;
+        v.check_linear(linear, W::BYTES, via)?;
+        v.probe(linear, bytes, Access::Write, via)?;
     }
-    let end = sp.wrapping_sub(frame.len() as u64 * bytes).wrapping_sub(op.imm);
+    let end = sp.wrapping_sub((level + 1) * bytes).wrapping_sub(op.imm);
     // The new top of the stack must be writable too (SDM, ENTER).
     let linear = v.stack_linear(end & mask, bytes, true)?;
-    v.probe(linear, bytes, Access::Write, Via::Segment(seg::SS as u8))?;
-    for value in frame {
+    v.probe(linear, bytes, Access::Write, via)?;
+    // The old frame's display is read while the new one is written: they may overlap.
+    for n in 0..=level {
+        let value = if n == 0 {
+            v.get::<W>(reg::RBP as u8)
+        } else if n == level {
+            frame_pointer
+        } else {
+            let linear = v.stack_linear(bp.wrapping_sub(n * bytes) & mask, bytes, false)?;
+            v.read::<W>(linear, seg::SS as u8)?
+        };
         sp = sp.wrapping_sub(bytes);
         let linear = v.stack_linear(sp & mask, bytes, true)?;
         v.write::<W>(linear, seg::SS as u8, value)?;

@@ -399,6 +399,35 @@ pub fn encode(bits: u32, i: &Instruction, ip: u64) -> Option<(Vec<u8>, Instructi
     (seen.len() == bytes.len()).then_some((bytes, seen))
 }
 
+/// Prefixes that most instructions ignore.
+const PREFIXES: [u8; 11] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
+
+/// Puts one more prefix in front, unless that makes another instruction of it. LOCK where it is
+/// illegal stays: it makes an undefined one.
+fn add_prefix(rng: &mut Rng, form: Form, ip: u64, code: &mut Vec<u8>, seen: &mut Instruction) {
+    let prefix = rng.pick(&PREFIXES);
+    // Some processors take LOOPE with F2 for LOOPNE and the reverse, or allow LOCK VERW.
+    let quirk = match form.code.mnemonic() {
+        M::Loope | M::Loopne => matches!(prefix, 0xf2 | 0xf3),
+        M::Verw => prefix == 0xf0,
+        _ => super::tune::alignment(form) > 1,
+    };
+    if quirk {
+        return;
+    }
+    let mut longer = vec![prefix];
+    longer.extend_from_slice(code);
+    let mut decoder = Decoder::with_ip(form.bits, &longer, ip, DecoderOptions::AMD);
+    let now = decoder.decode();
+    let locked = longer[0] == 0xf0 && now.is_invalid() && longer.len() <= 15;
+    if locked || now.code() == form.code && now.len() == longer.len() {
+        *code = longer;
+        if !locked {
+            *seen = now;
+        }
+    }
+}
+
 /// Builds a case of one instruction.
 ///
 /// # Errors
@@ -421,7 +450,10 @@ pub fn case(rng: &mut Rng, form: Form) -> Result<Case, String> {
         let (mut state, patches) = (builder.state, builder.patches);
         state.rip = ip;
         match encode(form.bits, &i, ip) {
-            Some((code, seen)) if seen.code() == form.code => {
+            Some((mut code, mut seen)) if seen.code() == form.code => {
+                if rng.chance(1, 8) {
+                    add_prefix(rng, form, ip, &mut code, &mut seen);
+                }
                 if offset + code.len() > 2 * PAGE as usize {
                     why = "the code pages end".into();
                     continue;

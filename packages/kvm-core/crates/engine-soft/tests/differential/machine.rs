@@ -10,7 +10,7 @@ use super::blocks;
 use super::build::Case;
 use super::compare::{differences, undefined_flags};
 use super::guest::Guest;
-use super::layout::{PAGE, data_pages, locate};
+use super::layout::{CODE, PAGE, data_pages, locate};
 use super::native::{CASE, Native};
 use super::rng::Rng;
 use super::state::{Outcome, State, vector};
@@ -44,6 +44,7 @@ impl Pair {
         let end = self.native.run(&case.state);
         self.native.set_code(case.offset, &vec![0xcc; case.code.len()]);
         self.compare_memory(&mut Vec::new());
+        self.compare_code(&mut Vec::new());
         let next = case.state.rip + case.code.len() as u64 + 1;
         end.event.vector == 3 && end.state.rip == next
     }
@@ -80,14 +81,15 @@ impl Pair {
         let memory_differs = reconcile(last, &native, &mut tier0);
         self.same_mask(case);
         let mut found = differences(&native, &tier0, undefined);
-        let mut in_memory = Vec::new();
-        self.compare_memory(&mut in_memory);
-        if !memory_differs {
-            found.append(&mut in_memory);
-        }
         let filler = vec![0xcc; case.code.len()];
         self.native.set_code(case.offset, &filler);
         self.guest.set_code(case.offset, &filler);
+        let mut in_memory = Vec::new();
+        self.compare_memory(&mut in_memory);
+        self.compare_code(&mut in_memory);
+        if !memory_differs {
+            found.append(&mut in_memory);
+        }
         if found.is_empty() {
             return Ok(());
         }
@@ -120,6 +122,22 @@ impl Pair {
             if let Some((page, at)) = locate(n) {
                 self.guest.bytes(page)[at] = self.native.bytes(page)[at];
             }
+        }
+    }
+
+    /// Compares the code pages, to which a stray store may lead, and fills them with INT3 again.
+    fn compare_code(&mut self, found: &mut Vec<String>) {
+        let filler = [0xcc; PAGE as usize];
+        for (n, page) in [CODE, CODE + 1].into_iter().enumerate() {
+            let (a, b) = (self.native.bytes(page), self.guest.bytes(page));
+            if a[..] == filler && b[..] == filler {
+                continue;
+            }
+            if a != b {
+                found.push("code pages".into());
+            }
+            self.native.set_code(n * PAGE as usize, &filler);
+            self.guest.set_code(n * PAGE as usize, &filler);
         }
     }
 
