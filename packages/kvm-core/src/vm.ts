@@ -66,7 +66,11 @@ export class VmImpl implements Vm {
   }
 
   createRam(opts: CreateRamOptions): GuestRam {
-    const { size, backing = 'anon' } = opts
+    const { size, backing = 'anon', ...unknown } = opts
+    const [extra] = Object.keys(unknown)
+    if (extra !== undefined) {
+      throw invalid(`createRam has no option '${extra}'; it takes size and backing`)
+    }
     if (backing === 'hugetlb') {
       throw new KvmError('EOPNOTSUPP', "backing 'hugetlb' comes with a later release")
     }

@@ -46,6 +46,32 @@ test('port accesses exit with KVM fields and take their answer from the page', a
   t.is(vcpu.instructions(), 5)
 })
 
+test('registers set while an exit waits do not repeat its access, a new RIP gives it up', (t) => {
+  const code = (a: Assembler): Assembler =>
+    a.movImm8(Reg.ax, 1).outImm8(0x10).outImm8(0x11).hlt().label('end').outImm8(0x12).hlt()
+  const port = (run: DataView): number => run.getUint16(KVM_RUN.ioPort, true)
+  const { vcpu, run } = guest(t, 16, code)
+  t.is(vcpu.runSync(), ExitReason.Io)
+  t.is(port(run), 0x10)
+  const regs = vcpu.getRegs()
+  regs[1] = 0x1234n
+  vcpu.setRegs(regs)
+  t.is(vcpu.runSync(), ExitReason.Io)
+  t.is(port(run), 0x11)
+  t.is(vcpu.getRegs()[1], 0x1234n)
+  const away = vcpu.getRegs()
+  away[16] = BigInt(CODE + 7)
+  vcpu.setRegs(away)
+  t.is(vcpu.runSync(), ExitReason.Io)
+  t.is(port(run), 0x12)
+})
+
+test('RAM takes no option that it would ignore', async (t) => {
+  await using vm = kvm.createVm()
+  const options = { size: 4096, fallback: 'v8-shared' }
+  t.throws(() => vm.createRam(options), { message: /no option 'fallback'/ })
+})
+
 test('an instruction with several accesses exits once per access', async (t) => {
   // inc dword [0x200000]; add eax, [0x0ffffe]: two bytes of RAM and two outside
   const code = (a: Assembler): Assembler =>

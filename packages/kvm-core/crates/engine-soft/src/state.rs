@@ -31,9 +31,12 @@ impl VcpuEngine for Vcpu {
     }
 
     fn set_regs(&mut self, regs: &Regs) -> Result<(), KvmError> {
+        let rip = self.cpu.rip();
         self.cpu.set_regs_block(regs)?;
-        // What was half done belongs to the registers before.
-        self.io.commit();
+        // What was half done belongs to the instruction that did it.
+        if self.cpu.rip() != rip {
+            self.io.commit();
+        }
         self.refresh_context();
         Ok(())
     }
@@ -52,7 +55,6 @@ impl VcpuEngine for Vcpu {
         self.queued_interrupt = (0..=255u8)
             .find(|&n| bits[usize::from(n >> 6)] & (1 << (n & 63)) != 0)
             .or(self.queued_interrupt);
-        self.io.commit();
         self.tlb.flush_all();
         self.follow_pcid();
         self.refresh_context();
