@@ -27,14 +27,28 @@ pub enum Decoded {
     Incomplete,
 }
 
+/// Whose manual decides where the vendors differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// AMD and Hygon.
+    Amd,
+    /// Intel.
+    Intel,
+}
+
 /// Decodes the instruction at the start of `bytes`.
 ///
 /// `bits` is the default operand size of the code segment (16, 32 or 64), `ip` the value that
-/// RIP-relative operands and branch targets are relative to.
+/// RIP-relative operands and branch targets are relative to. The vendors differ in a few encodings:
+/// what an operand-size prefix means for 64-bit near branches, and REX.W for far ones.
 #[must_use]
-pub fn decode(bits: u32, bytes: &[u8], ip: u64) -> Decoded {
+pub fn decode(bits: u32, bytes: &[u8], ip: u64, dialect: Dialect) -> Decoded {
     let window = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
-    let mut decoder = Decoder::with_ip(bits, window, ip, DecoderOptions::AMD);
+    let options = match dialect {
+        Dialect::Amd => DecoderOptions::AMD,
+        Dialect::Intel => DecoderOptions::NONE,
+    };
+    let mut decoder = Decoder::with_ip(bits, window, ip, options);
     let instruction = decoder.decode();
     if !instruction.is_invalid() {
         return Decoded::Instruction(instruction);
@@ -51,23 +65,42 @@ pub fn decode(bits: u32, bytes: &[u8], ip: u64) -> Decoded {
 mod tests {
     use super::*;
 
+    fn amd(bits: u32, bytes: &[u8]) -> Decoded {
+        decode(bits, bytes, 0, Dialect::Amd)
+    }
+
+    #[test]
+    fn vendors_differ_in_branches() {
+        // 66 E8: a near call with an operand-size prefix in 64-bit code.
+        let bytes = [0x66, 0xe8, 1, 0, 0, 0];
+        let len = |dialect| match decode(64, &bytes, 0, dialect) {
+            Decoded::Instruction(i) => i.len(),
+            _ => 0,
+        };
+        assert_eq!((len(Dialect::Amd), len(Dialect::Intel)), (4, 6));
+        // REX.W FF /5: a far jump through a 64-bit offset, which AMD reads as a 32-bit one.
+        let bytes = [0x48, 0xff, 0x2e];
+        let size = |dialect| match decode(64, &bytes, 0, dialect) {
+            Decoded::Instruction(i) => i.memory_size().size(),
+            _ => 0,
+        };
+        assert_eq!((size(Dialect::Amd), size(Dialect::Intel)), (6, 10));
+    }
+
     #[test]
     fn tells_short_input_from_bad_input() {
-        assert!(matches!(decode(64, &[0x48, 0x8b], 0), Decoded::Incomplete));
-        assert!(matches!(
-            decode(64, &[0x0f, 0xff, 0xc0], 0),
-            Decoded::Instruction(_) | Decoded::Invalid
-        ));
-        assert!(matches!(decode(64, &[0x06, 0], 0), Decoded::Invalid));
-        assert!(matches!(decode(64, &[0x66; 14], 0), Decoded::Incomplete));
-        assert!(matches!(decode(64, &[0x66; 15], 0), Decoded::TooLong));
-        assert!(matches!(decode(64, &[0x66; 20], 0), Decoded::TooLong));
+        assert!(matches!(amd(64, &[0x48, 0x8b]), Decoded::Incomplete));
+        assert!(matches!(amd(64, &[0x0f, 0xff, 0xc0]), Decoded::Instruction(_) | Decoded::Invalid));
+        assert!(matches!(amd(64, &[0x06, 0]), Decoded::Invalid));
+        assert!(matches!(amd(64, &[0x66; 14]), Decoded::Incomplete));
+        assert!(matches!(amd(64, &[0x66; 15]), Decoded::TooLong));
+        assert!(matches!(amd(64, &[0x66; 20]), Decoded::TooLong));
         let mut longest = [0x66; 20];
         longest[14] = 0x90;
-        assert!(matches!(decode(64, &longest, 0), Decoded::Instruction(_)));
+        assert!(matches!(amd(64, &longest), Decoded::Instruction(_)));
         longest[0] = 0x06;
-        assert!(matches!(decode(64, &longest, 0), Decoded::Invalid));
-        let Decoded::Instruction(i) = decode(64, &[0x90, 0xcc], 0) else { panic!("nop") };
+        assert!(matches!(amd(64, &longest), Decoded::Invalid));
+        let Decoded::Instruction(i) = amd(64, &[0x90, 0xcc]) else { panic!("nop") };
         assert_eq!(i.len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use kvm_cpu::{Trap, Vector};
-use kvm_decode::{Decoded, MAX_INSTRUCTION_BYTES, decode, ends_block};
+use kvm_decode::{Decoded, Dialect, MAX_INSTRUCTION_BYTES, decode, ends_block};
 use kvm_memory::PAGE_HAS_CODE;
 
 use crate::block::{self, Block, MAX_OPS};
@@ -80,8 +80,13 @@ impl Vcpu {
         Ok(())
     }
 
+    /// Whose encodings the guest's CPUID promises.
+    fn dialect(&self) -> Dialect {
+        if self.cpu.caps.amd { Dialect::Amd } else { Dialect::Intel }
+    }
+
     fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<Block, Trap> {
-        let bits = self.code_bits();
+        let (bits, dialect) = (self.code_bits(), self.dialect());
         let mut bytes = [0u8; PAGE as usize];
         let in_page = (PAGE - (gpa & 0xfff)) as usize;
         // More than a block of average instructions: long ones end the block early.
@@ -92,7 +97,7 @@ impl Vcpu {
         let mut at = 0;
         while lowering.len() < MAX_OPS && at < window {
             let here = ip.wrapping_add(at as u64);
-            match decode(bits, &bytes[at..window], here) {
+            match decode(bits, &bytes[at..window], here, dialect) {
                 Decoded::Instruction(i) => {
                     // Legacy code may run into its segment's limit: let the fetch of the next block
                     // find out.
@@ -130,7 +135,7 @@ impl Vcpu {
         self.fetch_bytes(gpa, &mut bytes[..first])?;
         self.fetch_bytes(second, &mut bytes[first..])?;
         let mut lowering = Lowering::new(bits, self.features);
-        let len = match decode(bits, &bytes, ip) {
+        let len = match decode(bits, &bytes, ip, self.dialect()) {
             Decoded::Instruction(i) => {
                 lowering.add(&i, ip, &bytes);
                 i.len()
