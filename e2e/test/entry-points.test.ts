@@ -2,7 +2,7 @@
 import test from 'ava'
 import { runExample, runProgram } from '../src/program.ts'
 
-test('the demo runs a script in the guest and ends with it', async (t) => {
+test.serial('the demo runs a script in the guest and ends with it', async (t) => {
   const { code, stdout, stderr } = await runProgram('npm', ['run', '--silent', 'demo'], {
     input: 'uname -r\necho $((6 * 7))\npoweroff -f\n',
   })
@@ -12,7 +12,7 @@ test('the demo runs a script in the guest and ends with it', async (t) => {
   t.notRegex(stdout, /Kernel panic|Oops|BUG:/)
 })
 
-test('the demo powers a guest off whose script did not', async (t) => {
+test.serial('the demo powers a guest off whose script did not', async (t) => {
   const { code, stdout, stderr } = await runProgram('npm', ['run', '--silent', 'demo'], {
     input: 'echo last',
     env: { MEMORY: '256' },
@@ -21,7 +21,7 @@ test('the demo powers a guest off whose script did not', async (t) => {
   t.regex(stdout, /\nlast\r?\n/)
 })
 
-test('the demo says what is wrong with files that it is given', async (t) => {
+test.serial('the demo says what is wrong with files that it is given', async (t) => {
   const none = await runProgram('npm', ['run', '--silent', 'demo'], { env: { KERNEL: '/nowhere' } })
   t.not(none.code, 0)
   t.regex(none.stderr, /\/nowhere/)
@@ -30,19 +30,19 @@ test('the demo says what is wrong with files that it is given', async (t) => {
   t.regex(text.stderr, /LICENSE/)
 })
 
-test('hello-exit prints what its guest prints', async (t) => {
+test.serial('hello-exit prints what its guest prints', async (t) => {
   const { code, stdout, stderr } = await runExample('hello-exit')
   t.is(code, 0, stderr)
   t.is(stdout, 'Hello from ring 0\n')
 })
 
-test('boot-linux runs a command in the guest', async (t) => {
+test.serial('boot-linux runs a command in the guest', async (t) => {
   const { code, stdout, stderr } = await runExample('boot-linux', ['echo $((6 * 7)); uname -s'])
   t.is(code, 0, stderr)
   t.regex(stdout, /\n42\r?\nLinux\r?\n/)
 })
 
-test('custom-device is seen by the guest', async (t) => {
+test.serial('custom-device is seen by the guest', async (t) => {
   const { code, stdout, stderr } = await runExample('custom-device')
   t.is(code, 0, stderr)
   t.regex(stdout, /(?:\n0x0000000[1-6]\r?){3}\n0x00000003\r?\n/)

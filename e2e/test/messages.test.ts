@@ -1,0 +1,48 @@
+// The kernel finds nothing wrong with the machine that it does not find wrong with QEMU's.
+import test from 'ava'
+import { bootArguments, command, hasPeer, peer, withGuest } from '../src/guest.ts'
+import { type Message, isTrouble, parseMessages, shape } from '../src/messages.ts'
+
+/** Messages that a machine of ours alone may cause, and why that is right. */
+const accepted: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
+  {
+    pattern: /^kvm-guest: PV spinlocks disabled, single CPU$/,
+    reason: "one CPU needs no spinlocks of KVM's",
+  },
+]
+
+async function messages(program: string, memoryMib: number): Promise<Message[]> {
+  const args = ['-accel', 'tcg', '-cpu', 'max', ...bootArguments({ memoryMib })]
+  return await withGuest(
+    args,
+    async (guest) => parseMessages(await guest.shell('dmesg -r')),
+    program,
+  )
+}
+
+for (const memoryMib of [512, 4096]) {
+  test.serial(
+    `with ${memoryMib} MiB the kernel complains of nothing that it does not say to QEMU`,
+    async (t) => {
+      const own = (await messages(command, memoryMib)).filter(isTrouble)
+      if (!hasPeer) {
+        t.log(`${peer} is not installed: only what is a warning by its level is looked at`)
+        t.deepEqual(
+          own.filter(({ level }) => level <= 4),
+          [],
+        )
+        return
+      }
+      const theirs = new Set((await messages(peer, memoryMib)).map(shape))
+      const ours = own.filter(
+        (message) =>
+          !theirs.has(shape(message)) &&
+          !accepted.some(({ pattern }) => pattern.test(message.text)),
+      )
+      t.deepEqual(
+        ours.map(({ text }) => text),
+        [],
+      )
+    },
+  )
+}
