@@ -1,0 +1,10 @@
+//! Small guests with hand-assembled code: what user code of the host cannot show.
+
+mod debug;
+mod devices;
+mod events;
+mod machine;
+mod memory;
+mod modes;
+mod self_modifying;
+mod strings;
