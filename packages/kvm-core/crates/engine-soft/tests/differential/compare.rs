@@ -41,7 +41,12 @@ pub fn undefined_flags(i: &Instruction, before: &State) -> u64 {
 }
 
 /// Differences, one per line; empty if all is well.
-pub fn differences(native: &Outcome, tier0: &Outcome, undefined: u64) -> Vec<String> {
+pub fn differences(
+    before: &State,
+    native: &Outcome,
+    tier0: &Outcome,
+    undefined: u64,
+) -> Vec<String> {
     let mut out = Vec::new();
     let mut note = |what: &str, n: u64, t: u64| {
         if n != t {
@@ -73,6 +78,16 @@ pub fn differences(native: &Outcome, tier0: &Outcome, undefined: u64) -> Vec<Str
     note("fcw", a.u16(0).into(), b.u16(0).into());
     note("fsw", a.u16(2).into(), b.u16(2).into());
     note("ftw", (a.u16(4) & 255).into(), (b.u16(4) & 255).into());
+    // Some processors keep the last pointers only while an exception is pending, and then those of
+    // the instruction that raised it.
+    const ES: u16 = 0x80;
+    if a.u16(2) & ES != 0 && before.area.u16(2) & ES == 0 {
+        note("fop", a.u16(6).into(), b.u16(6).into());
+        note("fip", a.u32(8).into(), b.u32(8).into());
+        note("fip's upper half", a.u32(12).into(), b.u32(12).into());
+        note("fdp", a.u32(16).into(), b.u32(16).into());
+        note("fdp's upper half", a.u32(20).into(), b.u32(20).into());
+    }
     note("mxcsr", a.u32(24).into(), b.u32(24).into());
     for n in 0..8 {
         if a.st(n) != b.st(n) {

@@ -6,5 +6,6 @@ mod events;
 mod machine;
 mod memory;
 mod modes;
+mod refused;
 mod self_modifying;
 mod strings;
