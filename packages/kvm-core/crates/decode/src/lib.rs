@@ -56,9 +56,18 @@ pub fn decode(bits: u32, bytes: &[u8], ip: u64, dialect: Dialect) -> Decoded {
     match decoder.last_error() {
         DecoderError::NoMoreBytes => Decoded::Incomplete,
         // With all bytes that an instruction may have, the decoder does not say that it wants more.
-        _ if decoder.position() == MAX_INSTRUCTION_BYTES => Decoded::TooLong,
+        _ if decoder.position() == MAX_INSTRUCTION_BYTES && !is_whole(bits, window, options) => {
+            Decoded::TooLong
+        }
         _ => Decoded::Invalid,
     }
+}
+
+/// True if `window` has all bytes of an instruction that is merely illegal, as one with LOCK.
+fn is_whole(bits: u32, window: &[u8], options: u32) -> bool {
+    !Decoder::with_ip(bits, window, 0, options | DecoderOptions::NO_INVALID_CHECK)
+        .decode()
+        .is_invalid()
 }
 
 #[cfg(test)]
@@ -100,6 +109,11 @@ mod tests {
         assert!(matches!(amd(64, &longest), Decoded::Instruction(_)));
         longest[0] = 0x06;
         assert!(matches!(amd(64, &longest), Decoded::Invalid));
+        // LOCK IMUL of exactly 15 bytes is illegal, not too long; one more prefix makes it so.
+        let locked = [0xf0, 0x64, 0x67, 0x4e, 0x69, 0x3c, 0x6d, 1, 0, 0, 0, 0x8b, 0xff, 0xff, 0xff];
+        assert!(matches!(amd(64, &locked), Decoded::Invalid));
+        let longer: Vec<u8> = [0x65].into_iter().chain(locked).collect();
+        assert!(matches!(amd(64, &longer), Decoded::TooLong));
         let Decoded::Instruction(i) = amd(64, &[0x90, 0xcc]) else { panic!("nop") };
         assert_eq!(i.len(), 1);
     }

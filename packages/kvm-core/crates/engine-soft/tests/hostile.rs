@@ -357,7 +357,7 @@ fn a_user_program_that_executes_a_device_does_not_stop_the_machine() {
     guest.put(0xc000, device | 0xe7);
     guest.put(0x7004, 0x20_0000);
     let mut sregs = guest.vcpu.sregs();
-    let kernel = sregs.clone();
+    let kernel = sregs;
     sregs.tr = Segment { base: 0x7000, limit: 0x67, s: 0, g: 0, db: 0, ..segment(0x28, 11) };
     sregs.cs = Segment { l: 1, db: 0, dpl: 3, ..segment(0x33, 11) };
     sregs.ss = Segment { dpl: 3, ..segment(0x3b, 3) };

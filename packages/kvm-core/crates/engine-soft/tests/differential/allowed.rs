@@ -1,7 +1,8 @@
 //! Differences that are none: what the architecture leaves to each processor.
 
-use iced_x86::{Instruction, Mnemonic as M};
+use iced_x86::{Instruction, Mnemonic as M, OpKind, Register};
 
+use super::host;
 use super::state::{Outcome, USER_CS32};
 
 /// True for an exception that restarts the instruction, as opposed to its regular end.
@@ -48,7 +49,57 @@ fn several_accesses(i: &Instruction) -> bool {
             | M::Maskmovdqu
             | M::Vmaskmovdqu
             | M::Maskmovq
+            | M::Bound
+            | M::Fbstp
+            | M::Fstp
+            | M::Vmaskmovps
+            | M::Vmaskmovpd
+            | M::Vpmaskmovd
+            | M::Vpmaskmovq
     )
+}
+
+/// Stores of the x87 unit. Where an exception is unmasked nothing is stored, so that a processor
+/// need not look at the operand.
+pub fn x87_store(i: &Instruction) -> bool {
+    matches!(i.mnemonic(), M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp)
+}
+
+/// Takes a selector off the stack: two bytes or its whole slot are read.
+fn pops_selector(i: &Instruction) -> bool {
+    i.mnemonic() == M::Retf || i.mnemonic() == M::Pop && i.op0_register().is_segment_register()
+}
+
+fn narrow_address(i: &Instruction) -> bool {
+    (0..i.op_count()).any(|n| matches!(i.op_kind(n), OpKind::MemorySegESI | OpKind::MemoryESEDI))
+}
+
+/// Bytes of an element that a gather loads.
+fn gather_element(name: &str) -> usize {
+    let narrow = name.ends_with("ps") || name.starts_with("Vpgather") && name.ends_with('d');
+    if narrow { 4 } else { 8 }
+}
+
+/// A gather that faults may have replaced the signs in its mask by whole elements.
+fn same_mask(name: &str, mask: Register, native: &Outcome, tier0: &mut Outcome) {
+    let (size, all) = (gather_element(name), mask.size());
+    let mask = mask.number();
+    let (from, to) = (native.state.area.ymm(mask), tier0.state.area.ymm(mask));
+    let signs = |ymm: &[u8; 32]| -> Vec<bool> {
+        ymm[..all].chunks(size).map(|element| element[size - 1] & 0x80 != 0).collect()
+    };
+    if signs(&from) == signs(&to) {
+        tier0.state.area.set_ymm(mask, &from);
+    }
+}
+
+/// A gather into half a register that faults may have cleared the other half.
+fn same_upper_half(register: Register, native: &Outcome, tier0: &mut Outcome) {
+    if register.is_xmm() {
+        let mut value = tier0.state.area.ymm(register.number());
+        value[16..].copy_from_slice(&native.state.area.ymm(register.number())[16..]);
+        tier0.state.area.set_ymm(register.number(), &value);
+    }
 }
 
 /// Makes `tier0` agree with `native` where both are right.
@@ -64,7 +115,9 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
     }
     let name = format!("{:?}", i.mnemonic());
     // The processor has switched from x87 to MMX when it finds out.
-    let through_mmx = name.starts_with("Cvt") && name.contains("pi") || i.mnemonic() == M::Maskmovq;
+    let stores_mmx = name.starts_with("Mov") && i.op1_register().is_mm();
+    let through_mmx =
+        name.starts_with("Cvt") && name.contains("pi") || i.mnemonic() == M::Maskmovq || stores_mmx;
     if both_fault && through_mmx {
         let (from, to) = (&native.state.area, &mut tier0.state.area);
         to.0[..24].copy_from_slice(&from.0[..24]);
@@ -94,6 +147,59 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
     if masked && faulted(native) && !at_the_same {
         *tier0 = native.clone();
         memory_differs = true;
+    }
+    const ES: u16 = 0x80;
+    let withheld = x87_store(i) && native.state.area.u16(2) & ES != 0 && !faulted(native);
+    let narrow =
+        pops_selector(i) && tier0.event.vector == 14 && (native.event.vector != 14 || !at_the_same);
+    // Code that is not 64-bit reaches CR8 by a LOCK prefix, on AMD alone.
+    let cr8 = i.op0_register() == Register::CR8 || i.op1_register() == Register::CR8;
+    let locked = cr8 && native.event.vector == 6;
+    // The upper half of the offset may be ignored on the way to a segment of 32 bits.
+    let far = matches!(i.mnemonic(), M::Retf | M::Iretq)
+        && native.state.cs == USER_CS32
+        && tier0.event.vector == 13;
+    if faulted(tier0) && (withheld || narrow || locked || far) {
+        *tier0 = native.clone();
+    }
+    if i.mnemonic() == M::Push && i.op0_register().is_segment_register() {
+        memory_differs = true;
+    }
+    if narrow_address(i) && (i.has_repe_prefix() || i.has_repne_prefix()) {
+        // Where nothing is left to do, the upper halves may be cleared or stay.
+        for n in [1, 6, 7] {
+            let (from, to) = (native.state.gpr[n], &mut tier0.state.gpr[n]);
+            if from as u32 == *to as u32 {
+                *to = from;
+            }
+        }
+    }
+    if both_fault && at_the_same {
+        let (first, second) = (native.event.vector, tier0.event.vector);
+        // An operand around the end of the segment, and one that is misaligned besides.
+        let wraps = first == 14 && matches!(second, 12 | 13) && native.event.address >= 0xffff_fff0;
+        let misaligned = matches!((first, second), (14, 17) | (17, 13 | 14));
+        if wraps || misaligned && host::is_intel() {
+            tier0.event = native.event;
+        }
+        if super::tune::string(i) && (i.has_repe_prefix() || i.has_repne_prefix()) {
+            // Flags of the last comparison, or those of before.
+            tier0.state.rflags = native.state.rflags;
+        }
+        if i.mnemonic() == M::Vcvtps2ph {
+            // It converts before it looks at where to store.
+            tier0.event = native.event;
+            let mxcsr = native.state.area.u32(24);
+            tier0.state.area.set(24, &mxcsr.to_le_bytes());
+        }
+        if matches!(i.mnemonic(), M::Xrstor | M::Xrstor64) {
+            // Components may be loaded before the fault is found.
+            tier0.state.area = native.state.area.clone();
+        }
+        if name.contains("gather") {
+            same_mask(&name, i.op2_register(), native, tier0);
+            same_upper_half(i.op0_register(), native, tier0);
+        }
     }
     // Besides an unmasked exception, inexact results of other elements may or may not be noted.
     if native.event.vector == 19 && tier0.event.vector == 19 {

@@ -6,7 +6,7 @@ use iced_x86::{
 };
 
 use super::build::{self, Builder, Case, encode};
-use super::compare::eflags;
+use super::compare::{eflags, undefined_bits};
 use super::forms::{self, Form};
 use super::layout::{CODE, HIGH, LOW, PAGE};
 use super::machine::Pair;
@@ -42,6 +42,8 @@ fn fits(form: Form) -> bool {
     // Linux has segments of its own that a random selector finds.
     let selector = matches!(i.mnemonic(), M::Lar | M::Lsl | M::Verr | M::Verw)
         || form.code.op_code().op0_kind() == OpCodeOperandKind::seg_reg;
+    // How much of its slot a pushed selector fills differs.
+    let selector = selector || name.starts_with("Push") && pushes_selector(form);
     let odd = selector
         || matches!(i.mnemonic(), M::Popf | M::Popfd | M::Popfq | M::Enter | M::Leave | M::Xlatb)
         || matches!(i.mnemonic(), M::Emms | M::Fnsave | M::Frstor | M::Fldenv | M::Fnstenv)
@@ -53,13 +55,18 @@ fn fits(form: Form) -> bool {
     i.flow_control() == FlowControl::Next && !odd
 }
 
+fn pushes_selector(form: Form) -> bool {
+    let name = format!("{:?}", form.code);
+    ["CS", "DS", "ES", "FS", "GS", "SS"].iter().any(|segment| name.ends_with(segment))
+}
+
 /// Flags that are undefined after all of `instructions`.
 pub fn undefined_after(instructions: &[Instruction]) -> u64 {
     instructions.iter().fold(0, |undefined, i| {
-        let defined = eflags(i.rflags_modified()) & !eflags(i.rflags_undefined());
+        let defined = eflags(i.rflags_modified()) & !undefined_bits(i);
         // What changes them depends on a count may leave them as they are.
         let defined = if by_count(i) { 0 } else { defined };
-        undefined & !defined | eflags(i.rflags_undefined())
+        undefined & !defined | undefined_bits(i)
     })
 }
 

@@ -1,8 +1,7 @@
 //! Builds random instructions of a form, and the state in which they mean something.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic as M, OpCodeOperandKind as K,
-    OpKind, Register,
+    Code, Decoder, Encoder, Instruction, Mnemonic as M, OpCodeOperandKind as K, OpKind, Register,
 };
 
 use super::forms::Form;
@@ -394,7 +393,7 @@ pub fn encode(bits: u32, i: &Instruction, ip: u64) -> Option<(Vec<u8>, Instructi
     let mut encoder = Encoder::new(bits);
     encoder.encode(i, ip).ok()?;
     let bytes = encoder.take_buffer();
-    let mut decoder = Decoder::with_ip(bits, &bytes, ip, DecoderOptions::AMD);
+    let mut decoder = Decoder::with_ip(bits, &bytes, ip, super::host::decoder_options());
     let seen = decoder.decode();
     (seen.len() == bytes.len()).then_some((bytes, seen))
 }
@@ -417,7 +416,7 @@ fn add_prefix(rng: &mut Rng, form: Form, ip: u64, code: &mut Vec<u8>, seen: &mut
     }
     let mut longer = vec![prefix];
     longer.extend_from_slice(code);
-    let mut decoder = Decoder::with_ip(form.bits, &longer, ip, DecoderOptions::AMD);
+    let mut decoder = Decoder::with_ip(form.bits, &longer, ip, super::host::decoder_options());
     let now = decoder.decode();
     let locked = longer[0] == 0xf0 && now.is_invalid() && longer.len() <= 15;
     if locked || now.code() == form.code && now.len() == longer.len() {

@@ -37,7 +37,16 @@ pub fn undefined_flags(i: &Instruction, before: &State) -> u64 {
             return 0;
         }
     }
-    eflags(i.rflags_undefined())
+    undefined_bits(i)
+}
+
+/// The flags that are undefined after an instruction whatever the count in CL is.
+pub fn undefined_bits(i: &Instruction) -> u64 {
+    // Rotated by its own width and the carry, an operand is what it was; OF need not be.
+    let whole = matches!(i.mnemonic(), M::Rcl | M::Rcr)
+        && i.op1_kind() == iced_x86::OpKind::Immediate8
+        && i.immediate8() & 31 > 1;
+    eflags(i.rflags_undefined() | if whole { RflagsBits::OF } else { 0 })
 }
 
 /// Differences, one per line; empty if all is well.
@@ -82,11 +91,17 @@ pub fn differences(
     // the instruction that raised it.
     const ES: u16 = 0x80;
     if a.u16(2) & ES != 0 && before.area.u16(2) & ES == 0 {
-        note("fop", a.u16(6).into(), b.u16(6).into());
+        // Some keep the opcode of an unmasked exception only.
+        if a.u16(6) != 0 {
+            note("fop", a.u16(6).into(), b.u16(6).into());
+        }
         note("fip", a.u32(8).into(), b.u32(8).into());
         note("fip's upper half", a.u32(12).into(), b.u32(12).into());
-        note("fdp", a.u32(16).into(), b.u32(16).into());
-        note("fdp's upper half", a.u32(20).into(), b.u32(20).into());
+        // An instruction without a memory operand may clear it or leave what it was.
+        if (a.u32(16), a.u32(20)) != (0, 0) {
+            note("fdp", a.u32(16).into(), b.u32(16).into());
+            note("fdp's upper half", a.u32(20).into(), b.u32(20).into());
+        }
     }
     note("mxcsr", a.u32(24).into(), b.u32(24).into());
     for n in 0..8 {

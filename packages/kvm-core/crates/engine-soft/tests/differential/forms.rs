@@ -162,6 +162,9 @@ fn by_mnemonic(code: Code) -> Coverage {
 
 /// True if the host can run the form.
 pub fn on_host(form: Form) -> bool {
+    if super::host::is_intel() && only_amd(form) {
+        return false;
+    }
     let features = form.code.cpuid_features();
     features.iter().all(|f| {
         let (leaf, sub, register, bit) = match EXTENSIONS.iter().find(|e| e.0 == *f) {
@@ -175,6 +178,16 @@ pub fn on_host(form: Form) -> bool {
         let r = std::arch::x86_64::__cpuid_count(leaf, sub);
         [r.eax, r.ebx, r.ecx, r.edx][register] >> bit & 1 != 0
     })
+}
+
+/// Near branches of 64-bit code that an operand-size prefix narrows, and UD0 without operands.
+fn only_amd(form: Form) -> bool {
+    let name = format!("{:?}", form.code);
+    let narrow = name.contains("_rel16")
+        || name.contains("_rel8_16")
+        || name.starts_with("Retnw")
+        || matches!(form.code, Code::Call_rm16 | Code::Jmp_rm16);
+    form.code == Code::Ud0 || form.bits == 64 && narrow
 }
 
 /// All forms that are tested in a mode, whatever the host.

@@ -87,7 +87,9 @@ impl Guest {
             clock: Arc::new(Still),
         };
         let mut vcpu = engine.create_vcpu(0, context, Arc::new(VcpuRequests::default())).unwrap();
-        vcpu.set_cpuid(&engine.cpuid_for_model("max", &[]).unwrap()).unwrap();
+        // The vendor decides how some encodings are read; `max` is AMD's.
+        let model = if super::host::is_intel() { "host" } else { "max" };
+        vcpu.set_cpuid(&engine.cpuid_for_model(model, &[]).unwrap()).unwrap();
         let mut guest = Self { memory, ram, vcpu, base: Sregs::default(), _engine: engine };
         guest.page_tables();
         guest.descriptors();

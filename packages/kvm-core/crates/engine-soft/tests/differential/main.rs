@@ -10,6 +10,7 @@ mod compare;
 mod contents;
 mod forms;
 mod guest;
+mod host;
 mod layout;
 mod machine;
 mod memory_operand;

@@ -71,7 +71,27 @@ pub fn state(b: &mut Builder<'_>, i: &mut Instruction, memory: bool) {
         // Where alignment is checked, processors differ in what they check of these.
         b.state.rflags &= !(1 << 18);
     }
+    if super::host::is_intel() && unchecked_by_intel(i) {
+        b.state.rflags &= !(1 << 18);
+        if matches!(i.mnemonic(), M::Iret | M::Iretd | M::Iretq) {
+            // Linux takes the fault for a split lock, and tries again for ever.
+            b.state.gpr[4] &= !7;
+        }
+    }
     selectors(b, i);
+}
+
+/// What Intel's processors do not check for alignment, in whole or in part: operands wider than a
+/// general register, selectors on the stack, and IRET, whose fault shows the new flags.
+fn unchecked_by_intel(i: &Instruction) -> bool {
+    let selector =
+        matches!(i.mnemonic(), M::Push | M::Pop) && i.op0_register().is_segment_register();
+    i.memory_size().size() > 8
+        || selector
+        || matches!(
+            i.mnemonic(),
+            M::Retf | M::Iret | M::Iretd | M::Iretq | M::Vcvtps2ph | M::Vcvtph2ps
+        )
 }
 
 /// True for the string instructions.
