@@ -1,4 +1,5 @@
-// The programs that benchmarks compare with: Debian's QEMU. Benchmarks run without them, but have no ratio then.
+// The programs that benchmarks and tests compare with: Debian's QEMU. Both run without it: benchmarks have no
+// ratio then, and tests that compare say so and look at less.
 import { fileURLToPath } from 'node:url'
 import { capture, log, run, script } from './lib/run.mjs'
 

@@ -6,6 +6,7 @@ import { initrdGuest, kernelGuest } from './guests.mjs'
 import { bin, core, root } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
+import { peers } from './peers.mjs'
 import { join } from 'node:path'
 
 const total = { passed: 0, failed: 0 }
@@ -68,6 +69,8 @@ await script(async () => {
         await initrdGuest()
       }),
     )
+    // What it cannot have, the tests do without.
+    say(`comparing with ${(await peers()) ?? 'nobody'}`)
     for (const check of checks) await stage(`check ${check.name}`, () => single(check.run))
     await stage('scripts', ava('.'))
     const cargoTest = ['test', '--workspace', '--locked', '--no-fail-fast']

@@ -11,6 +11,9 @@ const accepted: readonly { readonly pattern: RegExp; readonly reason: string }[]
   },
 ]
 
+/** Warnings that QEMU's machine `pc` causes as well, for where it is not there to show them. */
+const sharedWithPeer = [/^acpi PNP0A03:00: fail to add MMCONFIG information/]
+
 async function messages(program: string, memoryMib: number): Promise<Message[]> {
   const args = ['-accel', 'tcg', '-cpu', 'max', ...bootArguments({ memoryMib })]
   return await withGuest(
@@ -28,7 +31,9 @@ for (const memoryMib of [512, 4096]) {
       if (!hasPeer) {
         t.log(`${peer} is not installed: only what is a warning by its level is looked at`)
         t.deepEqual(
-          own.filter(({ level }) => level <= 4),
+          own.filter(
+            ({ level, text }) => level <= 4 && !sharedWithPeer.some((known) => known.test(text)),
+          ),
           [],
         )
         return
