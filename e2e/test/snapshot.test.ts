@@ -33,9 +33,8 @@ test.serial(
     await using vm = await VirtualMachine.start(config)
     try {
       let atShell = false
-      const prompted = vm.expect(/up after [^]* # /, { timeoutMs: 1_800_000 }).then(() => {
-        atShell = true
-      })
+      const prompt = vm.expect(/up after [^]* # /, { timeoutMs: 1_800_000 })
+      const prompted = prompt.then(() => (atShell = true))
       prompted.catch(() => {})
       let ran = 0
       for (const [i, fraction] of fractions.toSorted((a, b) => a - b).entries()) {
