@@ -8,7 +8,7 @@ const segmentBytes = 2 ** 30
 /** A mapping in this isolate, with the ArrayBuffers that were made of it. */
 export class GuestRamImpl implements GuestRam {
   readonly size: number
-  readonly backing: 'anon' | 'memfd'
+  readonly backing: 'anon' | 'memfd' | 'hugetlb' | 'file'
   readonly fd: number
   readonly segments: number
   readonly segmentBytes: number = segmentBytes
@@ -23,7 +23,7 @@ export class GuestRamImpl implements GuestRam {
     this.handle = handle
     this.size = handle.size
     this.key = handle.key
-    this.backing = handle.shared ? 'memfd' : 'anon'
+    this.backing = handle.backing
     this.fd = handle.fd
     this.segments = Math.ceil(this.size / segmentBytes)
   }
@@ -54,6 +54,10 @@ export class GuestRamImpl implements GuestRam {
 
   markWritten(offset: number, len: number): void {
     native(() => this.handle.markWritten(offset, len))
+  }
+
+  populate(): void {
+    native(() => this.handle.populate())
   }
 
   hugeBytes(): number {

@@ -1,32 +1,63 @@
 import type { CpuidEntry, EngineKind, Kvm, OpenOptions } from './api/kvm.ts'
 import type { Vm } from './api/vm.ts'
 import { cpuidFromWords } from './cpuid.ts'
-import { KvmError, native } from './errors.ts'
+import { KvmError, kvmError, native } from './errors.ts'
 import type { Cap } from './generated/abi.ts'
+import { hostVerdict } from './host-probe.ts'
 import type { NativeKvm } from './native/addon.ts'
 import { addon } from './native/loader.ts'
 import { VmImpl } from './vm.ts'
 
 /**
  * Opens an engine.
- * @throws KvmError E_NO_HOST_ENGINE for `'host'`, E_NO_ADDON when the native part is missing.
+ * @throws KvmError E_NO_HOST_ENGINE for `'host'` where the host's KVM cannot be used; its `errno` is
+ *   ENOENT without a device, EACCES without permission, EOPNOTSUPP for a kernel that lacks
+ *   something. E_NO_ADDON when the native part is missing.
  */
 export function open(opts: OpenOptions = {}): Kvm {
-  const { engine = 'auto' } = opts
-  if (engine === 'host') {
-    throw new KvmError(
-      'ENXIO',
-      "the host engine comes with a later release: use engine 'soft' or 'auto'",
-      'E_NO_HOST_ENGINE',
-    )
+  const { engine = 'auto', device } = opts
+  switch (engine) {
+    case 'host':
+      return openHost(device)
+    case 'soft':
+      if (device !== undefined) {
+        throw new KvmError('EINVAL', `device '${device}' is of no use to the soft engine`)
+      }
+      return openSoft()
+    case 'auto':
+      return openBest(device)
+    default:
+      throw new KvmError('EINVAL', `engine '${String(engine)}' is not 'auto', 'soft' or 'host'`)
   }
-  if (engine !== 'auto' && engine !== 'soft') {
-    throw new KvmError('EINVAL', `engine '${String(engine)}' is not 'auto', 'soft' or 'host'`)
+}
+
+function openSoft(): Kvm {
+  return new KvmImpl(
+    'soft',
+    native(() => addon().NativeKvm.open(false)),
+  )
+}
+
+function openHost(device: string | undefined): Kvm {
+  const { NativeKvm } = addon()
+  try {
+    return new KvmImpl('host', NativeKvm.open(true, device))
+  } catch (error) {
+    const cause = kvmError(error)
+    if (!(cause instanceof KvmError) || !(error instanceof Error)) throw cause
+    throw new KvmError(cause.errno, error.message, 'E_NO_HOST_ENGINE', { cause })
   }
-  if (opts.device !== undefined) {
-    throw new KvmError('EINVAL', `device '${opts.device}' is of no use to the soft engine`)
+}
+
+/** The verdict is of this boot; the device may be gone or busy since. */
+function openBest(device: string | undefined): Kvm {
+  if (!hostVerdict(device).usable) return openSoft()
+  try {
+    return openHost(device)
+  } catch (error) {
+    if (error instanceof KvmError && error.code === 'E_NO_HOST_ENGINE') return openSoft()
+    throw error
   }
-  return new KvmImpl(native(() => addon().NativeKvm.open(false)))
 }
 
 /** A VM that another isolate of this process created, by its `id`. ENOENT if it was closed. */
@@ -38,11 +69,12 @@ export function attachVm(id: number): Vm {
 }
 
 class KvmImpl implements Kvm {
-  readonly engine: EngineKind = 'soft'
+  readonly engine: EngineKind
   readonly #native: NativeKvm
   #open = true
 
-  constructor(from: NativeKvm) {
+  constructor(engine: EngineKind, from: NativeKvm) {
+    this.engine = engine
     this.#native = from
   }
 

@@ -136,6 +136,9 @@ export class VcpuImpl implements Vcpu {
     const indices = Uint32Array.from(msrs, ([index]) => index)
     const values = BigUint64Array.from(msrs, ([, value]) => value)
     native(() => this.#native.setMsrs(indices, values))
+    for (const note of native(() => this.#native.takeNotes())) {
+      process.emitWarning(note, { type: 'KvmWarning', code: 'KVM_SKIPPED' })
+    }
   }
 
   getTscKhz(): number {

@@ -19,7 +19,7 @@ import type {
   Vm,
 } from './api/vm.ts'
 import { DeviceHostImpl } from './device-host.ts'
-import { KvmError, invalid, kvmError, native } from './errors.ts'
+import { invalid, kvmError, native } from './errors.ts'
 import { GuestMemoryImpl } from './guest-memory.ts'
 import { GuestRamImpl } from './guest-ram.ts'
 import {
@@ -32,6 +32,8 @@ import {
 } from './interrupts.ts'
 import type { NativeMemory, NativeVm } from './native/addon.ts'
 import { VcpuImpl } from './vcpu.ts'
+
+const backings: readonly string[] = ['anon', 'memfd', 'hugetlb', 'file']
 
 /** A VM in this isolate. */
 export class VmImpl implements Vm {
@@ -66,18 +68,24 @@ export class VmImpl implements Vm {
   }
 
   createRam(opts: CreateRamOptions): GuestRam {
-    const { size, backing = 'anon', ...unknown } = opts
+    const { size, backing = 'anon', fd, share, ...unknown } = opts
     const [extra] = Object.keys(unknown)
     if (extra !== undefined) {
-      throw invalid(`createRam has no option '${extra}'; it takes size and backing`)
+      throw invalid(`createRam has no option '${extra}'; it takes size, backing, fd and share`)
     }
-    if (backing === 'hugetlb') {
-      throw new KvmError('EOPNOTSUPP', "backing 'hugetlb' comes with a later release")
+    if (!backings.includes(backing)) {
+      throw invalid(`backing '${String(backing)}' is not one of '${backings.join("', '")}'`)
     }
-    if (backing !== 'anon' && backing !== 'memfd') {
-      throw invalid(`backing '${String(backing)}' is not 'anon' or 'memfd'`)
+    if (backing === 'file' ? fd === undefined : fd !== undefined || share !== undefined) {
+      throw invalid("backing 'file' needs an fd, and fd and share belong to it alone")
     }
-    const ram = new GuestRamImpl(native(() => this.#native.createRam(size, backing === 'memfd')))
+    const ram = new GuestRamImpl(
+      native(() =>
+        fd === undefined
+          ? this.#native.createRam(size, backing)
+          : this.#native.createFileRam(size, fd, share ?? false),
+      ),
+    )
     this.#rams.add(new WeakRef(ram))
     return ram
   }

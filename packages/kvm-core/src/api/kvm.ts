@@ -5,10 +5,19 @@ import type { Vm } from './vm.ts'
 export type EngineKind = 'soft' | 'host'
 
 export interface OpenOptions {
-  /** Default `'auto'`: the software engine unless the host's KVM is known to be good. */
+  /**
+   * Default `'auto'`: the host's KVM where `hostVerdict` finds it good, else the software engine.
+   */
   engine?: 'auto' | EngineKind
-  /** Path of the KVM device for the host engine. */
+  /** Path of the KVM device, `/dev/kvm` by default; not for `'soft'`. */
   device?: string
+}
+
+/** What `engine: 'auto'` thinks of the host's KVM. */
+export interface HostVerdict {
+  readonly usable: boolean
+  /** What was found, as a clause without a period. */
+  readonly reason: string
 }
 
 /** One CPUID leaf, or one sub-leaf when bit 0 of `flags` is set (`kvm_cpuid_entry2`). */

@@ -2,8 +2,8 @@
 export interface GuestRam extends Disposable {
   /** Bytes. */
   readonly size: number
-  readonly backing: 'anon' | 'memfd'
-  /** The memfd, or -1. It belongs to this object. */
+  readonly backing: 'anon' | 'memfd' | 'hugetlb' | 'file'
+  /** The memfd or the file, or -1. It belongs to this object. */
   readonly fd: number
   /** Number of segments; all but the last have `segmentBytes`. */
   readonly segments: number
@@ -19,6 +19,11 @@ export interface GuestRam extends Disposable {
   window(offset: number, len: number): ArrayBuffer
   /** Reports a write through an ArrayBuffer, for every memslot that shows these bytes. */
   markWritten(offset: number, len: number): void
+  /**
+   * Makes every page present now, so that none can be missing later. ENOMEM when the host does not
+   * have them all.
+   */
+  populate(): void
   /** Bytes that the host holds in large pages now. */
   hugeBytes(): number
   /** Bytes that are resident now. */
@@ -55,8 +60,19 @@ export interface GuestMemory {
 export interface CreateRamOptions {
   /** Bytes, a multiple of 4096. */
   size: number
-  /** Default `'anon'`. */
-  backing?: 'anon' | 'memfd' | 'hugetlb'
+  /**
+   * Default `'anon'`: private memory with transparent large pages. `'memfd'` can be shared with other
+   * processes. `'hugetlb'` takes 2 MiB pages from the host's pool: `size` is a multiple of 2 MiB, and
+   * `ENOMEM` says how many pages are needed and free when the pool (vm.nr_hugepages) is too small.
+   */
+  backing?: 'anon' | 'memfd' | 'hugetlb' | 'file'
+  /**
+   * Only for `'file'`, and then required: an open file that has at least `size` bytes. It stays
+   * the caller's, who may close it at once.
+   */
+  fd?: number
+  /** Only for `'file'`: the guest's writes reach the file. Default false. */
+  share?: boolean
 }
 
 /** `kvm_userspace_memory_region`. All numbers are multiples of 4096. */

@@ -1,12 +1,15 @@
 /** What the addon exports. Its Rust sources say what each call does; the API is `api.ts`. */
 
+import type { CreateRamOptions } from '../api/memory.ts'
+
 export interface NativeRam {
   readonly size: number
   readonly key: number
-  readonly shared: boolean
+  readonly backing: 'anon' | 'memfd' | 'hugetlb' | 'file'
   readonly fd: number
   window(offset: number, len: number): ArrayBuffer
   markWritten(offset: number, len: number): void
+  populate(): void
   hugeBytes(): number
   residentBytes(): number
   release(): void
@@ -97,6 +100,8 @@ export interface NativeVcpu {
   setCpuid2(words: Uint32Array): void
   getMsrs(indices: Uint32Array): BigUint64Array
   setMsrs(indices: Uint32Array, values: BigUint64Array): void
+  /** What the engine left out since the last call, one sentence each. */
+  takeNotes(): string[]
   getTscKhz(): number
   setTscKhz(khz: number): void
   translate(gva: bigint): number | null
@@ -108,7 +113,8 @@ export interface NativeVcpu {
 export interface NativeVm {
   readonly id: number
   memory(): NativeMemory
-  createRam(size: number, shared: boolean): NativeRam
+  createRam(size: number, backing: NonNullable<CreateRamOptions['backing']>): NativeRam
+  createFileRam(size: number, fd: number, share: boolean): NativeRam
   createIrqchip(): void
   createPit2(flags: number): void
   setGsiRouting(numbers: Float64Array): void
@@ -153,7 +159,7 @@ export interface NativeKvm {
 }
 
 export interface Addon {
-  readonly NativeKvm: { open(host: boolean): NativeKvm }
+  readonly NativeKvm: { open(host: boolean, device?: string): NativeKvm }
   attachVm(id: number): NativeVm
   detachBuffer(buffer: ArrayBuffer): void
 }

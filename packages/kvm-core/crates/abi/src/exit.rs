@@ -166,6 +166,8 @@ pub enum Exit {
     IrqWindowOpen,
     /// The instruction count asked for was reached (soft engine).
     CountReached,
+    /// The kernel has described the exit in the `kvm_run` page; this is its reason.
+    Described(u32),
     /// The engine cannot go on: `data` starts with RIP, then the instruction bytes.
     InternalError {
         /// `KVM_INTERNAL_ERROR_*`.

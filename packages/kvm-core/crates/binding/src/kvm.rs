@@ -7,7 +7,7 @@ use kvm_abi::cap;
 use kvm_abi::control::MAX_VCPUS;
 use kvm_abi::cpuid::CpuidEntry;
 use kvm_cpu::engine::VmEngine;
-use kvm_vm::{EngineKind, Vm, create_engine};
+use kvm_vm::{Engine, Vm};
 use napi::Env;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
@@ -50,18 +50,19 @@ pub fn cpuid_entries(words: &[u32]) -> Result<Vec<CpuidEntry>> {
 /// An engine kind, opened.
 #[napi]
 pub struct NativeKvm {
-    kind: EngineKind,
+    opened: Engine,
     /// Answers questions that need no VM.
     engine: Arc<dyn VmEngine>,
 }
 
 #[napi]
 impl NativeKvm {
-    /// Opens an engine: true for the host's KVM.
+    /// Opens an engine: true for the host's KVM, by the path of its device.
     #[napi(factory)]
-    pub fn open(host: bool) -> Result<Self> {
-        let kind = if host { EngineKind::Host } else { EngineKind::Soft };
-        Ok(Self { kind, engine: create_engine(kind).map_err(js)? })
+    pub fn open(host: bool, device: Option<String>) -> Result<Self> {
+        let opened = if host { Engine::host(device.as_deref()).map_err(js)? } else { Engine::Soft };
+        let engine = opened.for_vm();
+        Ok(Self { opened, engine })
     }
 
     /// `KVM_GET_API_VERSION`.
@@ -73,6 +74,9 @@ impl NativeKvm {
     /// `KVM_CHECK_EXTENSION`.
     #[napi]
     pub fn check_extension(&self, number: u32) -> u32 {
+        if let Some(value) = self.engine.check_extension(number) {
+            return value;
+        }
         match number {
             cap::NR_MEMSLOTS => kvm_memory::MAX_MEMSLOTS,
             cap::NR_VCPUS | cap::MAX_VCPUS | cap::MAX_VCPU_ID => MAX_VCPUS as u32,
@@ -116,7 +120,7 @@ impl NativeKvm {
     #[napi]
     pub fn create_vm(&self, env: Env) -> Result<NativeVm> {
         let isolate = Isolate::of(env.raw())?;
-        let vm = Vm::new(create_engine(self.kind).map_err(js)?).map_err(js)?;
+        let vm = Vm::new(self.opened.for_vm()).map_err(js)?;
         isolate.own(vm.clone());
         Ok(NativeVm::new(vm))
     }

@@ -1,6 +1,6 @@
 //! RAM and the guest physical address space.
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use kvm_abi::{Errno, KvmError};
@@ -48,10 +48,21 @@ impl NativeRam {
         Ok(key_of(self.ram()?))
     }
 
-    /// True for a memfd.
+    /// 'anon', 'memfd', 'hugetlb' or 'file'.
     #[napi(getter)]
-    pub fn shared(&self) -> Result<bool> {
-        Ok(self.ram()?.backing() == Backing::Memfd)
+    pub fn backing(&self) -> Result<&'static str> {
+        Ok(match self.ram()?.backing() {
+            Backing::Anon => "anon",
+            Backing::Memfd => "memfd",
+            Backing::Hugetlb => "hugetlb",
+            Backing::File => "file",
+        })
+    }
+
+    /// Makes every page present.
+    #[napi]
+    pub fn populate(&self) -> Result<()> {
+        self.ram()?.populate().map_err(js)
     }
 
     /// The memfd, or -1.
@@ -231,11 +242,29 @@ impl NativeMemory {
 }
 
 /// Maps RAM.
-pub fn create_ram(vm: &Arc<Vm>, size: f64, shared: bool) -> Result<NativeRam> {
+pub fn create_ram(vm: &Arc<Vm>, size: f64, backing: &str) -> Result<NativeRam> {
     vm.check_open().map_err(js)?;
     let bytes = usize::try_from(integer(size, "size")?).unwrap_or(usize::MAX);
-    let backing = if shared { Backing::Memfd } else { Backing::Anon };
+    let backing = match backing {
+        "memfd" => Backing::Memfd,
+        "hugetlb" => Backing::Hugetlb,
+        // The TypeScript side refuses other names.
+        _ => Backing::Anon,
+    };
     let ram = GuestRam::new(bytes, backing).map_err(js)?;
+    Ok(NativeRam { open: Some((ram, vm.memory().clone())) })
+}
+
+/// Maps a file that the caller has open.
+pub fn create_file_ram(vm: &Arc<Vm>, size: f64, fd: RawFd, share: bool) -> Result<NativeRam> {
+    vm.check_open().map_err(js)?;
+    let bytes = usize::try_from(integer(size, "size")?).unwrap_or(usize::MAX);
+    if fd < 0 {
+        return Err(js(KvmError::invalid(format!("{fd} is not a file descriptor"))));
+    }
+    // SAFETY: duplicating a descriptor that is not open fails, and has no other effect.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let ram = GuestRam::of_file(bytes, fd, share).map_err(js)?;
     Ok(NativeRam { open: Some((ram, vm.memory().clone())) })
 }
 

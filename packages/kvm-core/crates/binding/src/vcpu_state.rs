@@ -207,6 +207,12 @@ impl NativeVcpu {
             .map_err(js)
     }
 
+    /// What the engine left out since the last call.
+    #[napi]
+    pub fn take_notes(&self) -> Result<Vec<String>> {
+        self.vcpu.with_engine(|e| Ok(e.take_notes())).map_err(js)
+    }
+
     /// `KVM_GET_TSC_KHZ`.
     #[napi]
     pub fn get_tsc_khz(&self) -> Result<u32> {

@@ -13,7 +13,7 @@ use crate::error::{Result, js};
 use crate::host::NativeHost;
 use crate::interrupts::{NativeIoEvent, NativeIrqFd, NativeRoute};
 use crate::isolate::Isolate;
-use crate::memory::{NativeMemory, NativeRam, create_ram};
+use crate::memory::{NativeMemory, NativeRam, create_file_ram, create_ram};
 use crate::numbers::{byte, integer, quad, word};
 use crate::vcpu::NativeVcpu;
 
@@ -54,10 +54,16 @@ impl NativeVm {
         NativeMemory { vm: self.vm.clone() }
     }
 
-    /// Maps RAM; `shared` for a memfd.
+    /// Maps RAM of this backing.
     #[napi]
-    pub fn create_ram(&self, size: f64, shared: bool) -> Result<NativeRam> {
-        create_ram(&self.vm, size, shared)
+    pub fn create_ram(&self, size: f64, backing: String) -> Result<NativeRam> {
+        create_ram(&self.vm, size, &backing)
+    }
+
+    /// RAM in a file.
+    #[napi]
+    pub fn create_file_ram(&self, size: f64, fd: i32, share: bool) -> Result<NativeRam> {
+        create_file_ram(&self.vm, size, fd, share)
     }
 
     /// `KVM_CREATE_IRQCHIP`.
@@ -224,27 +230,27 @@ impl NativeVm {
     /// RESET of the irqchip: PIC, IOAPIC and PIT as after power-up.
     #[napi]
     pub fn reset_irqchip(&self) -> Result<()> {
-        self.vm.irqchip().map(|chip| chip.reset()).map_err(js)
+        self.vm.irqchip().and_then(|chip| chip.reset()).map_err(js)
     }
 
     /// `KVM_GET_CLOCK`: clock, realtime, host TSC, flags.
     #[napi]
-    pub fn get_clock(&self) -> Vec<BigInt> {
-        let data = self.vm.clock().get();
+    pub fn get_clock(&self) -> Result<Vec<BigInt>> {
+        let data = self.vm.clock_data().map_err(js)?;
         let flags = u64::from(data.flags);
-        [data.clock, data.realtime, data.host_tsc, flags].map(BigInt::from).into()
+        Ok([data.clock, data.realtime, data.host_tsc, flags].map(BigInt::from).into())
     }
 
     /// `KVM_SET_CLOCK`.
     #[napi]
     pub fn set_clock(&self, clock: BigInt, realtime: BigInt, flags: f64) -> Result<()> {
-        self.vm.clock().set(&ClockData {
+        let data = ClockData {
             clock: quad(&clock, "clock")?,
             flags: word(flags, "flags")?,
             realtime: quad(&realtime, "realtime")?,
             host_tsc: 0,
-        });
-        Ok(())
+        };
+        self.vm.set_clock_data(&data).map_err(js)
     }
 
     /// `KVM_CREATE_VCPU`.

@@ -3,15 +3,19 @@
 //! Both engines implement them, so that everything above (threads, exits, the TypeScript API)
 //! is written once.
 
-use std::sync::Arc;
+use std::fmt;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use kvm_abi::cpuid::CpuidEntry;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{DebugRegs, GuestDebug, MpState, Regs, Sregs, VcpuEvents};
-use kvm_abi::{Clock, KvmError};
+use kvm_abi::{Clock, Errno, KvmError};
 use kvm_irqchip::Irqchip;
 use kvm_memory::GuestMemory;
+
+use crate::kernel::KernelVm;
 
 /// Bits of [`VcpuRequests`]: what a running vCPU is asked to do at its next boundary.
 pub mod request {
@@ -29,29 +33,56 @@ pub mod request {
     pub const SIPI: u32 = 32;
     /// Memslots, dirty log or code changed: drop what was derived from them.
     pub const MEMORY: u32 = 64;
+    /// Another vCPU ends the HLT that this one is in or will be in (`KVM_HC_KICK_CPU`).
+    pub const UNHALT: u32 = 128;
 }
 
 /// The mailbox through which other threads reach a vCPU.
+/// On cache lines of its own, because the vCPU looks at it before every block.
 ///
 /// The word is also the futex on which the VM layer lets a halted vCPU sleep: it sleeps only
 /// while the word is zero, so that a request can never be lost between the look and the sleep.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct VcpuRequests {
     word: AtomicU32,
     /// The vector of the last SIPI.
     pub sipi_vector: AtomicU32,
     /// Memory epoch that the vCPU has seen, see `request::MEMORY`; odd while it is in the guest.
     pub memory_epoch: AtomicU64,
+    kick: OnceLock<Arc<dyn Kick>>,
+}
+
+/// Makes a vCPU look at its requests that does not poll them: one that runs in the kernel.
+pub trait Kick: Send + Sync + fmt::Debug {
+    /// Called after a request was raised, from any thread.
+    fn kick(&self);
 }
 
 impl VcpuRequests {
     /// Sets `bits`; the vCPU sees them at its next block boundary at the latest.
     pub fn raise(&self, bits: u32) {
         self.word.fetch_or(bits, Ordering::SeqCst);
+        if let Some(kick) = self.kick.get() {
+            kick.kick();
+        }
+    }
+    /// Has `kick` called after each `raise`. The first call counts.
+    pub fn on_raise(&self, kick: Arc<dyn Kick>) {
+        let _ = self.kick.set(kick);
     }
     /// Takes all bits.
     pub fn take(&self) -> u32 {
         self.word.swap(0, Ordering::SeqCst)
+    }
+    /// Takes those of `bits` that are set and leaves the others.
+    pub fn take_some(&self, bits: u32) -> u32 {
+        self.word.fetch_and(!bits, Ordering::SeqCst) & bits
+    }
+    /// Sets `bits` in place of those in `instead`.
+    pub fn replace(&self, instead: u32, bits: u32) {
+        let change = |word: u32| Some(word & !instead | bits);
+        let _ = self.word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
     }
     /// True if any bit is set. Cheap: one relaxed load.
     #[inline(always)]
@@ -161,6 +192,24 @@ pub trait VcpuEngine: Send {
     fn instructions(&self) -> u64;
     /// Exit with `Exit::CountReached` exactly before instruction number `count` (soft engine).
     fn stop_at_instruction(&mut self, count: Option<u64>) -> Result<(), KvmError>;
+
+    /// The descriptor and length whose mapping is the `kvm_run` page, where the kernel fills it.
+    /// Its exits are [`Exit::Described`], and answers are read from the page.
+    fn run_mapping(&self) -> Option<(RawFd, usize)> {
+        None
+    }
+    /// `KVM_GET_LAPIC`, where the kernel has the local APIC.
+    fn kernel_lapic(&mut self) -> Result<[u8; 1024], KvmError> {
+        Err(KvmError::new(Errno::ENXIO, "the kernel has no local APIC of this vCPU"))
+    }
+    /// `KVM_SET_LAPIC`, where the kernel has the local APIC.
+    fn set_kernel_lapic(&mut self, _state: &[u8; 1024]) -> Result<(), KvmError> {
+        Err(KvmError::new(Errno::ENXIO, "the kernel has no local APIC of this vCPU"))
+    }
+    /// What the engine left out though it was asked for, since the last call: one sentence each.
+    fn take_notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The VM side of an engine.
@@ -186,4 +235,13 @@ pub trait VmEngine: Send + Sync {
     fn cpu_features(&self) -> Vec<&'static str>;
     /// `KVM_GET_MSR_INDEX_LIST`.
     fn msr_index_list(&self) -> Vec<u32>;
+
+    /// Makes the kernel's side of the VM; `None` for an engine without one.
+    fn create_kernel_vm(&self) -> Result<Option<Arc<dyn KernelVm>>, KvmError> {
+        Ok(None)
+    }
+    /// `KVM_CHECK_EXTENSION` of the kernel; `None` for an engine without one.
+    fn check_extension(&self, _number: u32) -> Option<u32> {
+        None
+    }
 }

@@ -48,6 +48,8 @@ pub trait Exec {
         value: u64,
         supervisor: bool,
     ) -> Result<(), Trap>;
+    /// Clears and sets bits of one byte as a locked instruction does, with supervisor privilege.
+    fn update_byte(&mut self, addr: u64, clear: u8, set: u8) -> Result<(), Trap>;
     /// Checks that a later write of `len` bytes will not fault, without writing.
     fn probe_write(&mut self, addr: u64, len: u64, supervisor: bool) -> Result<(), Trap>;
     /// Reads guest physical memory of RAM slots; `None` outside RAM.

@@ -17,6 +17,7 @@ pub mod exception;
 mod exec;
 pub mod far;
 pub mod flags;
+pub mod kernel;
 mod mode;
 pub mod msr;
 mod mtrr;

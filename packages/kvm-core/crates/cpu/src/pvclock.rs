@@ -12,13 +12,23 @@ pub mod feature {
     pub const CLOCKSOURCE2: u32 = 1 << 3;
     /// `KVM_HC_KICK_CPU`.
     pub const PV_UNHALT: u32 = 1 << 7;
+    /// `KVM_HC_SEND_IPI`.
+    pub const PV_SEND_IPI: u32 = 1 << 11;
     /// MSR 0x4b564d05 tells whether the host should poll before it lets a halted vCPU sleep.
     pub const POLL_CONTROL: u32 = 1 << 12;
+    /// `KVM_HC_SCHED_YIELD`.
+    pub const PV_SCHED_YIELD: u32 = 1 << 13;
     /// `PVCLOCK_TSC_STABLE_BIT` is trustworthy.
     pub const CLOCKSOURCE_STABLE: u32 = 1 << 24;
     /// All of them.
-    pub const ALL: u32 =
-        CLOCKSOURCE | NOP_IO_DELAY | CLOCKSOURCE2 | PV_UNHALT | POLL_CONTROL | CLOCKSOURCE_STABLE;
+    pub const ALL: u32 = CLOCKSOURCE
+        | NOP_IO_DELAY
+        | CLOCKSOURCE2
+        | PV_UNHALT
+        | PV_SEND_IPI
+        | POLL_CONTROL
+        | PV_SCHED_YIELD
+        | CLOCKSOURCE_STABLE;
 }
 
 /// `PVCLOCK_TSC_STABLE_BIT`.
@@ -90,13 +100,30 @@ pub(crate) fn write_wall_clock<E: Exec + ?Sized>(e: &mut E, gpa: u64) {
 pub enum Hypercall {
     /// Nothing.
     Done,
-    /// Wake the halted vCPU with this APIC id.
+    /// End the HLT, present or next, of the vCPU with this APIC id.
     Kick(u32),
+    /// Let the vCPU with this APIC id run if it waits for a host CPU.
+    Yield(u32),
+    /// Send an IPI to the APIC ids `first + i` for each bit `i` of the bitmap; RAX becomes how
+    /// many took it.
+    SendIpi {
+        /// Whom to.
+        bitmap: u128,
+        /// The id of bit 0.
+        first: u32,
+        /// Vector and delivery mode as in the interrupt command register.
+        icr: u32,
+    },
 }
 
 const HC_VAPIC_POLL_IRQ: u64 = 1;
 const HC_KICK_CPU: u64 = 5;
+const HC_SEND_IPI: u64 = 10;
+const HC_SCHED_YIELD: u64 = 11;
 const EPERM: i64 = 1;
+const EINVAL: i64 = 22;
+/// Bits of an interrupt command that `HC_SEND_IPI` refuses: logical destinations and shorthands.
+const ICR_DESTINATION: u64 = 0xc_0800;
 const ENOSYS: i64 = 1000;
 
 /// VMCALL and VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI; the result goes to RAX.
@@ -105,11 +132,27 @@ pub fn hypercall<E: Exec + ?Sized>(e: &mut E) -> Hypercall {
     let long = cpu.mode == Mode::Long64;
     let mask = if long { u64::MAX } else { 0xffff_ffff };
     let number = cpu.regs[reg::RAX] & mask;
-    let unhalt = cpu.caps.kvm_features & feature::PV_UNHALT != 0;
+    let has = |bit: u32| cpu.caps.kvm_features & bit != 0;
+    let argument = |register: usize| cpu.regs[register] & mask;
     let (result, effect) = match number {
         _ if cpu.cpl != 0 => (-EPERM, Hypercall::Done),
         HC_VAPIC_POLL_IRQ => (0, Hypercall::Done),
-        HC_KICK_CPU if unhalt => (0, Hypercall::Kick(cpu.regs[reg::RCX] as u32)),
+        HC_KICK_CPU if has(feature::PV_UNHALT) => (0, Hypercall::Kick(argument(reg::RCX) as u32)),
+        HC_SCHED_YIELD if has(feature::PV_SCHED_YIELD) => {
+            (0, Hypercall::Yield(argument(reg::RBX) as u32))
+        }
+        HC_SEND_IPI if has(feature::PV_SEND_IPI) => {
+            let icr = argument(reg::RSI);
+            if icr & ICR_DESTINATION == 0 {
+                let (low, high) = (argument(reg::RBX), argument(reg::RCX));
+                let bits = if long { 64 } else { 32 };
+                let bitmap = u128::from(low) | u128::from(high) << bits;
+                let (first, icr) = (argument(reg::RDX) as u32, icr as u32);
+                (0, Hypercall::SendIpi { bitmap, first, icr })
+            } else {
+                (-EINVAL, Hypercall::Done)
+            }
+        }
         _ => (-ENOSYS, Hypercall::Done),
     };
     cpu.regs[reg::RAX] = result.cast_unsigned() & mask;

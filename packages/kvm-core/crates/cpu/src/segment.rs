@@ -171,8 +171,7 @@ pub fn fetch_upper<E: Exec + ?Sized>(
 /// The page fault of the write.
 pub fn mark_accessed<E: Exec + ?Sized>(e: &mut E, d: &mut Descriptor) -> Result<(), Trap> {
     if d.access() & acc::ACCESSED == 0 {
-        let access = d.access() | acc::ACCESSED;
-        e.write_linear(d.address.wrapping_add(5), 1, u64::from(access), true)?;
+        e.update_byte(d.address.wrapping_add(5), 0, acc::ACCESSED)?;
         d.raw |= u64::from(acc::ACCESSED) << 40;
     }
     Ok(())
@@ -316,7 +315,7 @@ pub fn ltr<E: Exec + ?Sized>(e: &mut E, selector: u16) -> Result<(), Trap> {
     let types: &[u8] = if e.cpu().long_active() { &[9] } else { &[1, 9] };
     let (d, upper) = fetch_table(e, selector, types)?;
     let busy = d.access() | 2;
-    e.write_linear(d.address.wrapping_add(5), 1, u64::from(busy), true)?;
+    e.update_byte(d.address.wrapping_add(5), 0, 2)?;
     let mut s = d.to_seg(selector);
     s.base |= upper << 32;
     s.access = busy;

@@ -180,8 +180,8 @@ fn switch<E: Exec + ?Sized>(
 }
 
 fn set_busy<E: Exec + ?Sized>(e: &mut E, d: &Descriptor, busy: bool) -> Result<(), Trap> {
-    let access = if busy { d.access() | 2 } else { d.access() & !2 };
-    e.write_linear(wrap(d.address.wrapping_add(5)), 1, u64::from(access), true)
+    let (clear, set) = if busy { (0, 2) } else { (2, 0) };
+    e.update_byte(wrap(d.address.wrapping_add(5)), clear, set)
 }
 
 fn read_tss<E: Exec + ?Sized>(e: &mut E, l: &Layout, base: u64) -> Result<Incoming, Trap> {

@@ -177,6 +177,10 @@ impl Exec for Machine {
         }
         Ok(())
     }
+    fn update_byte(&mut self, addr: u64, clear: u8, set: u8) -> Result<(), Trap> {
+        let old = self.read_linear(addr, 1, true)? as u8;
+        self.write_linear(addr, 1, u64::from(old & !clear | set), true)
+    }
     fn probe_write(&mut self, addr: u64, len: u64, supervisor: bool) -> Result<(), Trap> {
         for i in 0..len {
             self.physical(addr.wrapping_add(i), Access::Write, supervisor)?;

@@ -98,6 +98,8 @@ pub struct BlockCache {
     /// Blocks withdrawn while one of them may be executing.
     #[allow(clippy::vec_box)] // executing code points into the boxes: they must not move
     graveyard: Vec<Box<Block>>,
+    /// Pages that hold no code any more: the vCPU that owns the cache ends its holds on them.
+    pub released: Vec<u64>,
     /// Counts decoded blocks.
     pub decoded: u64,
     /// Counts blocks withdrawn because their bytes changed.
@@ -112,6 +114,7 @@ impl Default for BlockCache {
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
             epoch: 0,
             graveyard: Vec::new(),
+            released: Vec::new(),
             decoded: 0,
             invalidated: 0,
         }
@@ -155,7 +158,14 @@ impl BlockCache {
         self.blocks.len() >= MAX_BLOCKS
     }
 
-    /// Stores a block and yields it. The pages it lies in are to be marked by the caller.
+    /// Notes that bytes of a page are about to be decoded. True if none were before.
+    pub fn hold(&mut self, page_gpa: u64) -> bool {
+        let before = self.pages.len();
+        self.pages.entry(page_gpa).or_default();
+        self.pages.len() != before
+    }
+
+    /// Stores a block and yields it. The pages it lies in are held by the caller.
     pub fn insert(&mut self, key: u64, block: Block) -> *const Block {
         self.decoded += 1;
         let first = block.gpa & !0xfff;
@@ -188,7 +198,7 @@ impl BlockCache {
         if page.parts & parts(start, (start + len - 1).min(0xfff)) == 0 {
             page.near_misses += 1;
             // Data beside code: after some stores it is cheaper to forget the code until it runs.
-            if page.near_misses < 256 {
+            if page.near_misses < 256 && !page.blocks.is_empty() {
                 return false;
             }
         }
@@ -199,6 +209,7 @@ impl BlockCache {
     /// Withdraws all blocks of a page.
     pub fn drop_page(&mut self, page_gpa: u64) {
         let Some(page) = self.pages.remove(&page_gpa) else { return };
+        self.released.push(page_gpa);
         for key in page.blocks {
             let Some(block) = self.blocks.remove(&key) else { continue };
             self.invalidated += 1;
@@ -217,6 +228,7 @@ impl BlockCache {
             page.blocks.retain(|&k| k != key);
             if page.blocks.is_empty() {
                 self.pages.remove(&page_gpa);
+                self.released.push(page_gpa);
             }
         }
     }
@@ -224,6 +236,7 @@ impl BlockCache {
     /// Withdraws everything.
     pub fn clear(&mut self) {
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
+        self.released.extend(self.pages.keys());
         self.pages.clear();
         self.forget_jumps();
     }
@@ -246,11 +259,6 @@ impl BlockCache {
     /// Frees withdrawn blocks: only while none is executing.
     pub fn bury(&mut self) {
         self.graveyard.clear();
-    }
-
-    /// Guest physical pages that hold code.
-    pub fn pages(&self) -> impl Iterator<Item = u64> + '_ {
-        self.pages.keys().copied()
     }
 }
 

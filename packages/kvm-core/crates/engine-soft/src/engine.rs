@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kvm_abi::cpuid::CpuidEntry;
+use kvm_abi::regs::MpState;
 use kvm_abi::{Entropy, KvmError};
 use kvm_cpu::cpuid;
 use kvm_cpu::engine::{VcpuEngine, VcpuRequests, VmContext, VmEngine};
@@ -80,6 +81,10 @@ impl VmEngine for SoftEngine {
             TSC_KHZ,
         );
         vcpu.bind_apic();
+        if vcpu.cpu.lapic.is_none() {
+            // Nobody could send INIT: as on KVM all vCPUs run, and userspace parks them.
+            vcpu.cpu.mp_state = MpState::Runnable;
+        }
         vcpu.refresh_context();
         Ok(Box::new(vcpu))
     }

@@ -22,6 +22,9 @@ impl Vcpu {
                     self.noticed = change;
                     self.refresh_memory();
                 }
+                self.answer_others();
+                self.stand_still_if_asked();
+                self.notice_written();
                 return inside;
             }
         }
@@ -39,6 +42,12 @@ impl Vcpu {
             self.refresh_memory();
             self.member.saw(change);
         }
+        self.answer_others();
+        self.stand_still_if_asked();
+        self.notice_written();
+    }
+
+    fn notice_written(&mut self) {
         for (gpa, len) in self.member.take_written() {
             if len == u64::MAX {
                 self.drop_all_code();
@@ -50,17 +59,26 @@ impl Vcpu {
 
     /// Leaves the halted state if an event allows it.
     pub(crate) fn wake_up(&mut self) -> bool {
-        if self.cpu.mp_state != MpState::Halted {
-            return false;
+        match self.cpu.mp_state {
+            MpState::Halted => {}
+            MpState::SipiReceived => {
+                let vector = self.cpu.events.sipi_vector;
+                let started = self.cpu.start_sipi(vector);
+                self.refresh_context();
+                return started;
+            }
+            _ => return false,
         }
         self.poll_clock();
         let e = &self.cpu.events;
         let wake = (e.nmi_pending && !e.nmi_masked)
             || e.injected.is_some()
             || e.interrupt.is_some()
+            || self.unhalted
             || (self.cpu.rflags & flags::IF != 0 && self.interrupt_waits());
         if wake {
             self.cpu.mp_state = MpState::Runnable;
+            self.unhalted = false;
         }
         wake
     }

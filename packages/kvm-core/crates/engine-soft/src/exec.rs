@@ -38,6 +38,11 @@ impl Exec for Vcpu {
         self.write_slow(addr, size, via(supervisor), value)
     }
 
+    fn update_byte(&mut self, addr: u64, clear: u8, set: u8) -> Result<(), Trap> {
+        let (clear, set) = (u64::from(clear), u64::from(set));
+        self.modify_slow::<W8>(addr, Via::Implicit, true, |_, old| old & !clear | set)
+    }
+
     fn probe_write(&mut self, addr: u64, len: u64, supervisor: bool) -> Result<(), Trap> {
         self.probe(addr, len, Access::Write, via(supervisor))
     }

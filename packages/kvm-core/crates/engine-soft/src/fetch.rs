@@ -1,10 +1,7 @@
 //! From an instruction pointer to a decoded block, and back when the bytes change.
 
-use std::sync::atomic::Ordering;
-
 use kvm_cpu::{Trap, Vector};
 use kvm_decode::{Decoded, Dialect, MAX_INSTRUCTION_BYTES, decode, ends_block};
-use kvm_memory::PAGE_HAS_CODE;
 
 use crate::block::{self, Block, MAX_OPS};
 use crate::linear::PAGE;
@@ -34,6 +31,7 @@ impl Vcpu {
                 return Ok(ops);
             }
             self.blocks.drop_page(gpa & !0xfff);
+            self.release_code();
         }
         if self.blocks.full() {
             self.drop_all_code();
@@ -173,31 +171,36 @@ impl Vcpu {
         }
     }
 
-    /// From now on stores to the page are looked at.
-    fn mark_code(&mut self, page: u64) {
-        let Some(slot) = self.table.find(page) else { return };
-        let before = slot.page_flags(page).fetch_or(PAGE_HAS_CODE, Ordering::SeqCst);
-        if before & PAGE_HAS_CODE == 0 {
-            self.table.aliases(page).for_each(|alias| self.tlb.revoke_writes(Some(alias)));
+    /// A store of this vCPU hit a page with code, of its own or of another vCPU.
+    #[cold]
+    pub(crate) fn code_written(&mut self, gpa: u64, len: u64) {
+        self.forget_code(gpa, len);
+        // The others hear of it before this vCPU stores anything else.
+        if self.table.find(gpa).is_some_and(|slot| slot.page_flags(gpa).has_code()) {
+            self.watch.written_by(Some(&self.member), gpa, len);
         }
     }
 
-    /// A store of this vCPU hit a page with code.
-    #[cold]
-    pub(crate) fn code_written(&mut self, gpa: u64, len: u64) {
+    /// Withdraws what this vCPU decoded from bytes in `[gpa, gpa + len)`, which lies in one page.
+    fn forget_code(&mut self, gpa: u64, len: u64) {
         let before = self.blocks.invalidated;
         // The page may show at other addresses too, and its code have been fetched there.
-        let blocks = &mut self.blocks;
-        let clean = self
-            .table
-            .aliases(gpa)
-            .fold(true, |clean, alias| blocks.invalidate(alias, len) & clean);
-        if clean && let Some(slot) = self.table.find(gpa) {
-            slot.page_flags(gpa).fetch_and(!PAGE_HAS_CODE, Ordering::SeqCst);
+        for alias in self.table.aliases(gpa) {
+            self.blocks.invalidate(alias, len);
         }
+        self.release_code();
         if self.blocks.invalidated != before {
             // The present block may be among them: what follows is fetched anew.
             self.block_end = 0;
+        }
+    }
+
+    /// Ends the holds on pages from which all code was withdrawn.
+    fn release_code(&mut self) {
+        for page in self.blocks.released.drain(..) {
+            if let Some(slot) = self.table.find(page) {
+                slot.page_flags(page).release_code();
+            }
         }
     }
 
@@ -207,20 +210,15 @@ impl Vcpu {
         let end = gpa.saturating_add(len);
         while at < end {
             let step = (PAGE - (at & 0xfff)).min(end - at);
-            self.code_written(at, step);
+            self.forget_code(at, step);
             at += step;
         }
     }
 
     /// Forgets all decoded code.
     pub(crate) fn drop_all_code(&mut self) {
-        let pages: Vec<u64> = self.blocks.pages().collect();
-        for page in pages {
-            if let Some(slot) = self.table.find(page) {
-                slot.page_flags(page).fetch_and(!PAGE_HAS_CODE, Ordering::SeqCst);
-            }
-        }
         self.blocks.clear();
+        self.release_code();
         self.block_end = 0;
     }
 }

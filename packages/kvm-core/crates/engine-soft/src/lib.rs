@@ -19,6 +19,7 @@ mod op;
 mod ops;
 mod physical;
 mod run;
+mod serve;
 mod state;
 pub mod thunk;
 mod tlb;

@@ -92,9 +92,12 @@ impl Vcpu {
         let e = self.tlb.entry(linear);
         if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
             let host = linear.wrapping_add(e.addend);
-            if locked && linear & (u64::from(W::BYTES) - 1) == 0 {
+            if locked {
+                if splits_line(linear, W::BYTES) {
+                    return self.modify_slow::<W>(linear, Via::Segment(segment), true, f);
+                }
                 loop {
-                    // SAFETY: as in `write`, and aligned.
+                    // SAFETY: as in `write`, and within a cache line.
                     let old = unsafe { load::<W>(host) };
                     let new = f(self, old);
                     // SAFETY: as above.
@@ -110,15 +113,48 @@ impl Vcpu {
             unsafe { store::<W>(host, new) };
             return Ok(());
         }
-        self.check_linear(linear, W::BYTES, Via::Segment(segment))?;
-        self.probe(linear, u64::from(W::BYTES), Access::Write, Via::Segment(segment))?;
-        let old = self.read_slow_as(linear, W::BYTES, Via::Segment(segment), Access::Write)?;
+        self.modify_slow::<W>(linear, Via::Segment(segment), locked, f)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn modify_slow<W: Width>(
+        &mut self,
+        linear: u64,
+        via: Via,
+        locked: bool,
+        mut f: impl FnMut(&mut Self, u64) -> u64,
+    ) -> Result<(), Trap> {
+        self.check_linear(linear, W::BYTES, via)?;
+        self.probe(linear, u64::from(W::BYTES), Access::Write, via)?;
+        // No host locks what lies in two cache lines without slowing down all its CPUs, and some
+        // refuse to. The other vCPUs wait instead, and nobody sees the parts apart.
+        let split = locked && splits_line(linear, W::BYTES);
+        let _stopped = split.then(|| self.stop_others());
+        if locked && !split {
+            let wrapped = self.wrap(linear);
+            let gpa = self.translate(wrapped, Access::Write, via)?;
+            if let Some(host) = self.writable_ram(gpa) {
+                self.note_breakpoint(wrapped, W::BYTES, true);
+                loop {
+                    // SAFETY: RAM of the slot table this vCPU holds, within a cache line.
+                    let old = unsafe { load::<W>(host) };
+                    let new = f(self, old);
+                    // SAFETY: as above, and the slot is writable.
+                    if unsafe { compare_exchange::<W>(host, old, new) } {
+                        self.ram_written(gpa, u64::from(W::BYTES));
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let old = self.read_slow_as(linear, W::BYTES, via, Access::Write)?;
         let saved = self.cpu.arith;
         let new = f(self, old);
         let flags = self.cpu.arith;
         // The write can still leave for a device: the flags must not change before it is done.
         self.cpu.arith = saved;
-        self.write_slow(linear, W::BYTES, Via::Segment(segment), new)?;
+        self.write_slow(linear, W::BYTES, via, new)?;
         self.cpu.arith = flags;
         Ok(())
     }
@@ -297,9 +333,7 @@ impl Vcpu {
         let plain = write
             && !slot.readonly()
             && !slot.logs_dirty()
-            && slot.page_flags(gpa).load(std::sync::atomic::Ordering::Relaxed)
-                & kvm_memory::PAGE_HAS_CODE
-                == 0;
+            && slot.page_flags(gpa).grant_write(self.cpu.id);
         self.tlb.fill(class, linear, host, gpa, read, plain);
     }
 
@@ -321,7 +355,7 @@ impl Vcpu {
     }
 
     /// Data breakpoints are reported after the instruction.
-    fn note_breakpoint(&mut self, linear: u64, size: u8, write: bool) {
+    pub(crate) fn note_breakpoint(&mut self, linear: u64, size: u8, write: bool) {
         if self.breakpoints {
             let hits = self.cpu.data_hits(linear, u64::from(size), write);
             self.cpu.events.debug_trap |= hits;
@@ -376,27 +410,42 @@ pub(crate) unsafe fn store<W: Width>(host: u64, value: u64) {
     }
 }
 
+/// True if an access lies in two cache lines.
+#[inline(always)]
+fn splits_line(linear: u64, bytes: u8) -> bool {
+    (linear & 63) + u64::from(bytes) > 64
+}
+
+/// Compares and exchanges as the host's locked instruction does, which within a cache line needs
+/// no alignment. True if the exchange happened.
+///
 /// # Safety
-/// `host` must be mapped, writable and aligned to `W::BYTES`.
+/// `host` must be mapped and writable for `W::BYTES` bytes.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)]
 pub(crate) unsafe fn compare_exchange<W: Width>(host: u64, old: u64, new: u64) -> bool {
-    use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
-    // SAFETY: by the caller; all concurrent accesses to guest RAM are machine loads and stores.
-    unsafe {
-        match W::BYTES {
-            1 => AtomicU8::from_ptr(host as *mut u8)
-                .compare_exchange(old as u8, new as u8, SeqCst, SeqCst)
-                .is_ok(),
-            2 => AtomicU16::from_ptr(host as *mut u16)
-                .compare_exchange(old as u16, new as u16, SeqCst, SeqCst)
-                .is_ok(),
-            4 => AtomicU32::from_ptr(host as *mut u32)
-                .compare_exchange(old as u32, new as u32, SeqCst, SeqCst)
-                .is_ok(),
-            _ => AtomicU64::from_ptr(host as *mut u64)
-                .compare_exchange(old, new, SeqCst, SeqCst)
-                .is_ok(),
-        }
+    let equal: u8;
+    macro_rules! exchange {
+        ($text:literal, $class:ident, $int:ty) => {
+            // SAFETY: by the caller; guest RAM has no Rust references.
+            unsafe {
+                std::arch::asm!(
+                    concat!("lock cmpxchg ", $text),
+                    "sete {equal}",
+                    p = in(reg) host,
+                    new = in($class) new as $int,
+                    equal = out(reg_byte) equal,
+                    inout("rax") old => _,
+                    options(nostack),
+                )
+            }
+        };
     }
+    match W::BYTES {
+        1 => exchange!("byte ptr [{p}], {new}", reg_byte, u8),
+        2 => exchange!("word ptr [{p}], {new:x}", reg, u16),
+        4 => exchange!("dword ptr [{p}], {new:e}", reg, u32),
+        _ => exchange!("qword ptr [{p}], {new:r}", reg, u64),
+    }
+    equal != 0
 }

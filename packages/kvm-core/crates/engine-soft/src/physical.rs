@@ -1,9 +1,8 @@
 //! Access to guest physical addresses: RAM, pages that need bookkeeping, devices.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use kvm_cpu::Trap;
-use kvm_memory::PAGE_HAS_CODE;
 
 use crate::io::Access;
 use crate::linear::{self, PAGE};
@@ -82,11 +81,29 @@ impl Vcpu {
                 }
             }
         }
-        slot.mark_dirty(gpa, u64::from(size));
-        if slot.page_flags(gpa).load(Ordering::Relaxed) & PAGE_HAS_CODE != 0 {
-            self.code_written(gpa, u64::from(size));
-        }
+        // Pairs with `mark_code` of another vCPU, which holds the page before it reads the bytes.
+        fence(Ordering::SeqCst);
+        self.ram_written(gpa, u64::from(size));
         true
+    }
+
+    /// Host address of a byte that the guest may store to; `None` outside writable memslots.
+    pub(crate) fn writable_ram(&self, gpa: u64) -> Option<u64> {
+        if Some(gpa & !0xfff) == self.apic_page {
+            return None;
+        }
+        let slot = self.table.find(gpa).filter(|slot| !slot.readonly())?;
+        Some(slot.host_ptr(gpa) as u64)
+    }
+
+    /// What follows a store to RAM that the TLB did not make: dirty log and decoded code. The
+    /// bytes lie in one page, and a fence or a locked instruction came after the store.
+    pub(crate) fn ram_written(&mut self, gpa: u64, len: u64) {
+        let Some(slot) = self.table.find(gpa) else { return };
+        slot.mark_dirty(gpa, len);
+        if slot.page_flags(gpa).has_code() {
+            self.code_written(gpa, len);
+        }
     }
 
     /// Atomic compare and exchange of an aligned page-table entry.
@@ -105,10 +122,7 @@ impl Vcpu {
             }
         };
         if done {
-            slot.mark_dirty(gpa, u64::from(size));
-            if slot.page_flags(gpa).load(Ordering::Relaxed) & PAGE_HAS_CODE != 0 {
-                self.code_written(gpa, u64::from(size));
-            }
+            self.ram_written(gpa, u64::from(size));
         }
         Some(done)
     }

@@ -323,7 +323,7 @@ impl Vcpu {
         }
     }
 
-    fn serve_requests(&mut self, wanted: u32) -> Option<Exit> {
+    pub(crate) fn serve_requests(&mut self, wanted: u32) -> Option<Exit> {
         if wanted & request::MEMORY != 0 {
             self.notice_memory();
         }
@@ -333,6 +333,9 @@ impl Vcpu {
         }
         if wanted & request::SMI != 0 {
             self.cpu.events.smi_pending = true;
+        }
+        if wanted & request::UNHALT != 0 {
+            self.unhalted = true;
         }
         if wanted & request::INIT != 0 {
             self.take_init();

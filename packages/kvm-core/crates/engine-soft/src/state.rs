@@ -4,7 +4,7 @@ use kvm_abi::cpuid::CpuidEntry;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{DebugRegs, GuestDebug, MpState, Regs, Sregs, VcpuEvents};
 use kvm_abi::{Errno, KvmError};
-use kvm_cpu::engine::VcpuEngine;
+use kvm_cpu::engine::{VcpuEngine, request};
 use kvm_cpu::{flags, msr, paging};
 
 use crate::features::GuestFeatures;
@@ -88,6 +88,7 @@ impl VcpuEngine for Vcpu {
     }
 
     fn vcpu_events(&mut self) -> VcpuEvents {
+        self.take_requests(request::NMI | request::SMI);
         self.cpu.events_block()
     }
 
@@ -138,6 +139,10 @@ impl VcpuEngine for Vcpu {
     }
 
     fn mp_state(&mut self) -> MpState {
+        self.take_requests(request::INIT | request::SIPI | request::UNHALT);
+        if self.cpu.mp_state == MpState::Halted && self.unhalted {
+            return MpState::Runnable;
+        }
         self.cpu.mp_state
     }
 
@@ -222,6 +227,16 @@ impl VcpuEngine for Vcpu {
 }
 
 impl Vcpu {
+    /// Takes in what others asked for while the vCPU is parked, so that its state shows it.
+    fn take_requests(&mut self, bits: u32) {
+        let wanted = self.requests.take_some(bits);
+        if wanted != 0 {
+            // None of these leads to an exit.
+            let _ = self.serve_requests(wanted);
+            self.attention = true;
+        }
+    }
+
     /// Outside the guest nobody tells of new slots, but some state lies in memory.
     fn follow_memory(&mut self) {
         if self.table_stale() {

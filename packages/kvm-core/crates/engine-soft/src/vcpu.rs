@@ -59,6 +59,17 @@ pub struct Vcpu {
     /// This vCPU as the memory watch knows it, and the last change it took notice of.
     pub(crate) member: Arc<Member>,
     pub(crate) noticed: u64,
+    /// PAUSEs in a row, and where the last one was.
+    pub(crate) pauses: u32,
+    pub(crate) last_pause: u64,
+    /// Another vCPU ended the next HLT with `KVM_HC_KICK_CPU`.
+    pub(crate) unhalted: bool,
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.drop_all_code();
+    }
 }
 
 impl Vcpu {
@@ -105,6 +116,9 @@ impl Vcpu {
             stop_at: None,
             member,
             noticed: 0,
+            pauses: 0,
+            last_pause: 0,
+            unhalted: false,
         }
     }
 
@@ -169,9 +183,10 @@ impl Vcpu {
     pub(crate) fn refresh_memory(&mut self) {
         let now = self.context.memory.table();
         if now.generation() != self.table.generation() {
+            // The holds on pages of code are in the old table.
+            self.drop_all_code();
             self.table = now;
             self.tlb.flush_all();
-            self.blocks.clear();
         } else {
             self.tlb.revoke_writes(None);
         }

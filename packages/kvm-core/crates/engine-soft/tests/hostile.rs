@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use kvm_abi::regs::{Dtable, Regs, Segment, Sregs};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
 use kvm_engine_soft::SoftEngine;
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
-use kvm_memory::{Backing, GuestMemory, GuestRam, PAGE_HAS_CODE};
+use kvm_memory::{Backing, GuestMemory, GuestRam};
 
 const RAM: u64 = 6 << 20;
 const PML4: u64 = 0x1000;
@@ -249,8 +248,7 @@ fn pages_are_marked_before_their_bytes_are_read_as_code() {
     let mut guest = Guest::new(&[0x66; 32], false);
     assert!(matches!(guest.run(start()), Exit::Hlt));
     assert_eq!(guest.vcpu.regs().rip, HANDLERS + 14);
-    let flags = guest.ram.page_flags()[(CODE >> 12) as usize].load(Ordering::SeqCst);
-    assert_eq!(flags & PAGE_HAS_CODE, PAGE_HAS_CODE);
+    assert!(guest.ram.page_flags()[(CODE >> 12) as usize].has_code());
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum Wake {
     Init,
     /// A start-up IPI arrived, with its vector: the vCPU starts at `vector << 12` if it waits.
     Sipi(u8),
+    /// Another vCPU ends the HLT, present or next, whatever RFLAGS.IF is (`KVM_HC_KICK_CPU`).
+    Unhalt,
 }
 
 /// The vCPU's side of a wake-up.

@@ -31,6 +31,15 @@ impl DirtyBitmap {
         }
     }
 
+    /// Adds the bits of another bitmap of the same pages; what it lacks at the end is clean.
+    pub fn merge(&self, words: &[u64]) {
+        for (word, bits) in self.words.iter().zip(words) {
+            if *bits != 0 {
+                word.fetch_or(*bits, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Copies the bitmap; with `take` also clears what it copied.
     pub fn collect(&self, take: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.words.len() * 8);
@@ -95,6 +104,11 @@ mod tests {
         assert_eq!((seen[0], seen[7], seen[8]), (8, 0x80, 0b10_0001));
         assert_eq!(map.collect(true), seen);
         assert_eq!(map.collect(true), vec![0; 16]);
+        map.mark(1, 1);
+        map.merge(&[1]);
+        map.merge(&[0x100, 2, u64::MAX]);
+        let merged = map.collect(true);
+        assert_eq!((merged[0], merged[1], merged[8]), (3, 1, 2));
         map.mark(0, 69);
         map.clear(64, 6, &[0b10]).unwrap();
         assert_eq!(map.collect(false)[8], 0b11_1101);

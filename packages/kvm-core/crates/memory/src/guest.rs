@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, We
 use kvm_abi::{Errno, KvmError};
 
 use crate::region::Region;
-use crate::{GuestRam, Memslot, PAGE_BYTES, PAGE_HAS_CODE, SlotTable};
+use crate::{GuestRam, Memslot, PAGE_BYTES, SlotKeeper, SlotTable};
 
 /// Who must hear of changes: the vCPUs, through the VM or the engine.
 pub trait MemoryListener: Send + Sync {
     /// A new table was published. Returns when no vCPU uses the old one any more.
     fn slots_changed(&self);
-    /// Something other than a vCPU wrote to pages that have `PAGE_HAS_CODE`.
+    /// Something other than a vCPU wrote to pages that hold code.
     fn code_written(&self, gpa: u64, len: u64);
     /// Dirty bits were taken or cleared, and the caller has not seen them yet. Every vCPU must
     /// forget for which pages it has set the bit already; returns when all have. Only then may
@@ -31,6 +31,7 @@ pub struct GuestMemory {
     change: Mutex<()>,
     manual_protect: AtomicBool,
     listeners: RwLock<Vec<Weak<dyn MemoryListener>>>,
+    keeper: RwLock<Option<Arc<dyn SlotKeeper>>>,
 }
 
 impl fmt::Debug for GuestMemory {
@@ -49,6 +50,7 @@ impl GuestMemory {
             change: Mutex::default(),
             manual_protect: AtomicBool::new(false),
             listeners: RwLock::default(),
+            keeper: RwLock::default(),
         })
     }
 
@@ -84,6 +86,9 @@ impl GuestMemory {
         let Some(new) = (Region { slot, gpa, size, flags, ram, offset }).apply(&old)? else {
             return Ok(());
         };
+        if let Some(keeper) = self.keeper() {
+            keeper.set_slot(slot, new.by_number(slot).map(|slot| &**slot))?;
+        }
         let generation = new.generation;
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         self.generation.store(generation, Ordering::Release);
@@ -99,6 +104,13 @@ impl GuestMemory {
     pub fn get_dirty_log(&self, slot: u32) -> Result<Vec<u8>, KvmError> {
         let _order = self.changing();
         let take = !self.manual_protect.load(Ordering::Relaxed);
+        if let Some(keeper) = self.keeper() {
+            let table = self.table();
+            if let Some(kept) = table.by_number(slot).filter(|s| s.logs_dirty()) {
+                let words = keeper.take_dirty(kept)?;
+                self.logged(slot, |log| log.merge(&words))?;
+            }
+        }
         let bits = self.logged(slot, |log| log.collect(take))?;
         if take {
             self.tell(|l| l.dirty_log_harvested());
@@ -190,6 +202,15 @@ impl GuestMemory {
         all.push(listener);
     }
 
+    /// Has `keeper` mirror the slots from now on; none of them may exist yet. `None` ends it.
+    pub fn set_keeper(&self, keeper: Option<Arc<dyn SlotKeeper>>) {
+        *self.keeper.write().unwrap_or_else(PoisonError::into_inner) = keeper;
+    }
+
+    fn keeper(&self) -> Option<Arc<dyn SlotKeeper>> {
+        self.keeper.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn present(&self) -> RwLockReadGuard<'_, Arc<SlotTable>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -225,7 +246,7 @@ impl GuestMemory {
 fn code_pages(table: &SlotTable, slot: &Memslot, from: u64, to: u64, out: &mut Vec<u64>) {
     let mut page = from & !(PAGE_BYTES - 1);
     while page < to {
-        if slot.page_flags(page).load(Ordering::Relaxed) & PAGE_HAS_CODE != 0 {
+        if slot.page_flags(page).has_code() {
             out.extend(table.aliases(page));
         }
         page += PAGE_BYTES;

@@ -11,14 +11,19 @@
 
 mod dirty;
 mod guest;
+mod hugetlb;
+mod keeper;
+mod page;
 mod ram;
 mod region;
 mod slot;
 mod smaps;
 
 pub use guest::{GuestMemory, MemoryListener};
+pub use keeper::SlotKeeper;
+pub use page::{PageFlags, Writers};
 pub use ram::{Backing, GuestRam};
-pub use slot::{Memslot, PAGE_HAS_CODE, SlotTable};
+pub use slot::{Memslot, SlotTable};
 
 /// Bytes of the smallest page, the granularity of memslots and of the dirty log.
 pub const PAGE_BYTES: u64 = 4096;

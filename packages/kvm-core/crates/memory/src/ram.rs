@@ -3,17 +3,15 @@
 use std::alloc::{Layout, alloc_zeroed};
 use std::ffi::CStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
 use kvm_abi::{Errno, KvmError};
 
-use crate::{PAGE_BYTES, smaps};
+use crate::hugetlb::{self, HUGE_BYTES};
+use crate::{PAGE_BYTES, PageFlags, smaps};
 
-/// Alignment of every mapping, the size of an x86 large page.
-const HUGE_BYTES: usize = 2 << 20;
 const MEMFD_NAME: &CStr = c"guest-ram";
 
 /// What the pages of a [`GuestRam`] come from.
@@ -23,9 +21,13 @@ pub enum Backing {
     Anon,
     /// A shared memfd, which other processes and copies of the VM can map.
     Memfd,
+    /// A file that the caller opened.
+    File,
+    /// A memfd of the host's pool of 2 MiB pages (hugetlbfs), taken from it at once.
+    Hugetlb,
 }
 
-/// A 2 MiB aligned mapping of host memory between guard pages, plus one flag byte per page.
+/// A 2 MiB aligned mapping of host memory between guard pages, plus one word per page.
 ///
 /// The memory is unmapped when the last `Arc` goes: memslot tables, vCPUs and the array buffers
 /// of every isolate hold one each.
@@ -36,7 +38,7 @@ pub struct GuestRam {
     len: usize,
     backing: Backing,
     fd: Option<OwnedFd>,
-    page_flags: Box<[AtomicU8]>,
+    page_flags: Box<[PageFlags]>,
 }
 
 // SAFETY: the pointers name a mapping that this value owns until it is dropped; all access to the
@@ -59,20 +61,53 @@ impl GuestRam {
     /// Maps `bytes` of zeroed memory, a nonzero multiple of 4 KiB.
     ///
     /// # Errors
-    /// `EINVAL` for a bad size, `ENOMEM` when the host does not have that much.
+    /// `EINVAL` for a bad size, `ENOMEM` when the host does not have that much. With `Hugetlb` the
+    /// size is a multiple of 2 MiB, and `EOPNOTSUPP` says that the host has no such pages.
     pub fn new(bytes: usize, backing: Backing) -> Result<Arc<Self>, KvmError> {
-        if bytes == 0 || !(bytes as u64).is_multiple_of(PAGE_BYTES) {
+        check_size(bytes)?;
+        let fd = match backing {
+            Backing::Anon => None,
+            Backing::Memfd => {
+                Some(memfd(bytes, 0).ok_or_else(|| no_memory("create a memfd of", bytes))?)
+            }
+            Backing::Hugetlb => {
+                hugetlb::check(bytes)?;
+                let huge = libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+                let what = "take from its 2 MiB pages";
+                Some(memfd(bytes, huge).ok_or_else(|| no_memory(what, bytes))?)
+            }
+            Backing::File => return Err(KvmError::invalid("a file must be given")),
+        };
+        Self::map(bytes, backing, fd, libc::MAP_SHARED)
+    }
+
+    /// Maps the first `bytes` of a file, which must have them. Writes reach the file only with
+    /// `share`; `fd` stays the caller's.
+    ///
+    /// # Errors
+    /// `EINVAL` for a bad size, `ENOMEM` when the host cannot map the file.
+    pub fn of_file(bytes: usize, fd: BorrowedFd<'_>, share: bool) -> Result<Arc<Self>, KvmError> {
+        check_size(bytes)?;
+        let own =
+            fd.try_clone_to_owned().map_err(|e| KvmError::invalid(format!("the file: {e}")))?;
+        let present = std::fs::File::from(own);
+        let len = present.metadata().map_or(0, |data| data.len());
+        if len < bytes as u64 {
             return Err(KvmError::invalid(format!(
-                "RAM size {bytes} is not a nonzero multiple of {PAGE_BYTES}"
+                "the file has {len} bytes, and {bytes} of guest RAM are asked for"
             )));
         }
-        let no_memory = |what: &str| {
-            let os = std::io::Error::last_os_error();
-            KvmError::new(
-                Errno::ENOMEM,
-                format!("the host cannot {what} {bytes} bytes of guest RAM: {os}"),
-            )
-        };
+        let visibility = if share { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        Self::map(bytes, Backing::File, Some(present.into()), visibility)
+    }
+
+    fn map(
+        bytes: usize,
+        backing: Backing,
+        fd: Option<OwnedFd>,
+        visibility: i32,
+    ) -> Result<Arc<Self>, KvmError> {
+        let no_memory = |what: &str| no_memory(what, bytes);
         // One large page of address space on each side holds the guards and the alignment.
         let reserved = bytes
             .checked_next_multiple_of(HUGE_BYTES)
@@ -81,10 +116,6 @@ impl GuestRam {
             .ok_or_else(|| {
                 KvmError::new(Errno::ENOMEM, format!("RAM size {bytes} exceeds the address space"))
             })?;
-        let fd = match backing {
-            Backing::Anon => None,
-            Backing::Memfd => Some(memfd(bytes).ok_or_else(|| no_memory("create a memfd of"))?),
-        };
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
         let raw = unsafe {
             libc::mmap(
@@ -115,7 +146,7 @@ impl GuestRam {
         };
         let (share, raw_fd) = match &ram.fd {
             None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
-            Some(fd) => (libc::MAP_SHARED, fd.as_raw_fd()),
+            Some(fd) => (visibility, fd.as_raw_fd()),
         };
         // SAFETY: replaces a part of our own reservation, which nothing else uses yet.
         let mapped = unsafe {
@@ -139,6 +170,17 @@ impl GuestRam {
             unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
         }
         Ok(Arc::new(ram))
+    }
+
+    /// Makes every page present and writable now, so that none can be missing later.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the host does not have them all.
+    pub fn populate(&self) -> Result<(), KvmError> {
+        // SAFETY: the range is our mapping; its contents do not change.
+        let result =
+            unsafe { libc::madvise(self.as_ptr().cast(), self.len, libc::MADV_POPULATE_WRITE) };
+        if result == 0 { Ok(()) } else { Err(no_memory("preallocate", self.len)) }
     }
 
     /// Size in bytes.
@@ -178,11 +220,26 @@ impl GuestRam {
         smaps::of_mapping(self.as_ptr() as usize, self.len).resident
     }
 
-    /// The flag byte of each 4 KiB page, see [`crate::PAGE_HAS_CODE`].
+    /// What vCPUs know about each 4 KiB page.
     #[must_use]
-    pub fn page_flags(&self) -> &[AtomicU8] {
+    pub fn page_flags(&self) -> &[PageFlags] {
         &self.page_flags
     }
+}
+
+fn check_size(bytes: usize) -> Result<(), KvmError> {
+    if bytes == 0 || !(bytes as u64).is_multiple_of(PAGE_BYTES) {
+        return Err(KvmError::invalid(format!(
+            "RAM size {bytes} is not a nonzero multiple of {PAGE_BYTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// What the last system call said about memory that it should have made.
+fn no_memory(what: &str, bytes: usize) -> KvmError {
+    let os = std::io::Error::last_os_error();
+    KvmError::new(Errno::ENOMEM, format!("the host cannot {what} {bytes} bytes of guest RAM: {os}"))
 }
 
 impl Drop for GuestRam {
@@ -192,22 +249,22 @@ impl Drop for GuestRam {
     }
 }
 
-/// Flag bytes whose memory the allocator takes zeroed from the kernel: untouched ones cost nothing.
+/// Flags whose memory the allocator takes zeroed from the kernel: untouched ones cost nothing.
 /// `None` where the host does not have that much, which must not end the process.
-fn zeroed_flags(pages: usize) -> Option<Box<[AtomicU8]>> {
-    let layout = Layout::array::<AtomicU8>(pages).ok().filter(|layout| layout.size() != 0)?;
+fn zeroed_flags(pages: usize) -> Option<Box<[PageFlags]>> {
+    let layout = Layout::array::<PageFlags>(pages).ok().filter(|layout| layout.size() != 0)?;
     // SAFETY: the layout is not empty.
     let raw = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-    let slice = NonNull::slice_from_raw_parts(raw.cast::<AtomicU8>(), pages);
-    // SAFETY: allocated by the global allocator with the layout of the slice, and zero is a value of
-    // AtomicU8.
+    let slice = NonNull::slice_from_raw_parts(raw.cast::<PageFlags>(), pages);
+    // SAFETY: allocated by the global allocator with the layout of the slice, and zero is the
+    // default of PageFlags.
     Some(unsafe { Box::from_raw(slice.as_ptr()) })
 }
 
-fn memfd(bytes: usize) -> Option<OwnedFd> {
+fn memfd(bytes: usize, flags: libc::c_uint) -> Option<OwnedFd> {
     // SAFETY: the name is a C string; the result is checked.
     let raw = unsafe {
-        libc::memfd_create(MEMFD_NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+        libc::memfd_create(MEMFD_NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags)
     };
     if raw < 0 {
         return None;
@@ -231,6 +288,54 @@ fn memfd(bytes: usize) -> Option<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_mapped_shared_or_private() {
+        use std::io::{Read, Seek, Write};
+        use std::os::fd::AsFd;
+        let path = std::env::temp_dir().join(format!("kvm-memory-{}", std::process::id()));
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let mut file = options.open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write_all(&[7; 8192]).unwrap();
+        for (share, expected) in [(false, 7), (true, 9)] {
+            let ram = GuestRam::of_file(8192, file.as_fd(), share).unwrap();
+            ram.populate().unwrap();
+            // SAFETY: the mapping is 8192 bytes long and nobody else uses it.
+            unsafe {
+                assert_eq!(ram.as_ptr().add(4096).read(), 7);
+                ram.as_ptr().add(4096).write(9);
+            }
+            drop(ram);
+            let mut bytes = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes[4096], expected);
+        }
+        assert_eq!(GuestRam::of_file(12288, file.as_fd(), true).unwrap_err().errno, Errno::EINVAL);
+        assert_eq!(GuestRam::of_file(100, file.as_fd(), true).unwrap_err().errno, Errno::EINVAL);
+        let anon = GuestRam::new(1 << 20, Backing::Anon).unwrap();
+        anon.populate().unwrap();
+        assert!(anon.resident_bytes() >= 1 << 20);
+    }
+
+    #[test]
+    fn large_pages_come_from_the_pool_or_are_refused() {
+        // The pool of a developer's machine is usually empty: then the refusal is what is tested.
+        match GuestRam::new(HUGE_BYTES, Backing::Hugetlb) {
+            Ok(ram) => {
+                // SAFETY: the first byte of a mapping that is alive.
+                unsafe { ram.as_ptr().write_volatile(1) };
+                assert!(ram.fd().is_some() && ram.huge_bytes() == HUGE_BYTES as u64);
+            }
+            Err(error) => {
+                assert!(matches!(error.errno, Errno::ENOMEM | Errno::EOPNOTSUPP), "{error}");
+            }
+        }
+        let error = GuestRam::new(1 << 46, Backing::Hugetlb).unwrap_err();
+        assert!(matches!(error.errno, Errno::ENOMEM | Errno::EOPNOTSUPP), "{error}");
+    }
 
     #[test]
     fn more_than_the_host_has_is_an_error_and_nothing_worse() {

@@ -1,14 +1,9 @@
 //! Memslots and the immutable table of them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
 
 use crate::dirty::DirtyBitmap;
-use crate::{GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, PAGE_BYTES};
-
-/// Bit of a page's flag byte: an engine holds something derived from the page's bytes as code, so
-/// a write by a device must be announced.
-pub const PAGE_HAS_CODE: u8 = 1;
+use crate::{GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, PAGE_BYTES, PageFlags};
 
 /// A piece of a [`GuestRam`] at a guest physical address. Never empty.
 #[derive(Clone, Debug)]
@@ -76,11 +71,11 @@ impl Memslot {
         }
     }
 
-    /// The flag byte of the page of `gpa` (inside the slot). It belongs to the RAM, so all slots
+    /// What vCPUs know about the page of `gpa` (inside the slot). It belongs to the RAM, so all slots
     /// that show the page share it.
     #[inline]
     #[must_use]
-    pub fn page_flags(&self, gpa: u64) -> &AtomicU8 {
+    pub fn page_flags(&self, gpa: u64) -> &PageFlags {
         debug_assert!(self.contains(gpa));
         &self.ram.page_flags()[((gpa - self.gpa + self.offset) / PAGE_BYTES) as usize]
     }

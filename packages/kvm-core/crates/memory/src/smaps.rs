@@ -33,6 +33,11 @@ fn sum(text: impl BufRead, start: u64, end: u64) -> Usage {
             match name {
                 "Rss:" => usage.resident += bytes,
                 "AnonHugePages:" | "ShmemPmdMapped:" => usage.huge += bytes,
+                // Pages of hugetlbfs are counted apart from the resident ones.
+                "Shared_Hugetlb:" | "Private_Hugetlb:" => {
+                    usage.huge += bytes;
+                    usage.resident += bytes;
+                }
                 _ => {}
             }
         }

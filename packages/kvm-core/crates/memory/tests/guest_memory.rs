@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, Weak};
 use kvm_abi::Errno;
 use kvm_memory::{
     Backing, GuestMemory, GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, MemoryListener,
-    PAGE_HAS_CODE,
 };
 
 const KIB4: u64 = 4096;
@@ -180,7 +179,7 @@ fn writes_to_code_pages_are_announced_at_every_alias() {
     memory.set_user_memory_region(1, 0x8_0000, 4 * KIB4, 0, Some(block), 2 * KIB4).unwrap();
     let seen = listen(&memory);
     let table = memory.table();
-    table.find(0x2000).unwrap().page_flags(0x2000).fetch_or(PAGE_HAS_CODE, Ordering::SeqCst);
+    let _ = table.find(0x2000).unwrap().page_flags(0x2000).hold_code();
     memory.write(0x1ff0, &[0; 8]).unwrap();
     assert_eq!(seen.take(), [""; 0]);
     memory.write(0x1fff, &[0; 2]).unwrap();

@@ -4,26 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kvm_abi::Clock;
-
-/// `KVM_CLOCK_TSC_STABLE`.
-pub const CLOCK_TSC_STABLE: u32 = 2;
-/// `KVM_CLOCK_REALTIME`: `realtime` is valid.
-pub const CLOCK_REALTIME: u32 = 4;
-/// `KVM_CLOCK_HOST_TSC`: `host_tsc` is valid.
-pub const CLOCK_HOST_TSC: u32 = 8;
-
-/// `kvm_clock_data`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClockData {
-    /// Guest time in nanoseconds.
-    pub clock: u64,
-    /// `CLOCK_*`.
-    pub flags: u32,
-    /// UTC in nanoseconds at the moment of `clock`.
-    pub realtime: u64,
-    /// The host's TSC at the moment of `clock`.
-    pub host_tsc: u64,
-}
+use kvm_abi::clock::{CLOCK_HOST_TSC, CLOCK_REALTIME, CLOCK_TSC_STABLE, ClockData};
 
 /// Nanoseconds since the VM was created, plus what `set` added.
 #[derive(Debug)]

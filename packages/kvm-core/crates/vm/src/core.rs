@@ -27,6 +27,8 @@ enum Answer {
 pub(crate) struct Core {
     pub engine: Box<dyn VcpuEngine>,
     answer: Answer,
+    /// The kernel fills the page and reads the answers from it.
+    pub page_is_kernels: bool,
     /// An exit that nobody answered because the vCPU was stopped: it is shown again.
     pub unanswered: Option<u32>,
     /// The message of a panic inside the engine: it does not run again.
@@ -35,7 +37,8 @@ pub(crate) struct Core {
 
 impl Core {
     pub fn new(engine: Box<dyn VcpuEngine>) -> Self {
-        Self { engine, answer: Answer::None, unanswered: None, failure: None }
+        let page_is_kernels = engine.run_mapping().is_some();
+        Self { engine, answer: Answer::None, page_is_kernels, unanswered: None, failure: None }
     }
 
     /// True if an entry is needed to bring the registers to an instruction boundary.
@@ -47,6 +50,9 @@ impl Core {
 
     /// Gives the engine what the page says: answers, registers, requests.
     pub fn before_entry(&mut self, page: &SharedPage, has_irqchip: bool) {
+        if self.page_is_kernels {
+            return;
+        }
         match std::mem::replace(&mut self.answer, Answer::None) {
             Answer::None => {}
             Answer::Io { bytes } => {
@@ -106,6 +112,7 @@ impl Core {
                 }
                 reason::MMIO
             }
+            Exit::Described(why) => return *why,
             Exit::Hlt => reason::HLT,
             Exit::Shutdown => reason::SHUTDOWN,
             Exit::Intr => reason::INTR,

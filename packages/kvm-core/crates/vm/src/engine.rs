@@ -2,29 +2,35 @@
 
 use std::sync::Arc;
 
-use kvm_abi::{Errno, KvmError};
+use kvm_abi::KvmError;
 use kvm_cpu::engine::VmEngine;
+use kvm_engine_host::HostEngine;
 use kvm_engine_soft::SoftEngine;
 
-/// An engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
+/// An engine, opened: it makes one for each VM.
+#[derive(Clone, Debug)]
+pub enum Engine {
     /// The software CPU of this project.
     Soft,
     /// KVM of the host.
-    Host,
+    Host(Arc<HostEngine>),
 }
 
-/// An engine for one VM.
-///
-/// # Errors
-/// `ENXIO` for an engine that this build does not have.
-pub fn create_engine(kind: EngineKind) -> Result<Arc<dyn VmEngine>, KvmError> {
-    match kind {
-        EngineKind::Soft => Ok(SoftEngine::new()),
-        EngineKind::Host => Err(KvmError::new(
-            Errno::ENXIO,
-            "the host engine is not part of this release: use engine 'soft' or 'auto'",
-        )),
+impl Engine {
+    /// Opens the host's KVM, `/dev/kvm` unless another path is given.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EACCES` or `EOPNOTSUPP`; the message says what helps.
+    pub fn host(device: Option<&str>) -> Result<Self, KvmError> {
+        HostEngine::open(device).map(Self::Host)
+    }
+
+    /// An engine for one VM.
+    #[must_use]
+    pub fn for_vm(&self) -> Arc<dyn VmEngine> {
+        match self {
+            Self::Soft => SoftEngine::new(),
+            Self::Host(engine) => engine.another(),
+        }
     }
 }

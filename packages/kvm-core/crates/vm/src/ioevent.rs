@@ -1,10 +1,13 @@
 //! ioeventfds: guest writes that signal and do not exit.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use kvm_abi::control::IOEVENT_MAX;
 use kvm_abi::{Errno, KvmError};
+use kvm_cpu::kernel::{KernelIoEvent, KernelVm};
 
+use crate::events::EventLoop;
 use crate::host::Host;
 use crate::routes::Space;
 use crate::sys::EventFd;
@@ -19,6 +22,22 @@ pub struct IoEvent {
     id: u32,
     host: Arc<Host>,
     fd: OnceLock<EventFd>,
+    /// Where the kernel matches the writes.
+    kernel: Mutex<Option<InKernel>>,
+}
+
+/// An ioeventfd of the kernel, and who waits for it here.
+struct InKernel {
+    vm: Arc<dyn KernelVm>,
+    events: Arc<EventLoop>,
+    fd: Arc<EventFd>,
+    key: u64,
+}
+
+impl fmt::Debug for InKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InKernel").field("fd", &self.fd).finish_non_exhaustive()
+    }
 }
 
 impl IoEvent {
@@ -54,7 +73,16 @@ impl IoEvent {
                 "datamatch {value:#x} has more than {len} bytes"
             )));
         }
-        Ok(Self { space, addr, len, datamatch, id, host, fd: OnceLock::new() })
+        Ok(Self {
+            space,
+            addr,
+            len,
+            datamatch,
+            id,
+            host,
+            fd: OnceLock::new(),
+            kernel: Mutex::default(),
+        })
     }
 
     /// Its number in the bitmap of the host.
@@ -72,6 +100,57 @@ impl IoEvent {
             let _ = self.fd.set(EventFd::new()?);
         }
         self.fd.get().ok_or_else(|| KvmError::new(Errno::EAGAIN, "the eventfd is not open yet"))
+    }
+
+    /// Has the kernel match the writes; the VM's event thread then signals. A wake-up of that
+    /// thread is the price of a guest that does not exit.
+    pub(crate) fn move_to_kernel(
+        self: &Arc<Self>,
+        vm: &Arc<dyn KernelVm>,
+        events: &Arc<EventLoop>,
+    ) -> Result<(), KvmError> {
+        let fd = Arc::new(EventFd::new()?);
+        let (source, this) = (fd.clone(), Arc::downgrade(self));
+        let key = events.add(
+            fd.raw(),
+            Arc::new(move || {
+                if source.take() != 0
+                    && let Some(event) = this.upgrade()
+                {
+                    event.signal();
+                }
+            }),
+        )?;
+        if let Err(error) = vm.add_ioeventfd(fd.raw(), &self.for_kernel()) {
+            events.remove(fd.raw(), key);
+            return Err(error);
+        }
+        let kernel = InKernel { vm: vm.clone(), events: events.clone(), fd, key };
+        *self.kernel.lock().unwrap_or_else(PoisonError::into_inner) = Some(kernel);
+        Ok(())
+    }
+
+    /// Ends what `move_to_kernel` began; nothing if it did not, or again. Writes that the kernel
+    /// has taken already are signalled.
+    pub(crate) fn leave_kernel(&self) {
+        let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(InKernel { vm, events, fd, key }) = kernel {
+            // ENOENT only means that the VM is gone.
+            let _ = vm.remove_ioeventfd(fd.raw(), &self.for_kernel());
+            events.remove(fd.raw(), key);
+            if fd.take() != 0 {
+                self.signal();
+            }
+        }
+    }
+
+    fn for_kernel(&self) -> KernelIoEvent {
+        KernelIoEvent {
+            pio: self.space == Space::Pio,
+            addr: self.addr,
+            len: self.len,
+            datamatch: self.datamatch,
+        }
     }
 
     fn matches(&self, data: &[u8]) -> bool {
@@ -129,6 +208,11 @@ impl IoEvents {
     pub fn remove(&self, event: &Arc<IoEvent>) {
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
         list.retain(|other| !Arc::ptr_eq(other, event));
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<IoEvent>> {
+        self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Removes all.

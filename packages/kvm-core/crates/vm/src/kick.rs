@@ -45,7 +45,12 @@ impl VcpuWaker for Kicker {
             Wake::Interrupt => request::INTERRUPT,
             Wake::Nmi => request::NMI,
             Wake::Smi => request::SMI,
-            Wake::Init => request::INIT,
+            Wake::Unhalt => request::UNHALT,
+            Wake::Init => {
+                // INIT takes back a SIPI that came before it.
+                self.requests.replace(request::SIPI, request::INIT);
+                request::INIT
+            }
             Wake::Sipi(vector) => {
                 self.requests.sipi_vector.store(u32::from(vector), Ordering::SeqCst);
                 request::SIPI

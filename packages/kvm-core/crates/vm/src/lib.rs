@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 mod bus;
+mod chip;
 mod clock;
 mod core;
 mod engine;
@@ -29,14 +30,16 @@ mod timer;
 mod vcpu;
 mod vm;
 
-pub use clock::{CLOCK_HOST_TSC, CLOCK_REALTIME, CLOCK_TSC_STABLE, ClockData, HostClock};
+pub use chip::Chip;
+pub use clock::HostClock;
 pub use core::INTERNAL_ERROR_PANIC;
-pub use engine::{EngineKind, create_engine};
+pub use engine::Engine;
 pub use fpu::{FPU_BYTES, fpu_from_xsave, fpu_into_xsave};
 pub use host::{Host, IsolateId};
 pub use hosts::MAX_HOSTS;
 pub use ioevent::IoEvent;
 pub use irqfd::{IrqFd, Resampled};
+pub use kvm_abi::clock::{CLOCK_HOST_TSC, CLOCK_REALTIME, CLOCK_TSC_STABLE, ClockData};
 pub use page::SharedPage;
 pub use routes::{LATCH_BYTES, Route, RouteKind, Space};
 pub use sys::EventFd;

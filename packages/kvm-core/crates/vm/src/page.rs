@@ -1,5 +1,6 @@
 //! Pages that native threads and isolates use at the same time.
 
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
@@ -26,17 +27,21 @@ impl SharedPage {
     /// `ENOMEM`.
     pub fn new(len: usize) -> Result<Arc<Self>, KvmError> {
         let len = len.next_multiple_of(4096);
-        // SAFETY: a fresh anonymous mapping.
-        let raw = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
+        Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+    }
+
+    /// Maps `len` bytes that belong to `fd`, which may be closed afterwards.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn of_descriptor(fd: RawFd, len: usize) -> Result<Arc<Self>, KvmError> {
+        Self::map(len.next_multiple_of(4096), libc::MAP_SHARED, fd)
+    }
+
+    fn map(len: usize, flags: libc::c_int, fd: RawFd) -> Result<Arc<Self>, KvmError> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the result is checked.
+        let raw = unsafe { libc::mmap(std::ptr::null_mut(), len, access, flags, fd, 0) };
         match NonNull::new(raw.cast::<u8>()) {
             Some(base) if raw != libc::MAP_FAILED => Ok(Arc::new(Self { base, len })),
             _ => Err(KvmError::new(Errno::ENOMEM, format!("cannot map {len} bytes"))),

@@ -13,6 +13,7 @@ use kvm_cpu::engine::{VcpuEngine, VcpuRequests, request};
 use kvm_irqchip::Irqchip;
 
 use crate::bus::Bus;
+use crate::chip::Chip;
 use crate::clock::HostClock;
 use crate::core::{Core, INTERNAL_ERROR_PANIC, access_of};
 use crate::events::EventLoop;
@@ -65,7 +66,7 @@ pub struct Vcpu {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
-    pub(crate) irqchip: Option<Arc<Irqchip>>,
+    chip: Option<Chip>,
     bus: Arc<Bus>,
     clock: Arc<HostClock>,
     timer: Timer,
@@ -83,7 +84,7 @@ pub(crate) struct VcpuParts {
     pub clock: Arc<HostClock>,
     pub hosts: Arc<Hosts>,
     pub events: Arc<EventLoop>,
-    pub irqchip: Option<Arc<Irqchip>>,
+    pub chip: Option<Chip>,
 }
 
 impl Vcpu {
@@ -93,16 +94,20 @@ impl Vcpu {
         kicker: Arc<Kicker>,
         parts: VcpuParts,
     ) -> Result<Arc<Self>, KvmError> {
+        let page = match engine.run_mapping() {
+            Some((fd, len)) => SharedPage::of_descriptor(fd, len)?,
+            None => SharedPage::new(RUN_BYTES)?,
+        };
         Ok(Arc::new(Self {
             id,
-            page: SharedPage::new(RUN_BYTES)?,
+            page,
             timer: Timer::new(parts.events, kicker.clone()),
             kicker,
             core: Mutex::new(Some(Core::new(engine))),
             hosts: parts.hosts,
             state: ThreadState::default(),
             counters: Counters::default(),
-            irqchip: parts.irqchip,
+            chip: parts.chip,
             bus: parts.bus,
             clock: parts.clock,
         }))
@@ -192,7 +197,10 @@ impl Vcpu {
     /// # Errors
     /// `ENXIO` without an irqchip, `EBUSY` while the vCPU runs.
     pub fn lapic_state(&self) -> Result<Vec<u8>, KvmError> {
-        self.with_engine(|_| Ok(self.lapic()?.state().to_vec()))
+        self.with_engine(|engine| match self.chip()? {
+            Chip::Own(chip) => Ok(self.lapic(chip)?.state().to_vec()),
+            Chip::Kernel(_) => Ok(engine.kernel_lapic()?.to_vec()),
+        })
     }
 
     /// `KVM_SET_LAPIC`.
@@ -203,15 +211,21 @@ impl Vcpu {
         let page = state.try_into().map_err(|_| {
             KvmError::invalid(format!("kvm_lapic_state is 1024 bytes, not {}", state.len()))
         })?;
-        self.with_engine(|_| self.lapic()?.set_state(page))?;
+        self.with_engine(|engine| match self.chip()? {
+            Chip::Own(chip) => self.lapic(chip)?.set_state(page),
+            Chip::Kernel(_) => engine.set_kernel_lapic(page),
+        })?;
         self.kicker.raise(request::INTERRUPT);
         Ok(())
     }
 
-    fn lapic(&self) -> Result<Arc<kvm_irqchip::Lapic>, KvmError> {
-        let chip = self.irqchip.as_ref();
-        chip.and_then(|chip| chip.lapic(self.id))
-            .ok_or_else(|| KvmError::new(Errno::ENXIO, "the VM has no irqchip"))
+    fn chip(&self) -> Result<&Chip, KvmError> {
+        self.chip.as_ref().ok_or_else(|| KvmError::new(Errno::ENXIO, "the VM has no irqchip"))
+    }
+
+    fn lapic(&self, chip: &Irqchip) -> Result<Arc<kvm_irqchip::Lapic>, KvmError> {
+        let none = || KvmError::new(Errno::ENXIO, format!("vCPU {} has no local APIC", self.id));
+        chip.lapic(self.id).ok_or_else(none)
     }
 
     /// `KVM_RUN` on the calling thread, which belongs to `isolate`. Returns the exit reason.
@@ -251,7 +265,7 @@ impl Vcpu {
         if let Some(why) = core.unanswered.take() {
             return why;
         }
-        let has_irqchip = self.irqchip.is_some();
+        let has_irqchip = self.chip.is_some();
         if core.failure.is_none() {
             let entered = catch_unwind(AssertUnwindSafe(|| {
                 let exit = self.enter_engine(core);
@@ -266,14 +280,15 @@ impl Vcpu {
     }
 
     fn enter_engine(&self, core: &mut Core) -> Exit {
-        core.before_entry(&self.page, self.irqchip.is_some());
-        if self.page.get::<1>(run::IMMEDIATE_EXIT) != [0] {
+        core.before_entry(&self.page, self.chip.is_some());
+        // A kernel looks at it by itself.
+        if !core.page_is_kernels && self.page.get::<1>(run::IMMEDIATE_EXIT) != [0] {
             self.kicker.raise(request::EXIT);
         }
         loop {
             bump(&self.counters.entries);
             let exit = core.engine.run();
-            let (Exit::Hlt, Some(chip)) = (&exit, &self.irqchip) else { return exit };
+            let (Exit::Hlt, Some(Chip::Own(chip))) = (&exit, &self.chip) else { return exit };
             bump(&self.counters.halts);
             self.sleep(chip);
         }

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use kvm_abi::clock::ClockData;
 use kvm_abi::control::MAX_VCPUS;
 use kvm_abi::{Errno, KvmError};
 use kvm_cpu::engine::{VmContext, VmEngine};
+use kvm_cpu::kernel::KernelVm;
 use kvm_irqchip::{Irqchip, Route as IrqRoute};
 use kvm_memory::{GuestMemory, MemoryListener};
 
 use crate::bus::Bus;
+use crate::chip::Chip;
 use crate::clock::HostClock;
 use crate::events::EventLoop;
 use crate::host::Host;
@@ -36,6 +39,9 @@ pub const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 pub struct Vm {
     id: u32,
     engine: Arc<dyn VmEngine>,
+    /// What of the VM is in the kernel, for an engine that runs there.
+    kernel: Option<Arc<dyn KernelVm>>,
+    chip: OnceLock<Chip>,
     memory: Arc<GuestMemory>,
     clock: Arc<HostClock>,
     bus: Arc<Bus>,
@@ -77,9 +83,13 @@ impl Vm {
     /// `KVM_CREATE_VM`.
     ///
     /// # Errors
-    /// `ENOMEM`.
+    /// `ENOMEM`, and what the kernel says for an engine that runs there.
     pub fn new(engine: Arc<dyn VmEngine>) -> Result<Arc<Self>, KvmError> {
         let memory = GuestMemory::new();
+        let kernel = engine.create_kernel_vm()?;
+        if let Some(kernel) = &kernel {
+            memory.set_keeper(Some(kernel.slots()));
+        }
         let words =
             Arc::new(Words { page: SharedPage::new(4096)?, memory: Arc::downgrade(&memory) });
         let listener: Weak<dyn MemoryListener> = Arc::downgrade(&words) as _;
@@ -87,6 +97,8 @@ impl Vm {
         let vm = Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             engine,
+            kernel,
+            chip: OnceLock::new(),
             memory,
             clock: Arc::default(),
             bus: Arc::default(),
@@ -148,6 +160,26 @@ impl Vm {
         &self.clock
     }
 
+    /// `KVM_GET_CLOCK`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn clock_data(&self) -> Result<ClockData, KvmError> {
+        self.kernel.as_ref().map_or_else(|| Ok(self.clock.get()), |kernel| kernel.clock())
+    }
+
+    /// `KVM_SET_CLOCK`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_clock_data(&self, data: &ClockData) -> Result<(), KvmError> {
+        match &self.kernel {
+            Some(kernel) => kernel.set_clock(data)?,
+            None => self.clock.set(data),
+        }
+        Ok(())
+    }
+
     /// True once `begin_close` was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -175,20 +207,32 @@ impl Vm {
         if !vcpus.is_empty() {
             return Err(KvmError::invalid("the irqchip must exist before the first vCPU"));
         }
-        let chip = Irqchip::new(self.clock.clone());
-        self.bus
-            .irqchip
-            .set(chip)
-            .map_err(|_| KvmError::new(Errno::EEXIST, "the VM has an irqchip already"))
+        if self.chip.get().is_some() {
+            return Err(KvmError::new(Errno::EEXIST, "the VM has an irqchip already"));
+        }
+        let chip = match &self.kernel {
+            Some(kernel) => {
+                kernel.create_irqchip()?;
+                Chip::Kernel(kernel.clone())
+            }
+            None => {
+                let chip = Irqchip::new(self.clock.clone());
+                // Both are set under the lock of the vCPUs, so neither can be there already.
+                let _ = self.bus.irqchip.set(chip.clone());
+                Chip::Own(chip)
+            }
+        };
+        let _ = self.chip.set(chip);
+        Ok(())
     }
 
     /// The irqchip.
     ///
     /// # Errors
     /// `ENXIO` if there is none.
-    pub fn irqchip(&self) -> Result<&Arc<Irqchip>, KvmError> {
+    pub fn irqchip(&self) -> Result<&Chip, KvmError> {
         self.check_open()?;
-        let chip = self.bus.irqchip.get();
+        let chip = self.chip.get();
         chip.ok_or_else(|| KvmError::new(Errno::ENXIO, "the VM has no irqchip"))
     }
 
@@ -214,7 +258,8 @@ impl Vm {
             return Err(KvmError::new(Errno::EEXIST, format!("vCPU {id} exists already")));
         }
         let kicker = Arc::new(Kicker::default());
-        let irqchip = self.bus.irqchip.get().cloned();
+        let chip = self.chip.get().cloned();
+        let irqchip = chip.as_ref().and_then(Chip::own).cloned();
         if let Some(chip) = &irqchip {
             chip.add_vcpu(id, kicker.clone())?;
         }
@@ -230,7 +275,7 @@ impl Vm {
             clock: self.clock.clone(),
             hosts: self.hosts.clone(),
             events: self.events.clone(),
-            irqchip,
+            chip,
         };
         let vcpu = Vcpu::new(id, engine, kicker, parts)?;
         vcpus.insert(id, vcpu.clone());
@@ -306,11 +351,19 @@ impl Vm {
         host: u32,
     ) -> Result<Arc<IoEvent>, KvmError> {
         let host = self.host(host)?;
-        self.bus.ioevents.add(IoEvent::new(space, addr, len, datamatch, id, host)?)
+        let event = self.bus.ioevents.add(IoEvent::new(space, addr, len, datamatch, id, host)?)?;
+        if let Some(kernel) = &self.kernel
+            && let Err(error) = event.move_to_kernel(kernel, &self.events)
+        {
+            self.bus.ioevents.remove(&event);
+            return Err(error);
+        }
+        Ok(event)
     }
 
     /// Ends an ioeventfd.
     pub fn remove_ioeventfd(&self, event: &Arc<IoEvent>) {
+        event.leave_kernel();
         self.bus.ioevents.remove(event);
     }
 
@@ -324,7 +377,7 @@ impl Vm {
         resample: bool,
         notify: Option<Resampled>,
     ) -> Result<Arc<IrqFd>, KvmError> {
-        IrqFd::new(gsi, self.irqchip()?.clone(), self.events.clone(), resample, notify)
+        IrqFd::new(gsi, self.irqchip()?, self.events.clone(), resample, notify)
     }
 
     /// Tells vCPUs, isolates and later callers that the VM is going. Returns at once; `done` is
@@ -357,6 +410,9 @@ impl Vm {
             vcpu.mark_closed();
             vcpu.drop_engine();
         }
+        for event in self.bus.ioevents.all() {
+            event.leave_kernel();
+        }
         self.events.stop();
         self.bus.ioevents.clear();
         self.bus.routes.clear();
@@ -364,6 +420,10 @@ impl Vm {
         for slot in self.memory.table().slots() {
             // Deleting a slot that is in the table cannot fail.
             let _ = self.memory.set_user_memory_region(slot.slot, 0, 0, 0, None, 0);
+        }
+        self.memory.set_keeper(None);
+        if let Some(kernel) = &self.kernel {
+            kernel.close();
         }
         REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }

@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::guests::{Guest, engines, guest};
 use common::{Script, Step, eventually};
+use kvm_abi::Errno;
 use kvm_memory::{Backing, GuestRam};
 use kvm_vm::{CLOSE_LIMIT, Phase, Space, ThreadOptions, Vm};
 
@@ -48,6 +50,35 @@ fn one_life(round: u32) {
     assert_eq!(Arc::strong_count(&ram), 1, "somebody still holds the RAM");
 }
 
+/// The same with engines that execute code: a guest that never exits is closed, and its
+/// descriptors go though somebody still holds its handles.
+fn lives_of_engines() {
+    for (name, engine) in engines() {
+        let mut before = 0;
+        for round in 0..12 {
+            let Guest { vm, vcpu, ram } = guest(&engine, true, &[0xeb, 0xfe]);
+            let irqfd = vm.irqfd(3, true, Some(Arc::new(|| ()))).unwrap();
+            let event = vm.ioeventfd(Space::Mmio, 0xd_0000, 4, None, 0, 0).unwrap();
+            vcpu.start(ThreadOptions::default()).unwrap();
+            eventually("the entry", || vcpu.stats().entries > 0);
+            assert!(vm.close_blocking(CLOSE_LIMIT), "{name}");
+            irqfd.close();
+            if name == "host" {
+                assert_eq!(vm.clock_data().unwrap_err().errno, Errno::EBADF);
+            }
+            drop((vcpu, event, irqfd));
+            let open = count("/proc/self/fd");
+            assert_eq!(Arc::strong_count(&ram), 1, "{name}: somebody still holds the RAM");
+            drop((vm, ram));
+            match round {
+                0 => {}
+                1 => before = open,
+                _ => assert_eq!(open, before, "{name}: descriptors"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_hundred_vms_leave_nothing_behind() {
     for round in 0..4 {
@@ -61,4 +92,5 @@ fn a_hundred_vms_leave_nothing_behind() {
     assert_eq!(before.0, after.0, "descriptors");
     assert_eq!(before.1, after.1, "threads");
     assert!(after.2 < before.2 + 4096, "resident memory went from {} to {} KiB", before.2, after.2);
+    lives_of_engines();
 }

@@ -103,7 +103,7 @@ fn hlt_sleeps_with_an_irqchip_and_exits_without() {
     assert_eq!(vcpu.run_sync(ISOLATE, None).unwrap(), reason::HLT);
 
     let (vm, vcpu, _) = vm(&[Step::Halt, Step::Halt, Step::Exit(io(true, 1, 1))], true);
-    let chip = vm.irqchip().unwrap().clone();
+    let chip = vm.irqchip().unwrap().own().unwrap().clone();
     let msi = |gsi, data| kvm_irqchip::Route {
         gsi,
         target: kvm_irqchip::RouteTarget::Msi { addr: 0xfee0_0000, data },
@@ -132,7 +132,7 @@ fn hlt_sleeps_with_an_irqchip_and_exits_without() {
 #[test]
 fn a_timer_of_the_irqchip_wakes_a_halted_vcpu() {
     let (vm, vcpu, _) = vm(&[Step::Halt, Step::Exit(Exit::Shutdown)], true);
-    let lapic = vm.irqchip().unwrap().lapic(0).unwrap();
+    let lapic = vm.irqchip().unwrap().own().unwrap().lapic(0).unwrap();
     lapic.mmio_write(0xf0, &0x1ffu32.to_le_bytes());
     lapic.mmio_write(0x3e0, &0xbu32.to_le_bytes());
     lapic.mmio_write(0x320, &0x40u32.to_le_bytes());
@@ -285,7 +285,7 @@ fn a_resampling_irqfd_is_told_about_the_acknowledgement() {
     assert!(vm.irqfd(5, false, Some(notify.clone())).is_err());
     assert_eq!(vm.irqfd(4096, true, None).unwrap_err().errno, Errno::EINVAL);
     let fd = vm.irqfd(5, true, Some(notify)).unwrap();
-    let chip = vm.irqchip().unwrap();
+    let chip = vm.irqchip().unwrap().own().unwrap();
     // Initialise the PIC and take the interrupt.
     for (port, value) in
         [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0), (0x4d0, 0x20)]

@@ -162,7 +162,10 @@ pub const FEATURES: &[Feature] = &[
     f("invtsc", Apm, 8, Always),
     f("kvmclock", Kvm, 0, Always),
     f("kvm-nopiodelay", Kvm, 1, Always),
+    f("kvm-pv-unhalt", Kvm, 7, Always),
+    f("kvm-pv-ipi", Kvm, 11, Always),
     f("kvm-poll-control", Kvm, 12, Always),
+    f("kvm-pv-sched-yield", Kvm, 13, Always),
     f("kvmclock-stable-bit", Kvm, 24, Always),
 ];
 
@@ -321,10 +324,7 @@ pub const NOT_OFFERED: &[&str] = &[
     "kvm-asyncpf-int",
     "kvm-steal-time",
     "kvm-pv-eoi",
-    "kvm-pv-unhalt",
     "kvm-pv-tlb-flush",
-    "kvm-pv-ipi",
-    "kvm-pv-sched-yield",
     "kvm-hint-dedicated",
     "kvm-msi-ext-dest-id",
     "pmu",

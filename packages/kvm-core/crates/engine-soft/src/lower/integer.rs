@@ -185,10 +185,10 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
             }
         }
         M::Nop | M::Fnop if m == M::Nop => mov::nop,
-        M::Pause
-        | M::Endbr32
+        M::Mfence => mov::mfence,
+        M::Pause => mov::pause,
+        M::Endbr32
         | M::Endbr64
-        | M::Mfence
         | M::Lfence
         | M::Sfence
         | M::Prefetchnta

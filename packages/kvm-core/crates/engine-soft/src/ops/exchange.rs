@@ -125,6 +125,14 @@ impl Vcpu {
         }
         let via = Via::Segment(segment);
         self.probe(linear, 16, kvm_cpu::Access::Write, via)?;
+        let gpa = self.translate(linear, kvm_cpu::Access::Write, via)?;
+        if let Some(host) = self.writable_ram(gpa) {
+            self.note_breakpoint(linear, 16, true);
+            // SAFETY: writable RAM of the slot table this vCPU holds, else as above.
+            let old = unsafe { compare_exchange_16(host, expected, new) };
+            self.ram_written(gpa, 16);
+            return Ok(old);
+        }
         let low = self.read_slow(linear, 8, via)?;
         let high = self.read_slow(linear + 8, 8, via)?;
         let (a, b) = if (low, high) == expected { new } else { (low, high) };

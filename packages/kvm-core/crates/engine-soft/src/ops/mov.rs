@@ -1,5 +1,7 @@
 //! Moves: plain, extending, conditional, and address arithmetic.
 
+use std::sync::atomic::{Ordering, fence};
+
 use kvm_cpu::reg;
 
 use crate::condition::holds;
@@ -178,6 +180,17 @@ pub(crate) fn xlat(v: &mut Vcpu, op: &Op) -> Done {
     let linear = v.linear_general(op.seg, offset, 1, false)?;
     let value = v.read::<crate::width::W8>(linear, op.seg)?;
     v.set::<crate::width::W8>(reg::RAX as u8, value);
+    Ok(())
+}
+
+/// MFENCE: loads and stores of this vCPU are those of its host thread.
+pub(crate) fn mfence(_v: &mut Vcpu, _op: &Op) -> Done {
+    fence(Ordering::SeqCst);
+    Ok(())
+}
+
+pub(crate) fn pause(v: &mut Vcpu, _op: &Op) -> Done {
+    v.pause();
     Ok(())
 }
 

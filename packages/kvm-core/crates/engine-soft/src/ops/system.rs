@@ -1,5 +1,7 @@
 //! System instructions: their operands and results here, their behaviour in the `cpu` crate.
 
+use std::sync::atomic::{Ordering, fence};
+
 use kvm_cpu::exception::{self, Event};
 use kvm_cpu::pvclock::{self, Hypercall};
 use kvm_cpu::segment::{self, Query};
@@ -46,6 +48,7 @@ pub(crate) fn mov_from_cr(v: &mut Vcpu, op: &Op) -> Done {
 /// `op.imm`: the mask of the operand size.
 pub(crate) fn mov_to_cr(v: &mut Vcpu, op: &Op) -> Done {
     let value = v.get::<W64>(op.src) & op.imm;
+    serialize();
     control::write_cr(v, op.dst, value)?;
     v.follow_pcid();
     v.attention = true;
@@ -142,9 +145,15 @@ pub(crate) fn far_ret<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     Ok(())
 }
 
+/// Serialising instructions let no store wait behind them.
+fn serialize() {
+    fence(Ordering::SeqCst);
+}
+
 pub(crate) fn iret<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let next = v.next_ip(op);
     ret::iret(v, W::BYTES, next)?;
+    serialize();
     v.settle(op);
     Ok(())
 }
@@ -247,6 +256,7 @@ pub(crate) fn wrmsr(v: &mut Vcpu, _op: &Op) -> Done {
     #[allow(clippy::cast_possible_truncation)]
     let index = v.get::<W32>(CX) as u32;
     let value = v.get::<W32>(DX) << 32 | v.get::<W32>(AX);
+    serialize();
     msr::write_msr(v, index, value)?;
     v.attention = true;
     Ok(())
@@ -284,6 +294,7 @@ pub(crate) fn random<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
 pub(crate) fn cpuid(v: &mut Vcpu, _op: &Op) -> Done {
     #[allow(clippy::cast_possible_truncation)]
     let (leaf, subleaf) = (v.get::<W32>(AX) as u32, v.get::<W32>(CX) as u32);
+    serialize();
     let r: [u32; 4] = kvm_cpu::cpuid::cpuid(v, leaf, subleaf).into();
     for (register, value) in
         [(reg::RAX, r[0]), (reg::RBX, r[1]), (reg::RCX, r[2]), (reg::RDX, r[3])]
@@ -427,6 +438,7 @@ pub(crate) fn invlpg(v: &mut Vcpu, op: &Op) -> Done {
     if v.cpu.mode != kvm_cpu::Mode::Long64 || s == seg::FS || s == seg::GS {
         linear = linear.wrapping_add(v.cpu.segs[s].base);
     }
+    serialize();
     system::invlpg(v, linear)
 }
 
@@ -478,8 +490,19 @@ pub(crate) fn xsetbv(v: &mut Vcpu, _op: &Op) -> Done {
 pub(crate) fn hypercall(v: &mut Vcpu, _op: &Op) -> Done {
     match pvclock::hypercall(v) {
         Hypercall::Done => {}
-        // Only offered together with KVM_FEATURE_PV_UNHALT, which needs a way to another vCPU.
-        Hypercall::Kick(_) => v.cpu.regs[reg::RAX] = 0,
+        Hypercall::Kick(apic_id) => {
+            if let Some(irqchip) = &v.context.irqchip {
+                irqchip.unhalt(apic_id);
+            }
+        }
+        // Which host CPU a thread gets is the host's affair: giving up the own one is what helps.
+        Hypercall::Yield(_) => std::thread::yield_now(),
+        Hypercall::SendIpi { bitmap, first, icr } => {
+            let irqchip = v.context.irqchip.as_ref();
+            let taken = irqchip.map_or(0, |chip| chip.send_ipis(bitmap, first, icr));
+            v.cpu.regs[reg::RAX] = u64::from(taken);
+            v.attention = true;
+        }
     }
     Ok(())
 }

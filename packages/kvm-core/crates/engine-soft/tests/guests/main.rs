@@ -3,6 +3,7 @@
 mod debug;
 mod devices;
 mod events;
+mod legacy;
 mod machine;
 mod memory;
 mod modes;

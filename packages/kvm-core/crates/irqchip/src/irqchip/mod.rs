@@ -184,6 +184,30 @@ impl Irqchip {
         Ok(message.map_or(0, |message| self.deliver(&message, None)))
     }
 
+    /// `KVM_HC_SEND_IPI`: the fixed interrupt or NMI of `icr` for the APIC IDs `first + i` of each
+    /// bit `i` of `bitmap`. Returns how many local APICs took it.
+    pub fn send_ipis(&self, bitmap: u128, first: u32, icr: u32) -> u32 {
+        let mut left = bitmap;
+        let mut taken = 0;
+        while left != 0 {
+            let id = first.saturating_add(left.trailing_zeros());
+            left &= left - 1;
+            let message = Message::from_icr(u64::from(id) << 32 | u64::from(icr), true);
+            // All ones would be everybody.
+            if id != u32::MAX {
+                taken += self.deliver(&message, None);
+            }
+        }
+        taken
+    }
+
+    /// `KVM_HC_KICK_CPU`: the vCPU with this APIC ID leaves HLT.
+    pub fn unhalt(&self, apic_id: u32) {
+        if let Some(lapic) = self.lapic(apic_id) {
+            lapic.wake(Wake::Unhalt);
+        }
+    }
+
     /// Sends a message to the local APICs and wakes who must look. No lock is held.
     pub(crate) fn deliver(&self, message: &Message, source: Option<u32>) -> u32 {
         let mut wakes = Wakes::default();

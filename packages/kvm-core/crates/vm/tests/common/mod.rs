@@ -1,6 +1,8 @@
 //! An engine that plays a script, so that the VM layer is tested without a CPU.
 #![allow(dead_code, reason = "not every test file uses every step")]
 
+pub mod guests;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
