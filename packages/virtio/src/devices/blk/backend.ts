@@ -1,0 +1,21 @@
+/**
+ * Where the blocks are. Offsets and lengths are bytes, multiples of `logicalBlockBytes` and within
+ * `sizeBytes`. Several calls may be outstanding; a rejected one becomes VIRTIO_BLK_S_IOERR.
+ *
+ * Every promise must settle for a reset to end: one that holds requests back, until somebody makes
+ * room on a disk for instance, rejects them when the machine is reset.
+ */
+export interface BlkBackend {
+  readonly sizeBytes: number
+  readonly readOnly: boolean
+  readonly logicalBlockBytes: number
+  readonly physicalBlockBytes: number
+  /** Fills the views, which are guest memory itself. */
+  readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  /** What was written before is on stable storage afterwards. */
+  flush(): Promise<void>
+  /** The contents do not matter any more. */
+  discard(offset: number, length: number): Promise<void>
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+}

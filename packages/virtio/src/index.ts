@@ -1,0 +1,38 @@
+export * from './constants.ts'
+export { VirtioDevice, type VirtioDeviceOptions, type VirtioDeviceState } from './device.ts'
+export { VirtioError, type VirtioErrorCode, type VirtioErrorFields } from './errors.ts'
+export type { Entropy, GuestMemory, Interrupt } from './memory.ts'
+export type { DeviceContext, DeviceModel } from './model.ts'
+export { DescriptorChain } from './queue/chain.ts'
+export type { QueueLayout } from './queue/layout.ts'
+export type { VirtqueueState } from './queue/queue-state.ts'
+export { type QueueFeatures, Virtqueue } from './queue/virtqueue.ts'
+export type { PciCapability, VirtioPciIdentity } from './transport/pci/capabilities.ts'
+export { VIRTIO_MSI_NO_VECTOR } from './transport/pci/common-config.ts'
+export {
+  type NotifyAddress,
+  type PciLinks,
+  type VirtioPciOptions,
+  type VirtioPciState,
+  VirtioPciTransport,
+} from './transport/pci/transport.ts'
+export type { BlkBackend } from './devices/blk/backend.ts'
+export { BlkModel, type BlkOptions, type BlkState, createBlk } from './devices/blk/device.ts'
+export {
+  ConsoleModel,
+  type ConsoleOptions,
+  type ConsoleState,
+  createConsole,
+} from './devices/console/device.ts'
+export {
+  type ConsolePipe,
+  ConsolePort,
+  type ConsolePortOptions,
+  type ConsolePortState,
+} from './devices/console/port.ts'
+export { RngModel, type RngOptions, createRng } from './devices/rng/device.ts'
+export {
+  type MmioInterrupt,
+  type VirtioMmioState,
+  VirtioMmioTransport,
+} from './transport/mmio/transport.ts'

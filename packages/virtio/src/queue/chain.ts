@@ -1,0 +1,161 @@
+import { VIRTQUEUE_MAX_SIZE } from '../constants.ts'
+import type { GuestMemory } from '../memory.ts'
+import type { GuestPages } from './pages.ts'
+
+const FIRST_CAPACITY = 8
+
+/**
+ * One chain of descriptors: what the driver wants read, then what it wants written.
+ *
+ * Buffers are pairs of `gpas[i]` and `lengths[i]`; the first `readableCount` are device-readable,
+ * those up to `count` device-writable. Descriptors of length 0 are left out. A chain belongs to
+ * its queue and is used again after `pushUsed`, so nobody may keep it longer.
+ */
+export class DescriptorChain {
+  readonly #memory: GuestMemory
+  readonly #pages: GuestPages
+  readonly #word: Uint8Array = new Uint8Array(8)
+  gpas: Float64Array = new Float64Array(FIRST_CAPACITY)
+  /** Bytes of each buffer. */
+  lengths: Uint32Array = new Uint32Array(FIRST_CAPACITY)
+  count = 0
+  readableCount = 0
+  readableBytes = 0
+  writableBytes = 0
+  /** Index of the first descriptor, by which the driver knows the chain. */
+  head = 0
+  /** In order of being popped. */
+  sequence = 0
+  /** Between pop and push. */
+  inUse = false
+  /** False once the queue was reset or failed: the memory must be left alone. */
+  live = false
+
+  constructor(memory: GuestMemory, pages: GuestPages) {
+    this.#memory = memory
+    this.#pages = pages
+  }
+
+  /** Makes the object ready for the chain at `head`. */
+  begin(head: number): void {
+    this.head = head
+    this.count = 0
+    this.readableCount = 0
+    this.readableBytes = 0
+    this.writableBytes = 0
+  }
+
+  /** Doubles the room of the arrays. */
+  grow(): void {
+    const capacity = this.lengths.length * 2
+    if (capacity > VIRTQUEUE_MAX_SIZE * 2) throw new RangeError('a chain cannot be that long')
+    const gpas = new Float64Array(capacity)
+    const lengths = new Uint32Array(capacity)
+    gpas.set(this.gpas)
+    lengths.set(this.lengths)
+    this.gpas = gpas
+    this.lengths = lengths
+  }
+
+  /**
+   * Copies device-readable bytes from `offset` into `target`; returns how many there were. Throws
+   * `E_GUEST_ADDRESS`.
+   */
+  read(offset: number, target: Uint8Array): number {
+    let done = 0
+    let skip = offset
+    for (let i = 0; i < this.readableCount && done < target.length; i++) {
+      const length = this.lengths[i]!
+      if (skip >= length) {
+        skip -= length
+        continue
+      }
+      const part = Math.min(length - skip, target.length - done)
+      this.#pages.read(this.gpas[i]! + skip, target, done, part)
+      done += part
+      skip = 0
+    }
+    return done
+  }
+
+  /**
+   * Copies `source` to the device-writable bytes from `offset` and reports them as written;
+   * returns how many fitted. A chain that is no longer live is left alone.
+   */
+  write(offset: number, source: Uint8Array): number {
+    if (!this.live) return 0
+    let done = 0
+    let skip = offset
+    for (let i = this.readableCount; i < this.count && done < source.length; i++) {
+      const length = this.lengths[i]!
+      if (skip >= length) {
+        skip -= length
+        continue
+      }
+      const part = Math.min(length - skip, source.length - done)
+      this.#pages.write(this.gpas[i]! + skip, source, done, part)
+      done += part
+      skip = 0
+    }
+    return done
+  }
+
+  /** Writes one device-writable byte. */
+  writeByte(offset: number, value: number): void {
+    this.#word[0] = value
+    this.write(offset, this.#word.subarray(0, 1))
+  }
+
+  /** Views of `length` device-readable bytes from `offset`, for input and output without a copy. */
+  readableViews(offset: number, length: number): Uint8Array[] {
+    return this.#views(0, this.readableCount, offset, length, false)
+  }
+
+  /** Views of device-writable bytes; follow a write with {@link markWritten}. */
+  writableViews(offset: number, length: number): Uint8Array[] {
+    return this.#views(this.readableCount, this.count, offset, length, true)
+  }
+
+  /** Reports device-writable bytes as written. */
+  markWritten(offset: number, length: number): void {
+    let skip = offset
+    let left = length
+    for (let i = this.readableCount; i < this.count && left > 0; i++) {
+      const size = this.lengths[i]!
+      if (skip >= size) {
+        skip -= size
+        continue
+      }
+      const part = Math.min(size - skip, left)
+      this.#memory.markWritten(this.gpas[i]! + skip, part)
+      left -= part
+      skip = 0
+    }
+  }
+
+  #views(
+    first: number,
+    end: number,
+    offset: number,
+    length: number,
+    writable: boolean,
+  ): Uint8Array[] {
+    const views: Uint8Array[] = []
+    let skip = offset
+    let left = length
+    for (let i = first; i < end && left > 0; i++) {
+      const size = this.lengths[i]!
+      if (skip >= size) {
+        skip -= size
+        continue
+      }
+      const part = Math.min(size - skip, left)
+      const gpa = this.gpas[i]! + skip
+      if (writable) this.#pages.checkWritable(gpa, part)
+      views.push(...this.#memory.pieces(gpa, part))
+      left -= part
+      skip = 0
+    }
+    return views
+  }
+}

@@ -1,0 +1,81 @@
+import { VirtioError, hex } from '../errors.ts'
+import type { GuestMemory } from '../memory.ts'
+
+const PAGE_BYTES = 4096
+const SLOTS = 64
+/** Longer copies are cheaper through a view than byte by byte. */
+const SHORT_BYTES = 64
+
+/**
+ * Copies from and to guest RAM. Small accesses, such as request headers, status bytes and indirect
+ * tables, go through views of whole pages that are kept, so that they allocate nothing.
+ */
+export class GuestPages {
+  readonly #memory: GuestMemory
+  #generation = -1
+  /** First address of the page in each slot. */
+  readonly #tags: Float64Array = new Float64Array(SLOTS).fill(-1)
+  readonly #views: Uint8Array[] = []
+
+  constructor(memory: GuestMemory) {
+    this.#memory = memory
+    for (let slot = 0; slot < SLOTS; slot++) this.#views.push(new Uint8Array(0))
+  }
+
+  /** Copies `length` bytes at `gpa` to `target[at]`. */
+  read(gpa: number, target: Uint8Array, at: number, length: number): void {
+    const start = gpa & (PAGE_BYTES - 1)
+    if (length <= SHORT_BYTES && start + length <= PAGE_BYTES) {
+      const page = this.#page(gpa)
+      for (let i = 0; i < length; i++) target[at + i] = page[start + i]!
+      return
+    }
+    let to = at
+    for (const piece of this.#memory.pieces(gpa, length)) {
+      target.set(piece, to)
+      to += piece.length
+    }
+  }
+
+  /** Copies `length` bytes of `source[at]` to `gpa` and reports them as written. */
+  write(gpa: number, source: Uint8Array, at: number, length: number): void {
+    this.checkWritable(gpa, length)
+    const start = gpa & (PAGE_BYTES - 1)
+    if (length <= SHORT_BYTES && start + length <= PAGE_BYTES) {
+      const page = this.#page(gpa)
+      for (let i = 0; i < length; i++) page[start + i] = source[at + i]!
+    } else {
+      let from = at
+      for (const piece of this.#memory.pieces(gpa, length)) {
+        piece.set(source.subarray(from, from + piece.length))
+        from += piece.length
+      }
+    }
+    this.#memory.markWritten(gpa, length)
+  }
+
+  /** Throws `E_GUEST_ADDRESS` where a device must not write. */
+  checkWritable(gpa: number, length: number): void {
+    if (this.#memory.isWritable?.(gpa, length) === false) {
+      throw new VirtioError(
+        'E_GUEST_ADDRESS',
+        `${length} bytes at ${hex(gpa)} are not writable for a device`,
+        { fields: { gpa, length } },
+      )
+    }
+  }
+
+  #page(gpa: number): Uint8Array {
+    if (this.#generation !== this.#memory.generation) {
+      this.#generation = this.#memory.generation
+      this.#tags.fill(-1)
+    }
+    const base = gpa - (gpa & (PAGE_BYTES - 1))
+    const slot = (gpa >>> 12) & (SLOTS - 1)
+    if (this.#tags[slot] === base) return this.#views[slot]!
+    const view = this.#memory.pieces(base, PAGE_BYTES)[0]!
+    this.#tags[slot] = base
+    this.#views[slot] = view
+    return view
+  }
+}
