@@ -2,15 +2,14 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { initrdGuest, kernelGuest } from './guests.mjs'
+import { diskGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
 import { peers } from './peers.mjs'
 
 await script(async () => {
   await build()
-  await kernelGuest()
-  await initrdGuest()
+  await diskGuest()
   await peers()
   const main = join(root, 'bench/src/main.ts')
   const { status } = spawnSync(bin('tsx'), [main, ...process.argv.slice(2)], { stdio: 'inherit' })

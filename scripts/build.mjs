@@ -9,7 +9,8 @@ import { setup } from './setup.mjs'
 export async function build() {
   await setup()
   await buildNative()
-  await must(bin('tsc'), ['-b', 'packages/kvm-core', 'packages/qemu-vmm'], { cwd: root })
+  const packages = ['packages/kvm-core', 'packages/virtio', 'packages/qemu-vmm']
+  await must(bin('tsc'), ['-b', ...packages], { cwd: root })
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await script(build)

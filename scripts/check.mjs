@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { checkCrates } from './check/crates.mjs'
 import { checkImports } from './check/imports.mjs'
 import { checkSizes } from './check/size.mjs'
-import { bin, core, root } from './lib/paths.mjs'
+import { bin, root, workspaces } from './lib/paths.mjs'
 import { Failure, log, run, script } from './lib/run.mjs'
 import { setup } from './setup.mjs'
 
@@ -21,8 +21,8 @@ export const checks = [
   { name: 'imports', run: rule(checkImports) },
   { name: 'crates', run: rule(checkCrates) },
   { name: 'sizes', run: rule(checkSizes) },
-  { name: 'rustfmt', run: tool('cargo', ['fmt', '--all', '--check'], core) },
-  { name: 'clippy', run: tool('cargo', clippy(), core) },
+  { name: 'rustfmt', run: cargo(['fmt', '--all', '--check']) },
+  { name: 'clippy', run: cargo(clippy()) },
 ]
 
 function clippy() {
@@ -32,6 +32,15 @@ function clippy() {
 /** @param {string} command @param {readonly string[]} args @param {string} [cwd] */
 function tool(command, args, cwd = root) {
   return async () => (await run(command, args, { cwd })) === 0
+}
+
+/** @param {readonly string[]} args */
+function cargo(args) {
+  return async () => {
+    let ok = true
+    for (const cwd of workspaces) ok = (await run('cargo', args, { cwd })) === 0 && ok
+    return ok
+  }
 }
 
 /** @param {(root: string) => string[]} find */

@@ -1,23 +1,31 @@
-// npm run demo: builds everything and boots Linux to a shell, through the published qemu-kvm command.
+// npm run demo: builds everything and boots Linux to a shell, through the published qemu-kvm command: two processors,
+// and the root file system on a qcow2 disk over virtio-blk.
 // With a terminal the shell is yours. Without one, standard input is a script that the guest's shell runs:
 //   printf 'uname -r\npoweroff -f\n' | npm run --silent demo
-// KERNEL, INITRD, MEMORY (MiB) and APPEND of the environment replace the defaults.
+// KERNEL, INITRD, MEMORY (MiB) and APPEND of the environment replace the defaults; with a kernel, initial RAM disk or
+// busybox of your own there is no disk. What you change on the disk stays, except by a script.
 import { spawn } from 'node:child_process'
 import { build } from './build.mjs'
-import { initrdGuest, kernelGuest } from './guests.mjs'
+import { diskGuest, initrdGuest, kernelGuest } from './guests.mjs'
 import { Typist } from './lib/typist.mjs'
 import { bin } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
 
 await script(async () => {
   await build()
-  const { KERNEL, INITRD, MEMORY, APPEND } = process.env
+  const { KERNEL, INITRD, BUSYBOX, MEMORY, APPEND } = process.env
   const interactive = process.stdin.isTTY === true
-  const append = APPEND ?? (interactive ? 'console=ttyS0' : 'console=ttyS0 quiet')
-  const args = ['-m', MEMORY ?? '512', '-nographic', '-no-reboot']
+  const args = ['-m', MEMORY ?? '512', '-smp', '2', '-nographic', '-no-reboot']
   args.push('-kernel', KERNEL || (await kernelGuest()).kernel)
-  args.push('-initrd', INITRD || (await initrdGuest()).initrd)
-  args.push('-append', append)
+  const console = interactive ? 'console=ttyS0' : 'console=ttyS0 quiet'
+  if (KERNEL || INITRD || BUSYBOX) {
+    args.push('-initrd', INITRD || (await initrdGuest()).initrd, '-append', APPEND ?? console)
+  } else {
+    const { initrd, disk } = await diskGuest()
+    const drive = `file=${disk.replaceAll(',', ',,')},if=virtio`
+    args.push('-initrd', initrd, '-append', APPEND ?? `${console} root=/dev/vda`)
+    args.push('-drive', interactive ? drive : `${drive},snapshot=on`)
+  }
   return await (interactive ? runWithTerminal(args) : runScript(args))
 })
 

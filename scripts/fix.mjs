@@ -1,5 +1,5 @@
 // npm run fix: everything that tools can put right by themselves.
-import { bin, core } from './lib/paths.mjs'
+import { bin, workspaces } from './lib/paths.mjs'
 import { must, script } from './lib/run.mjs'
 import { setup } from './setup.mjs'
 
@@ -7,5 +7,5 @@ await script(async () => {
   await setup()
   await must(bin('oxlint'), ['--fix'])
   await must(bin('oxfmt'), ['.'])
-  await must('cargo', ['fmt', '--all'], { cwd: core })
+  for (const cwd of workspaces) await must('cargo', ['fmt', '--all'], { cwd })
 })

@@ -4,6 +4,8 @@
 //   vmlinux            the ELF file inside
 //   manifest.json      {release, kernel}: the kernel's release and the file it comes from
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
+//   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
+//   root.qcow2         busybox and the same init on an ext4 file system
 //
 // KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
 import {
@@ -12,6 +14,7 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs'
@@ -19,10 +22,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
-import { initramfs } from './guests/initramfs.mjs'
+import { ext4Image } from './guests/disk.mjs'
+import { initramfs, moduleArchive } from './guests/initramfs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
-import { cache } from './lib/paths.mjs'
-import { Failure, log, script } from './lib/run.mjs'
+import { bin, cache } from './lib/paths.mjs'
+import { Failure, log, must, script } from './lib/run.mjs'
 import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
 
 const folder = join(cache, 'guests')
@@ -57,6 +61,47 @@ export async function initrdGuest() {
     const archive = initramfs(own ?? (await fromPackage('busybox', fetchBusybox)))
     writeFileSync(paths.initrd, archive)
     writeFileSync(`${paths.initrd}.gz`, gzipSync(archive, { level: 9 }))
+  })
+  return paths
+}
+
+/** Modules of the kernel's package that a disk needs, in the order of their dependencies. */
+const modules = [
+  'virtio/virtio_ring',
+  'virtio/virtio',
+  'virtio/virtio_pci_modern_dev',
+  'virtio/virtio_pci_legacy_dev',
+  'virtio/virtio_pci',
+  'block/virtio_blk',
+  'char/virtio_console',
+  'char/hw_random/virtio-rng',
+]
+
+/**
+ * The disk, and the initial RAM disk that finds it. Needs the packages' own kernel and a build.
+ * @returns {Promise<{initrd: string, disk: string}>} paths
+ */
+export async function diskGuest() {
+  const { kernel } = await kernelGuest()
+  const { initrd } = await initrdGuest()
+  const paths = { initrd: join(folder, 'initrd-disk.cpio'), disk: join(folder, 'root.qcow2') }
+  await once('disk', 'BUSYBOX', Object.values(paths), async (own) => {
+    const apt = new Apt(folder)
+    const image = readdirSync(join(folder, 'packages')).find((name) =>
+      name.startsWith('linux-image-'),
+    )
+    const version = release(readFileSync(kernel))
+    const tree = join(folder, 'packages', image ?? '', 'root/lib/modules', version ?? '')
+    const files = modules.map((name) => join(tree, 'kernel/drivers', `${name}.ko`))
+    const lacking = files.find((file) => !existsSync(file))
+    if (lacking)
+      throw new Failure(`the kernel has no module ${lacking}: a disk needs Debian's kernel`)
+    writeFileSync(paths.initrd, Buffer.concat([readFileSync(initrd), moduleArchive(files)]))
+    const raw = join(folder, 'root.img')
+    await ext4Image(raw, own ?? (await fromPackage('busybox', fetchBusybox)), apt)
+    const convert = ['convert', '-f', 'raw', '-O', 'qcow2', raw, paths.disk]
+    await must(bin('qemu-img'), convert)
+    rmSync(raw)
   })
   return paths
 }
@@ -122,7 +167,6 @@ function release(image) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
-    await kernelGuest()
-    await initrdGuest()
+    await diskGuest()
   })
 }

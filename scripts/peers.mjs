@@ -1,10 +1,12 @@
-// The programs that benchmarks and tests compare with: Debian's QEMU. Both run without it: benchmarks have no
+// The programs that benchmarks and tests compare with: Debian's QEMU and its image tools. Both run without it: benchmarks have no
 // ratio then, and tests that compare say so and look at less.
 import { fileURLToPath } from 'node:url'
 import { capture, log, run, script } from './lib/run.mjs'
 
 const program = 'qemu-system-x86_64'
-const packages = ['qemu-system-x86']
+// Not qemu-img: a command of that name is ours, and may come first in the path.
+const imageTool = 'qemu-io'
+const packages = ['qemu-system-x86', 'qemu-utils']
 
 /**
  * Makes sure that the peer is there, if this machine lets us.
@@ -12,11 +14,14 @@ const packages = ['qemu-system-x86']
  */
 export async function peers() {
   const version = () => capture(program, ['--version'])?.split('\n')[0]
-  if (version() === undefined) {
+  const complete = () => version() !== undefined && capture(imageTool, ['--version']) !== undefined
+  if (!complete()) {
     if (process.getuid?.() !== 0 || capture('apt-get', ['--version']) === undefined) {
-      log(`${program} is missing, so there is nothing to compare with. On Debian, as root:`)
+      log(
+        `${program} or ${imageTool} is missing, so there is less to compare with. On Debian, as root:`,
+      )
       log(`  apt-get install --no-install-recommends ${packages.join(' ')}`)
-      return undefined
+      return version()
     }
     log(`installing ${packages.join(' ')} to compare with`)
     const install = ['install', '-y', '-qq', '--no-install-recommends', ...packages]

@@ -2,7 +2,7 @@
 // --long (npm run test:long) lets the tests that have a long form run it: they see LONG=1 in the environment.
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
-import { initrdGuest, kernelGuest } from './guests.mjs'
+import { diskGuest } from './guests.mjs'
 import { bin, core, root } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
@@ -65,8 +65,7 @@ await script(async () => {
   if (await stage('build', () => single(build))) {
     const ready = await stage('guests', () =>
       single(async () => {
-        await kernelGuest()
-        await initrdGuest()
+        await diskGuest()
       }),
     )
     // What it cannot have, the tests do without.
@@ -76,6 +75,7 @@ await script(async () => {
     const cargoTest = ['test', '--workspace', '--locked', '--no-fail-fast']
     await stage('crates', () => suite('cargo', cargoTest, core, new CargoCounter()))
     await stage('kvm-core', ava('packages/kvm-core'))
+    await stage('virtio', ava('packages/virtio'))
     await stage('qemu-vmm', ava('packages/qemu-vmm'))
     if (ready) await stage('e2e', ava('e2e'))
   }

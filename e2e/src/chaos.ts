@@ -15,9 +15,11 @@ const ports = [
 ]
 /** Pages of registers, of nothing, and at the end of everything. RAM is not among them. */
 const pages = [
-  0x000a_0000, 0x0100_0000, 0x8000_0000, 0xd000_0000, 0xe000_0000, 0xfeb0_0000, 0xfec0_0000,
-  0xfec0_0000, 0xfed0_0000, 0xfee0_0000, 0xfee0_0000, 0xfee0_0000, 0xfef0_0000, 0xff00_0000,
-  0xfffe_f000, 0xffff_f000,
+  0x000a_0000, 0x0100_0000, 0xd000_0000, 0xfec0_0000, 0xfed0_0000, 0xfee0_0000, 0xfee0_0000,
+  0xff00_0000, 0xffff_f000,
+  // Three virtio devices: common, device and notify registers of the first, common registers of the
+  // others, and a table of MSI-X.
+  0x8000_0000, 0x8000_2000, 0x8000_3000, 0x8000_4000, 0x8000_7000, 0x8000_8000, 0x8000_c000,
 ]
 
 /** What is done at the port in DX, with the value in EAX. */

@@ -7,10 +7,14 @@ export const guestFiles = {
   kernel: `${root}.cache/guests/vmlinuz`,
   vmlinux: `${root}.cache/guests/vmlinux`,
   initrd: `${root}.cache/guests/initramfs.cpio`,
+  /** The same with drivers for VirtIO; it goes on from the disk that `root=` names. */
+  diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
+  disk: `${root}.cache/guests/root.qcow2`,
 } as const
 
-/** The command as a user calls it. */
+/** The commands as a user calls them. */
 export const command = `${root}node_modules/.bin/qemu-kvm`
+export const imageCommand = `${root}node_modules/.bin/qemu-img`
 /** What machines are compared with, where it is installed. */
 export const peer = 'qemu-system-x86_64'
 /** Whether the peer is there. */
@@ -25,10 +29,10 @@ const cursorQuery = '\u001b[6n'
 
 /** Options for a boot of the guest files to a shell on stdio. */
 export function bootArguments(
-  options: { memoryMib?: number; kernel?: string; append?: string } = {},
+  options: { memoryMib?: number; kernel?: string; initrd?: string; append?: string } = {},
 ): string[] {
   const { memoryMib = 128, kernel = guestFiles.kernel, append = '' } = options
-  const files = ['-kernel', kernel, '-initrd', guestFiles.initrd]
+  const files = ['-kernel', kernel, '-initrd', options.initrd ?? guestFiles.initrd]
   const text = `console=ttyS0 quiet ${append}`.trim()
   return ['-m', String(memoryMib), '-nographic', ...files, '-append', text]
 }

@@ -1,6 +1,6 @@
 // A hostile guest against the whole machine. 100,000 accesses, or 10 million with LONG=1.
 import { Buffer } from 'node:buffer'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 import { VirtualMachine, VmmError, defineDevice } from 'qemu-vmm'
 import { chaosBase, chaosBatch, chaosImage } from '../src/chaos.ts'
@@ -32,10 +32,18 @@ test.serial(`${accesses} random accesses to ports and registers do no harm`, asy
     }),
   })
   await withImage(chaosImage(), async (kernel) => {
+    const disk = `${kernel}.disk`
+    writeFileSync(disk, new Uint8Array(1 << 20))
     const vm = new VirtualMachine({
       memory: 16 << 20,
       kernel,
       devices: [source],
+      drives: [{ id: 'disk', file: disk, format: 'raw' }],
+      plug: [
+        { driver: 'virtio-blk-pci', properties: { drive: 'disk' } },
+        { driver: 'virtio-serial-pci', properties: {} },
+        { driver: 'virtio-rng-pci', properties: {} },
+      ],
       shutdownAction: 'pause',
       log: () => {},
     })

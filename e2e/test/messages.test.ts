@@ -14,8 +14,9 @@ const accepted: readonly { readonly pattern: RegExp; readonly reason: string }[]
 /** Warnings that QEMU's machine `pc` causes as well, for where it is not there to show them. */
 const sharedWithPeer = [/^acpi PNP0A03:00: fail to add MMCONFIG information/]
 
-async function messages(program: string, memoryMib: number): Promise<Message[]> {
-  const args = ['-accel', 'tcg', '-cpu', 'max', ...bootArguments({ memoryMib })]
+async function messages(program: string, memoryMib: number, cpus: number): Promise<Message[]> {
+  const machine = ['-accel', 'tcg', '-cpu', 'max', '-smp', String(cpus)]
+  const args = [...machine, ...bootArguments({ memoryMib })]
   return await withGuest(
     args,
     async (guest) => parseMessages(await guest.shell('dmesg -r')),
@@ -23,11 +24,15 @@ async function messages(program: string, memoryMib: number): Promise<Message[]> 
   )
 }
 
-for (const memoryMib of [512, 4096]) {
+for (const [memoryMib, cpus] of [
+  [512, 1],
+  [4096, 1],
+  [512, 2],
+] as const) {
   test.serial(
-    `with ${memoryMib} MiB the kernel complains of nothing that it does not say to QEMU`,
+    `with ${memoryMib} MiB and ${cpus} vCPU the kernel complains of nothing that it does not say to QEMU`,
     async (t) => {
-      const own = (await messages(command, memoryMib)).filter(isTrouble)
+      const own = (await messages(command, memoryMib, cpus)).filter(isTrouble)
       if (!hasPeer) {
         t.log(`${peer} is not installed: only what is a warning by its level is looked at`)
         t.deepEqual(
@@ -38,7 +43,7 @@ for (const memoryMib of [512, 4096]) {
         )
         return
       }
-      const theirs = new Set((await messages(peer, memoryMib)).map(shape))
+      const theirs = new Set((await messages(peer, memoryMib, cpus)).map(shape))
       const ours = own.filter(
         (message) =>
           !theirs.has(shape(message)) &&

@@ -20,6 +20,23 @@ const unsafeCrates = new Set(['memory', 'engine-soft', 'engine-host', 'vm', 'bin
  * @returns {string[]} one sentence for each rule that a crate breaks
  */
 export function checkCrates(root) {
+  return [...checkNative(root), ...checkCore(root)]
+}
+
+/**
+ * The addon of qemu-vmm stands alone: it must not depend on crates of kvm-core.
+ * @param {string} root
+ */
+function checkNative(root) {
+  const manifest = join(root, 'packages/qemu-vmm/native/Cargo.toml')
+  if (!existsSync(manifest)) return []
+  return dependenciesOf(readFileSync(manifest, 'utf8')).flatMap((name) =>
+    name.startsWith('kvm-') ? [`the addon of qemu-vmm must not depend on ${name}`] : [],
+  )
+}
+
+/** @param {string} root */
+function checkCore(root) {
   const folder = join(root, 'packages/kvm-core/crates')
   if (!existsSync(folder)) return []
   const crates = readdirSync(folder).filter((name) => existsSync(join(folder, name, 'Cargo.toml')))

@@ -6,6 +6,8 @@ export const root = fileURLToPath(new URL('../../', import.meta.url))
 export const cache = join(root, '.cache')
 export const core = join(root, 'packages/kvm-core')
 export const vmm = join(root, 'packages/qemu-vmm')
+/** The folders with a Cargo workspace. */
+export const workspaces = [core, join(vmm, 'native')]
 
 /** @param {string} name a command of a dependency or of a workspace package */
 export const bin = (name) => join(root, 'node_modules/.bin', name)

@@ -9,10 +9,13 @@ export const guestFiles = {
   kernel: `${root}.cache/guests/vmlinuz`,
   vmlinux: `${root}.cache/guests/vmlinux`,
   initrd: `${root}.cache/guests/initramfs.cpio`,
+  /** The same with drivers for VirtIO. */
+  diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
 } as const
 
-/** The published command. */
+/** The published commands. */
 export const ownCommand = `${root}node_modules/.bin/qemu-kvm`
+export const ownImageCommand = `${root}node_modules/.bin/qemu-img`
 /** The peer's command. */
 export const peerCommand = 'qemu-system-x86_64'
 
@@ -26,9 +29,9 @@ export function peerVersion(): string | undefined {
 export const shellPrompt = / # $/
 
 /** Options that boot the guest files to a shell on stdio, for either command. */
-export function bootOptions(memoryMib: number): string[] {
+export function bootOptions(memoryMib: number, initrd: string = guestFiles.initrd): string[] {
   const machine = ['-m', String(memoryMib), '-nographic', '-no-reboot']
-  const files = ['-kernel', guestFiles.kernel, '-initrd', guestFiles.initrd]
+  const files = ['-kernel', guestFiles.kernel, '-initrd', initrd]
   return [...machine, ...files, '-append', 'console=ttyS0 quiet']
 }
 

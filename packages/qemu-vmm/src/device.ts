@@ -20,6 +20,9 @@ export interface Device<State = unknown> extends IoHandler {
   load(state: State): void
 }
 
+/** The part of a device that is reset, saved and loaded, however it is reached. */
+export type Stateful<State = unknown> = Omit<Device<State>, keyof IoHandler>
+
 /**
  * One interrupt input as one device sees it. Several devices may share it: the line is the OR of
  * all.

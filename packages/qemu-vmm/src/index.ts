@@ -12,6 +12,12 @@ export type {
   IoRange,
   IrqLine,
 } from './device.ts'
+export type {
+  MemoryBackendConfig,
+  ObjectConfig,
+  RngBuiltinConfig,
+  RngRandomConfig,
+} from './objects/config.ts'
 export { VmmError } from './errors.ts'
 export type { VmmErrorCode, VmmErrorFields } from './errors.ts'
 export type {
@@ -23,6 +29,9 @@ export type {
   MachineType,
   SerialBackend,
 } from './machine/config.ts'
+export type { DeviceOption } from './devices/device-type.ts'
+export type { DriveConfig } from './machine/drive-config.ts'
+export type { CpuTopology, SmpConfig } from './machine/topology.ts'
 export { VirtualMachine } from './machine/virtual-machine.ts'
 export type { MachineEvent } from './machine/emitter.ts'
 export type { MachineState } from './machine/machine-state.ts'

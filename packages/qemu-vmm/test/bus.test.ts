@@ -181,6 +181,7 @@ test('run loop: tells exits apart and logs slow handlers', (t) => {
     panic: () => seen.push('panic'),
     fail: (error) => seen.push(error.code),
     log: (message) => seen.push(message.replace(/ took.*/s, '')),
+    ioevent: () => {},
     nowMs: () => nowMs,
   })
   const { run, view } = page()

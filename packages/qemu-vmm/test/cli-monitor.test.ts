@@ -68,6 +68,7 @@ test('commands of the monitor', async (t) => {
     machine,
     name: 'vm1',
     uuid: undefined,
+    chardevs: () => [],
     quit: () => {
       quits++
     },
@@ -107,7 +108,13 @@ test('commands of the monitor', async (t) => {
 test('a monitor runs piped lines one after the other', async (t) => {
   const device = new FakeDevice()
   const machine = new FakeMachine()
-  const monitor = new Monitor(device, { machine, name: undefined, uuid: undefined, quit() {} })
+  const monitor = new Monitor(device, {
+    machine,
+    name: undefined,
+    uuid: undefined,
+    chardevs: () => [],
+    quit() {},
+  })
   device.type('stop\ninfo status\ncont\ninfo status\n')
   await settle()
   monitor.close()
@@ -132,6 +139,7 @@ test('a monitor behind the multiplexer keeps still until it has the keyboard', a
     machine: new FakeMachine(),
     name: undefined,
     uuid: undefined,
+    chardevs: () => [],
     quit() {},
   })
   serial.write(bytes('boot'))

@@ -5,6 +5,7 @@ import { CliError } from '../src/cli/cli-error.ts'
 import { planChardevs } from '../src/cli/char-plan.ts'
 import { helpMarkdown, helpText } from '../src/cli/help.ts'
 import { formatKeyval, parseBool, parseKeyval } from '../src/cli/keyval.ts'
+import { machineConfig } from '../src/cli/machine-config.ts'
 import { parseCommand } from '../src/cli/parse.ts'
 import { ABSENT_OPTIONS } from '../src/cli/qemu-options.ts'
 import { OPTIONS, OPTION_GROUPS } from '../src/cli/registry.ts'
@@ -95,7 +96,7 @@ test('nearest words', (t) => {
 
 test('defaults are those of QEMU', (t) => {
   const got = settings()
-  t.is(got.memoryBytes, 128 * 2 ** 20)
+  t.is(machineConfig(got, { serials: [], devices: {} }, () => {}).memory, 128 * 2 ** 20)
   t.deepEqual(got.cpu, { model: 'qemu64', features: {} })
   t.true(got.reboot)
   t.true(got.shutdown)
@@ -148,7 +149,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-'], /^-: invalid option$/],
     [['---m', '1'], /invalid option/],
     [['-m=512'], /did you mean '-m 512'/],
-    [['-smp', '2'], /^-smp: this option of QEMU's is not supported yet$/],
+    [['-numa', 'node'], /^-numa: this option of QEMU's is not supported yet$/],
     [['disk.img'], /^disk.img: disk images are not supported yet/],
     [['-m'], /^-m: requires an argument$/],
     [['-m', ''], /^-m : Parameter 'size' is missing$/],

@@ -57,6 +57,7 @@ function createBoard(): Fixture {
     irqs,
     clock,
     map: createMemoryMap(64 * MIB),
+    cpus: 1,
     serial: ['com1', 'com2', 'com3', 'com4'].map(sink),
     actions: {
       reset: () => trace.push('reset'),

@@ -10,12 +10,18 @@ import { dsdt, fadt, madt } from '../src/machine/acpi/tables.ts'
 import type { VmmError } from '../src/errors.ts'
 import { checkConfig } from '../src/machine/config-check.ts'
 import { createFirmwareTables } from '../src/machine/firmware-tables.ts'
+import { resolveTopology } from '../src/machine/topology.ts'
 import { E820_RAM, createMemoryMap } from '../src/machine/memory-map.ts'
 import { scratchFolder, writeImage } from './support/images.ts'
 
 const MIB = 1 << 20
 const GIB = 1024 * MIB
-const DSDT_CONFIG = { cpus: 1, pciHoleStart: 0x8000_0000, serialPorts: [0, 1] }
+const DSDT_CONFIG = {
+  topology: resolveTopology(1, 'pc'),
+  pciHoleStart: 0x8000_0000,
+  serialPorts: [0, 1],
+}
+const THREE = resolveTopology({ cpus: 3, maxcpus: 4 }, 'pc')
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
 
@@ -137,9 +143,9 @@ const hasIasl = spawnSync('iasl', ['-v']).error === undefined
 if (hasIasl)
   test('acpi: iasl disassembles and compiles the tables without a remark', (t) => {
     for (const [file, bytes] of [
-      ['dsdt', dsdt(createDsdt({ ...DSDT_CONFIG, cpus: 3, serialPorts: [0, 1, 2, 3] }))],
+      ['dsdt', dsdt(createDsdt({ ...DSDT_CONFIG, topology: THREE, serialPorts: [0, 1, 2, 3] }))],
       ['facp', fadt(0xf_0040, 0xf_0100)],
-      ['apic', madt(3)],
+      ['apic', madt(THREE)],
     ] as const) {
       const path = writeImage(folder, `${file}.aml`, bytes)
       const dump = spawnSync('iasl', ['-d', path], { encoding: 'utf8' })

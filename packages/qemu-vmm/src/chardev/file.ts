@@ -10,6 +10,7 @@ export class FileChardev implements Chardev {
   onWritable?: () => void
   onBreak?: () => void
   onFocus?: (focused: boolean) => void
+  readonly filename = 'file'
   readonly #path: string
   readonly #report: (message: string) => void
   #fd: number | undefined

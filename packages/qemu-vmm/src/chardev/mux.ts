@@ -37,6 +37,13 @@ export class Mux {
     below.canRead = () => Math.max(0, PORT_BYTES - (this.#focused?.queue.length ?? 0))
     below.onData = (data) => this.#receive(data)
     below.onWritable = () => this.#writable()
+    below.onOpen = () => {
+      for (const port of this.#ports) port.onOpen?.()
+    }
+    below.onHangup = () => {
+      this.#escaped = false
+      for (const port of this.#ports) port.onHangup?.()
+    }
   }
 
   /** Adds a user. The first one has the keyboard at the beginning. */
@@ -45,6 +52,7 @@ export class Mux {
       write: (data) => this.#write(data),
       readable: () => this.#below.notifyReadable?.(),
       isFocused: () => this.#focused === port,
+      isConnected: () => this.#below.connected !== false,
     })
     this.#ports.push(port)
     return port
@@ -186,6 +194,7 @@ interface PortLink {
   write(data: Uint8Array): boolean
   readable(): void
   isFocused(): boolean
+  isConnected(): boolean
 }
 
 class MuxPort implements Chardev {
@@ -194,6 +203,8 @@ class MuxPort implements Chardev {
   onWritable?: () => void
   onBreak?: () => void
   onFocus?: (focused: boolean) => void
+  onOpen?: () => void
+  onHangup?: () => void
   readonly queue: ByteQueue = new ByteQueue()
   readonly #link: PortLink
 
@@ -203,6 +214,10 @@ class MuxPort implements Chardev {
 
   get focused(): boolean {
     return this.#link.isFocused()
+  }
+
+  get connected(): boolean {
+    return this.#link.isConnected()
   }
 
   write(data: Uint8Array): boolean {
@@ -219,6 +234,8 @@ class MuxPort implements Chardev {
     this.queue.clear()
     delete this.onData
     delete this.onWritable
+    delete this.onOpen
+    delete this.onHangup
   }
 }
 

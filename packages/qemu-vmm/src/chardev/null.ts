@@ -7,6 +7,7 @@ export class NullChardev implements Chardev {
   onWritable?: () => void
   onBreak?: () => void
   onFocus?: (focused: boolean) => void
+  readonly filename = 'null'
 
   write(): boolean {
     return true

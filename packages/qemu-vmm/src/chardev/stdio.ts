@@ -30,6 +30,7 @@ export class StdioChardev implements Chardev {
   onWritable?: () => void
   onBreak?: () => void
   onFocus?: (focused: boolean) => void
+  readonly filename = 'stdio'
   readonly #input: ByteInput
   readonly #output: ByteOutput
   readonly #raw: RawMode

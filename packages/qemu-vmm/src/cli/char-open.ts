@@ -1,8 +1,14 @@
+import { existsSync, lstatSync, unlinkSync } from 'node:fs'
+import { dirname } from 'node:path'
+
 import type { Chardev } from '../chardev/chardev.ts'
 import { FileChardev } from '../chardev/file.ts'
 import { Mux } from '../chardev/mux.ts'
 import { NullChardev } from '../chardev/null.ts'
+import { RingbufChardev } from '../chardev/ringbuf.ts'
+import { SocketChardev } from '../chardev/socket.ts'
 import { StdioChardev } from '../chardev/stdio.ts'
+import type { ChardevInfo } from '../monitor/command.ts'
 import { RawMode } from '../terminal/raw-mode.ts'
 import type { CharPlan } from './char-plan.ts'
 import { CliError } from './cli-error.ts'
@@ -16,6 +22,10 @@ const STALL_MS = 2000
 export interface CharWiring {
   serials: (Chardev | undefined)[]
   monitors: Chardev[]
+  /** Those that devices name, by id. */
+  devices: Record<string, Chardev>
+  /** What there is, for the monitor. */
+  list(): ChardevInfo[]
   /** Resolves when output is out, or nobody takes it. */
   drained(): Promise<void>
   close(): void
@@ -26,25 +36,38 @@ export interface WiringOptions {
   /** Ctrl-A x. */
   onQuit: () => void
   report: (message: string) => void
+  /** What the user is told while the start waits for something. */
+  inform: (message: string) => void
+}
+
+interface Opened {
+  label: string
+  base: Chardev
+  mux: boolean
+  /** What the next user gets. */
+  user(): Chardev
 }
 
 /** @throws CliError when a device cannot be opened; none stays open then */
-export function openChardevs(plan: CharPlan, options: WiringOptions): CharWiring {
-  const stdios: StdioChardev[] = []
-  const opened = new Map<string, { base: Chardev; user: () => Chardev }>()
+export async function openChardevs(plan: CharPlan, options: WiringOptions): Promise<CharWiring> {
+  const opened = new Map<string, Opened>()
   const close = (): void => {
     for (const { base } of opened.values()) base.close()
   }
   try {
     for (const [id, chardev] of plan.chardevs) {
-      const base = openBase(chardev, options)
-      if (base instanceof StdioChardev) stdios.push(base)
-      if (!chardev.mux) {
-        opened.set(id, { base, user: () => base })
-        continue
+      const base = await openBase(chardev, options)
+      const mux = chardev.mux ? new Mux(base, options) : undefined
+      opened.set(id, {
+        label: plan.labels.get(id) ?? id,
+        base,
+        mux: chardev.mux,
+        user: () => mux?.addPort() ?? base,
+      })
+      if (base instanceof SocketChardev && chardev.wait === true) {
+        options.inform(`${chardev.at}: info: QEMU waiting for connection on: ${base.filename}`)
+        await base.opened()
       }
-      const mux = new Mux(base, options)
-      opened.set(id, { base, user: () => mux.addPort() })
     }
   } catch (error) {
     close()
@@ -55,19 +78,41 @@ export function openChardevs(plan: CharPlan, options: WiringOptions): CharWiring
   return {
     serials: plan.serials.map(user),
     monitors: plan.monitors.map(user).filter((chardev) => chardev !== undefined),
+    devices: Object.fromEntries(
+      plan.devices.flatMap((id) => {
+        const chardev = user(id)
+        return chardev === undefined ? [] : [[id, chardev] as const]
+      }),
+    ),
+    list: () => [...opened.values()].flatMap(describe),
     async drained() {
-      for (const stdio of stdios) await stdio.drained(STALL_MS)
+      await Promise.all([...opened.values()].map(({ base }) => base.drained?.(STALL_MS)))
     },
     close,
   }
 }
 
-function openBase(chardev: ChardevSettings, options: WiringOptions): Chardev {
+/** The multiplexer has the name of the device, and the device below it another one. */
+function describe({ label, base, mux }: Opened): ChardevInfo[] {
+  const filename = base.filename ?? ''
+  const ring = base instanceof RingbufChardev ? { ring: base } : {}
+  if (!mux) return [{ label, filename, ...ring }]
+  return [
+    { label, filename: 'mux' },
+    { label: `${label}-base`, filename, ...ring },
+  ]
+}
+
+async function openBase(chardev: ChardevSettings, options: WiringOptions): Promise<Chardev> {
   switch (chardev.backend) {
     case 'null':
       return new NullChardev()
+    case 'ringbuf':
+      return new RingbufChardev(chardev.size ?? 1)
     case 'file':
       return openFile(chardev, options)
+    case 'socket':
+      return await openSocket(chardev, options)
     case 'stdio': {
       const raw = new RawMode(process.stdin)
       // Signals of the keyboard go to the whole foreground group, as the terminal sends them.
@@ -87,5 +132,40 @@ function openFile({ path = '', append, at }: ChardevSettings, options: WiringOpt
     return new FileChardev(path, append === true, options.report)
   } catch (error) {
     throw new CliError(`Could not open '${path}': ${systemMessage(error)}`, at)
+  }
+}
+
+async function openSocket(
+  { path = '', server, reconnect = 0, at }: ChardevSettings,
+  { report }: WiringOptions,
+): Promise<SocketChardev> {
+  try {
+    if (server !== true) return await SocketChardev.connect({ path, report }, reconnect * 1000)
+    removeStale(path, at)
+    return await SocketChardev.listen({ path, report })
+  } catch (error) {
+    if (error instanceof CliError) throw error
+    const what = server === true ? 'Failed to bind socket to' : 'Failed to connect to'
+    // The runtime reports a folder that is not there as one that may not be written to.
+    const reason = existsSync(dirname(path)) ? systemMessage(error) : 'No such file or directory'
+    throw new CliError(`${what} '${path}': ${reason}`, at)
+  }
+}
+
+/** A socket that a killed process left behind would be in the way; anything else is not ours. */
+function removeStale(path: string, at: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return
+  if (!found.isSocket()) {
+    throw new CliError(
+      `Failed to bind socket to '${path}': there is something else than a socket; remove it, or ` +
+        'give another path',
+      at,
+    )
+  }
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    throw new CliError(`Failed to unlink socket '${path}': ${systemMessage(error)}`, at)
   }
 }

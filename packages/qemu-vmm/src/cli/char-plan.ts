@@ -1,4 +1,7 @@
+import { resolve } from 'node:path'
+
 import { CliError } from './cli-error.ts'
+import { checkSocketPath } from './options/chardev.ts'
 import type { ChardevSettings, CharUser, Settings } from './settings.ts'
 import { hint } from './suggest.ts'
 
@@ -6,10 +9,14 @@ import { hint } from './suggest.ts'
 export interface CharPlan {
   /** By id; ids of the command line, and `#n` for those that `-serial` and `-monitor` imply. */
   chardevs: Map<string, ChardevSettings>
+  /** What implied devices are called, by id. */
+  labels: Map<string, string>
   /** Ids by COM port; undefined where nothing is connected. */
   serials: (string | undefined)[]
   /** Ids. */
   monitors: string[]
+  /** Ids of those that a `-device` names. */
+  devices: string[]
 }
 
 /**
@@ -19,28 +26,54 @@ export interface CharPlan {
  * @throws CliError when a device has too many users, or does not exist
  */
 export function planChardevs(settings: Settings): CharPlan {
-  const plan: CharPlan = { chardevs: new Map(settings.chardevs), serials: [], monitors: [] }
+  const plan: CharPlan = {
+    chardevs: new Map(settings.chardevs),
+    labels: new Map(),
+    serials: [],
+    monitors: [],
+    devices: [],
+  }
   for (const [, chardev] of settings.chardevs) checkStdio(plan, chardev)
   const { serials, monitors } = withDefaults(settings)
   const used = new Set<string>()
-  const connect = (user: CharUser): string | undefined => {
-    const id = deviceId(plan, user)
+  const connect = (user: CharUser, label: string): string | undefined => {
+    const id = deviceId(plan, user, label)
     if (id !== undefined && used.has(id) && plan.chardevs.get(id)?.mux !== true) {
       throw new CliError(`chardev '${id}' is in use, and not shared by mux=on`, user.at)
     }
     if (id !== undefined) used.add(id)
     return id
   }
-  for (const user of serials) {
-    const id = connect(user)
+  for (const [port, user] of serials.entries()) {
+    const id = connect(user, `serial${port}`)
     plan.serials.push(id)
     if (id !== undefined && user.device.startsWith('mon:')) plan.monitors.push(id)
   }
-  for (const user of monitors) {
-    const id = connect(user)
+  for (const [i, user] of monitors.entries()) {
+    const id = connect(user, `compat_monitor${i}`)
     if (id !== undefined) plan.monitors.push(id)
   }
+  for (const { driver, properties } of settings.devices) {
+    const id = properties['chardev']
+    if (id === undefined) continue
+    connect({ device: `chardev:${id}`, at: `-device ${driver}` }, id)
+    plan.devices.push(id)
+  }
+  if (settings.daemonize) prepareForDaemon(plan)
   return plan
+}
+
+/** A daemon has no terminal, and leaves the folder that relative paths begin in. */
+function prepareForDaemon(plan: CharPlan): void {
+  for (const [id, chardev] of plan.chardevs) {
+    if (chardev.backend === 'stdio') {
+      throw new CliError('cannot use stdio with -daemonize', chardev.at)
+    }
+    if (chardev.path === undefined) continue
+    const path = resolve(chardev.path)
+    if (chardev.backend === 'socket') checkSocketPath(path)
+    plan.chardevs.set(id, { ...chardev, path })
+  }
 }
 
 function withDefaults(settings: Settings): { serials: CharUser[]; monitors: CharUser[] } {
@@ -61,7 +94,11 @@ function withDefaults(settings: Settings): { serials: CharUser[]; monitors: Char
 }
 
 /** The id of the device a user names; implied devices come into being here. */
-function deviceId(plan: CharPlan, { device, at }: CharUser): string | undefined {
+function deviceId(
+  plan: CharPlan,
+  { device, socket, at }: CharUser,
+  label: string,
+): string | undefined {
   if (device === 'none') return undefined
   if (device.startsWith('chardev:')) {
     const id = device.slice('chardev:'.length)
@@ -69,10 +106,11 @@ function deviceId(plan: CharPlan, { device, at }: CharUser): string | undefined 
     const ids = [...plan.chardevs.keys()].filter((other) => !other.startsWith('#'))
     throw new CliError(`chardev '${id}' not found${hint(id, ids)}`, at)
   }
-  const chardev = impliedChardev(device, at)
+  const chardev = socket ?? impliedChardev(device, at)
   checkStdio(plan, chardev)
   const id = `#${plan.chardevs.size}`
   plan.chardevs.set(id, chardev)
+  plan.labels.set(id, label)
   return id
 }
 

@@ -1,5 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { CliError, PROGRAM } from './cli-error.ts'
+import { printError } from './stderr.ts'
 import { systemMessage } from './system-error.ts'
 
 /** Where messages about the machine go. */
@@ -14,7 +15,7 @@ export interface Log {
  */
 export function openLog(path: string | undefined): Log {
   if (path === undefined) {
-    return { write: (message) => process.stderr.write(`${PROGRAM}: ${message}\n`), close() {} }
+    return { write: (message) => printError(`${PROGRAM}: ${message}\n`), close() {} }
   }
   const fd = openLogFile(path)
   return {

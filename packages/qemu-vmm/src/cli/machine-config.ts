@@ -1,20 +1,33 @@
-import type { Chardev } from '../chardev/chardev.ts'
 import type { MachineConfig } from '../machine/config.ts'
+import { isMemoryBackend } from '../objects/config.ts'
+import type { MemoryBackendConfig } from '../objects/config.ts'
+import type { CharWiring } from './char-open.ts'
 import type { Accelerator, Settings } from './settings.ts'
+
+/** What QEMU assumes. */
+const DEFAULT_MEMORY = 128 << 20
+/** What QEMU calls the memory of a machine without a backend of its own. */
+const DEFAULT_BACKEND = 'pc.ram'
 
 /** The machine that a command line describes. */
 export function machineConfig(
   settings: Settings,
-  serial: readonly (Chardev | undefined)[],
+  chardevs: Pick<CharWiring, 'serials' | 'devices'>,
   log: (message: string) => void,
 ): MachineConfig {
   const { name, uuid, kernel, initrd, append } = settings
   return {
-    memory: settings.memoryBytes,
+    ...guestMemory(settings),
     machine: { type: settings.machine },
     accel: accelChoice(settings.accelerators),
     cpu: settings.cpu,
-    serial,
+    drives: settings.drives.map((drive) =>
+      settings.snapshot ? { ...drive, snapshot: true } : drive,
+    ),
+    plug: [...settings.devices, ...settings.driveDevices],
+    cpus: settings.smp,
+    serial: chardevs.serials,
+    chardevs: chardevs.devices,
     rebootAction: settings.reboot ? 'reset' : 'shutdown',
     shutdownAction: settings.shutdown ? 'poweroff' : 'pause',
     host: 'worker',
@@ -29,9 +42,30 @@ export function machineConfig(
   }
 }
 
+/** What `-m`, `-object`, `-machine memory-backend=`, `-mem-path` and `-mem-prealloc` add up to. */
+function guestMemory(
+  settings: Settings,
+): Pick<MachineConfig, 'memory' | 'objects' | 'memoryBackend'> {
+  const { memoryBytes, objects, memoryBackend, memPath, memPrealloc: prealloc } = settings
+  const memory = memoryBytes ?? DEFAULT_MEMORY
+  if (memoryBackend !== undefined) {
+    const backend = objects.filter(isMemoryBackend).find(({ id }) => id === memoryBackend)
+    return { memory: memoryBytes ?? backend?.size ?? DEFAULT_MEMORY, objects, memoryBackend }
+  }
+  if (memPath === undefined && !prealloc) return { memory, objects }
+  const id = DEFAULT_BACKEND
+  const backend: MemoryBackendConfig =
+    memPath === undefined
+      ? { type: 'memory-backend-ram', id, size: memory, prealloc }
+      : { type: 'memory-backend-file', id, size: memory, prealloc, memPath }
+  return { memory, objects: [...objects, backend], memoryBackend: id }
+}
+
 /** The software engine works everywhere: behind `tcg` in the list nothing is ever tried. */
-function accelChoice(accelerators: readonly Accelerator[]): 'auto' | 'kvm' | 'tcg' {
+function accelChoice(
+  accelerators: readonly Accelerator[],
+): Exclude<MachineConfig['accel'], undefined> {
   const [first, second] = accelerators
-  if (first === 'kvm' && second === undefined) return 'kvm'
-  return first === 'tcg' ? 'tcg' : 'auto'
+  if (first === undefined || first === 'tcg') return first ?? 'auto'
+  return second === undefined ? 'kvm' : 'kvm:tcg'
 }

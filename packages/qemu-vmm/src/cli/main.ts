@@ -1,6 +1,9 @@
 import { VmmError } from '../errors.ts'
+import { planChardevs } from './char-plan.ts'
 import { CliError, PROGRAM } from './cli-error.ts'
+import { enterDaemon, startDaemon } from './daemon.ts'
 import { parseCommand } from './parse.ts'
+import { printError } from './stderr.ts'
 
 /** How long output that nobody reads holds up the end of the process. */
 const FLUSH_MS = 2000
@@ -12,9 +15,13 @@ async function main(argv: readonly string[]): Promise<number> {
       process.stdout.write(`${command.text}\n`)
       return 0
     }
+    if (command.settings.daemonize && daemon === undefined) {
+      planChardevs(command.settings)
+      return await startDaemon(argv)
+    }
     // The texts above must not wait for the machine's modules to load.
     const { runMachine } = await import('./run.ts')
-    return await runMachine(command.settings)
+    return await runMachine(command.settings, daemon)
   } catch (error) {
     report(error)
     return 1
@@ -24,13 +31,13 @@ async function main(argv: readonly string[]): Promise<number> {
 /** One line for what the user can put right; a stack only for what is a fault of this program. */
 function report(error: unknown): void {
   if (error instanceof CliError || error instanceof VmmError) {
-    process.stderr.write(`${PROGRAM}: ${error.message}\n`)
+    printError(`${PROGRAM}: ${error.message}\n`)
     return
   }
   const message = error instanceof Error ? error.message : String(error)
-  process.stderr.write(`${PROGRAM}: internal error: ${message}\n`)
+  printError(`${PROGRAM}: internal error: ${message}\n`)
   if (process.env['QEMU_KVM_DEBUG'] && error instanceof Error) {
-    process.stderr.write(`${error.stack ?? ''}\n`)
+    printError(`${error.stack ?? ''}\n`)
   }
 }
 
@@ -55,6 +62,8 @@ process.stderr.on('error', () => {})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
 
+const daemon = enterDaemon()
 const status = await main(process.argv.slice(2))
+await daemon?.flushed()
 await flushed(process.stdout)
 process.exit(status)

@@ -75,6 +75,15 @@ function applyOption<T>(apply: () => T, at: string): T {
 
 /** Options that make no sense without, or beside, another. */
 function checkTogether(settings: Settings): void {
+  if (settings.memoryBackend !== undefined) {
+    const other = settings.memPath === undefined ? '-mem-prealloc' : '-mem-path'
+    if (settings.memPath !== undefined || settings.memPrealloc) {
+      throw new CliError(`'${other}' can't be used together with '-machine memory-backend'`)
+    }
+  }
+  if (settings.daemonize && settings.nographic) {
+    throw new CliError('-nographic cannot be used with -daemonize')
+  }
   if (settings.kernel === undefined) {
     if (settings.append !== undefined)
       throw new CliError('-append only allowed with -kernel option')

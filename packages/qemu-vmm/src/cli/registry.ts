@@ -9,6 +9,7 @@ import { lifecycle } from './options/lifecycle.ts'
 import { machine } from './options/machine.ts'
 import { memory } from './options/memory.ts'
 import { processOptions } from './options/process.ts'
+import { storage } from './options/storage.ts'
 
 /** Every option of the command, in the order of `-help` and of the documentation. */
 export const OPTION_GROUPS: readonly OptionGroup[] = [
@@ -17,6 +18,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   cpu,
   memory,
   boot,
+  storage,
   character,
   identity,
   lifecycle,

@@ -5,20 +5,23 @@ import { openChardevs } from './char-open.ts'
 import type { CharWiring } from './char-open.ts'
 import { planChardevs } from './char-plan.ts'
 import { PROGRAM } from './cli-error.ts'
+import type { Daemon } from './daemon.ts'
 import { openLog } from './log.ts'
 import type { Log } from './log.ts'
 import { machineConfig } from './machine-config.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
+import { printError } from './stderr.ts'
 import { onTermination } from './signals.ts'
 
 /**
  * Runs the machine of a command line until it ends.
  *
+ * @param daemon told when the machine is set up
  * @returns the exit status
  * @throws CliError, VmmError when it cannot be started; everything is closed then
  */
-export async function runMachine(settings: Settings): Promise<number> {
+export async function runMachine(settings: Settings, daemon?: Daemon): Promise<number> {
   if (settings.processName !== undefined) process.title = settings.processName
   const plan = planChardevs(settings)
   const log = openLog(settings.logFile)
@@ -31,20 +34,19 @@ export async function runMachine(settings: Settings): Promise<number> {
   let removePidFile: (() => void) | undefined
   let removeHandlers: (() => void) | undefined
   try {
-    wiring = openChardevs(plan, {
+    wiring = await openChardevs(plan, {
       escapeCode: settings.escapeCode,
       onQuit: quit,
       report: (message) => log.write(message),
+      inform: (message) => printError(`${PROGRAM}: ${message}\n`),
     })
-    vm = new VirtualMachine(
-      machineConfig(settings, wiring.serials, (message) => log.write(message)),
-    )
+    vm = new VirtualMachine(machineConfig(settings, wiring, (message) => log.write(message)))
     if (settings.pidFile !== undefined) removePidFile = writePidFile(settings.pidFile)
     removeHandlers = onTermination((signal) => {
-      process.stderr.write(`${PROGRAM}: terminating on signal ${signal}\n`)
+      printError(`${PROGRAM}: terminating on signal ${signal}\n`)
       quit()
     })
-    return exitStatus(await life(vm, wiring, settings, quit), log)
+    return exitStatus(await life(vm, wiring, settings, quit, daemon), log)
   } finally {
     await vm?.quit()
     wiring?.close()
@@ -59,13 +61,16 @@ async function life(
   wiring: CharWiring,
   { name, uuid }: Settings,
   quit: () => void,
+  daemon: Daemon | undefined,
 ): Promise<ExitInfo> {
+  const chardevs = (): ReturnType<CharWiring['list']> => wiring.list()
   await vm.start()
   // Bytes that arrived before there was anybody to read them.
-  for (const serial of wiring.serials) serial?.notifyReadable?.()
+  for (const user of [...wiring.serials, ...Object.values(wiring.devices)]) user?.notifyReadable?.()
   const monitors = wiring.monitors.map(
-    (chardev) => new Monitor(chardev, { machine: vm, name, uuid, quit }),
+    (chardev) => new Monitor(chardev, { machine: vm, name, uuid, chardevs, quit }),
   )
+  await daemon?.ready()
   const info = await vm.exited
   for (const monitor of monitors) monitor.close()
   await wiring.drained()

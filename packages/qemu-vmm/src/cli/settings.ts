@@ -1,41 +1,76 @@
+import type { DeviceOption } from '../devices/device-type.ts'
 import type { CpuConfig, LogItem } from '../machine/config.ts'
+import type { DriveConfig } from '../machine/drive-config.ts'
+import type { FileNode } from './options/blockdev.ts'
+import type { ObjectConfig } from '../objects/config.ts'
+import type { SmpConfig } from '../machine/topology.ts'
 
 /** What `-accel` and `-machine accel=` can name. */
 export type Accelerator = 'kvm' | 'tcg'
 
+/** Kinds of character devices. */
+export type ChardevBackend = 'file' | 'null' | 'ringbuf' | 'socket' | 'stdio'
+
 /** A `-chardev`: what carries bytes, and how. */
 export interface ChardevSettings {
-  backend: 'stdio' | 'null' | 'file'
+  backend: ChardevBackend
   /** Shared by several users, switched by Ctrl-A c. */
   mux: boolean
   /** Ctrl-C, Ctrl-\ and Ctrl-Z are signals rather than characters. Only `stdio`. */
   signal: boolean
-  /** Only `file`. */
+  /** `file` and `socket`. */
   path?: string
   /** Keep what the file holds already. Only `file`. */
   append?: boolean
+  /** Bytes, a power of two. Only `ringbuf`. */
+  size?: number
+  /** Only `socket`: wait to be connected to, rather than connect. */
+  server?: boolean
+  /** Only `socket` servers: the machine starts when somebody has connected. */
+  wait?: boolean
+  /** Only `socket` clients: seconds after which to connect again; 0 is never. */
+  reconnect?: number
   /** The option as typed, for messages. */
   at: string
 }
 
 /** A user of a character device, as typed. */
 export interface CharUser {
-  /** `none`, `null`, `stdio`, `mon:stdio`, `file:PATH` or `chardev:ID`. */
+  /** `none`, `null`, `stdio`, `mon:stdio`, `file:PATH`, `unix:PATH[,...]` or `chardev:ID`. */
   device: string
+  /** What `unix:` says. */
+  socket?: ChardevSettings
   /** The option as typed, for messages. */
   at: string
 }
 
 /** What the options of one command line add up to. */
 export interface Settings {
-  memoryBytes: number
+  /** Undefined without -m: the backend's size, or the default. */
+  memoryBytes?: number
+  objects: ObjectConfig[]
+  /** Id of an object. */
+  memoryBackend?: string
+  /** What `-mem-path` and `-mem-prealloc` say. */
+  memPath?: string
+  memPrealloc: boolean
   cpu: CpuConfig
+  smp: SmpConfig
   /** In order of preference. */
   accelerators: Accelerator[]
   machine: 'pc' | 'pc-i440fx-7.2'
   kernel?: string
   initrd?: string
   append?: string
+  drives: DriveConfig[]
+  /** Disks that `-drive if=` plugs in by itself. */
+  driveDevices: DeviceOption[]
+  /** What `-device` adds. */
+  devices: DeviceOption[]
+  /** Files that `-blockdev driver=file` has named. */
+  fileNodes: Map<string, FileNode>
+  /** All drives write to temporary files. */
+  snapshot: boolean
   chardevs: Map<string, ChardevSettings>
   serials: CharUser[]
   monitors: CharUser[]
@@ -50,20 +85,27 @@ export interface Settings {
   name?: string
   processName?: string
   uuid?: string
+  /** An absolute path: a daemon leaves the folder. */
   pidFile?: string
+  daemonize: boolean
   logFile?: string
   logItems: Set<LogItem>
 }
 
-const MIB = 1024 * 1024
-
 /** What QEMU assumes for a command line without options. */
 export function defaultSettings(): Settings {
   return {
-    memoryBytes: 128 * MIB,
+    objects: [],
+    memPrealloc: false,
     cpu: { model: 'qemu64', features: {} },
+    smp: { cpus: 1 },
     accelerators: [],
     machine: 'pc',
+    drives: [],
+    driveDevices: [],
+    devices: [],
+    fileNodes: new Map(),
+    snapshot: false,
     chardevs: new Map(),
     serials: [],
     monitors: [],
@@ -73,6 +115,7 @@ export function defaultSettings(): Settings {
     reboot: true,
     shutdown: true,
     startPaused: false,
+    daemonize: false,
     logItems: new Set(),
   }
 }

@@ -1,9 +1,16 @@
-import { KvmError, PIT_SPEAKER_DUMMY, open } from 'kvm-core'
+import { KvmError, PIT_SPEAKER_DUMMY } from 'kvm-core'
 import type { GuestRam, Kvm, Vcpu, Vm } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
+import { isMemoryBackend } from '../objects/config.ts'
+import type { MemoryBackendConfig } from '../objects/config.ts'
+import { openEngine } from './accel.ts'
 import type { MachineConfig } from './config.ts'
+import { cpuidOf } from './cpuid-topology.ts'
 import type { MemoryMap } from './memory-map.ts'
+import { createGuestRam } from './ram.ts'
+import { apicId } from './topology.ts'
+import type { CpuTopology } from './topology.ts'
 
 /** The virtual hardware below the devices. */
 export interface VmHandles {
@@ -13,21 +20,33 @@ export interface VmHandles {
   vcpus: Vcpu[]
 }
 
-const ENGINES = { auto: 'auto', kvm: 'host', tcg: 'soft' } as const
-
-/** Opens the engine and creates the VM with its RAM, interrupt controllers, timer and one vCPU. */
-export function assembleVm(config: MachineConfig, map: MemoryMap): VmHandles {
-  const kvm = openEngine(config.accel ?? 'auto')
+/**
+ * Opens the engine and creates the VM with its RAM, interrupt controllers, timer and vCPUs. As on
+ * KVM the number of a vCPU is its APIC id; its index is its place in the list.
+ */
+export function assembleVm(
+  config: MachineConfig,
+  map: MemoryMap,
+  topology: CpuTopology,
+  log: (message: string) => void,
+): VmHandles {
+  const kvm = openEngine({ ...config, log })
   let vm: Vm | undefined
   try {
     vm = kvm.createVm()
     vm.createIrqchip()
     // Port 0x61 then answers with the timer's output, which Linux calibrates against.
     vm.createPit2(PIT_SPEAKER_DUMMY)
-    const ram = createRam(vm, map)
-    const vcpu = vm.createVcpu(0)
-    vcpu.setCpuid2(cpuid(kvm, config))
-    return { kvm, vm, ram, vcpus: [vcpu] }
+    const ram = createGuestRam(vm, map, memoryBackend(config))
+    const model = cpuid(kvm, config)
+    const vcpus: Vcpu[] = []
+    for (let index = 0; index < topology.cpus; index++) {
+      const id = apicId(topology, index)
+      const vcpu = vm.createVcpu(id)
+      vcpu.setCpuid2(cpuidOf(model, topology, id))
+      vcpus.push(vcpu)
+    }
+    return { kvm, vm, ram, vcpus }
   } catch (error) {
     void vm?.close()
     kvm.close()
@@ -35,35 +54,9 @@ export function assembleVm(config: MachineConfig, map: MemoryMap): VmHandles {
   }
 }
 
-function openEngine(accel: 'auto' | 'kvm' | 'tcg'): Kvm {
-  try {
-    return open({ engine: ENGINES[accel] })
-  } catch (error) {
-    if (!(error instanceof KvmError) || accel !== 'kvm') throw error
-    throw new VmmError(
-      'E_NO_HOST_ENGINE',
-      `the host's KVM cannot be used (${error.message}); use -accel tcg, the software CPU`,
-      { cause: error },
-    )
-  }
-}
-
-function createRam(vm: Vm, map: MemoryMap): GuestRam {
-  try {
-    const ram = vm.createRam({ size: map.memoryBytes })
-    for (const [slot, { gpa, offset, size }] of map.slots.entries()) {
-      vm.setUserMemoryRegion({ slot, gpa, size, ram, offset })
-    }
-    return ram
-  } catch (error) {
-    if (!(error instanceof KvmError) || error.errno !== 'ENOMEM') throw error
-    throw new VmmError(
-      'E_MEMORY_SIZE',
-      `the host does not give ${map.memoryBytes} bytes for guest memory (${error.message}); ` +
-        'ask for less',
-      { fields: { memory: map.memoryBytes }, cause: error },
-    )
-  }
+/** `checkConfig` has seen to it that the id names one. */
+function memoryBackend(config: MachineConfig): MemoryBackendConfig | undefined {
+  return config.objects?.filter(isMemoryBackend).find(({ id }) => id === config.memoryBackend)
 }
 
 function cpuid(kvm: Kvm, config: MachineConfig): ReturnType<Kvm['cpuidForModel']> {

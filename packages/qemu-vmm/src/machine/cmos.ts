@@ -24,5 +24,9 @@ export function setMemoryCmos(rtc: Rtc, map: MemoryMap): void {
   set16(0x34, Math.min(above16M, 65_535))
   set16(0x5b, above4G & 0xffff)
   rtc.setCmos(0x5d, Math.floor(above4G / 0x1_0000) & 0xff)
-  rtc.setCmos(0x5f, 0)
+}
+
+/** Firmware waits for so many processors beside the first one. */
+export function setCpuCmos(rtc: Rtc, cpus: number): void {
+  rtc.setCmos(0x5f, cpus - 1)
 }

@@ -2,20 +2,29 @@ import { totalmem } from 'node:os'
 
 import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
+import { checkObjects } from './object-check.ts'
+import { MACHINE_NAME } from './guest-loader.ts'
 import { createMemoryMap } from './memory-map.ts'
 import { isUuid } from './smbios.ts'
+import { resolveTopology } from './topology.ts'
 
 const KEYS: readonly (keyof MachineConfig)[] = [
   'name',
   'uuid',
   'memory',
+  'objects',
+  'memoryBackend',
   'machine',
   'accel',
   'cpu',
+  'cpus',
   'kernel',
   'initrd',
   'append',
   'serial',
+  'drives',
+  'chardevs',
+  'plug',
   'rebootAction',
   'shutdownAction',
   'devices',
@@ -27,7 +36,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'logItems',
 ]
 const CHOICES = {
-  accel: ['auto', 'kvm', 'tcg'],
+  accel: ['auto', 'kvm', 'tcg', 'kvm:tcg'],
   rebootAction: ['reset', 'shutdown'],
   shutdownAction: ['poweroff', 'pause'],
   host: ['inline', 'worker'],
@@ -64,6 +73,8 @@ export function checkConfig(config: MachineConfig): void {
     }
   }
   checkMachine(config)
+  checkObjects(config)
+  resolveTopology(config.cpus ?? 1, MACHINE_NAME)
   if (config.uuid !== undefined && !isUuid(config.uuid)) {
     throw bad(`'${config.uuid}' is not a UUID such as 123e4567-e89b-12d3-a456-426614174000`)
   }

@@ -1,6 +1,10 @@
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
+import type { DeviceOption } from '../devices/device-type.ts'
+import type { DriveConfig } from './drive-config.ts'
+import type { ObjectConfig } from '../objects/config.ts'
 import type { MachineClock } from './clock.ts'
+import type { SmpConfig } from './topology.ts'
 
 export type { SerialBackend } from '../chipset/serial-port.ts'
 
@@ -20,12 +24,19 @@ export interface MachineConfig {
   uuid?: string
   /** Bytes of RAM: a multiple of 4 KiB, at least 2 MiB. */
   memory: number
+  /** Objects that devices, and `memoryBackend`, refer to by id. */
+  objects?: readonly ObjectConfig[]
+  /** Id of the object that guest memory is made of; its size is `memory`. */
+  memoryBackend?: string
   machine?: { type: MachineType; options?: Record<string, string> }
   /**
-   * `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works.
+   * `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works;
+   * `kvm:tcg` is that too, and says in the log why it is not the host's.
    */
-  accel?: 'auto' | 'kvm' | 'tcg'
+  accel?: 'auto' | 'kvm' | 'tcg' | 'kvm:tcg'
   cpu?: CpuConfig
+  /** How many vCPUs, 1 by default, and how they are arranged; see {@link SmpConfig}. */
+  cpus?: number | SmpConfig
   /** Path of a bzImage, a PVH-capable ELF file or a multiboot-1 image; recognised by content. */
   kernel?: string
   /** Path of an initial RAM disk; for multiboot, comma-separated modules. */
@@ -37,6 +48,12 @@ export interface MachineConfig {
    * the list the machine keeps COM1 for itself, for `expect` and `type`.
    */
   serial?: readonly (SerialBackend | undefined)[]
+  /** Character devices by id, for devices of `plug`. */
+  chardevs?: Readonly<Record<string, SerialBackend>>
+  /** Disk images, which devices of `plug` name by their ids. */
+  drives?: readonly DriveConfig[]
+  /** Devices by the names that `-device` has for them, in the order of their PCI slots. */
+  plug?: readonly DeviceOption[]
   /** What a guest reset does. */
   rebootAction?: 'reset' | 'shutdown'
   /** What a guest power-off does. */
@@ -66,6 +83,8 @@ export type MachineStatus =
   | 'shutdown'
   | 'internal-error'
   | 'guest-panicked'
+  /** A disk request failed; it is tried again when the machine is resumed. */
+  | 'io-error'
 
 /** Why a machine ended. */
 export interface ExitInfo {

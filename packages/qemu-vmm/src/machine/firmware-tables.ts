@@ -37,7 +37,7 @@ export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): Firmwar
   const rsdpGpa = place(new Uint8Array(36))
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
-  const tables = [place(fadt(facsGpa, dsdtGpa)), place(madt(config.cpus))]
+  const tables = [place(fadt(facsGpa, dsdtGpa)), place(madt(config.topology))]
   const rsdtGpa = place(rsdt(tables))
   const xsdtGpa = place(xsdt(tables))
   bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)

@@ -11,9 +11,11 @@ import type { PcBoard } from './pc.ts'
 import { NIL_UUID } from './smbios.ts'
 import { setTscAt } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
+import type { CpuTopology } from './topology.ts'
 import { loadChips, loadVcpu } from './vcpu-state.ts'
 
-const MACHINE_NAME = 'pc-i440fx-7.2'
+/** The versioned name of the machine, as guests and messages show it. */
+export const MACHINE_NAME = 'pc-i440fx-7.2'
 
 /** What a boot starts from. All vCPUs are parked. */
 export interface GuestParts {
@@ -22,6 +24,7 @@ export interface GuestParts {
   vcpus: readonly Vcpu[]
   board: PcBoard
   map: MemoryMap
+  topology: CpuTopology
   boot: BootImage
   entropy: Entropy
   /** The hardware after power-on. */
@@ -37,7 +40,7 @@ export function loadGuest(parts: GuestParts): void {
   loadChips(vm, powerOn.chips)
   board.applyFirmwareSetup()
   const tables = createFirmwareTables({
-    cpus: vcpus.length,
+    topology: parts.topology,
     pciHoleStart: map.pciHoleStart,
     serialPorts: board.serial.map((_, port) => port),
     machine: MACHINE_NAME,

@@ -20,6 +20,7 @@ interface Gsi {
 export class IrqLines {
   readonly #gsis = new Map<number, Gsi>()
   readonly #sink: IrqSink
+  readonly #onRelease: (() => void)[] = []
   #isHeld = false
 
   constructor(sink: IrqSink) {
@@ -46,6 +47,16 @@ export class IrqLines {
     }
   }
 
+  /** Whether changes are kept back, and messages with them. */
+  get isHeld(): boolean {
+    return this.#isHeld
+  }
+
+  /** Calls `fn` each time after the lines were released. */
+  onRelease(fn: () => void): void {
+    this.#onRelease.push(fn)
+  }
+
   /** Keeps changes back. */
   hold(): void {
     this.#isHeld = true
@@ -63,6 +74,7 @@ export class IrqLines {
       }
       this.#show(gsi, line)
     }
+    for (const fn of this.#onRelease) fn()
   }
 
   /**

@@ -1,34 +1,19 @@
-import type { DeviceHost } from 'kvm-core'
-
-import type { BootImage } from '../boot/loader.ts'
-import { openBootImage } from '../boot/open.ts'
-import type { DeviceDefinition, Entropy } from '../device.ts'
+import type { DeviceDefinition } from '../device.ts'
 import { VmmError } from '../errors.ts'
-import { assembleVm } from './assemble.ts'
-import type { VmHandles } from './assemble.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
-import { HostClock } from './clock.ts'
-import type { MachineClock } from './clock.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
-import { hostEntropy } from './entropy.ts'
-import { loadGuest } from './guest-loader.ts'
-import { deviceMemory } from './guest-view.ts'
-import { logGuestErrors } from './guest-errors.ts'
-import { IrqLines } from './irq.ts'
-import { checkState, loadMachine, saveMachine } from './machine-state.ts'
+import { Drives } from './drives.ts'
+import { Hardware } from './hardware.ts'
 import type { MachineState } from './machine-state.ts'
-import { createMemoryMap } from './memory-map.ts'
-import type { MemoryMap } from './memory-map.ts'
-import { POST_PORT, PcBoard } from './pc.ts'
-import { RunLoop } from './run-loop.ts'
-import { captureStandstill, leaveStandstill } from './standstill.ts'
-import type { Standstill } from './standstill.ts'
+import { openDrive } from './open-drive.ts'
 
 const MP_STATE_HALTED = 3
 
+const RESUMABLE: ReadonlySet<MachineStatus> = new Set(['paused', 'prelaunch', 'io-error'])
+
 /** What the run loop and devices ask for; an error is the request to stop. */
-type GuestRequest = 'reset' | 'shutdown' | 'panic' | { exitCode: number } | VmmError
+type GuestRequest = 'reset' | 'shutdown' | 'panic' | 'io-error' | { exitCode: number } | VmmError
 
 /**
  * A machine whose devices live in this isolate. Operations run one after the other; what the
@@ -37,90 +22,49 @@ type GuestRequest = 'reset' | 'shutdown' | 'panic' | { exitCode: number } | VmmE
 export class Machine implements MachineBackend {
   readonly #config: MachineConfig
   readonly #events: BackendEvents
-  readonly #map: MemoryMap
-  readonly #clock: MachineClock
-  readonly #entropy: Entropy
-  readonly #handles: VmHandles
-  readonly #board: PcBoard
-  readonly #boot: BootImage
-  readonly #host: DeviceHost
-  readonly #loop: RunLoop
-  readonly #irqs: IrqLines
-  readonly #msrs: readonly number[]
-  readonly #powerOn: Standstill
+  readonly #hardware: Hardware
   #status: MachineStatus = 'prelaunch'
-  #threadsStarted = false
-  /** What the machine goes on from; undefined while it runs. */
-  #standstill: Standstill | undefined
   #requested: GuestRequest | undefined
   #closed = false
   #queue: Promise<unknown> = Promise.resolve()
 
-  private constructor(config: MachineConfig, events: BackendEvents, devices: DeviceDefinition[]) {
+  private constructor(
+    config: MachineConfig,
+    events: BackendEvents,
+    devices: readonly DeviceDefinition[],
+    drives: Drives,
+  ) {
     this.#config = config
     this.#events = events
-    this.#map = createMemoryMap(config.memory)
-    this.#entropy = config.entropy ?? hostEntropy
-    this.#boot = openBootImage({
-      kernel: config.kernel ?? '',
-      ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
-      ...(config.append === undefined ? {} : { append: config.append }),
+    this.#hardware = new Hardware(config, devices, drives, {
+      reset: () => this.#request('reset'),
+      powerOff: () => this.#request('shutdown'),
+      panic: () => this.#request('panic'),
+      fail: (error) => this.#request(error),
+      log: (message) => events.log(message),
+      exit: (exitCode) => this.#request({ exitCode }),
     })
-    try {
-      this.#handles = assembleVm(config, this.#map)
-    } catch (error) {
-      this.#boot.close()
-      throw error
-    }
-    const { kvm, vm } = this.#handles
-    this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
-    this.#irqs = new IrqLines((gsi, level) => vm.irqLine(gsi, level))
-    this.#irqs.hold()
-    this.#msrs = kvm.getMsrIndexList()
-    try {
-      this.#board = new PcBoard({
-        irqs: this.#irqs,
-        clock: this.#clock,
-        map: this.#map,
-        serial: config.serial ?? [],
-        actions: {
-          reset: () => this.#request('reset'),
-          powerOff: () => this.#request('shutdown'),
-        },
-      })
-      for (const definition of devices) {
-        this.#board.addCustomDevice(definition, {
-          ram: deviceMemory(vm.memory),
-          clock: this.#clock,
-          entropy: this.#entropy,
-          log: (message) => events.log(`${definition.name}: ${message}`),
-          exit: (exitCode) => this.#request({ exitCode }),
-        })
-      }
-      if (config.logItems?.includes('guest_errors')) {
-        logGuestErrors(this.#board.bus, (message) => events.log(message))
-      }
-      this.#loop = new RunLoop(this.#board.bus, {
-        reset: () => this.#request('reset'),
-        powerOff: () => this.#request('shutdown'),
-        panic: () => this.#request('panic'),
-        fail: (error) => this.#request(error),
-        log: (message) => events.log(message),
-        nowMs: () => performance.now(),
-      })
-      vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
-      this.#host = vm.createDeviceHost(() => this.#loop.serve(this.#host))
-      this.#powerOn = this.#capture()
-      this.#loadGuest()
-    } catch (error) {
-      void this.#release()
-      throw error
-    }
   }
 
   /** Builds the machine; nothing runs yet. */
   static async create(config: MachineConfig, events: BackendEvents): Promise<Machine> {
-    return new Machine(config, events, await loadDevices(config.devices ?? []))
+    const devices = await loadDevices(config.devices ?? [])
+    // A request may fail before the machine is there to be stopped.
+    const made: { machine?: Machine } = {}
+    const drives = await Drives.open(config.drives ?? [], openDrive, {
+      onStop(id, error) {
+        events.log(`drive ${id}: ${error.message}; the machine stops until it is resumed`)
+        made.machine?.stopForIo()
+      },
+      log: (message) => events.log(message),
+    })
+    try {
+      made.machine = new Machine(config, events, devices, drives)
+      return made.machine
+    } catch (error) {
+      await drives.close()
+      throw error
+    }
   }
 
   start(): Promise<void> {
@@ -132,7 +76,7 @@ export class Machine implements MachineBackend {
   pause(): Promise<void> {
     return this.#enqueue(async () => {
       if (this.#status !== 'running') return
-      await this.#park()
+      await this.#hardware.park()
       this.#setStatus('paused')
       this.#events.event('stop')
     })
@@ -141,7 +85,7 @@ export class Machine implements MachineBackend {
   resume(): Promise<void> {
     return this.#enqueue(async () => {
       if (this.#status === 'running') return
-      if (this.#status !== 'paused' && this.#status !== 'prelaunch') {
+      if (!RESUMABLE.has(this.#status)) {
         throw new VmmError(
           'E_INVALID_STATE',
           `the machine is in state ${this.#status}; reset it before it can go on`,
@@ -159,7 +103,12 @@ export class Machine implements MachineBackend {
 
   powerdown(): void {
     this.#events.event('powerdown')
-    this.#board.pm.pressPowerButton()
+    this.#hardware.board.pm.pressPowerButton()
+  }
+
+  /** A disk request failed, and waits: the machine stops until it is resumed. */
+  stopForIo(): void {
+    this.#request('io-error')
   }
 
   async quit(): Promise<void> {
@@ -175,8 +124,8 @@ export class Machine implements MachineBackend {
 
   cpus(): Promise<CpuInfo[]> {
     return this.#whileParked(() =>
-      this.#handles.vcpus.map((vcpu) => ({
-        index: vcpu.index,
+      this.#hardware.handles.vcpus.map((vcpu, index) => ({
+        index,
         halted: vcpu.getMpState() === MP_STATE_HALTED,
         regs: vcpu.getRegs().slice(),
         sregs: vcpu.getSregs(),
@@ -188,14 +137,14 @@ export class Machine implements MachineBackend {
   }
 
   saveState(): Promise<MachineState> {
-    return this.#whileParked(() => saveMachine(this.#parts()))
+    return this.#whileParked(() => this.#hardware.save())
   }
 
   loadState(state: MachineState): Promise<void> {
-    return this.#whileParked(() => {
-      checkState(this.#parts(), state)
+    return this.#whileParked(async () => {
+      this.#hardware.checkState(state)
       try {
-        this.#standstill = loadMachine(this.#parts(), state)
+        await this.#hardware.load(state)
       } catch (error) {
         this.#setStatus('internal-error')
         throw error
@@ -205,11 +154,12 @@ export class Machine implements MachineBackend {
 
   stats(): Promise<Record<string, number>> {
     return this.#whileParked(() => {
-      const { kvm, ram, vcpus } = this.#handles
+      const { kvm, ram, vcpus } = this.#hardware.handles
       const totals: Record<string, number> = {
         memoryBytes: ram.size,
         AnonHugePages: ram.hugeBytes(),
         residentBytes: ram.residentBytes(),
+        ...this.#hardware.deviceStats(),
       }
       for (const vcpu of vcpus) {
         const counters = Object.entries(vcpu.stats()) as [string, number][]
@@ -230,12 +180,12 @@ export class Machine implements MachineBackend {
     return result
   }
 
-  #whileParked<T>(operation: () => T): Promise<T> {
+  #whileParked<T>(operation: () => T | Promise<T>): Promise<T> {
     return this.#enqueue(async () => {
       const wasRunning = this.#status === 'running'
-      if (wasRunning) await this.#park()
+      if (wasRunning) await this.#hardware.park()
       try {
-        return operation()
+        return await operation()
       } finally {
         if (wasRunning && this.#status === 'running' && this.#requested === undefined) this.#run()
       }
@@ -246,12 +196,12 @@ export class Machine implements MachineBackend {
   #request(request: GuestRequest): void {
     if (this.#requested !== undefined || this.#closed) return
     this.#requested = request
-    const parked = this.#park()
+    const parked = this.#hardware.park()
     const served = this.#enqueue(async () => {
       await parked
       this.#requested = undefined
       // An operation that was queued before may have let the vCPUs go on.
-      await this.#park()
+      await this.#hardware.park()
       try {
         await this.#serveRequest(request)
       } catch (error) {
@@ -264,8 +214,8 @@ export class Machine implements MachineBackend {
 
   async #serveRequest(request: GuestRequest): Promise<void> {
     if (request instanceof VmmError) return this.#fail(request)
-    if (request === 'panic') {
-      this.#setStatus('guest-panicked')
+    if (request === 'panic' || request === 'io-error') {
+      this.#setStatus(request === 'panic' ? 'guest-panicked' : 'io-error')
       this.#events.event('stop')
       return
     }
@@ -295,60 +245,16 @@ export class Machine implements MachineBackend {
 
   async #resetNow(): Promise<void> {
     const shouldRun = this.#status === 'running'
-    await this.#park()
-    this.#loadGuest()
+    await this.#hardware.park()
+    await this.#hardware.reset()
     this.#events.event('reset')
     if (shouldRun) this.#run()
     else if (this.#status !== 'prelaunch') this.#setStatus('paused')
   }
 
-  /** Power-on state of everything, then what firmware and boot loader leave behind. */
-  #loadGuest(): void {
-    const clock = this.#standstill?.clock ?? this.#powerOn.clock
-    loadGuest({
-      clock,
-      config: this.#config,
-      ...this.#handles,
-      board: this.#board,
-      map: this.#map,
-      boot: this.#boot,
-      entropy: this.#entropy,
-      powerOn: this.#powerOn,
-    })
-    this.#irqs.settle()
-    this.#standstill = this.#capture(clock)
-  }
-
   #run(): void {
-    const { vm, vcpus } = this.#handles
-    if (this.#standstill !== undefined) leaveStandstill(vm, vcpus, this.#standstill)
-    this.#standstill = undefined
-    this.#irqs.release()
-    this.#clock.resume()
-    for (const vcpu of vcpus) {
-      if (this.#threadsStarted) vcpu.resume()
-      else vcpu.start()
-    }
-    this.#threadsStarted = true
+    this.#hardware.run()
     this.#setStatus('running')
-  }
-
-  /** Stops the vCPUs and guest time. Does nothing when they stand already. */
-  async #park(): Promise<void> {
-    if (!this.#threadsStarted) return
-    await Promise.all(this.#handles.vcpus.map((vcpu) => vcpu.pause()))
-    if (this.#standstill !== undefined) return
-    this.#irqs.hold()
-    this.#standstill = this.#capture()
-  }
-
-  /** The state of the parked hardware. All clocks are stopped at the same moment. */
-  #capture(clock?: bigint): Standstill {
-    const { vm, vcpus } = this.#handles
-    this.#clock.pause()
-    const moment = clock ?? vm.getClock().clock
-    if (this.#config.clock === undefined) this.#clock.set(Number(moment))
-    return captureStandstill(vm, vcpus, this.#msrs, moment)
   }
 
   #setStatus(status: MachineStatus): void {
@@ -356,32 +262,12 @@ export class Machine implements MachineBackend {
     this.#events.status(status)
   }
 
-  #parts(): Parameters<typeof saveMachine>[0] {
-    return {
-      ...this.#handles,
-      board: this.#board,
-      clock: this.#clock,
-      map: this.#map,
-      standstill: this.#standstill ?? this.#powerOn,
-    }
-  }
-
   async #finish(info: ExitInfo): Promise<void> {
-    this.#clock.pause()
+    this.#hardware.stopClock()
     this.#setStatus('shutdown')
-    await this.#release()
-    this.#events.exited(info)
-  }
-
-  async #release(): Promise<void> {
     this.#closed = true
-    const { kvm, vm, vcpus } = this.#handles
-    if (this.#threadsStarted) await Promise.all(vcpus.map((vcpu) => vcpu.stop()))
-    this.#board?.close()
-    this.#host?.close()
-    this.#boot.close()
-    await vm.close()
-    kvm.close()
+    await this.#hardware.release()
+    this.#events.exited(info)
   }
 }
 

@@ -1,6 +1,7 @@
 import { AcpiPm } from '../chipset/acpi-pm.ts'
 import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
+import { assignResources } from '../chipset/pci/assign.ts'
 import { PciBus } from '../chipset/pci/bus.ts'
 import { createHostBridge } from '../chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
@@ -8,11 +9,11 @@ import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
-import type { Clock, Device, DeviceContext, DeviceDefinition, IoHandler } from '../device.ts'
+import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import { GPE0_PORT, PM_BASE_PORT, RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
 import { Bus } from './bus.ts'
-import { setMemoryCmos } from './cmos.ts'
+import { setCpuCmos, setMemoryCmos } from './cmos.ts'
 import { mapCustomDevice } from './custom-device.ts'
 import type { IrqLines } from './irq.ts'
 import type { MemoryMap } from './memory-map.ts'
@@ -20,6 +21,8 @@ import type { MemoryMap } from './memory-map.ts'
 /** Firmware shows its progress here, and Linux writes to it to wait: nothing answers. */
 export const POST_PORT = 0x80
 const SCI_GSI = 9
+/** The I/O APIC and what is behind it begin here. */
+const PCI_HOLE_END = 0xfec0_0000
 const ISA_IRQS = 16
 
 /** What the board's devices do to the machine. */
@@ -33,12 +36,11 @@ export interface BoardConfig {
   irqs: IrqLines
   clock: Clock
   map: MemoryMap
+  /** Processors. */
+  cpus: number
   serial: readonly (SerialBackend | undefined)[]
   actions: BoardActions
 }
-
-/** The part of a device that the board resets, saves and loads. */
-type Stateful = Omit<Device, keyof IoHandler>
 
 /** The `pc` board: i440FX host bridge, PIIX3, PIIX4 power management and the legacy devices. */
 export class PcBoard {
@@ -51,16 +53,19 @@ export class PcBoard {
   readonly #piix3: Piix3
   readonly #piix4: Piix4Pm
   readonly #irqs: IrqLines
+  readonly #pciHoleStart: number
   readonly #devices = new Map<string, Stateful>()
 
   constructor(config: BoardConfig) {
     const { irqs, clock, actions } = config
     this.#irqs = irqs
+    this.#pciHoleStart = config.map.pciHoleStart
     const { pio } = this.bus
     const line = (gsi: number): ReturnType<IrqLines['source']> => irqs.source(gsi)
 
     this.rtc = new Rtc(line(8), clock)
     setMemoryCmos(this.rtc, config.map)
+    setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
     this.pm = new AcpiPm(line(SCI_GSI), clock, actions)
     const routed = Array.from({ length: ISA_IRQS }, (_, irq) => line(irq))
@@ -125,6 +130,11 @@ export class PcBoard {
     this.#add(definition.name, mapCustomDevice(this.bus, this.#irqs, definition, context))
   }
 
+  /** Adds a device that has found its own place on a bus. */
+  addPlugged(name: string, device: Stateful): void {
+    this.#add(name, device)
+  }
+
   /** Power-on state of all devices. */
   reset(): void {
     for (const device of this.#devices.values()) device.reset()
@@ -143,6 +153,7 @@ export class PcBoard {
     this.i8042.read(0)
     this.i8042.write(4, 1, 0x60)
     this.i8042.write(0, 1, 0x65)
+    assignResources(this.pci, { start: this.#pciHoleStart, end: PCI_HOLE_END })
   }
 
   save(): Record<string, unknown> {

@@ -25,6 +25,8 @@ export interface RunLoopActions {
   /** The machine cannot go on: a device threw, or the CPU failed. */
   fail(error: VmmError): void
   log(message: string): void
+  /** An ioeventfd was signalled. */
+  ioevent(id: number): void
   /** Milliseconds of the host, for the watchdog. */
   nowMs(): number
 }
@@ -33,13 +35,14 @@ export interface RunLoopActions {
 export class RunLoop {
   readonly #bus: Bus
   readonly #actions: RunLoopActions
-  readonly #handlers: ServeHandlers = { exit: (vcpu, run) => this.exit(vcpu, run) }
+  readonly #handlers: ServeHandlers
   /** When each device was slow lately. */
   readonly #slow = new Map<string, number[]>()
 
   constructor(bus: Bus, actions: RunLoopActions) {
     this.#bus = bus
     this.#actions = actions
+    this.#handlers = { exit: (vcpu, run) => this.exit(vcpu, run), ioevent: actions.ioevent }
   }
 
   /** Called when exits wait. Returns to the event loop after at most 64 exits or 100 us. */

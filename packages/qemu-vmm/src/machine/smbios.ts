@@ -1,4 +1,5 @@
 import { Table } from './acpi/tables.ts'
+import type { CpuTopology } from './topology.ts'
 
 const MIB = 1 << 20
 const SYSTEM_PRODUCT = 'Standard PC (i440FX + PIIX, 1996)'
@@ -17,7 +18,7 @@ export interface SmbiosConfig {
   machine: string
   uuid: string
   memoryBytes: number
-  cpus: number
+  topology: CpuTopology
 }
 
 interface Structure {
@@ -96,7 +97,7 @@ function describe(config: SmbiosConfig): Structure[] {
         t.u8(4, 1).u8(5, 1).u8(6, 2).u8(9, 3).u8(10, 3).u8(11, 3).u8(12, 2)
       },
     },
-    ...Array.from({ length: config.cpus }, (_, index) => processor(config, index)),
+    ...Array.from({ length: populatedSockets(config.topology) }, (_, i) => processor(config, i)),
     {
       type: 16,
       handle: HANDLE_ARRAY,
@@ -133,7 +134,16 @@ function describe(config: SmbiosConfig): Structure[] {
   ]
 }
 
+/** Processors fill the sockets one after the other. */
+function populatedSockets({ cpus, dies, cores, threads }: CpuTopology): number {
+  return Math.ceil(cpus / (dies * cores * threads))
+}
+
+/** One socket: the counts saturate at 255, from where the 16-bit ones count on. */
 function processor(config: SmbiosConfig, index: number): Structure {
+  const { dies, cores, threads } = config.topology
+  const coreCount = dies * cores
+  const threadCount = coreCount * threads
   return {
     type: 4,
     handle: HANDLE_PROCESSOR + index,
@@ -143,7 +153,8 @@ function processor(config: SmbiosConfig, index: number): Structure {
       t.u8(4, 1).u8(5, 3).u8(6, 1).u8(7, 2).u8(16, 3)
       // Populated and enabled; upgrade "other"; no cache handles.
       t.u8(24, 0x41).u8(25, 1).u16(26, 0xffff).u16(28, 0xffff).u16(30, 0xffff)
-      t.u8(35, 1).u8(36, 1).u8(37, 1).u16(38, 0x02).u16(40, 0x01)
+      t.u8(35, Math.min(coreCount, 255)).u8(36, Math.min(coreCount, 255))
+      t.u8(37, Math.min(threadCount, 255)).u16(38, 0x02).u16(40, 0x01)
     },
   }
 }

@@ -10,11 +10,20 @@ export interface MonitoredMachine {
   cpus(): Promise<CpuInfo[]>
 }
 
+/** A character device as the monitor sees it. */
+export interface ChardevInfo {
+  label: string
+  filename: string
+  /** The memory of a `ringbuf`. */
+  ring?: { read(length: number): Uint8Array; write(data: Uint8Array): unknown }
+}
+
 /** What commands work on. */
 export interface MonitorContext {
   machine: MonitoredMachine
   name: string | undefined
   uuid: string | undefined
+  chardevs(): readonly ChardevInfo[]
   /** Ends the machine and the process. */
   quit(): void
   /** Lines entered so far. */

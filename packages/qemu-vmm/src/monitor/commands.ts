@@ -2,6 +2,7 @@ import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
 import { INFO_COMMANDS } from './info.ts'
+import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
 /** Every command of the monitor, in alphabetical order. */
 export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
@@ -43,6 +44,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
       return ''
     },
   },
+  ...RINGBUF_COMMANDS,
   {
     name: 'stop',
     alias: 's',

@@ -12,12 +12,21 @@ const STATUS: Readonly<Record<MachineStatus, string>> = {
   shutdown: 'paused (shutdown)',
   'internal-error': 'paused (internal-error)',
   'guest-panicked': 'paused (guest-panicked)',
+  'io-error': 'paused (io-error)',
 }
 
 const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** The words after `info`. */
 export const INFO_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'chardev',
+    params: '',
+    help: 'show the character devices',
+    maxArgs: 0,
+    run: ({ chardevs }) =>
+      lines(chardevs().map(({ label, filename }) => `${label}: filename=${filename}`)),
+  },
   {
     name: 'cpus',
     params: '',

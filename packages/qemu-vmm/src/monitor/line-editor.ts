@@ -35,6 +35,14 @@ export class LineEditor {
     this.#options = options
   }
 
+  /** Forgets what has been typed of the present line. */
+  clear(): void {
+    this.#text = ''
+    this.#cursor = 0
+    this.#sequence = undefined
+    this.#historyAt = this.#history.length
+  }
+
   /** Shows the prompt and what has been typed so far. */
   show(): void {
     const behind = this.#text.length - this.#cursor

@@ -6,6 +6,8 @@ import { LineEditor } from './line-editor.ts'
 
 const PROMPT = '(qemu) '
 const INPUT_BYTES = 256
+/** Whoever lets so much output wait is not listened to until it has been taken. */
+const OUTPUT_CHARS = 64 * 1024
 
 /** The human monitor on a character device: reads lines, runs them one after the other. */
 export class Monitor {
@@ -33,12 +35,22 @@ export class Monitor {
       onLine: (line) => void this.#run(line),
       complete: completeMonitorLine,
     })
-    chardev.canRead = () => (this.#busy ? 0 : Math.max(0, INPUT_BYTES - this.#input.length))
+    chardev.canRead = () =>
+      this.#busy || this.#output.length > OUTPUT_CHARS
+        ? 0
+        : Math.max(0, INPUT_BYTES - this.#input.length)
     chardev.onData = (data) => this.#receive(data)
-    chardev.onWritable = () => this.#flush()
+    chardev.onWritable = () => {
+      this.#flush()
+      this.#work()
+    }
     chardev.onFocus = (focused) => this.#focus(focused)
-    this.#print(`qemu-vmm ${packageVersion()} monitor - type 'help' for more information\n`)
-    this.#editor.show()
+    chardev.onOpen = () => this.#greet()
+    chardev.onHangup = () => {
+      this.#input = []
+      this.#output = ''
+    }
+    if (chardev.connected !== false) this.#greet()
   }
 
   /** Takes no more commands. */
@@ -51,6 +63,13 @@ export class Monitor {
   #receive(data: Uint8Array): void {
     this.#input.push(...data)
     this.#work()
+  }
+
+  /** Whoever is at the other end now has seen nothing yet. */
+  #greet(): void {
+    this.#editor.clear()
+    this.#print(`qemu-vmm ${packageVersion()} monitor - type 'help' for more information\n`)
+    if (!this.#busy) this.#editor.show()
   }
 
   /** Input behind a line waits until the line has been carried out. */

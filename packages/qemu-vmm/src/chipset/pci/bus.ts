@@ -39,9 +39,8 @@ export class PciBus implements Omit<Device<PciBusState>, keyof IoHandler> {
       )
     }
     this.#functions[index] = fn
-    if (fn.interruptPin > 0) {
-      // Each slot's INTA goes to another PIRQ, so that single-function cards spread out.
-      const pirq = (at + fn.interruptPin - 2) & 3
+    const pirq = this.pirqOf(at, fn)
+    if (pirq !== undefined) {
       let high = false
       fn.onInterrupt = (level) => {
         if (level === high) return
@@ -53,6 +52,17 @@ export class PciBus implements Omit<Device<PciBusState>, keyof IoHandler> {
       }
     }
     return { slot: at }
+  }
+
+  /** The PIRQ, 0..3, that the pin of a function in this slot is wired to. */
+  pirqOf(slot: number, fn: PciFunction): number | undefined {
+    // Each slot's INTA goes to another PIRQ, so that single-function cards spread out.
+    return fn.interruptPin > 0 ? (slot + fn.interruptPin - 2) & 3 : undefined
+  }
+
+  /** The function at an address. */
+  function(slot: number, functionNumber: number): PciFunction | undefined {
+    return this.#functions[slot * FUNCTIONS + functionNumber]
   }
 
   /** All functions with their addresses. */

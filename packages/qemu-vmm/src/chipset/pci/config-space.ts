@@ -22,6 +22,8 @@ export const PCI_STATUS_INTERRUPT = 0x08
 
 const COMMAND_WRITABLE = 0x547
 const STATUS_CLEARABLE = 0xf9
+const STATUS_CAPABILITIES = 0x10
+const FIRST_CAPABILITY = 0x40
 const CONFIG_BYTES = 256
 
 /**
@@ -34,6 +36,8 @@ export class ConfigSpace {
   readonly #writable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   readonly #clearable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   #initial: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  #nextCapability = FIRST_CAPABILITY
+  #lastPointer = PCI_CAPABILITY_LIST
 
   constructor() {
     this.allowWrites(PCI_COMMAND, 2, COMMAND_WRITABLE)
@@ -57,6 +61,28 @@ export class ConfigSpace {
 
   get32(offset: number): number {
     return this.#view.getUint32(offset, true)
+  }
+
+  /**
+   * Appends a capability to the list (PCI 3.0, 6.7): `content` begins with room for its ID and the
+   * pointer to the next. Returns its offset; throws RangeError when no room is left.
+   */
+  addCapability(id: number, content: Uint8Array): number {
+    const at = this.#nextCapability
+    if (at + content.length > CONFIG_BYTES) {
+      throw new RangeError(
+        `capability 0x${id.toString(16)} does not fit behind 0x${at.toString(16)}`,
+      )
+    }
+    this.data.set(content, at)
+    this.data[at] = id
+    this.data[at + 1] = 0
+    // The last one, or the header, points to the new one.
+    this.data[this.#lastPointer] = at
+    this.data[PCI_STATUS] = this.data[PCI_STATUS]! | STATUS_CAPABILITIES
+    this.#lastPointer = at + 1
+    this.#nextCapability = (at + content.length + 3) & ~3
+    return at
   }
 
   /** Makes the present contents those after reset. */

@@ -46,11 +46,25 @@ export interface PciBar {
   is64?: boolean
   access?: AccessSizes
   handler: IoHandler
+  /** Told where it answers from now on; undefined for nowhere. */
+  onMove?: (base: number | undefined) => void
+}
+
+/** What sees accesses inside a capability. A read that it does not answer shows the registers. */
+export interface ConfigWindow {
+  read(offset: number, size: number): number | undefined
+  write(offset: number, size: number, value: number): void
 }
 
 export interface PciFunctionState {
   config: Uint8Array
   interrupt: boolean
+}
+
+interface WindowSlot {
+  start: number
+  end: number
+  handler: ConfigWindow
 }
 
 interface BarSlot {
@@ -67,6 +81,7 @@ export class PciFunction {
   readonly interruptPin: number
   readonly #bus: Bus
   readonly #bars: BarSlot[] = []
+  readonly #windows: WindowSlot[] = []
   #interrupt = false
   /** Set by the PCI bus: drives the pin of this slot. */
   onInterrupt: (level: boolean) => void = () => {}
@@ -126,12 +141,20 @@ export class PciFunction {
     this.onConfigWrite(0, 256)
   }
 
+  /** Lets accesses that lie inside a capability, `length` bytes from `start`, go to `handler`. */
+  addConfigWindow(start: number, length: number, handler: ConfigWindow): void {
+    this.#windows.push({ start, end: start + length, handler })
+  }
+
   configRead(offset: number, size: number): number {
-    return this.config.read(offset, size)
+    const window = this.#window(offset, size)
+    return window?.handler.read(offset - window.start, size) ?? this.config.read(offset, size)
   }
 
   configWrite(offset: number, size: number, value: number): void {
     this.config.write(offset, size, value)
+    const window = this.#window(offset, size)
+    window?.handler.write(offset - window.start, size, value)
     this.#remap()
     this.#driveInterrupt()
     this.onConfigWrite(offset, size)
@@ -165,6 +188,10 @@ export class PciFunction {
     this.onConfigWrite(0, 256)
   }
 
+  #window(offset: number, size: number): WindowSlot | undefined {
+    return this.#windows.find(({ start, end }) => offset >= start && offset + size <= end)
+  }
+
   #driveInterrupt(): void {
     const enabled = (this.config.get16(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) === 0
     this.onInterrupt(this.#interrupt && enabled)
@@ -193,6 +220,7 @@ export class PciFunction {
               ...(bar.access === undefined ? {} : { access: bar.access }),
               handler: bar.handler,
             })
+      bar.onMove?.(base)
     }
   }
 

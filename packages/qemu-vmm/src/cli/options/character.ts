@@ -1,16 +1,15 @@
 import { CliError } from '../cli-error.ts'
-import { parseBool } from '../keyval.ts'
 import { choice, flagOption, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
-import type { ChardevSettings, CharUser, Settings } from '../settings.ts'
+import type { CharUser } from '../settings.ts'
 import { hint } from '../suggest.ts'
+import { chardev, socketSettings } from './chardev.ts'
 
-const BACKENDS = ['stdio', 'null', 'file'] as const
 const DISPLAYS = ['none'] as const
 const MAX_SERIALS = 4
 
 /** What `-serial` and `-monitor` take. */
-const DEVICES = ['none', 'null', 'stdio', 'mon:stdio', 'file:PATH', 'chardev:ID']
+const DEVICES = ['none', 'null', 'stdio', 'mon:stdio', 'file:PATH', 'unix:PATH', 'chardev:ID']
 
 export const character: OptionGroup = {
   title: 'Terminal, serial ports and monitor',
@@ -43,7 +42,7 @@ export const character: OptionGroup = {
       repeatable: true,
       help: [
         'connect the next serial port to none, null, stdio, mon:stdio (shared with the monitor),',
-        'file:PATH or chardev:ID; up to four times',
+        'file:PATH, unix:PATH[,server=on][,wait=off] or chardev:ID; up to four times',
       ],
       apply(settings, value, at) {
         if (settings.serials.length === MAX_SERIALS) {
@@ -56,31 +55,15 @@ export const character: OptionGroup = {
       name: 'monitor',
       argument: 'dev',
       repeatable: true,
-      help: ['connect a monitor to none, null, stdio, file:PATH or chardev:ID'],
+      help: [
+        'connect a monitor to none, null, stdio, file:PATH, unix:PATH[,server=on][,wait=off] or',
+        'chardev:ID',
+      ],
       apply(settings, value, at) {
         settings.monitors.push(charUser(value, at))
       },
     },
-    keyvalOption({
-      name: 'chardev',
-      argument: '[backend=]stdio|null|file,id=id[,key=value...]',
-      implied: 'backend',
-      repeatable: true,
-      help: ['character device, for -serial chardev:ID and -mon'],
-      keys: [
-        { name: 'backend', value: 'stdio|null|file', help: 'where the bytes go' },
-        { name: 'id', value: 'id', help: 'name of the device, required' },
-        { name: 'mux', value: 'on|off', help: 'share between several users (default: off)' },
-        {
-          name: 'signal',
-          value: 'on|off',
-          help: 'stdio: Ctrl-C ends the program (default: on) or goes to the guest',
-        },
-        { name: 'path', value: 'file', help: 'file: where to write' },
-        { name: 'append', value: 'on|off', help: 'file: keep what is there (default: off)' },
-      ],
-      take: takeChardev,
-    }),
+    chardev,
     keyvalOption({
       name: 'mon',
       argument: '[chardev=]id[,mode=readline]',
@@ -114,47 +97,13 @@ export const character: OptionGroup = {
 }
 
 function charUser(device: string, at: string): CharUser {
-  const named = /^(file|chardev|mon:chardev):(.*)$/s.exec(device)
+  const named = /^(file|unix|chardev|mon:chardev):(.*)$/s.exec(device)
   if (named !== null) {
     if (named[2] === '') throw new CliError(`'${device}' lacks a name behind the colon`)
     if (named[1] === 'mon:chardev') throw new CliError("'mon:' works with stdio only; use -mon")
+    if (named[1] === 'unix') return { device, socket: socketSettings(named[2] ?? '', at), at }
   } else if (!DEVICES.includes(device)) {
     throw new CliError(`'${device}' is not a valid char driver${hint(device, DEVICES)}`)
   }
   return { device, at }
-}
-
-function takeChardev(settings: Settings, values: Map<string, string>, at: string): void {
-  const backend = choice(values.get('backend') ?? '', BACKENDS, 'is not a valid char driver:')
-  const id = values.get('id')
-  if (id === undefined) throw new CliError("Parameter 'id' is missing")
-  if (!/^[a-z][a-z0-9._-]*$/i.test(id)) {
-    throw new CliError(
-      `Parameter 'id' expects an identifier (letters, digits, '-', '.', '_', beginning with a ` +
-        `letter), not '${id}'`,
-    )
-  }
-  if (settings.chardevs.has(id)) throw new CliError(`Duplicate ID '${id}' for chardev`)
-  const chardev: ChardevSettings = {
-    backend,
-    mux: parseBool(values.get('mux') ?? 'off', 'mux'),
-    signal: parseBool(values.get('signal') ?? 'on', 'signal'),
-    at,
-  }
-  for (const [key, only] of [
-    ['signal', 'stdio'],
-    ['path', 'file'],
-    ['append', 'file'],
-  ] as const) {
-    if (values.has(key) && backend !== only) {
-      throw new CliError(`Parameter '${key}' belongs to '${only}', not to '${backend}'`)
-    }
-  }
-  if (backend === 'file') {
-    const path = values.get('path')
-    if (path === undefined) throw new CliError("Parameter 'path' is missing")
-    chardev.path = path
-    chardev.append = parseBool(values.get('append') ?? 'off', 'append')
-  }
-  settings.chardevs.set(id, chardev)
 }

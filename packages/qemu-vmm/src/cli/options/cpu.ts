@@ -2,10 +2,13 @@ import { open } from 'kvm-core'
 
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
-import { choice } from '../option.ts'
+import { choice, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import { CPU_MODELS } from '../cpu-models.ts'
+import { VmmError } from '../../errors.ts'
 import type { CpuConfig } from '../../machine/config.ts'
+import { resolveTopology } from '../../machine/topology.ts'
+import type { SmpConfig } from '../../machine/topology.ts'
 
 export const cpu: OptionGroup = {
   title: 'Processor',
@@ -20,7 +23,53 @@ export const cpu: OptionGroup = {
         return undefined
       },
     },
+    keyvalOption({
+      name: 'smp',
+      argument: '[cpus=]n[,sockets=n][,dies=n][,cores=n][,threads=n][,maxcpus=n]',
+      implied: 'cpus',
+      help: [
+        'how many processors, and how they are arranged (default: 1); what is not given is worked',
+        'out: cores before sockets, and sockets before threads',
+      ],
+      keys: [
+        { name: 'cpus', value: 'n', help: 'processors, at most 255 (default: maxcpus)' },
+        { name: 'sockets', value: 'n', help: 'sockets of the machine' },
+        { name: 'dies', value: 'n', help: 'dies in a socket (default: 1)' },
+        { name: 'cores', value: 'n', help: 'cores in a die' },
+        { name: 'threads', value: 'n', help: 'threads in a core' },
+        {
+          name: 'maxcpus',
+          value: 'n',
+          help: 'places for processors, the product of the others; more than cpus stay empty',
+        },
+      ],
+      refused: { clusters: "clusters not supported by this machine's CPU topology" },
+      list: () => ['smp-opts options:', ...SMP_KEYS.map((key) => `  ${key}=<num>`)].join('\n'),
+      take(settings, values) {
+        settings.smp = parseSmp(values)
+      },
+    }),
   ],
+}
+
+const SMP_KEYS = ['cores', 'cpus', 'dies', 'maxcpus', 'sockets', 'threads'] as const
+
+function parseSmp(values: ReadonlyMap<string, string>): SmpConfig {
+  const smp: SmpConfig = {}
+  for (const key of SMP_KEYS) {
+    const text = values.get(key)
+    if (text === undefined) continue
+    if (!/^[+-]?(0x[0-9a-f]+|[0-9]+)$/i.test(text)) {
+      throw new CliError(`Parameter 'smp.${key}' expects integer, not '${text}'`)
+    }
+    smp[key] = text.startsWith('-') ? -Number(text.slice(1)) : Number(text.replace('+', ''))
+  }
+  try {
+    resolveTopology(smp, 'pc-i440fx-7.2')
+  } catch (error) {
+    throw error instanceof VmmError ? new CliError(error.message) : error
+  }
+  return smp
 }
 
 /**

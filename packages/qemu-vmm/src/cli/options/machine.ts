@@ -12,7 +12,7 @@ export const machine: OptionGroup = {
     keyvalOption({
       name: 'machine',
       aliases: ['M'],
-      argument: '[type=]name[,accel=accel1[:accel2]]',
+      argument: '[type=]name[,accel=accel1[:accel2]][,memory-backend=id]',
       implied: 'type',
       help: ["kind of machine ('-machine help' lists them; default: pc)"],
       keys: [
@@ -21,6 +21,11 @@ export const machine: OptionGroup = {
           name: 'accel',
           value: 'a[:b]',
           help: 'what runs the processors, in order of preference; see -accel',
+        },
+        {
+          name: 'memory-backend',
+          value: 'id',
+          help: 'the -object that guest memory is made of',
         },
       ],
       list: () =>
@@ -34,6 +39,8 @@ export const machine: OptionGroup = {
         if (type !== undefined)
           settings.machine = choice(type, MACHINES, 'unsupported machine type')
         const accel = values.get('accel')
+        const backend = values.get('memory-backend')
+        if (backend !== undefined) settings.memoryBackend = backend
         if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
       },
     }),

@@ -1,6 +1,7 @@
 import { CliError } from '../cli-error.ts'
-import { keyvalOption } from '../option.ts'
+import { flagOption, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
+import { object } from './object.ts'
 import { formatSize, parseSize } from '../size.ts'
 
 const PAGE_BYTES = 4096
@@ -28,6 +29,23 @@ export const memory: OptionGroup = {
         settings.memoryBytes = ramSize(text)
       },
     }),
+    {
+      name: 'mem-path',
+      argument: 'path',
+      help: ['guest memory in a file, or in a folder: a hugetlbfs has large pages'],
+      apply(settings, value) {
+        if (value === '') throw new CliError('requires a path')
+        settings.memPath = value
+      },
+    },
+    flagOption(
+      'mem-prealloc',
+      ['take all guest memory from the host before the machine starts'],
+      (settings) => {
+        settings.memPrealloc = true
+      },
+    ),
+    object,
   ],
 }
 

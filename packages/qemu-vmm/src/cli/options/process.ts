@@ -1,4 +1,7 @@
+import { resolve } from 'node:path'
+
 import { CliError } from '../cli-error.ts'
+import { flagOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { LogItem } from '../../machine/config.ts'
 import { hint } from '../suggest.ts'
@@ -11,12 +14,19 @@ const LOG_ITEMS: Readonly<Record<LogItem, string>> = {
 export const processOptions: OptionGroup = {
   title: 'The process',
   options: [
+    flagOption(
+      'daemonize',
+      ['go on in the background once the machine is set up; errors until then end the command'],
+      (settings) => {
+        settings.daemonize = true
+      },
+    ),
     {
       name: 'pidfile',
       argument: 'file',
       help: ['write the process id to this file, and remove it at the end'],
       apply(settings, value) {
-        settings.pidFile = value
+        settings.pidFile = resolve(value)
       },
     },
     {

@@ -1,6 +1,7 @@
 import { SLP_TYP_S5 } from '../../chipset/acpi-pm.ts'
 import { PIRQ_ROUTE } from '../../chipset/pci/piix.ts'
 import { COM_PORTS } from '../../chipset/serial-port.ts'
+import type { CpuTopology } from '../topology.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import {
@@ -22,7 +23,7 @@ const SCI_GSI = 9
 
 /** What of the machine the table describes. */
 export interface DsdtConfig {
-  cpus: number
+  topology: CpuTopology
   pciHoleStart: number
   /** COM port numbers, 0..3, that have a UART. */
   serialPorts: readonly number[]
@@ -32,7 +33,13 @@ export interface DsdtConfig {
 export function createDsdt(config: DsdtConfig): Uint8Array {
   return Uint8Array.from([
     ...aml.name('\\_S5', aml.pkg(aml.int(SLP_TYP_S5), aml.int(SLP_TYP_S5), aml.int(0), aml.int(0))),
-    ...aml.scope('\\_SB', pciRoot(config), ...LINKS.map(linkDevice), sciLink(), cpus(config.cpus)),
+    ...aml.scope(
+      '\\_SB',
+      pciRoot(config),
+      ...LINKS.map(linkDevice),
+      sciLink(),
+      cpus(config.topology.cpus),
+    ),
   ])
 }
 

@@ -1,4 +1,6 @@
 import { ACPI_DISABLE, ACPI_ENABLE } from '../../chipset/acpi-pm.ts'
+import { apicId } from '../topology.ts'
+import type { CpuTopology } from '../topology.ts'
 
 /** Where the fixed hardware registers are; firmware duty, so the machine programs them too. */
 export const PM_BASE_PORT = 0x600
@@ -143,13 +145,17 @@ function ioAddress(table: Table, at: number, port: number, bits: number): void {
 }
 
 /**
- * The interrupt controllers: one local APIC per CPU, one IOAPIC, the ISA overrides, NMI on LINT1.
+ * The interrupt controllers: one local APIC for each place of a CPU, enabled where there is one,
+ * one IOAPIC, the ISA overrides, NMI on LINT1.
  */
-export function madt(cpus: number): Uint8Array {
+export function madt(topology: CpuTopology): Uint8Array {
   const entries: number[][] = []
   const u16 = (v: number): number[] => [v & 0xff, v >> 8]
   const u32 = (v: number): number[] => [...u16(v & 0xffff), ...u16(v >>> 16)]
-  for (let id = 0; id < cpus; id++) entries.push([0, 8, id, id, ...u32(1)])
+  for (let index = 0; index < topology.maxcpus; index++) {
+    const enabled = index < topology.cpus ? 1 : 0
+    entries.push([0, 8, index, apicId(topology, index), ...u32(enabled)])
+  }
   entries.push([1, 12, 0, 0, ...u32(IOAPIC_ADDRESS), ...u32(0)])
   entries.push([2, 10, 0, 0, ...u32(2), ...u16(0)])
   for (const irq of LEVEL_IRQS) entries.push([2, 10, 0, irq, ...u32(irq), ...u16(ISO_LEVEL_HIGH)])

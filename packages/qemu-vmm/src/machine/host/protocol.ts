@@ -8,11 +8,16 @@ export type RemoteMethod = keyof MachineBackend
 
 /** What the worker is started with: the configuration as far as it can be copied. */
 export interface WorkerSetup {
-  config: Omit<MachineConfig, 'serial' | 'devices' | 'log' | 'clock' | 'entropy' | 'host'>
+  config: Omit<
+    MachineConfig,
+    'serial' | 'chardevs' | 'devices' | 'log' | 'clock' | 'entropy' | 'host'
+  >
   /** Addresses of modules. */
   devices: string[]
   /** Which COM ports have a backend on the other side. */
   serial: boolean[]
+  /** Ids of character devices; in messages their numbers follow those of the COM ports. */
+  chardevs: string[]
 }
 
 /** Bytes that may be under way to the outside before the other side has taken them. */

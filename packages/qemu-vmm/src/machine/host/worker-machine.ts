@@ -29,6 +29,7 @@ export class WorkerMachine implements MachineBackend {
     this.#events = events
     const {
       serial = [],
+      chardevs = {},
       devices = [],
       log: _log,
       host: _host,
@@ -40,6 +41,7 @@ export class WorkerMachine implements MachineBackend {
       config: rest,
       devices: devices.map((device) => (device instanceof URL ? device.href : device.name)),
       serial: serial.map((backend) => backend !== undefined),
+      chardevs: Object.keys(chardevs),
     }
     // The flags of this process are for its own code: a loader among them may not work in threads.
     this.#worker = new Worker(new URL('worker.js', import.meta.url), {
@@ -47,7 +49,7 @@ export class WorkerMachine implements MachineBackend {
       execArgv: [],
       name: 'qemu-vmm devices',
     })
-    this.#serial = serial.map(
+    this.#serial = [...serial, ...Object.values(chardevs)].map(
       (backend, port) =>
         backend &&
         new MainSerial(

@@ -15,17 +15,25 @@ function post(message: FromWorker, transfer: ArrayBuffer[] = []): void {
   port.postMessage(message, transfer)
 }
 
-const serial = setup.serial.map((isConnected, index) =>
-  isConnected
-    ? new WorkerSerial(
-        (data) => post({ type: 'serial-out', port: index, data }, [data.buffer as ArrayBuffer]),
-        (bytes) => post({ type: 'serial-room', port: index, bytes }),
-      )
-    : undefined,
-)
+function link(index: number): WorkerSerial {
+  return new WorkerSerial(
+    (data) => post({ type: 'serial-out', port: index, data }, [data.buffer as ArrayBuffer]),
+    (bytes) => post({ type: 'serial-room', port: index, bytes }),
+  )
+}
+
+const serial = setup.serial.map((isConnected, index) => (isConnected ? link(index) : undefined))
+const chardevs = setup.chardevs.map((_, index) => link(serial.length + index))
+/** By the numbers that messages have. */
+const links = [...serial, ...chardevs]
 
 const machine = Machine.create(
-  { ...setup.config, devices: setup.devices.map((href) => new URL(href)), serial },
+  {
+    ...setup.config,
+    devices: setup.devices.map((href) => new URL(href)),
+    serial,
+    chardevs: Object.fromEntries(setup.chardevs.map((id, index) => [id, chardevs[index]!])),
+  },
   {
     status: (status) => post({ type: 'status', status }),
     event: (event) => post({ type: 'event', event }),
@@ -50,13 +58,13 @@ port.on('message', (message: ToWorker) => {
       void call(message)
       break
     case 'serial-in':
-      serial[message.port]?.input(message.data)
+      links[message.port]?.input(message.data)
       break
     case 'serial-break':
-      serial[message.port]?.onBreak?.()
+      links[message.port]?.onBreak?.()
       break
     case 'serial-credit':
-      serial[message.port]?.addCredit(message.bytes)
+      links[message.port]?.addCredit(message.bytes)
       break
     default:
       break

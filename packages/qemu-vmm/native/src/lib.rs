@@ -1,0 +1,10 @@
+//! The native addon of qemu-vmm: what the host offers and Node.js does not.
+//!
+//! Each module is loaded by one TypeScript file. Nothing here has a state of its own, so the addon
+//! can be loaded by any number of workers.
+#![deny(missing_docs)]
+// The macros register nothing in a test build, which exists for clippy only.
+#![cfg_attr(test, allow(dead_code))]
+
+mod errno;
+pub mod hostio;

@@ -1,0 +1,256 @@
+import {
+  close,
+  constants,
+  fdatasync,
+  fstat,
+  fstatSync,
+  ftruncate,
+  openSync,
+  statSync,
+} from 'node:fs'
+import { closeSync, read, readv, write, writev } from 'node:fs'
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  hostio,
+} from '../../native/hostio.ts'
+import { errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
+import { iovLength, iovSlice, iovZero, zeros } from '../iovec.ts'
+import type { Iovec } from '../iovec.ts'
+import type { CacheMode } from './cache-mode.ts'
+import { DirectIo } from './direct-io.ts'
+import { lockFile } from './file-lock.ts'
+import type { LockRequest, Locking } from './file-lock.ts'
+import type { BlockFile } from './protocol.ts'
+
+export interface PosixFileOptions {
+  readonly readOnly: boolean
+  readonly cache: CacheMode
+  readonly lock: LockRequest
+  readonly locking: Locking
+  /** Make the file, empty, unless it is a device. */
+  readonly create?: boolean
+}
+
+/** Requests of writes that fill with zeros are at most this long. */
+const ZERO_CHUNK = 4 << 20
+const MISSING = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV', 'ESPIPE', 'EPERM'])
+
+/** A regular file or a block device of the host. */
+export class PosixFile implements BlockFile {
+  readonly filename: string
+  readonly readOnly: boolean
+  readonly zeroInit: boolean
+  readonly logicalBlockBytes: number = 512
+  readonly physicalBlockBytes: number = 512
+  sizeBytes: number
+  readonly #fd: number
+  readonly #noFlush: boolean
+  readonly #device: boolean
+  readonly #direct: DirectIo | undefined
+  #zeroRange = true
+  #open = true
+
+  /**
+   * Opens and locks a file.
+   * @throws BlockError E_BLOCK_OPEN, E_BLOCK_LOCKED
+   */
+  constructor(filename: string, options: PosixFileOptions) {
+    this.filename = filename
+    this.readOnly = options.readOnly
+    this.#noFlush = options.cache.noFlush
+    this.#fd = openFile(filename, options)
+    try {
+      const kind = fstatSync(this.#fd)
+      this.#device = kind.isBlockDevice()
+      this.zeroInit = !this.#device
+      this.sizeBytes = kind.size
+      if (this.#device) {
+        const [size = 0, logical = 512, physical = 512] = hostio().blockDeviceGeometry(this.#fd)
+        this.sizeBytes = size
+        this.logicalBlockBytes = logical
+        this.physicalBlockBytes = physical
+      }
+      lockFile(this.#fd, filename, options.lock, options.locking)
+      if (options.cache.direct) {
+        const transfer = { read: this.#read, write: this.#write }
+        this.#direct = new DirectIo(transfer, this.#device ? this.logicalBlockBytes : 4096)
+      }
+    } catch (error) {
+      closeSync(this.#fd)
+      throw error
+    }
+  }
+
+  readv(offset: number, iov: Iovec): Promise<void> {
+    if (this.#direct !== undefined) return this.#direct.readv(offset, iov)
+    return this.#read(offset, iov)
+  }
+
+  writev(offset: number, iov: Iovec): Promise<void> {
+    if (this.#direct !== undefined) return this.#direct.writev(offset, iov)
+    return this.#write(offset, iov)
+  }
+
+  readonly #read = (offset: number, iov: Iovec): Promise<void> => {
+    return new Promise((resolve, reject) => {
+      const step = (at: number, rest: Iovec, want: number): void => {
+        const done = (error: Error | null, bytes: number): void => {
+          if (error !== null) {
+            if (errnoOf(error) === 'EINTR') step(at, rest, want)
+            else reject(ioError('cannot read', this.filename, error))
+          } else if (bytes === want) resolve()
+          else if (bytes === 0) {
+            // Behind the end of the file.
+            iovZero(rest, 0, want)
+            resolve()
+          } else step(at + bytes, iovSlice(rest, bytes, want - bytes), want - bytes)
+        }
+        if (rest.length === 1) read(this.#fd, rest[0]!, 0, want, at, done)
+        else readv(this.#fd, rest as Uint8Array[], at, done)
+      }
+      const length = iovLength(iov)
+      if (length === 0) resolve()
+      else step(offset, iov, length)
+    })
+  }
+
+  readonly #write = (offset: number, iov: Iovec): Promise<void> => {
+    return new Promise((resolve, reject) => {
+      const step = (at: number, rest: Iovec, want: number): void => {
+        const done = (error: Error | null, bytes: number): void => {
+          if (error !== null && errnoOf(error) === 'EINTR') step(at, rest, want)
+          else if (error !== null) reject(ioError('cannot write', this.filename, error))
+          else if (bytes === 0) reject(ioError('cannot write', this.filename, { code: 'ENOSPC' }))
+          else {
+            if (at + bytes > this.sizeBytes && !this.#device) this.sizeBytes = at + bytes
+            if (bytes === want) resolve()
+            else step(at + bytes, iovSlice(rest, bytes, want - bytes), want - bytes)
+          }
+        }
+        if (rest.length === 1) write(this.#fd, rest[0]!, 0, want, at, done)
+        else writev(this.#fd, rest as Uint8Array[], at, done)
+      }
+      const length = iovLength(iov)
+      if (length === 0) resolve()
+      else step(offset, iov, length)
+    })
+  }
+
+  flush(): Promise<void> {
+    if (this.#noFlush || this.readOnly) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      fdatasync(this.#fd, (error) => {
+        if (error === null) resolve()
+        else reject(ioError('cannot flush', this.filename, error))
+      })
+    })
+  }
+
+  async #fallocate(mode: number, offset: number, length: number): Promise<boolean> {
+    const result = await hostio().fallocate(this.#fd, mode, offset, length)
+    if (result === 0) return true
+    const errno = errnoName(-result)
+    if (MISSING.has(errno)) return false
+    throw ioError('cannot allocate in', this.filename, Object.assign(new Error(), { code: errno }))
+  }
+
+  async punchHole(offset: number, length: number): Promise<boolean> {
+    if (length === 0) return true
+    return await this.#fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length)
+  }
+
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    if (length === 0) return
+    if (mayUnmap && offset + length <= this.sizeBytes && (await this.punchHole(offset, length))) {
+      return
+    }
+    if (this.#zeroRange) {
+      if (await this.#fallocate(FALLOC_FL_ZERO_RANGE, offset, length)) {
+        if (!this.#device) this.sizeBytes = Math.max(this.sizeBytes, offset + length)
+        return
+      }
+      this.#zeroRange = false
+    }
+    for (let done = 0; done < length; done += ZERO_CHUNK) {
+      await this.writev(offset + done, zeros(Math.min(ZERO_CHUNK, length - done)))
+    }
+  }
+
+  allocate(offset: number, length: number): Promise<boolean> {
+    return this.#fallocate(FALLOC_FL_KEEP_SIZE, offset, length)
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    if (this.#device) {
+      if (sizeBytes <= this.sizeBytes) return Promise.resolve()
+      return Promise.reject(ioError('cannot resize', this.filename, { code: 'ENOSPC' }))
+    }
+    return new Promise((resolve, reject) => {
+      ftruncate(this.#fd, sizeBytes, (error) => {
+        if (error !== null) return reject(ioError('cannot resize', this.filename, error))
+        this.sizeBytes = sizeBytes
+        resolve()
+      })
+    })
+  }
+
+  async allocation(offset: number, length: number): Promise<{ data: boolean; length: number }> {
+    if (offset >= this.sizeBytes) return { data: false, length }
+    const data = await hostio().seekAllocation(this.#fd, offset, false)
+    if (data < 0) {
+      // ENXIO says that only a hole follows; other errors, that the host does not know.
+      return { data: errnoName(-data) !== 'ENXIO', length }
+    }
+    if (data > offset) return { data: false, length: Math.min(length, data - offset) }
+    const hole = await hostio().seekAllocation(this.#fd, offset, true)
+    return { data: true, length: hole > offset ? Math.min(length, hole - offset) : length }
+  }
+
+  storedBytes(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fstat(this.#fd, (error, stats) => {
+        if (error === null) resolve(stats.blocks * 512)
+        else reject(ioError('cannot stat', this.filename, error))
+      })
+    })
+  }
+
+  close(): Promise<void> {
+    if (!this.#open) return Promise.resolve()
+    this.#open = false
+    return new Promise((resolve, reject) => {
+      close(this.#fd, (error) => {
+        if (error === null || error === undefined) resolve()
+        else reject(ioError('cannot close', this.filename, error))
+      })
+    })
+  }
+}
+
+function openFile(filename: string, options: PosixFileOptions): number {
+  const { O_RDONLY, O_RDWR, O_DIRECT, O_CREAT, O_NONBLOCK } = constants
+  let flags = options.readOnly ? O_RDONLY : O_RDWR
+  if (options.cache.direct) flags |= O_DIRECT
+  if (options.create === true) flags |= O_CREAT
+  try {
+    // Opening a FIFO would wait for its other end, and opening a device may do something.
+    const kind = statSync(filename, { throwIfNoEntry: false })
+    if (kind !== undefined && !kind.isFile() && !kind.isBlockDevice()) {
+      const reason = `'file' driver requires '${filename}' to be a regular file`
+      throw openError(filename, reason, kind.isDirectory() ? 'EISDIR' : 'EINVAL')
+    }
+    return openSync(filename, flags | O_NONBLOCK, 0o644)
+  } catch (error) {
+    if (error instanceof Error && 'errno' in error && 'syscall' in error) {
+      const errno = errnoOf(error)
+      const remedy =
+        errno === 'EINVAL' && options.cache.direct
+          ? ': the file system does not support O_DIRECT, use another cache mode than none'
+          : ''
+      throw openError(filename, strerror(errno) + remedy, errno)
+    }
+    throw error
+  }
+}

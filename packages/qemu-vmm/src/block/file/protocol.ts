@@ -1,0 +1,32 @@
+import type { Iovec } from '../iovec.ts'
+
+/**
+ * What formats store their bytes in: a file or a block device. Bytes behind the end read as zeros;
+ * a write behind the end makes it longer, unless it is a device.
+ */
+export interface BlockFile {
+  readonly filename: string
+  readonly readOnly: boolean
+  /** Storage that was never written reads as zeros. A device holds what its last user left there. */
+  readonly zeroInit: boolean
+  readonly logicalBlockBytes: number
+  readonly physicalBlockBytes: number
+  /** Bytes. It grows with writes behind it. */
+  readonly sizeBytes: number
+  readv(offset: number, iov: Iovec): Promise<void>
+  writev(offset: number, iov: Iovec): Promise<void>
+  /** Makes all completed writes survive a crash of the host. */
+  flush(): Promise<void>
+  /** Gives storage back where the host can; the range reads as zeros then. Resolves to whether it did. */
+  punchHole(offset: number, length: number): Promise<boolean>
+  /** The range reads as zeros afterwards, written if nothing else works. */
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** Storage for the range, which keeps its contents. Resolves to whether the host could. */
+  allocate(offset: number, length: number): Promise<boolean>
+  truncate(sizeBytes: number): Promise<void>
+  /** Whether the range's beginning has data stored, and for how many bytes that is so. */
+  allocation(offset: number, length: number): Promise<{ data: boolean; length: number }>
+  /** Bytes of storage that the host counts for it. */
+  storedBytes(): Promise<number>
+  close(): Promise<void>
+}

@@ -1,0 +1,94 @@
+/** What part of an image a range is, and whether its bytes have storage. */
+export interface MapEntry {
+  readonly start: number
+  readonly length: number
+  /** How many backing files below the image this comes from; 0 is the image itself. */
+  readonly depth: number
+  /** The range exists in the chain. */
+  readonly present: boolean
+  /** It reads as zeros. */
+  readonly zero: boolean
+  /** It has data stored. */
+  readonly data: boolean
+  readonly compressed: boolean
+  /** Where in the file it is, when it is there uncompressed. */
+  readonly offset?: number
+}
+
+/** Facts of a format for `qemu-img info`. */
+export interface FormatInfo {
+  /** Bytes. */
+  readonly clusterSize?: number
+  readonly backingFile?: string
+  readonly backingFormat?: string
+  readonly dirty?: boolean
+  readonly specific?: Readonly<Record<string, string | number | boolean>>
+  readonly snapshots?: readonly SnapshotInfo[]
+}
+
+/** An internal snapshot. */
+export interface SnapshotInfo {
+  readonly id: string
+  readonly name: string
+  readonly vmStateBytes: number
+  readonly date: { readonly sec: number; readonly nsec: number }
+  readonly vmClockNsec: bigint
+  readonly icount?: bigint
+}
+
+/** Result of a consistency check, with the names of `qemu-img check --output=json`. */
+export interface CheckResult {
+  corruptions: number
+  leaks: number
+  checkErrors: number
+  corruptionsFixed: number
+  leaksFixed: number
+  imageEndOffset: number
+  totalClusters: number
+  allocatedClusters: number
+  fragmentedClusters: number
+  compressedClusters: number
+}
+
+/**
+ * A layer of block storage: a file, or an image format on top of one.
+ *
+ * Offsets and lengths are bytes and lie within `sizeBytes`. Requests may overlap in time; those to
+ * the same bytes complete in any order. A promise rejects with a `BlockError`, whose `errno` is
+ * what the guest is told. Buffers belong to the node until the promise settles.
+ */
+export interface BlockNode {
+  readonly sizeBytes: number
+  readonly readOnly: boolean
+  readonly logicalBlockBytes: number
+  readonly physicalBlockBytes: number
+  readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  /** What was written before the call survives a crash of the host once this resolves. */
+  flush(): Promise<void>
+  /** The bytes may be forgotten. They read as old data or as zeros afterwards. */
+  discard(offset: number, length: number): Promise<void>
+  /** The bytes read as zeros afterwards; `mayUnmap` lets their storage go. */
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** Flushes and closes. Requests must have completed. */
+  close(): Promise<void>
+}
+
+/** A node of an image format. */
+export interface FormatNode extends BlockNode {
+  readonly format: 'raw' | 'qcow2'
+  readonly filename: string
+  /** The next image of the backing chain. */
+  readonly backing: FormatNode | undefined
+  info(): FormatInfo
+  /** Allocation of the bytes from `offset` on: one entry, at most `length` bytes long. */
+  map(offset: number, length: number): Promise<MapEntry>
+  /** Checks the consistency; undefined when the format has nothing to check. */
+  check(options?: CheckOptions): Promise<CheckResult | undefined>
+}
+
+/** What a check repairs and whom it tells. */
+export interface CheckOptions {
+  readonly repair?: 'leaks' | 'all'
+  readonly report?: (line: string) => void
+}

@@ -1,0 +1,110 @@
+import { BlockError } from '../errors.ts'
+import type { BlockFile } from '../file/protocol.ts'
+import { iovLength, iovSlice, iovTo } from '../iovec.ts'
+import type { Iovec } from '../iovec.ts'
+import type { FormatInfo, FormatNode, MapEntry } from '../node.ts'
+import { probeBytes } from '../probe.ts'
+
+export interface RawOptions {
+  /** `discard=unmap`: discards give storage back. */
+  readonly unmap: boolean
+  /** The format was guessed: the first sector must not become that of another format. */
+  readonly probed: boolean
+}
+
+const SECTOR = 512
+
+/** The raw format: the bytes of the file are those of the disk. */
+export class RawNode implements FormatNode {
+  readonly format = 'raw'
+  readonly filename: string
+  readonly backing: undefined = undefined
+  readonly sizeBytes: number
+  readonly readOnly: boolean
+  readonly logicalBlockBytes: number
+  readonly physicalBlockBytes: number
+  readonly #file: BlockFile
+  readonly #options: RawOptions
+
+  constructor(file: BlockFile, options: RawOptions) {
+    this.#file = file
+    this.#options = options
+    this.filename = file.filename
+    this.readOnly = file.readOnly
+    this.sizeBytes = Math.ceil(file.sizeBytes / SECTOR) * SECTOR
+    this.logicalBlockBytes = file.logicalBlockBytes
+    this.physicalBlockBytes = file.physicalBlockBytes
+  }
+
+  readv(offset: number, iov: Iovec): Promise<void> {
+    return this.#file.readv(offset, iov)
+  }
+
+  writev(offset: number, iov: Iovec): Promise<void> {
+    if (this.readOnly) return Promise.reject(readOnlyError(this.filename))
+    if (this.#options.probed && offset < SECTOR) return this.#writeFirst(offset, iov)
+    return this.#file.writev(offset, iov)
+  }
+
+  /** A guest could otherwise turn its disk into an image that names files of the host. */
+  async #writeFirst(offset: number, iov: Iovec): Promise<void> {
+    const head = new Uint8Array(SECTOR)
+    await this.#file.readv(0, [head])
+    const length = Math.min(iovLength(iov), SECTOR - offset)
+    iovTo(iovSlice(iov, 0, length), head.subarray(offset, offset + length))
+    const format = probeBytes(head)
+    if (format !== 'raw') {
+      throw new BlockError(
+        'E_BLOCK_IO',
+        `A write to block 0 of '${this.filename}' would make it a ${format} image, and its format ` +
+          `was guessed: give format=raw to allow it`,
+        { errno: 'EPERM', fields: { filename: this.filename, format } },
+      )
+    }
+    await this.#file.writev(offset, iov)
+  }
+
+  flush(): Promise<void> {
+    return this.#file.flush()
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    if (this.readOnly) throw readOnlyError(this.filename)
+    if (this.#options.unmap) await this.#file.punchHole(offset, length)
+  }
+
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    if (this.readOnly) return Promise.reject(readOnlyError(this.filename))
+    return this.#file.writeZeroes(offset, length, mayUnmap && this.#options.unmap)
+  }
+
+  info(): FormatInfo {
+    return {}
+  }
+
+  async map(offset: number, length: number): Promise<MapEntry> {
+    const found = await this.#file.allocation(offset, length)
+    const { data } = found
+    const rest = { present: true, zero: !data, data, compressed: false, offset }
+    return { start: offset, length: found.length, depth: 0, ...rest }
+  }
+
+  check(): Promise<undefined> {
+    return Promise.resolve(undefined)
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#file.flush()
+    } finally {
+      await this.#file.close()
+    }
+  }
+}
+
+export function readOnlyError(filename: string): BlockError {
+  return new BlockError('E_BLOCK_IO', `'${filename}' is read-only`, {
+    errno: 'EPERM',
+    fields: { filename },
+  })
+}

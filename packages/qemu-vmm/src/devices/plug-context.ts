@@ -1,0 +1,32 @@
+import type { GuestMemory } from 'kvm-core'
+
+import type { PciBus } from '../chipset/pci/bus.ts'
+import type { SendMessage } from '../chipset/pci/msix.ts'
+import type { SerialBackend } from '../chipset/serial-port.ts'
+import type { Clock, Entropy } from '../device.ts'
+import type { Bus } from '../machine/bus.ts'
+import type { Drive } from '../machine/drives.ts'
+import type { IoEvents } from '../machine/io-events.ts'
+import type { ObjectRegistry } from '../objects/registry.ts'
+import type { PluggedDevice } from './device-type.ts'
+
+/** What a plugged device is built from. */
+export interface PlugContext {
+  readonly bus: Bus
+  readonly pci: PciBus
+  readonly memory: GuestMemory
+  readonly ioEvents: IoEvents
+  readonly sendMessage: SendMessage
+  /** vCPUs: as many request queues pay. */
+  readonly cpus: number
+  readonly objects: ObjectRegistry
+  readonly clock: Clock
+  readonly entropy: Entropy
+  /** Devices plugged so far, by id. */
+  readonly devices: ReadonlyMap<string, PluggedDevice>
+  /** Takes a drive for a device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
+  drive(id: string, owner: string): Drive
+  /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
+  chardev(id: string, owner: string): SerialBackend
+  log(message: string): void
+}

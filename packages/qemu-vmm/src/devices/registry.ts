@@ -1,0 +1,13 @@
+import type { DeviceType } from './device-type.ts'
+import { virtioBlkPci } from './virtio-blk.ts'
+import { virtioRngPci } from './virtio-rng.ts'
+import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
+
+/** All kinds of devices that can be plugged in; lists and documentation come from here. */
+export const deviceTypes: readonly DeviceType[] = [
+  virtioBlkPci,
+  virtioSerialPci,
+  virtconsole,
+  virtserialport,
+  virtioRngPci,
+]

@@ -1,0 +1,156 @@
+import { VirtioPciTransport } from 'virtio'
+import type { PciCapability, VirtioDevice, VirtioPciState } from 'virtio'
+
+import { PciFunction } from '../chipset/pci/function.ts'
+import { Msix } from '../chipset/pci/msix.ts'
+import { VmmError } from '../errors.ts'
+import type { IoEventBinding } from '../machine/io-events.ts'
+import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
+import type { PlugContext } from './plug-context.ts'
+import { propertyReader } from './properties.ts'
+
+const MSIX_BAR = 1
+
+/** Properties that all virtio devices on PCI have. */
+export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
+  { name: 'addr', type: 'int32', help: 'Slot and optional function number, example: 06.0 or 06' },
+  { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
+]
+
+/** A virtio device on the PCI bus: function, MSI-X, and an ioeventfd for each queue. */
+export class VirtioPciDevice implements PluggedDevice {
+  readonly #device: VirtioDevice
+  readonly #transport: VirtioPciTransport
+  readonly #fn: PciFunction
+  #msix: Msix | undefined
+  readonly #context: PlugContext
+  #bindings: (IoEventBinding | undefined)[] = []
+  /** Kicks that signalled an ioeventfd, and those that were synchronous exits. */
+  readonly kicks: { signalled: number; exits: number } = { signalled: 0, exits: 0 }
+
+  /** `vectors` is the number of MSI-X vectors where the option does not say another. */
+  constructor(
+    context: PlugContext,
+    option: DeviceOption,
+    device: VirtioDevice,
+    defaultVectors: number,
+  ) {
+    const read = propertyReader(option)
+    const vectors = read.int('vectors', 0, 128, defaultVectors)
+    this.#context = context
+    this.#device = device
+    const usesMsix = (): boolean => this.#msix?.enabled ?? false
+    this.#transport = new VirtioPciTransport(device, {
+      msix: {
+        get enabled() {
+          return usesMsix()
+        },
+        vectors,
+        trigger: (vector) => this.#msix?.trigger(vector),
+      },
+      intx: { set: (level) => this.#fn.setInterrupt(level) },
+    })
+    const { identity, bar, capabilities } = this.#transport
+    this.#fn = new PciFunction(option.id ?? option.driver, context.bus, identity)
+    this.#fn.addBar(bar.index, {
+      space: 'mmio',
+      size: bar.size,
+      is64: true,
+      prefetchable: true,
+      handler: {
+        read: (offset, size) => this.#transport.read(offset, size),
+        write: (offset, size, value) => {
+          if (offset >= this.#firstNotify) this.kicks.exits++
+          this.#transport.write(offset, size, value)
+        },
+      },
+      onMove: (base) => this.#bindQueues(base),
+    })
+    if (vectors > 0) this.#msix = new Msix(this.#fn, MSIX_BAR, vectors, context.sendMessage)
+    for (const capability of capabilities) this.#addCapability(capability)
+    this.#fn.config.seal()
+    this.#fn.onConfigWrite = () => {
+      this.#msix?.configWritten()
+      this.#transport.updateIntx()
+    }
+    this.#plugIn(option)
+  }
+
+  reset(): void {
+    // The function itself is reset with its bus.
+    this.#msix?.reset()
+    this.#transport.reset()
+  }
+
+  save(): unknown {
+    return { transport: this.#transport.save(), msix: this.#msix?.save() }
+  }
+
+  load(state: unknown): void {
+    const { transport, msix } = (state ?? {}) as { transport?: unknown; msix?: unknown }
+    this.#msix?.load(msix)
+    this.#transport.load(transport as VirtioPciState)
+  }
+
+  quiesce(): Promise<void> {
+    return this.#device.quiesce()
+  }
+
+  resume(): void {
+    this.#msix?.flush()
+    this.#device.resume()
+  }
+
+  stats(): Record<string, number> {
+    return { virtioKicks: this.kicks.signalled, virtioKickExits: this.kicks.exits }
+  }
+
+  close(): void {
+    this.#bindQueues(undefined)
+  }
+
+  get #firstNotify(): number {
+    return this.#transport.notifyAddresses[0]?.offset ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Puts an ioeventfd where each queue is kicked. */
+  #bindQueues(base: number | undefined): void {
+    for (const binding of this.#bindings) binding?.close()
+    this.#bindings = []
+    if (base === undefined) return
+    for (const { queue, offset } of this.#transport.notifyAddresses) {
+      this.#bindings.push(
+        this.#context.ioEvents.bind({ addr: base + offset, len: 2 }, () => {
+          this.kicks.signalled++
+          this.#transport.notifyQueue(queue)
+        }),
+      )
+    }
+  }
+
+  #addCapability({ bytes, writable, access }: PciCapability): void {
+    const { config } = this.#fn
+    const at = config.addCapability(bytes[0]!, bytes)
+    for (const [i, mask] of writable.entries()) if (mask !== 0) config.allowWrites(at + i, 1, mask)
+    if (access !== undefined) this.#fn.addConfigWindow(at, bytes.length, access)
+  }
+
+  #plugIn(option: DeviceOption): void {
+    const text = option.properties['addr']
+    if (text === undefined) {
+      this.#context.pci.add(this.#fn)
+      return
+    }
+    const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(text)
+    const slot = match === null ? Number.NaN : Number.parseInt(match[1] ?? '', 16)
+    if (!(slot < 32)) {
+      throw new VmmError(
+        'E_DEVICE_OPTION',
+        `Property '${option.driver}.addr' doesn't take value '${text}': a slot from 0 to 1f and ` +
+          'a function from 0 to 7, as in 06.0',
+        { fields: { device: option.driver, addr: text } },
+      )
+    }
+    this.#context.pci.add(this.#fn, slot, Number(match?.[2] ?? 0))
+  }
+}

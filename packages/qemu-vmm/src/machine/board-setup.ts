@@ -1,0 +1,43 @@
+import type { PluggedDevice } from '../devices/device-type.ts'
+import type { DeviceDefinition } from '../device.ts'
+import type { PlugParts } from './plug-devices.ts'
+import { plugDevices } from './plug-devices.ts'
+import type { MachineConfig } from './config.ts'
+import { deviceMemory } from './guest-view.ts'
+import { logGuestErrors } from './guest-errors.ts'
+import { PcBoard } from './pc.ts'
+import type { BoardConfig } from './pc.ts'
+
+/** A board with everything that the configuration adds to it. */
+export interface FullBoard {
+  board: PcBoard
+  plugged: readonly PluggedDevice[]
+}
+
+/** What the board and its devices are built from. */
+export type BoardParts = Omit<BoardConfig, 'serial'> &
+  Omit<PlugParts, 'bus' | 'pci'> & {
+    config: MachineConfig
+    devices: readonly DeviceDefinition[]
+    /** A custom device ends the machine with this status. */
+    exit(code: number): void
+  }
+
+/** Builds the board, then custom devices, then what options plug in. */
+export function setUpBoard(parts: BoardParts): FullBoard {
+  const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
+  const board = new PcBoard({ irqs, clock, map, cpus, actions, serial: config.serial ?? [] })
+  for (const definition of devices) {
+    board.addCustomDevice(definition, {
+      ram: deviceMemory(memory),
+      clock,
+      entropy,
+      log: (message) => log(`${definition.name}: ${message}`),
+      exit,
+    })
+  }
+  const plugged = plugDevices({ ...parts, bus: board.bus, pci: board.pci }, config.plug ?? [])
+  for (const [name, device] of plugged) board.addPlugged(name, device)
+  if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
+  return { board, plugged: [...plugged.values()] }
+}

@@ -1,0 +1,27 @@
+/** How the host caches an image; with QEMU's meanings. */
+export const CACHE_MODES = ['writeback', 'none', 'writethrough', 'directsync', 'unsafe'] as const
+export const DISCARD_MODES = ['ignore', 'unmap'] as const
+/** What a failed request does: the guest is told, or not, or the machine stops until resumed. */
+export const ERROR_ACTIONS = ['report', 'ignore', 'stop', 'enospc'] as const
+
+/** A disk image and how it is opened. Plain data. */
+export interface DriveConfig {
+  /** Name by which devices find it. */
+  id: string
+  file: string
+  /** By its content when absent. */
+  format?: 'raw' | 'qcow2'
+  /** Default `writeback`. */
+  cache?: (typeof CACHE_MODES)[number]
+  readOnly?: boolean
+  /** Writes go to a temporary file. */
+  snapshot?: boolean
+  /** Default `ignore`. */
+  discard?: (typeof DISCARD_MODES)[number]
+  /** Default `enospc`: stop when the host has no space, else tell the guest. */
+  werror?: (typeof ERROR_ACTIONS)[number]
+  /** Default `report`. */
+  rerror?: 'report' | 'ignore' | 'stop'
+  /** Whether the image is locked against other programs. Default true. */
+  locking?: boolean
+}

@@ -1,0 +1,276 @@
+import type { DeviceHost } from 'kvm-core'
+
+import type { BootImage } from '../boot/loader.ts'
+import { openBootImage } from '../boot/open.ts'
+import type { DeviceDefinition, Entropy } from '../device.ts'
+import type { PluggedDevice } from '../devices/device-type.ts'
+import { VmmError } from '../errors.ts'
+import { ObjectRegistry } from '../objects/registry.ts'
+import { assembleVm } from './assemble.ts'
+import type { VmHandles } from './assemble.ts'
+import { setUpBoard } from './board-setup.ts'
+import { ChardevLinks } from './chardev-links.ts'
+import { HostClock } from './clock.ts'
+import type { MachineClock } from './clock.ts'
+import type { MachineConfig } from './config.ts'
+import type { Drives } from './drives.ts'
+import { hostEntropy } from './entropy.ts'
+import { MACHINE_NAME, loadGuest } from './guest-loader.ts'
+import { IoEvents } from './io-events.ts'
+import { IrqLines } from './irq.ts'
+import { checkState, loadMachine, saveMachine } from './machine-state.ts'
+import type { MachineState, StateParts } from './machine-state.ts'
+import { createMemoryMap } from './memory-map.ts'
+import type { MemoryMap } from './memory-map.ts'
+import { POST_PORT } from './pc.ts'
+import type { PcBoard } from './pc.ts'
+import { RunLoop } from './run-loop.ts'
+import type { RunLoopActions } from './run-loop.ts'
+import { captureStandstill, leaveStandstill } from './standstill.ts'
+import type { Standstill } from './standstill.ts'
+import { resolveTopology } from './topology.ts'
+import type { CpuTopology } from './topology.ts'
+
+/** What the hardware asks of the machine around it. */
+export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'> {
+  /** A custom device ends the machine with this status. */
+  exit(code: number): void
+}
+
+/**
+ * CPUs, memory, interrupt controllers, devices and their clocks: what stands still and goes on as
+ * one. It stands when it is created.
+ */
+export class Hardware {
+  readonly handles: VmHandles
+  readonly board: PcBoard
+  readonly #config: MachineConfig
+  readonly #map: MemoryMap
+  readonly #topology: CpuTopology
+  readonly #objects: ObjectRegistry
+  readonly #clock: MachineClock
+  readonly #entropy: Entropy
+  readonly #plugged: readonly PluggedDevice[]
+  readonly #drives: Drives
+  readonly #boot: BootImage
+  readonly #host: DeviceHost
+  readonly #irqs: IrqLines
+  readonly #msrs: readonly number[]
+  readonly #powerOn: Standstill
+  #threadsStarted = false
+  /** What the machine goes on from; undefined while it runs. */
+  #standstill: Standstill | undefined
+
+  constructor(
+    config: MachineConfig,
+    devices: readonly DeviceDefinition[],
+    drives: Drives,
+    requests: HardwareRequests,
+  ) {
+    this.#config = config
+    this.#drives = drives
+    this.#map = createMemoryMap(config.memory)
+    this.#topology = resolveTopology(config.cpus ?? 1, MACHINE_NAME)
+    this.#entropy = config.entropy ?? hostEntropy
+    this.#boot = openBootImage({
+      kernel: config.kernel ?? '',
+      ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
+      ...(config.append === undefined ? {} : { append: config.append }),
+    })
+    try {
+      this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy)
+    } catch (error) {
+      this.#boot.close()
+      throw error
+    }
+    try {
+      this.handles = assembleVm(config, this.#map, this.#topology, requests.log)
+    } catch (error) {
+      this.#objects.close()
+      this.#boot.close()
+      throw error
+    }
+    const { kvm, vm } = this.handles
+    this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
+    this.#irqs = new IrqLines((gsi, level) => vm.irqLine(gsi, level))
+    this.#irqs.hold()
+    this.#msrs = kvm.getMsrIndexList()
+    const chardevs = new ChardevLinks(config)
+    const ioEvents = new IoEvents(vm)
+    try {
+      const { board, plugged } = setUpBoard({
+        config,
+        devices,
+        irqs: this.#irqs,
+        clock: this.#clock,
+        entropy: this.#entropy,
+        map: this.#map,
+        cpus: this.#topology.cpus,
+        objects: this.#objects,
+        memory: vm.memory,
+        ioEvents,
+        // What is sent while the machine stands would be lost with the state that it goes on from.
+        sendMessage: (address, data) => {
+          if (!this.#irqs.isHeld) vm.signalMsi(address, data)
+          return !this.#irqs.isHeld
+        },
+        drive: (id, owner) => drives.take(id, owner),
+        chardev: (id, owner) => chardevs.take(id, owner),
+        actions: requests,
+        log: requests.log,
+        exit: requests.exit,
+      })
+      this.board = board
+      this.#plugged = plugged
+      const loop = new RunLoop(board.bus, {
+        ...requests,
+        nowMs: () => performance.now(),
+        ioevent: (id) => ioEvents.signalled(id),
+      })
+      vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
+      this.#host = vm.createDeviceHost(() => loop.serve(this.#host))
+      this.#powerOn = this.#capture()
+      this.loadGuest()
+    } catch (error) {
+      void this.release()
+      throw error
+    }
+  }
+
+  /** The reset button of hardware that stands. */
+  async reset(): Promise<void> {
+    // What a disk still reads would land in the memory of the guest that is loaded next.
+    for (const device of this.#plugged) device.reset()
+    this.#drives.abandon()
+    await this.#quiesce()
+    this.loadGuest()
+  }
+
+  /** Power-on state of everything, then what firmware and boot loader leave behind. */
+  loadGuest(): void {
+    const clock = this.#standstill?.clock ?? this.#powerOn.clock
+    loadGuest({
+      clock,
+      config: this.#config,
+      ...this.handles,
+      board: this.board,
+      map: this.#map,
+      topology: this.#topology,
+      boot: this.#boot,
+      entropy: this.#entropy,
+      powerOn: this.#powerOn,
+    })
+    this.#irqs.settle()
+    this.#standstill = this.#capture(clock)
+  }
+
+  /** Goes on from where it stands. */
+  run(): void {
+    const { vm, vcpus } = this.handles
+    if (this.#standstill !== undefined) leaveStandstill(vm, vcpus, this.#standstill)
+    this.#standstill = undefined
+    this.#irqs.release()
+    this.#clock.resume()
+    this.#drives.retry()
+    for (const device of this.#plugged) device.resume?.()
+    for (const vcpu of vcpus) {
+      if (this.#threadsStarted) vcpu.resume()
+      else vcpu.start()
+    }
+    this.#threadsStarted = true
+  }
+
+  /** Stops the vCPUs and guest time. Does nothing when they stand already. */
+  async park(): Promise<void> {
+    if (!this.#threadsStarted) return
+    await Promise.all(this.handles.vcpus.map((vcpu) => vcpu.pause()))
+    if (this.#standstill !== undefined) return
+    this.#irqs.hold()
+    this.#standstill = this.#capture()
+  }
+
+  /** The state of hardware that stands. */
+  async save(): Promise<MachineState> {
+    // Their completions belong to the state: it would have requests that nobody answers.
+    this.#checkDrives()
+    await this.#quiesce()
+    return saveMachine(this.#stateParts())
+  }
+
+  /** Throws `E_STATE` for a state that cannot be this machine's, and nothing is changed then. */
+  checkState(state: MachineState): void {
+    checkState(this.#stateParts(), state)
+  }
+
+  /** Replaces the state of hardware that stands; after an error it must be reset. */
+  async load(state: MachineState): Promise<void> {
+    this.#drives.abandon()
+    await this.#quiesce()
+    this.#standstill = loadMachine(this.#stateParts(), state)
+  }
+
+  /** Sums of the counters of devices. */
+  deviceStats(): Record<string, number> {
+    const totals: Record<string, number> = {}
+    for (const device of this.#plugged) {
+      for (const [name, value] of Object.entries(device.stats?.() ?? {})) {
+        totals[name] = (totals[name] ?? 0) + value
+      }
+    }
+    return totals
+  }
+
+  /** Stops guest time for good. */
+  stopClock(): void {
+    this.#clock.pause()
+  }
+
+  /** Ends everything, also after a constructor that failed half-way. */
+  async release(): Promise<void> {
+    const { kvm, vm, vcpus } = this.handles
+    if (this.#threadsStarted) await Promise.all(vcpus.map((vcpu) => vcpu.stop()))
+    this.board?.close()
+    this.#drives.abandon()
+    await this.#quiesce()
+    for (const device of this.#plugged ?? []) device.close?.()
+    await this.#drives.close()
+    this.#host?.close()
+    this.#objects.close()
+    this.#boot.close()
+    await vm.close()
+    kvm.close()
+  }
+
+  #checkDrives(): void {
+    const waiting = this.#drives.waiting
+    if (waiting === undefined) return
+    throw new VmmError(
+      'E_INVALID_STATE',
+      `requests to drive ${waiting} failed and wait; mend the cause and resume the machine first`,
+      { fields: { drive: waiting } },
+    )
+  }
+
+  async #quiesce(): Promise<void> {
+    await Promise.all((this.#plugged ?? []).map((device) => device.quiesce?.()))
+  }
+
+  /** The state of the parked hardware. All clocks are stopped at the same moment. */
+  #capture(clock?: bigint): Standstill {
+    const { vm, vcpus } = this.handles
+    this.#clock.pause()
+    const moment = clock ?? vm.getClock().clock
+    if (this.#config.clock === undefined) this.#clock.set(Number(moment))
+    return captureStandstill(vm, vcpus, this.#msrs, moment)
+  }
+
+  #stateParts(): StateParts {
+    return {
+      ...this.handles,
+      board: this.board,
+      clock: this.#clock,
+      map: this.#map,
+      standstill: this.#standstill ?? this.#powerOn,
+    }
+  }
+}

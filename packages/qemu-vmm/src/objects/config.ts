@@ -1,0 +1,41 @@
+/** A source of random bytes for devices: a file of the host. */
+export interface RngRandomConfig {
+  type: 'rng-random'
+  id: string
+  /** A character device, a FIFO or a file; by default `/dev/urandom`. */
+  filename?: string
+}
+
+/** A source of random bytes for devices: the machine's own. */
+export interface RngBuiltinConfig {
+  type: 'rng-builtin'
+  id: string
+}
+
+/** What guest memory is made of; the machine names it with `memoryBackend`. */
+export interface MemoryBackendConfig {
+  type: 'memory-backend-ram' | 'memory-backend-memfd' | 'memory-backend-file'
+  id: string
+  /** Bytes. */
+  size: number
+  /**
+   * Whether other processes that have the file see the guest's writes. By default only for
+   * `memory-backend-memfd`.
+   */
+  share?: boolean
+  /** Take all memory from the host before the machine starts. */
+  prealloc?: boolean
+  /** Large pages that the host keeps for it. Only `memory-backend-memfd`. */
+  hugetlb?: boolean
+  /** Bytes of a large page. Only with `hugetlb`. */
+  hugetlbsize?: number
+  /** A file, or a folder for one without a name. Only `memory-backend-file`. */
+  memPath?: string
+}
+
+/** An object that devices or the machine refer to by `id`: plain data, which may go to a worker. */
+export type ObjectConfig = RngRandomConfig | RngBuiltinConfig | MemoryBackendConfig
+
+export function isMemoryBackend(object: ObjectConfig): object is MemoryBackendConfig {
+  return object.type.startsWith('memory-backend-')
+}

@@ -1,0 +1,132 @@
+import test from 'ava'
+import { CliError } from '../src/cli/cli-error.ts'
+import { machineConfig } from '../src/cli/machine-config.ts'
+import { parseCommand } from '../src/cli/parse.ts'
+import type { MachineConfig } from '../src/machine/config.ts'
+
+const BOOT = ['-kernel', 'k', '-nographic']
+
+function config(...argv: string[]): MachineConfig {
+  const command = parseCommand([...BOOT, ...argv])
+  if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
+  return machineConfig(command.settings, { serials: [], devices: {} }, () => {})
+}
+
+function printed(...argv: string[]): string {
+  const command = parseCommand([...BOOT, ...argv])
+  return command.kind === 'print' ? command.text : 'nothing'
+}
+
+function refusal(...argv: string[]): string {
+  try {
+    parseCommand([...BOOT, ...argv])
+  } catch (error) {
+    if (error instanceof CliError) return error.message
+    throw error
+  }
+  return 'taken'
+}
+
+test('drive: a virtio disk is an image and a device', (t) => {
+  const { drives, plug } = config('-drive', 'file=a,,b.qcow2,if=virtio', '-drive', 'c,if=virtio')
+  t.deepEqual(drives, [
+    { id: 'virtio0', file: 'a,b.qcow2' },
+    { id: 'virtio1', file: 'c' },
+  ])
+  t.deepEqual(plug, [
+    { driver: 'virtio-blk-pci', properties: { drive: 'virtio0' } },
+    { driver: 'virtio-blk-pci', properties: { drive: 'virtio1' } },
+  ])
+})
+
+test('drive: every key has its effect', (t) => {
+  const keys =
+    'file=x,if=none,id=d,format=raw,cache=none,readonly=on,snapshot=off,discard=on,werror=stop,rerror=stop'
+  t.deepEqual(config('-drive', keys).drives, [
+    {
+      id: 'd',
+      file: 'x',
+      format: 'raw',
+      cache: 'none',
+      readOnly: true,
+      snapshot: false,
+      discard: 'unmap',
+      werror: 'stop',
+      rerror: 'stop',
+    },
+  ])
+  t.true(config('-drive', 'file=x,if=virtio', '-snapshot').drives?.[0]?.snapshot)
+  t.deepEqual(config('-drive', 'file=x,if=virtio,serial=S1,addr=7').plug?.[0]?.properties, {
+    drive: 'virtio0',
+    serial: 'S1',
+    addr: '7',
+  })
+})
+
+test('drive: what is not there is refused with what is', (t) => {
+  t.regex(refusal('-drive', 'file=x'), /use if=virtio/)
+  t.regex(refusal('-drive', 'file=x,if=ide'), /use if=virtio/)
+  t.regex(refusal('-drive', 'file=x,if=virito'), /did you mean 'virtio'/)
+  t.regex(refusal('-drive', 'if=virtio'), /'file' is missing/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,format=qcow3'), /did you mean 'qcow2'/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,cache=fast'), /valid: writeback/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,werror=panic'), /valid: report/)
+  t.regex(refusal('-drive', 'file=x,if=none,id=a', '-drive', 'file=y,if=none,id=a'), /Duplicate/)
+  t.regex(refusal('-drive', 'file=x,if=none,serial=S'), /needs if=virtio/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,media=cdrom'), /disk/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,index=many'), /number/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,aio=native'), /not supported/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,redonly=on'), /did you mean 'readonly'/)
+})
+
+test('blockdev: nodes stand on files, named or described in place', (t) => {
+  const own = { id: 'd', file: 'x', format: 'qcow2', locking: true }
+  t.deepEqual(config('-blockdev', 'qcow2,node-name=d,file.driver=file,file.filename=x').drives, [
+    own,
+  ])
+  t.deepEqual(
+    config(
+      '-blockdev',
+      'file,node-name=f,filename=x',
+      '-blockdev',
+      'driver=qcow2,node-name=d,file=f',
+    ).drives,
+    [own],
+  )
+  const json = { driver: 'qcow2', 'node-name': 'd', file: { driver: 'file', filename: 'x' } }
+  t.deepEqual(config('-blockdev', JSON.stringify(json)).drives, [own])
+  t.deepEqual(config('-blockdev', 'file,node-name=f,filename=x,read-only=on').drives, [
+    { id: 'f', file: 'x', format: 'raw', locking: true, readOnly: true },
+  ])
+})
+
+test('blockdev: what is wrong is named', (t) => {
+  t.regex(refusal('-blockdev', 'qcow9,node-name=d'), /did you mean 'qcow2'/)
+  t.regex(refusal('-blockdev', 'raw,file.filename=x'), /node-name/)
+  t.regex(refusal('-blockdev', 'raw,node-name=9,file.filename=x'), /Invalid node-name/)
+  t.regex(refusal('-blockdev', 'raw,node-name=d'), /file/)
+  t.regex(refusal('-blockdev', 'raw,node-name=d,file=nobody'), /nobody/)
+  t.regex(refusal('-blockdev', 'raw,node-name=d,file.filename=x,sise=3'), /'sise' is unexpected/)
+  t.regex(refusal('-blockdev', '{"driver":'), /JSON/)
+  const twice = ['-blockdev', 'file,node-name=f,filename=x']
+  t.regex(refusal(...twice, ...twice), /Duplicate/)
+})
+
+test('device: names and properties are those of the list', (t) => {
+  t.deepEqual(config('-device', 'virtio-blk-pci,id=disk0,drive=d,addr=0x5').plug, [
+    { driver: 'virtio-blk-pci', id: 'disk0', properties: { drive: 'd', addr: '0x5' } },
+  ])
+  const json = '{"driver":"virtio-rng-pci","id":"r","vectors":1}'
+  t.deepEqual(config('-device', json).plug, [
+    { driver: 'virtio-rng-pci', id: 'r', properties: { vectors: '1' } },
+  ])
+  t.regex(printed('-device', 'help'), /Storage devices:\nname "virtio-blk-pci", bus PCI/)
+  t.regex(printed('-device', 'virtio-blk-pci,help'), /drive=<.*>/)
+  t.regex(refusal('-device', 'virtio-blk-pic'), /did you mean 'virtio-blk-pci'/)
+  t.regex(refusal('-device', 'virtio-blk-pci,drvie=d'), /did you mean 'drive'/)
+  t.regex(refusal('-device', 'virtio-blk-pci,id=1'), /identifier/)
+  t.regex(
+    refusal('-device', 'virtio-rng-pci,id=r', '-device', 'virtio-rng-pci,id=r'),
+    /Duplicate device ID/,
+  )
+})
