@@ -150,7 +150,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['---m', '1'], /invalid option/],
     [['-m=512'], /did you mean '-m 512'/],
     [['-numa', 'node'], /^-numa: this option of QEMU's is not supported yet$/],
-    [['disk.img'], /^disk.img: disk images are not supported yet/],
+    [['disk.img'], /^disk.img: .* use -drive file=FILE,if=virtio/],
     [['-m'], /^-m: requires an argument$/],
     [['-m', ''], /^-m : Parameter 'size' is missing$/],
     [['-m', '0'], /^-m 0: invalid RAM size/],

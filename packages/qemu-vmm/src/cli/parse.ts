@@ -38,7 +38,11 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
 function optionName(word: string): string {
   if (/^--?[^-]/s.test(word)) return word.slice(word[1] === '-' ? 2 : 1)
   if (word.startsWith('-')) throw new CliError('invalid option', word)
-  throw new CliError('disk images are not supported yet, and options begin with a dash', word)
+  throw new CliError(
+    'a bare disk image needs an IDE controller, which is not there yet: use ' +
+      '-drive file=FILE,if=virtio; options begin with a dash',
+    word,
+  )
 }
 
 function unknownOption(word: string, name: string): CliError {
