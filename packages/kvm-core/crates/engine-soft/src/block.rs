@@ -4,11 +4,13 @@
 //! mapping of the page. A small cache from linear RIP to block serves the common case; its keys
 //! carry the address-space number and the privilege, so that a flush needs no sweep.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::op::Op;
 use crate::thunk::VecOp;
+use crate::translate::Entries;
 
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
@@ -27,6 +29,10 @@ pub struct Block {
     _vectors: Vec<Box<VecOp>>,
     /// Bytes that the instructions take.
     pub bytes: u32,
+    /// Number of its first translation, or 0.
+    pub translated: u32,
+    /// Executions by the interpreter, as far as they are counted.
+    heat: Cell<u8>,
     /// Guest physical address of the first byte.
     pub gpa: u64,
     /// Guest physical page of the second half, for an instruction that straddles two pages.
@@ -43,7 +49,25 @@ impl Block {
         gpa: u64,
         second_page: Option<u64>,
     ) -> Self {
-        Self { ops: ops.into_boxed_slice(), _vectors: vectors, bytes, gpa, second_page }
+        Self {
+            ops: ops.into_boxed_slice(),
+            _vectors: vectors,
+            bytes,
+            translated: 0,
+            heat: Cell::new(0),
+            gpa,
+            second_page,
+        }
+    }
+}
+
+impl Block {
+    /// Counts an execution; true if a translation is there or this one makes `threshold`.
+    #[inline(always)]
+    pub fn wants_code(&self, threshold: u8) -> bool {
+        let heat = self.heat.get().saturating_add(1);
+        self.heat.set(heat);
+        heat == threshold || self.translated != 0
     }
 }
 
@@ -72,11 +96,10 @@ type Map<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
 struct Jump {
     rip: u64,
     key: u64,
-    /// The block's instructions themselves: one cache line less on the way to them.
-    ops: *const [Op],
+    block: *const Block,
 }
 
-const NO_JUMP: Jump = Jump { rip: 0, key: u64::MAX, ops: &[] };
+const NO_JUMP: Jump = Jump { rip: 0, key: u64::MAX, block: std::ptr::null() };
 
 #[derive(Default)]
 struct PageCode {
@@ -93,6 +116,8 @@ pub struct BlockCache {
     blocks: Map<Box<Block>>,
     pages: Map<PageCode>,
     jumps: Box<[Jump; JUMPS]>,
+    /// The like of `jumps` for translated code.
+    pub entries: Entries,
     /// Part of every jump key: a new value empties the jump cache at once.
     epoch: u64,
     /// Blocks withdrawn while one of them may be executing.
@@ -112,6 +137,7 @@ impl Default for BlockCache {
             blocks: Map::default(),
             pages: Map::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
+            entries: Entries::default(),
             epoch: 0,
             graveyard: Vec::new(),
             released: Vec::new(),
@@ -136,16 +162,46 @@ fn jump_slot(rip: u64) -> usize {
 }
 
 impl BlockCache {
-    /// The instructions at a linear address in a context, if it was there lately.
+    /// The block at a linear address in a context, if it was there lately.
     #[inline(always)]
-    pub fn jump(&self, rip: u64, context: u64) -> Option<*const [Op]> {
+    pub fn jump(&self, rip: u64, context: u64) -> Option<*const Block> {
         let j = &self.jumps[jump_slot(rip)];
-        (j.rip == rip && j.key == (context | self.epoch)).then_some(j.ops)
+        (j.rip == rip && j.key == (context | self.epoch)).then_some(j.block)
     }
 
     /// Remembers where a linear address leads.
-    pub fn remember(&mut self, rip: u64, context: u64, ops: *const [Op]) {
-        self.jumps[jump_slot(rip)] = Jump { rip, key: context | self.epoch, ops };
+    pub fn remember(&mut self, rip: u64, context: u64, block: *const Block) {
+        self.jumps[jump_slot(rip)] = Jump { rip, key: context | self.epoch, block };
+    }
+
+    /// Part of what makes a jump valid: changes when jumps are forgotten.
+    #[inline(always)]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Says that a block has a translation.
+    pub fn set_translated(&mut self, key: u64, number: u32) {
+        if let Some(block) = self.blocks.get_mut(&key) {
+            block.translated = number;
+        }
+    }
+
+    /// Says that no block has a translation any more.
+    pub fn forget_translations(&mut self) {
+        for block in self.blocks.values_mut() {
+            block.translated = 0;
+            block.heat.set(0);
+        }
+        self.entries.clear();
+        self.forget_jumps();
+    }
+
+    /// Counts bytes of a page that holds code as code: what was derived from them goes with them.
+    pub fn cover(&mut self, page_gpa: u64, start: u64, end: u64) {
+        if let Some(page) = self.pages.get_mut(&page_gpa) {
+            page.parts |= parts(start, end);
+        }
     }
 
     /// The block at a physical address.
@@ -245,6 +301,7 @@ impl BlockCache {
     pub fn forget_page(&mut self, linear: u64) {
         let first = jump_slot(linear & !0xfff) & !127;
         self.jumps[first..first + 128].fill(NO_JUMP);
+        self.entries.forget_page(linear);
     }
 
     /// Forgets all linear addresses.
@@ -253,6 +310,7 @@ impl BlockCache {
         if self.epoch == 0 {
             // Entries from the first time round would be taken for present ones.
             self.jumps.fill(NO_JUMP);
+            self.entries.clear();
         }
     }
 
@@ -287,8 +345,7 @@ mod tests {
     fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
         let mut c = BlockCache::default();
         let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        // SAFETY: inserted just now.
-        c.remember(0x9000, 5, unsafe { &raw const *(*at).ops });
+        c.remember(0x9000, 5, at);
         assert!(c.jump(0x9000, 5).is_some());
         assert!(!c.invalidate(0x1800, 8));
         assert!(c.find(key(0x1000, 64)).is_some());
@@ -331,8 +388,7 @@ mod tests {
     fn no_jump_survives_a_whole_round_of_epochs() {
         let mut c = BlockCache::default();
         let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        // SAFETY: inserted just now.
-        c.remember(0x9000, 5, unsafe { &raw const *(*at).ops });
+        c.remember(0x9000, 5, at);
         c.epoch = 0xffff_ffff << 32;
         c.forget_jumps();
         assert!(c.jump(0x9000, 5).is_none());

@@ -12,6 +12,7 @@ use kvm_memory::MemoryListener;
 
 use crate::entropy::HostEntropy;
 use crate::thunk::HostCpu;
+use crate::translate::Policy;
 use crate::vcpu::Vcpu;
 use crate::watch::Watch;
 
@@ -25,6 +26,7 @@ pub struct SoftEngine {
     watch: Arc<Watch>,
     watching: Mutex<bool>,
     entropy: Arc<dyn Entropy>,
+    policy: Policy,
 }
 
 impl fmt::Debug for SoftEngine {
@@ -43,11 +45,18 @@ impl SoftEngine {
     /// An engine for one VM that takes random bits from `entropy`.
     #[must_use]
     pub fn with_entropy(entropy: Arc<dyn Entropy>) -> Arc<Self> {
+        Self::with_policy(entropy, Policy::default())
+    }
+
+    /// An engine that translates as `policy` says.
+    #[must_use]
+    pub fn with_policy(entropy: Arc<dyn Entropy>, policy: Policy) -> Arc<Self> {
         Arc::new(Self {
             host: HostCpu::detect(),
             watch: Arc::new(Watch::default()),
             watching: Mutex::new(false),
             entropy,
+            policy,
         })
     }
 }
@@ -80,6 +89,7 @@ impl VmEngine for SoftEngine {
             Arc::clone(&self.entropy),
             TSC_KHZ,
         );
+        vcpu.policy = self.policy;
         vcpu.bind_apic();
         if vcpu.cpu.lapic.is_none() {
             // Nobody could send INIT: as on KVM all vCPUs run, and userspace parks them.

@@ -6,29 +6,27 @@ use kvm_decode::{Decoded, Dialect, MAX_INSTRUCTION_BYTES, decode, ends_block};
 use crate::block::{self, Block, MAX_OPS};
 use crate::linear::PAGE;
 use crate::lower::Lowering;
-use crate::op::Op;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
     /// The block at a linear address, decoded now if need be. Faults as the fetch would.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const [Op], Trap> {
+    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const Block, Trap> {
         self.check_code_limit()?;
         let gpa = self.translate_fetch(linear)?;
         let key = block::key(gpa, self.code_bits());
         if let Some(found) = self.blocks.find(key) {
             // SAFETY: found in the cache just now.
-            let (second, ops) = unsafe { ((*found).second_page, &raw const *(*found).ops) };
-            let Some(second) = second else {
-                self.blocks.remember(linear, self.fetch_context, ops);
-                return Ok(ops);
+            let Some(second) = (unsafe { (*found).second_page }) else {
+                self.blocks.remember(linear, self.fetch_context, found);
+                return Ok(found);
             };
             // An instruction across two pages is only itself while the second page is the same.
             // It is not put into the jump cache, so this is looked at every time.
             let next = (linear & !0xfff).wrapping_add(PAGE);
             if self.translate_fetch(next)? == second {
-                return Ok(ops);
+                return Ok(found);
             }
             self.blocks.drop_page(gpa & !0xfff);
             self.release_code();
@@ -39,12 +37,10 @@ impl Vcpu {
         let block = self.decode_block(linear, gpa)?;
         let straddles = block.second_page;
         let at = self.blocks.insert(key, block);
-        // SAFETY: inserted just now.
-        let ops = unsafe { &raw const *(*at).ops };
         if straddles.is_none() {
-            self.blocks.remember(linear, self.fetch_context, ops);
+            self.blocks.remember(linear, self.fetch_context, at);
         }
-        Ok(ops)
+        Ok(at)
     }
 
     /// #GP(0) where the instruction pointer is beyond the code segment's limit.
@@ -79,7 +75,7 @@ impl Vcpu {
     }
 
     /// Whose encodings the guest's CPUID promises.
-    fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self) -> Dialect {
         if self.cpu.caps.amd { Dialect::Amd } else { Dialect::Intel }
     }
 

@@ -1,6 +1,7 @@
 //! The software x86-64 engine: runs guests on any machine, with no help from its hypervisor.
 //!
-//! Tier 0, an interpreter of decoded blocks, executes every mode and every instruction. Guest
+//! Tier 0, an interpreter of decoded blocks, executes every mode and every instruction; tier 1,
+//! the translator ([`translate`]), turns blocks that run often into host code. Guest
 //! memory is reached through a software TLB ([`tlb`]); device accesses make the instruction restart
 //! ([`io`]); vector and x87 data operations run on the host CPU ([`thunk`]).
 
@@ -23,9 +24,11 @@ mod serve;
 mod state;
 pub mod thunk;
 mod tlb;
+mod translate;
 mod vcpu;
 mod watch;
 mod width;
 
 pub use engine::SoftEngine;
 pub use entropy::{HostEntropy, SeededEntropy};
+pub use translate::Policy as TranslationPolicy;

@@ -57,13 +57,25 @@ impl Vcpu {
                 return Ok(());
             }
             let linear = self.linear_rip();
-            let ops = match self.blocks.jump(linear, self.fetch_context) {
-                Some(ops) => ops,
+            if let Some(code) = self.known_code(linear)
+                && self.execute(linear, code)?
+            {
+                continue;
+            }
+            let block = match self.blocks.jump(linear, self.fetch_context) {
+                Some(block) => block,
                 None => self.find_block(linear)?,
             };
+            // SAFETY: in the cache just now.
+            if unsafe { (*block).wants_code(self.policy.threshold) }
+                && let Some(code) = self.translate_block(linear)
+                && self.execute(linear, code)?
+            {
+                continue;
+            }
             // SAFETY: the cache keeps withdrawn blocks alive until `bury`, which is only called
             // between blocks.
-            let ops: &[Op] = unsafe { &*ops };
+            let ops: &[Op] = unsafe { &(*block).ops };
             self.block_end = ops.len();
             let mut n = 0;
             while n < self.block_end {
@@ -94,12 +106,12 @@ impl Vcpu {
 
     fn step_inner(&mut self) -> Result<(), Trap> {
         let linear = self.linear_rip();
-        let ops = match self.blocks.jump(linear, self.fetch_context) {
-            Some(ops) => ops,
+        let block = match self.blocks.jump(linear, self.fetch_context) {
+            Some(block) => block,
             None => self.find_block(linear)?,
         };
         // SAFETY: as in `run_blocks`. No block is empty.
-        let op: &Op = unsafe { &(&*ops)[0] };
+        let op: &Op = unsafe { &(*block).ops[0] };
         self.check_code_end(op.len)?;
         self.block_end = 1;
         (op.handler)(self, op)?;

@@ -5,6 +5,8 @@
 //! switching CR3 between recent processes drops nothing. Global pages are refilled per address
 //! space: cheaper than a second look-up on every miss.
 
+use std::mem::offset_of;
+
 /// Entries per table.
 pub const ENTRIES: usize = 1024;
 /// One table per permission class, see [`Class`].
@@ -16,6 +18,8 @@ const NEVER: u64 = u64::MAX;
 const LAST_ASID: u64 = 0xffe;
 /// 1 GiB regions remembered one by one; with more the whole TLB goes.
 const MAX_HUGE: usize = 64;
+/// Words of the filter for large pages.
+const LARGE_WORDS: usize = 128;
 const PAGE_MASK: u64 = !0xfff;
 
 /// Permission classes of data accesses. They differ in what the same page allows.
@@ -34,6 +38,7 @@ pub enum Class {
 
 /// A data translation. `host = linear + addend` for both kinds of access.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Entry {
     /// Tag for reads.
     pub read: u64,
@@ -56,7 +61,8 @@ struct ExecEntry {
 /// Data and instruction translations of one vCPU.
 #[derive(Debug)]
 pub struct Tlb {
-    entries: Box<[Entry; ENTRIES * CLASSES]>,
+    /// In the vCPU itself, where translated code finds it.
+    entries: [Entry; ENTRIES * CLASSES],
     exec: Box<[[ExecEntry; EXEC_ENTRIES]; 2]>,
     class: usize,
     asid: u64,
@@ -66,17 +72,17 @@ pub struct Tlb {
     pcid: u16,
     /// PCID to address-space number.
     pcids: Vec<(u16, u64)>,
-    /// Bloom filter over the 2 MiB regions that hold translations from large pages.
-    large: [u64; 4],
+    /// Bloom filter over the 2 MiB regions that hold translations from large pages: of a size that
+    /// a gigabyte of them leaves nearly empty.
+    large: Box<[u64; LARGE_WORDS]>,
     /// 1 GiB regions that hold translations from 1 GiB pages.
     huge: Vec<u64>,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        let entries = vec![EMPTY; ENTRIES * CLASSES].into_boxed_slice();
         Self {
-            entries: entries.try_into().expect("length"),
+            entries: [EMPTY; ENTRIES * CLASSES],
             exec: Box::new([[ExecEntry { tag: NEVER, gpa: 0 }; EXEC_ENTRIES]; 2]),
             class: 0,
             asid: 1,
@@ -84,7 +90,7 @@ impl Default for Tlb {
             restarts: 0,
             pcid: 0,
             pcids: Vec::new(),
-            large: [0; 4],
+            large: Box::new([0; LARGE_WORDS]),
             huge: Vec::new(),
         }
     }
@@ -94,6 +100,11 @@ impl Default for Tlb {
 const PCID_SLOTS: usize = 8;
 
 impl Tlb {
+    /// Where the entries are, for translated code.
+    pub const ENTRIES_OFFSET: usize = offset_of!(Self, entries);
+    /// Where the address-space number is.
+    pub const ASID_OFFSET: usize = offset_of!(Self, asid);
+
     #[inline(always)]
     fn index(linear: u64) -> usize {
         (linear >> 12) as usize & (ENTRIES - 1)
@@ -201,8 +212,8 @@ impl Tlb {
     }
 
     fn large_slot(linear: u64) -> (usize, u64) {
-        let n = (linear >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        ((n >> 6) as usize & 3, 1 << (n & 63))
+        let n = (linear >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51;
+        ((n >> 6) as usize & (LARGE_WORDS - 1), 1 << (n & 63))
     }
 
     /// Drops everything.
@@ -212,7 +223,7 @@ impl Tlb {
             table.fill(ExecEntry { tag: NEVER, gpa: 0 });
         }
         self.pcids.clear();
-        self.large = [0; 4];
+        self.large.fill(0);
         self.huge.clear();
         self.asid = 1;
         self.next_asid = 2;

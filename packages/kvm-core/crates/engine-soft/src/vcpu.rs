@@ -1,11 +1,12 @@
 //! One vCPU of the software engine: its registers and everything derived from them.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use kvm_abi::Entropy;
 use kvm_abi::exit::Exit;
 use kvm_cpu::engine::{VcpuRequests, VmContext};
-use kvm_cpu::{Cpu, Mode, flags};
+use kvm_cpu::{Cpu, Mode, Trap, flags};
 use kvm_memory::SlotTable;
 
 use crate::block::BlockCache;
@@ -13,6 +14,7 @@ use crate::features::GuestFeatures;
 use crate::io::IoLog;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
+use crate::translate::{Hot, Policy, Translator};
 use crate::watch::{Member, Watch};
 
 /// One vCPU.
@@ -20,6 +22,13 @@ use crate::watch::{Member, Watch};
 pub struct Vcpu {
     pub(crate) cpu: Cpu,
     pub(crate) tlb: Tlb,
+    /// What translated code works with.
+    pub(crate) hot: Hot,
+    pub(crate) translator: Option<Box<Translator>>,
+    pub(crate) policy: Policy,
+    /// What an instruction left behind that translated code had interpreted.
+    pub(crate) trap: Trap,
+    pub(crate) panic: Option<Box<dyn Any + Send>>,
     /// Instructions left in the block: set to zero to stop after the present one.
     pub(crate) block_end: usize,
     /// Instructions retired, see [`Vcpu::next_check`].
@@ -90,6 +99,11 @@ impl Vcpu {
         Self {
             cpu,
             tlb: Tlb::default(),
+            hot: Hot::default(),
+            translator: None,
+            policy: Policy::OFF,
+            trap: Trap::Exit,
+            panic: None,
             block_end: 0,
             retired: 0,
             next_check: 0,
@@ -159,8 +173,8 @@ impl Vcpu {
             self.blocks.forget_jumps();
         }
         let bits = u64::from(self.cpu.mode.bits() >> 5);
-        let user = u64::from(self.cpu.cpl == 3);
-        self.fetch_context = self.tlb.asid() << 8 | user << 4 | bits;
+        let class = self.tlb.class() as u64;
+        self.fetch_context = self.tlb.asid() << 8 | class << 4 | bits;
     }
 
     /// Default operand size of the code segment.

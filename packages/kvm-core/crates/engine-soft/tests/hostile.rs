@@ -9,7 +9,7 @@ use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, Regs, Segment, Sregs};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
-use kvm_engine_soft::SoftEngine;
+use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
@@ -58,6 +58,15 @@ impl VcpuWaker for Deaf {
     fn wake(&self, _: Wake) {}
 }
 
+/// Translates everything at once in the test that is named for it, else nothing.
+fn policy() -> TranslationPolicy {
+    if env!("CARGO_CRATE_NAME").ends_with("translated") {
+        TranslationPolicy { threshold: 1, forced: true, cache_bytes: 1 << 20 }
+    } else {
+        TranslationPolicy::OFF
+    }
+}
+
 struct Guest {
     memory: Arc<GuestMemory>,
     ram: Arc<GuestRam>,
@@ -96,7 +105,7 @@ impl Guest {
             irqchip: irqchip.clone(),
             clock,
         };
-        let engine = SoftEngine::new();
+        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy());
         let vcpu = engine.create_vcpu(0, context, Arc::new(VcpuRequests::default())).unwrap();
         let mut guest = Self { memory, ram, irqchip, vcpu, _engine: engine };
         guest.tables();

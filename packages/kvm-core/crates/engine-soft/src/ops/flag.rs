@@ -126,6 +126,7 @@ pub(crate) fn access_flag<const ON: bool>(v: &mut Vcpu, _op: &Op) -> Done {
         v.cpu.rflags &= !flags::AC;
     }
     v.update_class();
+    v.update_fetch_context();
     Ok(())
 }
 

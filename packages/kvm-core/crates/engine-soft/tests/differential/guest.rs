@@ -10,7 +10,7 @@ use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, MpState, Regs, Segment, Sregs};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
-use kvm_engine_soft::SoftEngine;
+use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
 use super::layout::{CODE, HIGH, LOW, MAP, PAGE, PAGES, Permission};
@@ -75,11 +75,11 @@ impl std::fmt::Debug for Guest {
 }
 
 impl Guest {
-    pub fn new() -> Self {
+    pub fn new(policy: TranslationPolicy) -> Self {
         let memory = GuestMemory::new();
         let ram = GuestRam::new(RAM as usize, Backing::Anon).unwrap();
         memory.set_user_memory_region(0, 0, RAM, 0, Some(ram.clone()), 0).unwrap();
-        let engine = SoftEngine::new();
+        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy);
         let context = VmContext {
             memory: memory.clone(),
             bus: Arc::new(Nothing),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use iced_x86::{Formatter, Instruction, IntelFormatter, Register};
+use kvm_engine_soft::TranslationPolicy;
 
 use super::allowed::reconcile;
 use super::blocks;
@@ -20,21 +21,22 @@ use super::state::{Outcome, State, vector};
 pub struct Pair {
     native: Native,
     guest: Guest,
+    policy: TranslationPolicy,
     /// What data pages hold at the start of every case.
     template: Vec<(usize, Vec<u8>)>,
 }
 
 impl Pair {
-    pub fn new() -> Self {
+    pub fn new(policy: TranslationPolicy) -> Self {
         let mut native = Native::new();
-        let mut guest = Guest::new();
+        let mut guest = Guest::new(policy);
         let mut rng = Rng::new(0x7465_6d70_6c61);
         let template: Vec<_> = data_pages().map(|page| (page, content(&mut rng))).collect();
         for (page, bytes) in &template {
             native.bytes(*page).copy_from_slice(bytes);
             guest.bytes(*page).copy_from_slice(bytes);
         }
-        Self { native, guest, template }
+        Self { native, guest, policy, template }
     }
 
     /// Runs a case on the host alone: whether its one instruction goes on to the next.
@@ -77,6 +79,13 @@ impl Pair {
             [only] => undefined_flags(only, &case.state),
             all => blocks::undefined_after(&all[..completed]),
         };
+        // Translated code does not keep flags that the instruction, had it not faulted, or one behind
+        // it would overwrite.
+        let undefined = if self.policy.threshold != 0 && completed < case.instructions.len() {
+            super::compare::eflags(u32::MAX)
+        } else {
+            undefined
+        };
         let last = &case.instructions[completed.min(case.instructions.len() - 1)];
         let memory_differs = reconcile(last, &native, &mut tier0);
         self.same_mask(case);
@@ -108,7 +117,7 @@ impl Pair {
 
     /// Replaces the guest after something went badly wrong.
     fn renew(&mut self) {
-        self.guest = Guest::new();
+        self.guest = Guest::new(self.policy);
         for (page, bytes) in &self.template {
             self.native.bytes(*page).copy_from_slice(bytes);
             self.guest.bytes(*page).copy_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! Tier 0 against the host CPU: random states for every instruction form that user code can run.
+//! The engine against the host CPU: random states for every instruction form that user code can run.
 //!
 //! `CASES=n` runs n cases per form, `LONG=1` a hundred times the usual number, `SEED=x` starts from
 //! another seed, `FORM=name` runs one form only (`FORM=name CASE=x` one case, as a failure prints it).
@@ -23,6 +23,7 @@ mod tune;
 use std::collections::BTreeMap;
 
 use forms::Form;
+use kvm_engine_soft::TranslationPolicy;
 use machine::Pair;
 use rng::{Rng, case_seed};
 
@@ -33,6 +34,15 @@ fn number(name: &str) -> Option<u64> {
         None => text.parse(),
     };
     Some(parsed.unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+/// Translates everything at once in the test that is named for it, else nothing.
+fn policy() -> TranslationPolicy {
+    if env!("CARGO_CRATE_NAME").ends_with("translated") {
+        TranslationPolicy { threshold: 1, forced: true, cache_bytes: 1 << 20 }
+    } else {
+        TranslationPolicy::OFF
+    }
 }
 
 /// Cases per form of the short run.
@@ -46,7 +56,7 @@ fn run(bits: u32) {
     let cases = number("CASES").unwrap_or(CASES) * if number("LONG").is_some() { 100 } else { 1 };
     let only = std::env::var("FORM").ok();
     let one = number("CASE");
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(policy());
     let mut failures: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut skipped = Vec::new();
     let mut total = 0u64;
@@ -99,7 +109,7 @@ fn untested_forms_are_listed() {
 fn run_blocks(bits: u32) {
     let seed = number("SEED").unwrap_or(SEED);
     let count = BLOCKS * if number("LONG").is_some() { 100 } else { 1 };
-    let mut pair = Pair::new();
+    let mut pair = Pair::new(policy());
     let pool = blocks::pool(&mut pair, bits);
     let one = number("CASE");
     let mut instructions = 0;

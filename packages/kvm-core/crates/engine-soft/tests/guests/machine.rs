@@ -7,7 +7,7 @@ use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, MpState, Regs, Segment};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine, request};
-use kvm_engine_soft::SoftEngine;
+use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
@@ -91,6 +91,15 @@ impl std::fmt::Debug for Machine {
     }
 }
 
+/// Translates everything at once in the test that is named for it, else nothing.
+fn policy() -> TranslationPolicy {
+    if env!("CARGO_CRATE_NAME").ends_with("translated") {
+        TranslationPolicy { threshold: 1, forced: true, cache_bytes: 1 << 20 }
+    } else {
+        TranslationPolicy::OFF
+    }
+}
+
 impl Machine {
     /// In `mode`, about to run `code`.
     pub fn new(mode: Mode, code: &[u8]) -> Self {
@@ -119,7 +128,7 @@ impl Machine {
             irqchip: irqchip.clone(),
             clock,
         };
-        let engine = SoftEngine::new();
+        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy());
         let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
         vcpu.set_cpuid(&engine.cpuid_for_model("max", &[]).unwrap()).unwrap();
         let mut machine = Self { vcpu, memory, requests, irqchip, _engine: engine };

@@ -1,0 +1,282 @@
+//! Memory operands: addresses, checks against the TLB, the stack.
+
+use kvm_cpu::reg;
+
+use super::asm::{Opcode, Rm, host};
+use super::emit::Emitter;
+use super::state::{PAGE_BASE, SCRATCH, pinned, register, segment_base};
+use super::stubs::{tlb_compare, tlb_index};
+use crate::op::{ADDR64, FLAT, Op};
+
+const NONE: u8 = reg::ZERO as u8;
+const INSTRUCTION_POINTER: u8 = reg::RIP as u8;
+
+fn unpinned(r: u8) -> bool {
+    r < NONE && pinned(r).is_none()
+}
+
+/// True if an address can be computed: it has 64 bits and its parts are near.
+pub fn addressable(op: &Op, offset: u16) -> bool {
+    let disp = op.disp + if op.base == INSTRUCTION_POINTER { i64::from(offset) } else { 0 };
+    // Room for the size of the access.
+    let near = i32::try_from(disp).is_ok_and(|d| d < i32::MAX - 64);
+    near && matches!(op.addressing, FLAT | ADDR64)
+}
+
+/// True if computing the address takes both scratch registers.
+fn takes_both(op: &Op, segments: bool) -> bool {
+    let segment = segments && op.addressing == ADDR64;
+    let places = [segment, op.base == INSTRUCTION_POINTER || unpinned(op.base), unpinned(op.index)];
+    places.into_iter().filter(|&p| p).count() > 1
+}
+
+impl Emitter<'_> {
+    /// [`address`](Self::address) for one that takes both scratch registers.
+    fn far_address(&mut self, n: usize, to: u8, segments: bool) {
+        let op = self.source.ops[n];
+        let other = if to == host::R10 { host::R11 } else { host::R10 };
+        #[allow(clippy::cast_possible_truncation)]
+        let disp = op.disp as i32;
+        let disp = if op.base == INSTRUCTION_POINTER {
+            self.asm.load(to, PAGE_BASE);
+            disp + i32::from(self.offset(n))
+        } else if op.base == NONE {
+            self.asm.mov_signed(to, 0);
+            disp
+        } else if let Some(base) = pinned(op.base) {
+            self.asm.mov(to, base);
+            disp
+        } else {
+            self.asm.load(to, register(op.base));
+            disp
+        };
+        if op.index != NONE {
+            let index = pinned(op.index).unwrap_or_else(|| {
+                self.asm.load(other, register(op.index));
+                other
+            });
+            self.asm.lea(to, to, Some((index, op.scale)), disp);
+        } else if disp != 0 {
+            self.asm.lea(to, to, None, disp);
+        }
+        if segments && op.addressing == ADDR64 {
+            self.asm.load(other, segment_base(op.seg));
+            self.asm.lea(to, to, Some((other, 0)), 0);
+        }
+    }
+
+    /// The linear address of the operand of instruction `n` plus `more` to a scratch register,
+    /// flags untouched. LEA ignores segments.
+    fn address(&mut self, n: usize, to: u8, more: i32, segments: bool) {
+        let op = self.source.ops[n];
+        #[allow(clippy::cast_possible_truncation)]
+        let disp = op.disp as i32 + more;
+        let index = (op.index != NONE).then_some(op.index);
+        if segments && op.addressing == ADDR64 {
+            self.asm.load(to, segment_base(op.seg));
+            if let Some(base) = pinned(op.base).filter(|_| op.base != NONE) {
+                self.asm.lea(to, to, Some((base, 0)), disp);
+            } else if disp != 0 {
+                self.asm.lea(to, to, None, disp);
+            }
+            if let Some(index) = index.and_then(pinned) {
+                self.asm.lea(to, to, Some((index, op.scale)), 0);
+            }
+            return;
+        }
+        let base = match op.base {
+            NONE => None,
+            INSTRUCTION_POINTER => {
+                self.asm.load(to, PAGE_BASE);
+                let disp = disp + i32::from(self.offset(n));
+                self.asm.lea(to, to, None, disp);
+                return;
+            }
+            r => Some(pinned(r).unwrap_or_else(|| {
+                self.asm.load(to, register(r));
+                to
+            })),
+        };
+        let index = index.map(|r| {
+            pinned(r).unwrap_or_else(|| {
+                self.asm.load(to, register(r));
+                to
+            })
+        });
+        match (base, index) {
+            (Some(base), Some(index)) => self.asm.lea(to, base, Some((index, op.scale)), disp),
+            (Some(base), None) if disp == 0 && base == to => {}
+            (Some(base), None) if disp == 0 => self.asm.mov(to, base),
+            (Some(base), None) => self.asm.lea(to, base, None, disp),
+            (None, Some(index)) => self.asm.lea_scaled(to, index, op.scale, disp),
+            (None, None) => self.asm.mov_signed(to, disp),
+        }
+    }
+
+    /// The offset of the operand, as LEA yields it.
+    pub fn effective(&mut self, n: usize, to: u8) {
+        if takes_both(&self.source.ops[n], false) {
+            self.far_address(n, to, false);
+        } else {
+            self.address(n, to, 0, false);
+        }
+    }
+
+    /// The base register and displacement of an operand that is nothing more.
+    fn simple(&self, n: usize) -> Option<(u8, i32)> {
+        let op = &self.source.ops[n];
+        let plain = op.addressing == FLAT && op.index == NONE && op.base < NONE;
+        #[allow(clippy::cast_possible_truncation)]
+        pinned(op.base).filter(|_| plain).map(|base| (base, op.disp as i32))
+    }
+
+    /// Checks the memory operand of instruction `n` and yields how to reach it. R11 is in use until
+    /// the access, R10 is free if `data` asks for it.
+    pub fn access(
+        &mut self,
+        n: usize,
+        size: u8,
+        write: bool,
+        aligned: bool,
+        live: bool,
+        data: bool,
+    ) -> Rm {
+        if live {
+            self.save_live_flags();
+        }
+        let places = self.places();
+        let tag = if write { places.write } else { places.read };
+        let far = takes_both(&self.source.ops[n], true);
+        if far {
+            self.far_address(n, host::R11, true);
+            self.asm.store(SCRATCH, host::R11);
+        } else {
+            self.address(n, host::R11, 0, true);
+        }
+        let more = if aligned { 0 } else { i32::from(size) - 1 };
+        if far && more == 0 {
+            self.asm.mov(host::R10, host::R11);
+        } else if far {
+            self.asm.lea(host::R10, host::R11, None, more);
+        } else {
+            self.address(n, host::R10, more, true);
+        }
+        tlb_index(&mut self.asm);
+        if aligned && size > 1 {
+            // A locked access that is not aligned may lie in two cache lines.
+            self.aligned_compare(size, tag);
+        } else {
+            tlb_compare(&mut self.asm, host::R10, tag);
+        }
+        let miss = self.asm.jcc_later(5);
+        self.slow_path(n, miss, live);
+        let addend = Rm::State { index: Some(host::R11), disp: places.addend };
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, addend);
+        let rm = match self.simple(n) {
+            Some((base, disp)) => Rm::Mem { base, index: Some((host::R11, 0)), disp },
+            None => {
+                if far {
+                    self.asm.load(host::R10, SCRATCH);
+                } else {
+                    self.address(n, host::R10, 0, true);
+                }
+                if data {
+                    self.asm.lea(host::R11, host::R10, Some((host::R11, 0)), 0);
+                    Rm::Mem { base: host::R11, index: None, disp: 0 }
+                } else {
+                    Rm::Mem { base: host::R10, index: Some((host::R11, 0)), disp: 0 }
+                }
+            }
+        };
+        if live {
+            self.load_live_flags();
+        }
+        rm
+    }
+
+    /// As `tlb_compare` for an address in R10 that must be a multiple of `size`.
+    fn aligned_compare(&mut self, size: u8, tag: i32) {
+        self.asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
+        let mask = -4096i32 | i32::from(size - 1);
+        self.asm.bytes(&mask.to_le_bytes());
+        let asid = Rm::State { index: None, disp: super::state::ASID };
+        // Adding keeps an unaligned address from passing for another number.
+        self.asm.modrm(Opcode::wide(0x03), host::R10, asid);
+        let tag = Rm::State { index: Some(host::R11), disp: tag };
+        self.asm.modrm(Opcode::wide(0x3b), host::R10, tag);
+    }
+
+    /// Checks `size` bytes at a pinned register plus `disp`; the addend is in R11 then.
+    fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
+        if live {
+            self.save_live_flags();
+        }
+        let places = self.places();
+        self.asm.lea(host::R11, base, None, disp);
+        tlb_index(&mut self.asm);
+        self.asm.lea(host::R10, base, None, disp + 7);
+        let tag = if write { places.write } else { places.read };
+        tlb_compare(&mut self.asm, host::R10, tag);
+        let miss = self.asm.jcc_later(5);
+        self.slow_path(n, miss, live);
+        let addend = Rm::State { index: Some(host::R11), disp: places.addend };
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, addend);
+        if live {
+            self.load_live_flags();
+        }
+        Rm::Mem { base, index: Some((host::R11, 0)), disp }
+    }
+
+    /// PUSH of a register or an immediate.
+    pub fn push(&mut self, n: usize, r: Option<u8>, imm: i32) {
+        let live = self.live_after(n);
+        let slot = self.stack_check(n, host::R9, -8, true, live);
+        match r {
+            Some(r) => {
+                let from = pinned(r).unwrap_or_else(|| {
+                    self.asm.load(host::R10, register(r));
+                    host::R10
+                });
+                self.asm.modrm(Opcode::wide(0x89), from, slot);
+            }
+            None => {
+                self.asm.modrm(Opcode::wide(0xc7), 0, slot);
+                self.asm.bytes(&imm.to_le_bytes());
+            }
+        }
+        self.asm.lea(host::R9, host::R9, None, -8);
+        self.resume_here();
+    }
+
+    /// POP to a register.
+    pub fn pop(&mut self, n: usize, r: u8) {
+        let live = self.live_after(n);
+        let slot = self.stack_check(n, host::R9, 0, false, live);
+        let to = pinned(r).unwrap_or(host::R10);
+        if to == host::R9 {
+            self.asm.modrm(Opcode::wide(0x8b), to, slot);
+        } else {
+            self.asm.modrm(Opcode::wide(0x8b), to, slot);
+            self.asm.lea(host::R9, host::R9, None, 8);
+        }
+        if pinned(r).is_none() {
+            self.asm.store(register(r), to);
+        }
+        self.resume_here();
+    }
+
+    /// LEAVE: the stack pointer from RBP, and RBP from the stack.
+    pub fn leave(&mut self, n: usize) {
+        const RBP: u8 = 5;
+        let live = self.live_after(n);
+        let slot = self.stack_check(n, RBP, 0, false, live);
+        self.asm.lea(host::R9, RBP, None, 8);
+        self.asm.modrm(Opcode::wide(0x8b), RBP, slot);
+        self.resume_here();
+    }
+
+    /// The check of a call's push; the interpreter makes the whole call if it fails.
+    pub fn call_check(&mut self, n: usize, live: bool) -> Rm {
+        self.stack_check(n, host::R9, -8, true, live)
+    }
+}

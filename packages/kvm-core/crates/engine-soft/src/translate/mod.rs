@@ -1,0 +1,48 @@
+//! The translator, tier 1: blocks that run often become host code.
+//!
+//! Host and guest have the same instruction set, so that most instructions are copied: their
+//! registers are pinned to host registers, their flags are the host's, and a memory operand becomes
+//! a check against the software TLB and an access through its addend. All other instructions, and
+//! every access that the TLB does not answer, call the interpreter for that one instruction.
+//!
+//! 64-bit mode only. `emit` builds a block, `stubs` is the fixed code around the blocks, `run` is
+//! how the engine gets into them and back.
+
+mod access;
+mod asm;
+mod control;
+mod emit;
+mod entries;
+mod flags;
+mod guest;
+mod memory;
+mod run;
+mod select;
+mod state;
+mod stubs;
+
+pub use entries::{Code, Entries};
+pub use select::Translator;
+pub use state::Hot;
+
+/// When and how a vCPU translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Executions of a block before it is translated; 0 never translates.
+    pub threshold: u8,
+    /// Translate also what gains nothing: for tests.
+    pub forced: bool,
+    /// Bytes of translated code kept before all is dropped.
+    pub cache_bytes: usize,
+}
+
+impl Policy {
+    /// Interpret everything.
+    pub const OFF: Self = Self { threshold: 0, forced: false, cache_bytes: 0 };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { threshold: 8, forced: false, cache_bytes: 16 << 20 }
+    }
+}

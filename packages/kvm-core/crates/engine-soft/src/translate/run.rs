@@ -1,0 +1,208 @@
+//! From the run loop into translated code and back, and from translated code to the interpreter.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use kvm_cpu::flags::OF;
+use kvm_cpu::{Mode, Trap, reg};
+
+use super::select::{Guest, SITES, Translator};
+use super::stubs::left;
+use super::{Code, Policy};
+use crate::op::Op;
+use crate::tlb::Class;
+use crate::vcpu::Vcpu;
+
+/// Result of [`interpret`]: go on in the code.
+const GO_ON: u64 = 0;
+
+/// The vCPU that the thread's GS points at.
+#[derive(Debug)]
+pub struct Gs;
+
+thread_local! {
+    static OWNER: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Gs {
+    /// Lets GS point at `vcpu`. Nothing else in a Linux process uses GS.
+    fn point_at(vcpu: u64) -> bool {
+        const ARCH_SET_GS: libc::c_int = 0x1001;
+        OWNER.with(|owner| {
+            if owner.get() == vcpu {
+                return true;
+            }
+            // SAFETY: sets the base of a segment that no compiled code refers to.
+            let done = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, vcpu) } == 0;
+            if done {
+                owner.set(vcpu);
+            }
+            done
+        })
+    }
+}
+
+/// EFLAGS to what LAHF and SETO leave in AX.
+fn to_ax(flags: u64) -> u64 {
+    ((flags & 0xd5 | 2) << 8) | u64::from(flags & OF != 0)
+}
+
+/// And back.
+fn from_ax(ax: u64) -> u64 {
+    ((ax >> 8) & 0xd5) | ((ax & 1) * OF)
+}
+
+impl Vcpu {
+    /// What a translated block must match to be entered now.
+    pub(crate) fn code_context(&self) -> u64 {
+        self.fetch_context | self.blocks.epoch()
+    }
+
+    /// Translated code for the present RIP, if there is any.
+    #[inline(always)]
+    pub(crate) fn known_code(&mut self, linear: u64) -> Option<Code> {
+        if self.translator.is_none() || self.cpu.mode != Mode::Long64 {
+            return None;
+        }
+        self.blocks.entries.find(linear, self.code_context())
+    }
+
+    /// Translates the block at the present RIP, which has been decoded, if that is worth while.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn translate_block(&mut self, linear: u64) -> Option<Code> {
+        let class = self.tlb.class();
+        if self.cpu.mode != Mode::Long64 || class == Class::Checked || self.policy == Policy::OFF {
+            return None;
+        }
+        let gpa = self.translate_fetch(linear).ok()?;
+        self.start_translator()?;
+        let mut page = [0u8; 4096];
+        if !self.ram_copy(gpa & !0xfff, &mut page) {
+            return None;
+        }
+        let dialect = self.dialect();
+        let translator = self.translator.as_mut()?;
+        translator.make_room(&mut self.blocks);
+        let guest = Guest { features: &self.features, dialect };
+        let code = translator.translate(&mut self.blocks, guest, gpa, class, &page)?;
+        let context = self.code_context();
+        self.blocks.entries.insert(linear, context, code);
+        Some(code)
+    }
+
+    /// Makes the translator at its first use; where the host forbids that, never again.
+    fn start_translator(&mut self) -> Option<()> {
+        if self.translator.is_none() {
+            match Translator::new(self.policy, interpret as *const () as u64) {
+                Ok(t) => self.translator = Some(Box::new(t)),
+                Err(error) => {
+                    self.policy = Policy::OFF;
+                    warn_once(&error);
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Executes translated code. False if the block at RIP must be interpreted first.
+    pub(crate) fn execute(&mut self, linear: u64, code: Code) -> Result<bool, Trap> {
+        let me: *mut Self = self;
+        let context = self.code_context();
+        let Some(translator) = &mut self.translator else { return Ok(false) };
+        if !Gs::point_at(me as u64) {
+            return Ok(false);
+        }
+        let link = std::mem::take(&mut self.hot.link);
+        if link != 0
+            && self.hot.target == linear
+            && self.hot.page == linear & !0xfff
+            && self.hot.context == context
+        {
+            translator.link(link, code.linked);
+        }
+        let stubs = translator.stubs;
+        self.hot.vcpu = me as u64;
+        self.hot.entries = self.blocks.entries.address();
+        self.hot.page = linear & !0xfff;
+        self.hot.context = context;
+        self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
+        self.hot.flags = to_ax(self.cpu.arith.get());
+        // SAFETY: the code was found for this vCPU in its present context.
+        let status = unsafe { stubs.enter(code.entry, me) };
+        if status == left::JUMP || status == left::BUDGET {
+            self.cpu.arith.set(from_ax(self.hot.flags));
+            self.retired = self.next_check.wrapping_sub(self.hot.budget.cast_unsigned());
+            self.hot.target = self.cpu.rip();
+        }
+        if status == left::TRAP {
+            if let Some(payload) = self.panic.take() {
+                std::panic::resume_unwind(payload);
+            }
+            return Err(self.trap);
+        }
+        // The first block may be too long for the budget.
+        Ok(status != left::BUDGET || self.cpu.rip() != linear)
+    }
+
+    /// Interprets the instructions of a translated block from `first` on: one that failed on its
+    /// fast path, or all in a row that have none.
+    fn interpret_ops(&mut self, ops: &[Op], first: usize, native: u64) -> Result<(), Trap> {
+        self.block_end = ops.len();
+        let mut n = first;
+        loop {
+            let op = &ops[n];
+            (op.handler)(self, op)?;
+            self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_add(u64::from(op.len));
+            self.retired = self.retired.wrapping_add(1);
+            n += 1;
+            if n >= self.block_end || native >> (n - 1) & 1 != 0 || native >> n & 1 != 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Says once that guests will be slow, and why.
+fn warn_once(error: &std::io::Error) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        eprintln!(
+            "kvm-core: the host allows no executable memory ({error}): guests are interpreted"
+        );
+    });
+}
+
+/// What translated code calls for instructions that it does not have, or whose memory access is not
+/// simple. Takes and yields the flags in AX form; above them why to leave, or [`GO_ON`].
+extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
+    // SAFETY: `execute` lent the vCPU to the code, which lends it on.
+    let v = unsafe { &mut *vcpu };
+    let Some(translator) = &v.translator else { return left::TRAP << 16 };
+    let (known, first) = translator.at_site(site);
+    // SAFETY: withdrawn blocks live until no code is executing.
+    let ops = unsafe { &*known.ops };
+    let native = known.native;
+    let left_over = (ops.len() - first) as u64;
+    v.cpu.regs[reg::RIP] = v.hot.page + u64::from(known.offsets[first]);
+    v.cpu.arith.set(from_ax(flags));
+    v.retired = v.next_check.wrapping_sub(v.hot.budget.cast_unsigned()).wrapping_sub(left_over);
+    debug_assert!(site >= SITES);
+    let done = catch_unwind(AssertUnwindSafe(|| v.interpret_ops(ops, first, native)));
+    let status = match done {
+        Ok(Ok(())) if v.attention || v.block_end == 0 || v.requests.any() => left::DONE,
+        Ok(Ok(())) => GO_ON,
+        Ok(Err(trap)) => {
+            v.trap = trap;
+            left::TRAP
+        }
+        Err(payload) => {
+            v.panic = Some(payload);
+            left::TRAP
+        }
+    };
+    v.hot.context = v.code_context();
+    status << 16 | to_ax(v.cpu.arith.get())
+}

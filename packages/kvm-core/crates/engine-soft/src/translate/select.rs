@@ -1,0 +1,332 @@
+//! Which blocks are translated, and what is known of those that are.
+
+use iced_x86::Instruction;
+use kvm_decode::{Decoded, Dialect, decode};
+
+use super::Policy;
+use super::access::addressable;
+use super::asm::Assembler;
+use super::emit::{self, Page, Source};
+use super::entries::Code;
+use super::flags;
+use super::guest::{self, Form, Operand, Register, Shape};
+use super::memory::CodeMemory;
+use super::state::pinned;
+use super::stubs::Stubs;
+use crate::block::{self, BlockCache};
+use crate::features::GuestFeatures;
+use crate::op::{Handler, Op};
+use crate::tlb::Class;
+
+const PAGE: usize = 4096;
+/// Sites per block: one for each instruction.
+pub const SITES: u32 = 64;
+/// Translated blocks, dead ones included, before all are dropped.
+const MAX_KNOWN: usize = 1 << 18;
+/// More code than any block becomes.
+const MAX_BLOCK_BYTES: usize = 16 << 10;
+/// How far the use of flags is followed into other code.
+const LOOK_AHEAD: usize = 12;
+
+/// A translated block.
+#[derive(Debug)]
+pub struct Known {
+    pub ops: *const [Op],
+    /// Instructions that are not the interpreter's.
+    pub native: u64,
+    /// Offset in its page of each instruction.
+    pub offsets: Box<[u16]>,
+    code: Code,
+    class: Class,
+    /// Another translation of the same block, for another class.
+    next: u32,
+}
+
+/// The translated code of one vCPU.
+#[derive(Debug)]
+pub struct Translator {
+    memory: CodeMemory,
+    pub stubs: Stubs,
+    stub_bytes: usize,
+    known: Vec<Known>,
+    forced: bool,
+    /// Blocks translated since the start.
+    pub translated: u64,
+    /// How often the code memory was full.
+    pub resets: u64,
+}
+
+// SAFETY: the pointers are to boxes of the block cache of the same vCPU.
+unsafe impl Send for Translator {}
+
+/// What the guest's code is decoded as.
+#[derive(Clone, Copy)]
+pub struct Guest<'a> {
+    pub features: &'a GuestFeatures,
+    pub dialect: Dialect,
+}
+
+impl Translator {
+    /// Reserves memory for code. `interpret` is the engine's function for single instructions.
+    pub fn new(policy: Policy, interpret: u64) -> std::io::Result<Self> {
+        let mut memory = CodeMemory::new(policy.cache_bytes.max(1 << 20))?;
+        let mut asm = Assembler::new(memory.next());
+        let stubs = Stubs::assemble(&mut asm, interpret);
+        memory.push(asm.code());
+        let stub_bytes = memory.used();
+        Ok(Self {
+            memory,
+            stubs,
+            stub_bytes,
+            // Number 0 stands for none.
+            known: vec![nothing()],
+            forced: policy.forced,
+            translated: 0,
+            resets: 0,
+        })
+    }
+
+    /// The block that a site belongs to, and the index of its instruction.
+    pub fn at_site(&self, site: u32) -> (&Known, usize) {
+        (&self.known[(site / SITES) as usize], (site % SITES) as usize)
+    }
+
+    /// Links a jump of a translated block.
+    pub fn link(&mut self, after: u64, linked: u64) {
+        self.memory.patch(after, linked);
+    }
+
+    /// Drops everything if there may be no room for one more block.
+    pub fn make_room(&mut self, blocks: &mut BlockCache) {
+        if self.memory.fits(MAX_BLOCK_BYTES) && self.known.len() < MAX_KNOWN {
+            return;
+        }
+        self.resets += 1;
+        self.memory.reset(self.stub_bytes);
+        self.known.truncate(1);
+        blocks.forget_translations();
+    }
+
+    fn find(&self, first: u32, class: Class) -> Option<Code> {
+        let mut at = first;
+        while at != 0 {
+            let known = &self.known[at as usize];
+            if known.class == class {
+                return Some(known.code);
+            }
+            at = known.next;
+        }
+        None
+    }
+
+    /// The code of the block at a guest physical address, translated now unless it was before.
+    /// `None` if it is better interpreted.
+    pub fn translate(
+        &mut self,
+        blocks: &mut BlockCache,
+        guest: Guest<'_>,
+        gpa: u64,
+        class: Class,
+        page: &[u8; PAGE],
+    ) -> Option<Code> {
+        let key = block::key(gpa, 64);
+        // SAFETY: found in the cache just now, which is not changed before the last use.
+        let block = unsafe { &*blocks.find(key)? };
+        if block.second_page.is_some() {
+            return None;
+        }
+        if let Some(code) = self.find(block.translated, class) {
+            return Some(code);
+        }
+        let start = (gpa & 0xfff) as usize;
+        let bytes = page.get(start..start + block.bytes as usize)?;
+        let instructions = decoded(&block.ops, bytes, guest.dialect)?;
+        let number = u32::try_from(self.known.len()).ok()?;
+        let mut offsets = vec![start as u16];
+        for op in &block.ops {
+            offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
+        }
+        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, guest.features);
+        let native =
+            shapes.iter().enumerate().fold(0u64, |m, (n, s)| m | u64::from(s.is_some()) << n);
+        if !self.forced && 2 * native.count_ones() as usize <= shapes.len() {
+            return None;
+        }
+        let source = Source {
+            ops: &block.ops,
+            instructions: &instructions,
+            bytes,
+            shapes,
+            offsets,
+            class,
+            site: number * SITES,
+        };
+        let around = Around {
+            translator: self,
+            blocks,
+            guest,
+            bytes: page,
+            page_gpa: gpa & !0xfff,
+            class,
+            seen: std::cell::Cell::new((u16::MAX, 0)),
+        };
+        let origin = self.memory.next();
+        let emitted = emit::emit(&source, &self.stubs, &around, origin);
+        let (first, last) = around.seen.get();
+        if emitted.code.len() > MAX_BLOCK_BYTES {
+            return None;
+        }
+        let offsets = source.offsets.into_boxed_slice();
+        self.memory.push(&emitted.code);
+        let code = Code { entry: origin, linked: origin + emitted.linked as u64 };
+        self.known.push(Known {
+            ops: &raw const *block.ops,
+            native,
+            offsets,
+            code,
+            class,
+            next: block.translated,
+        });
+        self.translated += 1;
+        if first <= last {
+            blocks.cover(gpa & !0xfff, u64::from(first), u64::from(last));
+        }
+        blocks.set_translated(key, number);
+        Some(code)
+    }
+}
+
+fn nothing() -> Known {
+    let code = Code { entry: 0, linked: 0 };
+    Known { ops: &[], native: 0, offsets: Box::default(), code, class: Class::Checked, next: 0 }
+}
+
+/// The instructions of a block, if they are still those that were lowered.
+fn decoded(ops: &[Op], bytes: &[u8], dialect: Dialect) -> Option<Vec<Instruction>> {
+    let mut at = 0;
+    let mut out = Vec::with_capacity(ops.len());
+    for op in ops {
+        let len = usize::from(op.len);
+        match decode(64, bytes.get(at..)?, at as u64, dialect) {
+            Decoded::Instruction(i) if i.len() == len => out.push(i),
+            // An instruction that does not exist is the interpreter's.
+            _ => out.push(Instruction::default()),
+        }
+        at += len;
+    }
+    Some(out)
+}
+
+fn shapes(
+    ops: &[Op],
+    instructions: &[Instruction],
+    bytes: &[u8],
+    offsets: &[u16],
+    features: &GuestFeatures,
+) -> Vec<Option<Shape>> {
+    ops.iter()
+        .zip(instructions)
+        .zip(offsets)
+        .map(|((op, i), &offset)| {
+            let at = usize::from(offset - offsets[0]);
+            let undefined = std::ptr::fn_addr_eq(op.handler, crate::fetch::undefined as Handler);
+            if i.is_invalid() || undefined {
+                return None;
+            }
+            guest::shape(i, bytes.get(at..at + i.len())?, features)
+                .filter(|shape| emittable(shape, op, offset))
+        })
+        .collect()
+}
+
+/// Whether the emitter can do it with its two scratch registers.
+fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
+    match shape {
+        Shape::Modrm(form) => registers_fit(form) && operand_fits(form, op, offset),
+        Shape::Lea(form) => registers_fit(form) && addressable(op, offset),
+        Shape::Indirect(form, _) => operand_fits(form, op, offset),
+        Shape::Return(dropped) => *dropped == 0,
+        Shape::Jump | Shape::Branch(_) | Shape::Call => {
+            let target = i64::from(offset).wrapping_add(op.imm.cast_signed());
+            i32::try_from(target).is_ok()
+        }
+        _ => true,
+    }
+}
+
+fn operand_fits(form: &Form, op: &Op, offset: u16) -> bool {
+    match form.rm {
+        Operand::Register(_) => true,
+        Operand::Memory => {
+            let high = matches!(form.reg, Register::High(_));
+            !high && addressable(op, offset)
+        }
+    }
+}
+
+/// AH to BH exclude REX, and with it what lives in R8 to R15.
+fn registers_fit(form: &Form) -> bool {
+    let rm = match form.rm {
+        Operand::Register(r) => r,
+        Operand::Memory => Register::Extension(0),
+    };
+    let high = |r| matches!(r, Register::High(_));
+    let low = |r| match r {
+        Register::General(r) => pinned(r).is_some_and(|h| h < 8),
+        _ => true,
+    };
+    !(high(form.reg) || high(rm)) || (low(form.reg) && low(rm) && !form.op.wide)
+}
+
+/// The rest of the page, as far as it matters to a block.
+struct Around<'a> {
+    translator: &'a Translator,
+    blocks: &'a BlockCache,
+    guest: Guest<'a>,
+    bytes: &'a [u8; PAGE],
+    page_gpa: u64,
+    class: Class,
+    /// Offsets of the first and last byte that were looked at.
+    seen: std::cell::Cell<(u16, u16)>,
+}
+
+impl Page for Around<'_> {
+    fn linked(&self, offset: u16) -> Option<u64> {
+        let key = block::key(self.page_gpa | u64::from(offset), 64);
+        let found = self.blocks.find(key)?;
+        // SAFETY: found in the cache just now.
+        let first = unsafe { (*found).translated };
+        self.translator.find(first, self.class).map(|code| code.linked)
+    }
+
+    fn needs(&self, offset: u16) -> u32 {
+        let mut at = usize::from(offset);
+        let mut effects = Vec::new();
+        for _ in 0..LOOK_AHEAD {
+            let Decoded::Instruction(i) =
+                decode(64, &self.bytes[at..], at as u64, self.guest.dialect)
+            else {
+                break;
+            };
+            let bytes = &self.bytes[at..at + i.len()];
+            let (first, last) = self.seen.get();
+            let end = (at + i.len() - 1) as u16;
+            self.seen.set((first.min(at as u16), last.max(end)));
+            let Some(shape) = guest::shape(&i, bytes, self.guest.features) else { break };
+            effects.push(flags::effect(&i));
+            let ends = matches!(
+                shape,
+                Shape::Jump
+                    | Shape::Call
+                    | Shape::Branch(_)
+                    | Shape::Indirect(..)
+                    | Shape::Return(_)
+            );
+            at += i.len();
+            if ends || at >= PAGE {
+                break;
+            }
+        }
+        effects.iter().rev().fold(flags::ALL, |live, &e| flags::live_before(e, live))
+    }
+}

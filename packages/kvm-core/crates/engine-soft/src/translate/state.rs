@@ -1,0 +1,146 @@
+//! What translated code shares with the rest of the engine, and where it finds it.
+
+use std::mem::offset_of;
+
+use kvm_cpu::{Cpu, reg, seg};
+
+use super::asm::{Assembler, Host, host};
+use crate::tlb::{Entry, Tlb};
+use crate::vcpu::Vcpu;
+
+/// Registers that guest registers live in while translated code runs: each in the host register of
+/// the same name, but for RSP, which is the host's, and R9 to R11, of which two are scratch.
+pub const fn pinned(register: u8) -> Option<Host> {
+    match register {
+        4 => Some(host::R9),
+        9..=11 => None,
+        other => Some(other),
+    }
+}
+
+/// Guest registers with a host register, other than RAX, which serves the flags.
+pub const PINNED: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15];
+
+/// The fields that translated code reads and writes beside the registers.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Hot {
+    /// Instructions left until the vCPU must look around.
+    pub budget: i64,
+    /// Linear address of the page that the code belongs to.
+    pub page: u64,
+    /// What an entry of the table of entry points must match besides the address.
+    pub context: u64,
+    /// The table of entry points.
+    pub entries: u64,
+    /// The vCPU itself.
+    pub vcpu: u64,
+    /// Arithmetic flags as LAHF and SETO leave them in AX.
+    pub flags: u64,
+    /// End of the jump that left the code and could be linked, or 0.
+    pub link: u64,
+    /// Linear address to which it would have gone.
+    pub target: u64,
+    /// The instruction that a stub works for.
+    pub site: u64,
+    /// Scratch of the stubs.
+    pub scratch: u64,
+    /// Return address of a call that is being made.
+    pub back: u64,
+}
+
+impl Default for Hot {
+    fn default() -> Self {
+        Self {
+            budget: 0,
+            page: 0,
+            context: u64::MAX,
+            entries: 0,
+            vcpu: 0,
+            flags: 0,
+            link: 0,
+            target: 0,
+            site: 0,
+            scratch: 0,
+            back: 0,
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+const fn at(offset: usize) -> i32 {
+    offset as i32
+}
+
+const HOT: usize = offset_of!(Vcpu, hot);
+pub const BUDGET: i32 = at(HOT + offset_of!(Hot, budget));
+pub const PAGE_BASE: i32 = at(HOT + offset_of!(Hot, page));
+pub const CONTEXT: i32 = at(HOT + offset_of!(Hot, context));
+pub const ENTRIES: i32 = at(HOT + offset_of!(Hot, entries));
+pub const VCPU: i32 = at(HOT + offset_of!(Hot, vcpu));
+pub const FLAGS: i32 = at(HOT + offset_of!(Hot, flags));
+pub const LINK: i32 = at(HOT + offset_of!(Hot, link));
+pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
+pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));
+pub const BACK: i32 = at(HOT + offset_of!(Hot, back));
+pub const RIP: i32 = register(reg::RIP as u8);
+pub const RAX: i32 = register(0);
+pub const ASID: i32 = at(offset_of!(Vcpu, tlb) + Tlb::ASID_OFFSET);
+
+/// Where a guest register is kept outside translated code.
+pub const fn register(number: u8) -> i32 {
+    at(offset_of!(Vcpu, cpu) + offset_of!(Cpu, regs) + 8 * number as usize)
+}
+
+/// Where the base of FS or GS is.
+pub const fn segment_base(segment: u8) -> i32 {
+    let index = if segment as usize == seg::GS { seg::GS } else { seg::FS };
+    let size = size_of::<kvm_cpu::Seg>();
+    at(offset_of!(Vcpu, cpu)
+        + offset_of!(Cpu, segs)
+        + index * size
+        + offset_of!(kvm_cpu::Seg, base))
+}
+
+/// A field of the TLB's first entry for a class of accesses.
+const fn tlb(class: usize, field: usize) -> i32 {
+    let first = Tlb::ENTRIES_OFFSET + class * crate::tlb::ENTRIES * size_of::<Entry>();
+    at(offset_of!(Vcpu, tlb) + first + field)
+}
+
+/// Where a class of accesses finds read tags, write tags and addends.
+#[derive(Clone, Copy, Debug)]
+pub struct TlbPlaces {
+    pub read: i32,
+    pub write: i32,
+    pub addend: i32,
+}
+
+impl TlbPlaces {
+    /// Those of a class.
+    pub const fn of(class: usize) -> Self {
+        Self {
+            read: tlb(class, offset_of!(Entry, read)),
+            write: tlb(class, offset_of!(Entry, write)),
+            addend: tlb(class, offset_of!(Entry, addend)),
+        }
+    }
+}
+
+/// Stores all pinned registers but RAX.
+pub fn spill(asm: &mut Assembler) {
+    for r in PINNED {
+        if let Some(host) = pinned(r) {
+            asm.store(register(r), host);
+        }
+    }
+}
+
+/// Loads all pinned registers but RAX.
+pub fn reload(asm: &mut Assembler) {
+    for r in PINNED {
+        if let Some(host) = pinned(r) {
+            asm.load(host, register(r));
+        }
+    }
+}

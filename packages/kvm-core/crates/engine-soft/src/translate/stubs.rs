@@ -1,0 +1,364 @@
+//! The fixed code around translated blocks: into it, out of it, from one block to another that is
+//! not linked, and to the interpreter for one instruction.
+//!
+//! Conventions. In a block all pinned registers hold guest values, EFLAGS the guest's arithmetic
+//! flags or something that nobody needs. R10 and R11 are scratch. A block's *entry* expects RAX in
+//! its place in the vCPU and the flags in [`FLAGS`], its *linked entry* has both live.
+
+use super::asm::{Assembler, Opcode, Rm, host};
+use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SLOT_MASK};
+use super::state::{
+    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE,
+    TlbPlaces, VCPU, reload, spill,
+};
+use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
+use crate::vcpu::Vcpu;
+
+/// Why code was left; the low half of what [`Stubs::enter`] yields.
+pub mod left {
+    /// RIP names a block that is not known. The flags are in `Hot::flags`.
+    pub const JUMP: u64 = 1;
+    /// The budget is too small for the block at RIP. The flags are in `Hot::flags`.
+    pub const BUDGET: u64 = 2;
+    /// The interpreter executed the last instruction; everything is in its place.
+    pub const DONE: u64 = 3;
+    /// The interpreter's instruction trapped.
+    pub const TRAP: u64 = 4;
+}
+
+/// Addresses of the stubs for one class of memory accesses.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassStubs {
+    /// Jump to the linear address in R10; R11D is the site of the jump.
+    pub jump: u64,
+    /// Call the linear address in R10, with the return address in [`BACK`].
+    pub call: u64,
+    /// Return.
+    pub ret: u64,
+}
+
+/// All stubs.
+#[derive(Clone, Copy, Debug)]
+pub struct Stubs {
+    enter: u64,
+    /// Called: interpret the instructions at the site in R11D and come back.
+    pub interpret: u64,
+    /// Jumped to: interpret the instructions at the site in R11D, the last ones of their block.
+    pub finish: u64,
+    /// Jumped to: go to offset R10 of the page. R11 is the end of a jump that may be linked.
+    pub unlinked: u64,
+    /// Jumped to: go on at offset R10 of the page, which may be its end.
+    pub ahead: u64,
+    /// Jumped to: the block at offset R10 of the page has R11 instructions, too many.
+    pub exhausted: u64,
+    pub classes: [ClassStubs; CLASSES],
+}
+
+impl Stubs {
+    /// Runs translated code from a block's entry, which changes the vCPU. Yields one of [`left`].
+    ///
+    /// # Safety
+    /// `entry` belongs to the vCPU, and the thread's GS points at it.
+    pub unsafe fn enter(&self, entry: u64, vcpu: *mut Vcpu) -> u64 {
+        // SAFETY: the stub is a function of this type.
+        let enter: extern "sysv64" fn(u64, *mut Vcpu) -> u64 =
+            unsafe { std::mem::transmute(self.enter) };
+        enter(entry, vcpu)
+    }
+
+    /// Assembles the stubs. `interpret` is the address of the function of the engine.
+    pub fn assemble(asm: &mut Assembler, interpret: u64) -> Self {
+        let enter = asm.here();
+        emit_enter(asm);
+        let leave = asm.here();
+        emit_leave(asm);
+        let interpret_stub = asm.here();
+        emit_interpret(asm, interpret, leave);
+        let finish = asm.here();
+        emit_finish(asm, interpret, leave);
+        let unlinked = asm.here();
+        emit_unlinked(asm, leave);
+        let ahead = asm.here();
+        emit_ahead(asm, leave);
+        let exhausted = asm.here();
+        emit_exhausted(asm, leave);
+        let missed = asm.here();
+        emit_missed(asm, interpret, leave);
+        let classes = std::array::from_fn(|class| {
+            let places = TlbPlaces::of(class);
+            let jump = asm.here();
+            emit_jump(asm, missed);
+            let call = asm.here();
+            emit_call(asm, &places, missed);
+            let ret = asm.here();
+            emit_return(asm, &places, missed);
+            ClassStubs { jump, call, ret }
+        });
+        Self { enter, interpret: interpret_stub, finish, unlinked, ahead, exhausted, classes }
+    }
+}
+
+/// RBX, RBP, R12 to R15: what a function must keep.
+const KEPT: [u8; 6] = [3, 5, 12, 13, 14, 15];
+/// Keeps the stack aligned for the calls of the stubs.
+const PAD: i32 = 8;
+
+fn emit_enter(asm: &mut Assembler) {
+    for r in KEPT {
+        asm.in_opcode(Opcode::narrow(0x50), r);
+    }
+    asm.lea_rsp(-PAD);
+    asm.mov(host::R10, host::RDI);
+    reload(asm);
+    asm.modrm(Opcode::narrow(0xff), 4, Rm::Reg(host::R10));
+}
+
+/// Back to the engine with the code in EAX.
+fn emit_leave(asm: &mut Assembler) {
+    asm.lea_rsp(PAD);
+    for r in KEPT.into_iter().rev() {
+        asm.in_opcode(Opcode::narrow(0x58), r);
+    }
+    asm.byte(0xc3);
+}
+
+/// RAX to its place and the flags to AX.
+fn take_flags(asm: &mut Assembler) {
+    asm.store(RAX, host::RAX);
+    asm.save_flags();
+}
+
+/// `mov word [FLAGS], ax`.
+fn store_flags(asm: &mut Assembler) {
+    let op = Opcode { operand_size: true, ..Opcode::narrow(0x89) };
+    asm.modrm(op, host::RAX, Rm::State { index: None, disp: FLAGS });
+}
+
+/// `movzx to, word [FLAGS]`.
+pub fn load_flags(asm: &mut Assembler, to: u8) {
+    asm.modrm(Opcode::two(0xb7), to, Rm::State { index: None, disp: FLAGS });
+}
+
+/// Calls the engine's function for the site in ESI and the flags in EDX.
+fn call_engine(asm: &mut Assembler, function: u64) {
+    asm.load(host::RDI, VCPU);
+    asm.in_opcode(Opcode::wide(0xb8), host::RAX);
+    asm.bytes(&function.to_le_bytes());
+    asm.modrm(Opcode::narrow(0xff), 2, Rm::Reg(host::RAX));
+}
+
+fn emit_interpret(asm: &mut Assembler, function: u64, leave: u64) {
+    take_flags(asm);
+    spill(asm);
+    // movzx edx, ax; mov esi, r11d
+    asm.modrm(Opcode::two(0xb7), host::RDX, Rm::Reg(host::RAX));
+    asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::Reg(host::R11));
+    asm.lea_rsp(-8);
+    call_engine(asm, function);
+    asm.lea_rsp(8);
+    let out = test_status(asm);
+    reload(asm);
+    asm.restore_flags();
+    asm.load(host::RAX, RAX);
+    asm.byte(0xc3);
+    asm.land(out);
+    // The return address goes.
+    asm.lea_rsp(8);
+    shift_status(asm);
+    asm.jump(leave);
+}
+
+/// Jumps if the function's result says to leave.
+fn test_status(asm: &mut Assembler) -> usize {
+    // test eax, 0xffff0000
+    asm.byte(0xa9);
+    asm.bytes(&0xffff_0000u32.to_le_bytes());
+    asm.jcc_later(5)
+}
+
+fn shift_status(asm: &mut Assembler) {
+    // shr eax, 16
+    asm.bytes(&[0xc1, 0xe8, 16]);
+}
+
+fn emit_finish(asm: &mut Assembler, function: u64, leave: u64) {
+    take_flags(asm);
+    spill(asm);
+    asm.modrm(Opcode::two(0xb7), host::RDX, Rm::Reg(host::RAX));
+    asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::Reg(host::R11));
+    call_engine(asm, function);
+    let out = test_status(asm);
+    store_flags(asm);
+    asm.load(host::R10, RIP);
+    let misses = look_up(asm);
+    reload(asm);
+    go(asm);
+    misses.into_iter().for_each(|m| asm.land(m));
+    asm.mov_imm32(host::RAX, left::DONE as u32);
+    asm.jump(leave);
+    asm.land(out);
+    shift_status(asm);
+    asm.jump(leave);
+}
+
+/// The status of a way out that has its RIP in R10 and the flags in AX.
+fn emit_way_out(asm: &mut Assembler, status: u64, leave: u64) {
+    store_flags(asm);
+    asm.modrm(Opcode::wide(0x03), host::R10, Rm::State { index: None, disp: PAGE_BASE });
+    asm.store(RIP, host::R10);
+    spill(asm);
+    asm.mov_imm32(host::RAX, status as u32);
+    asm.jump(leave);
+}
+
+fn emit_unlinked(asm: &mut Assembler, leave: u64) {
+    take_flags(asm);
+    asm.store(LINK, host::R11);
+    emit_way_out(asm, left::JUMP, leave);
+}
+
+fn emit_ahead(asm: &mut Assembler, leave: u64) {
+    take_flags(asm);
+    store_flags(asm);
+    asm.modrm(Opcode::wide(0x03), host::R10, Rm::State { index: None, disp: PAGE_BASE });
+    let misses = look_up(asm);
+    go(asm);
+    misses.into_iter().for_each(|m| asm.land(m));
+    asm.store(RIP, host::R10);
+    spill(asm);
+    asm.mov_imm32(host::RAX, left::JUMP as u32);
+    asm.jump(leave);
+}
+
+fn emit_exhausted(asm: &mut Assembler, leave: u64) {
+    take_flags(asm);
+    asm.modrm(Opcode::wide(0x01), host::R11, Rm::State { index: None, disp: BUDGET });
+    emit_way_out(asm, left::BUDGET, leave);
+}
+
+/// The entry point for the linear address in R10, left in R11, or jumps away. Uses RAX.
+fn look_up(asm: &mut Assembler) -> [usize; 2] {
+    asm.mov(host::R11, host::R10);
+    // shr r11, 5; mov eax, r10d; and eax, 127; xor r11, rax; and r11d, mask; shl r11d, 5
+    asm.modrm(Opcode::wide(0xc1), 5, Rm::Reg(host::R11));
+    asm.byte(5);
+    asm.modrm(Opcode::narrow(0x8b), host::RAX, Rm::Reg(host::R10));
+    asm.bytes(&[0x83, 0xe0, 127]);
+    asm.modrm(Opcode::wide(0x33), host::R11, Rm::Reg(host::RAX));
+    asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
+    asm.bytes(&(SLOT_MASK as u32).to_le_bytes());
+    asm.modrm(Opcode::narrow(0xc1), 4, Rm::Reg(host::R11));
+    asm.byte(ENTRY_BYTES.trailing_zeros() as u8);
+    asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: ENTRIES });
+    let field = |disp| Rm::Mem { base: host::R11, index: None, disp };
+    asm.modrm(Opcode::wide(0x3b), host::R10, field(ENTRY_RIP));
+    let first = asm.jcc_later(5);
+    asm.load(host::RAX, CONTEXT);
+    asm.modrm(Opcode::wide(0x3b), host::RAX, field(ENTRY_CONTEXT));
+    let second = asm.jcc_later(5);
+    [first, second]
+}
+
+/// Enters the block that [`look_up`] found.
+fn go(asm: &mut Assembler) {
+    // and r10, -4096
+    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
+    asm.bytes(&(-4096i32).to_le_bytes());
+    asm.store(PAGE_BASE, host::R10);
+    let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
+    asm.modrm(Opcode::narrow(0xff), 4, code);
+}
+
+/// The site in R11D, RAX and the flags to their places.
+fn begin(asm: &mut Assembler) {
+    asm.modrm(Opcode::narrow(0x89), host::R11, Rm::State { index: None, disp: SITE });
+    take_flags(asm);
+    store_flags(asm);
+}
+
+/// What a branch does whose target is not known or whose access is not simple: all of it is left to
+/// the interpreter, and the engine looks for the next block.
+fn emit_missed(asm: &mut Assembler, function: u64, leave: u64) {
+    spill(asm);
+    load_flags(asm, host::RDX);
+    asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::State { index: None, disp: SITE });
+    call_engine(asm, function);
+    let out = test_status(asm);
+    asm.mov_imm32(host::RAX, left::DONE as u32);
+    asm.jump(leave);
+    asm.land(out);
+    shift_status(asm);
+    asm.jump(leave);
+}
+
+fn jump_to_missed(asm: &mut Assembler, misses: &[usize], missed: u64) {
+    misses.iter().for_each(|&m| asm.land(m));
+    asm.jump(missed);
+}
+
+fn emit_jump(asm: &mut Assembler, missed: u64) {
+    begin(asm);
+    let misses = look_up(asm);
+    go(asm);
+    jump_to_missed(asm, &misses, missed);
+}
+
+/// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
+fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, addend: i32) -> usize {
+    asm.lea(host::R11, host::R9, None, disp);
+    tlb_index(asm);
+    asm.lea(host::RAX, host::R9, None, disp + 7);
+    tlb_compare(asm, host::RAX, tag);
+    let miss = asm.jcc_later(5);
+    asm.modrm(Opcode::wide(0x8b), host::RAX, Rm::State { index: Some(host::R11), disp: addend });
+    miss
+}
+
+/// Turns the linear address in R11 into the offset of its TLB entry.
+pub fn tlb_index(asm: &mut Assembler) {
+    const SHIFT: u8 = 12 - size_of::<Entry>().trailing_zeros() as u8;
+    const MASK: i32 = ((TLB_ENTRIES - 1) * size_of::<Entry>()) as i32;
+    // shr r11, SHIFT; and r11d, MASK
+    asm.modrm(Opcode::wide(0xc1), 5, Rm::Reg(host::R11));
+    asm.byte(SHIFT);
+    asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
+    asm.bytes(&MASK.to_le_bytes());
+}
+
+/// Compares the page of the address in `last`, that of the access's last byte, with a tag.
+pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32) {
+    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(last));
+    asm.bytes(&(-4096i32).to_le_bytes());
+    asm.modrm(Opcode::wide(0x0b), last, Rm::State { index: None, disp: ASID });
+    asm.modrm(Opcode::wide(0x3b), last, Rm::State { index: Some(host::R11), disp: tag });
+}
+
+fn emit_call(asm: &mut Assembler, places: &TlbPlaces, missed: u64) {
+    begin(asm);
+    let miss = stack_addend(asm, -8, places.write, places.addend);
+    asm.store(SCRATCH, host::RAX);
+    let [first, second] = look_up(asm);
+    // The page of the target, the return address to the stack, and there.
+    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
+    asm.bytes(&(-4096i32).to_le_bytes());
+    asm.store(PAGE_BASE, host::R10);
+    asm.load(host::RAX, SCRATCH);
+    asm.load(host::R10, BACK);
+    let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: -8 };
+    asm.modrm(Opcode::wide(0x89), host::R10, slot);
+    asm.lea(host::R9, host::R9, None, -8);
+    let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
+    asm.modrm(Opcode::narrow(0xff), 4, code);
+    jump_to_missed(asm, &[miss, first, second], missed);
+}
+
+fn emit_return(asm: &mut Assembler, places: &TlbPlaces, missed: u64) {
+    begin(asm);
+    let miss = stack_addend(asm, 0, places.read, places.addend);
+    let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
+    asm.modrm(Opcode::wide(0x8b), host::R10, slot);
+    let [first, second] = look_up(asm);
+    asm.lea(host::R9, host::R9, None, 8);
+    go(asm);
+    jump_to_missed(asm, &[miss, first, second], missed);
+}

@@ -1,0 +1,4 @@
+//! The guests of `hostile`, with every block translated.
+
+#[path = "hostile.rs"]
+mod hostile;
