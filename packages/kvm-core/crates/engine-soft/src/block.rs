@@ -15,10 +15,9 @@ use crate::translate::Entries;
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
 const JUMPS: usize = 8192;
-/// Blocks kept before all are dropped: bounds the memory that a guest's code can take to some
-/// 8 MiB (and stays below where the map would double). A boot of Linux decodes three times as many;
-/// dropping them costs it less than one per cent.
-const MAX_BLOCKS: usize = 28_000;
+/// Blocks kept beside those that are translated: bounds the memory that code takes which runs now and
+/// then. A boot of Linux decodes ten times as many, most of them to run once.
+const MAX_COLD: usize = 8_000;
 
 /// A run of decoded instructions.
 pub struct Block {
@@ -114,6 +113,8 @@ struct PageCode {
 /// All blocks of one vCPU.
 pub struct BlockCache {
     blocks: Map<Box<Block>>,
+    /// How many of them have a translation.
+    translated: usize,
     pages: Map<PageCode>,
     jumps: Box<[Jump; JUMPS]>,
     /// The like of `jumps` for translated code.
@@ -135,6 +136,7 @@ impl Default for BlockCache {
     fn default() -> Self {
         Self {
             blocks: Map::default(),
+            translated: 0,
             pages: Map::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
             entries: Entries::default(),
@@ -183,12 +185,14 @@ impl BlockCache {
     /// Says that a block has a translation.
     pub fn set_translated(&mut self, key: u64, number: u32) {
         if let Some(block) = self.blocks.get_mut(&key) {
+            self.translated += usize::from(block.translated == 0);
             block.translated = number;
         }
     }
 
     /// Says that no block has a translation any more.
     pub fn forget_translations(&mut self) {
+        self.translated = 0;
         for block in self.blocks.values_mut() {
             block.translated = 0;
             block.heat.set(0);
@@ -209,9 +213,27 @@ impl BlockCache {
         self.blocks.get(&key).map(|b| std::ptr::from_ref::<Block>(b))
     }
 
-    /// True when the cache should be emptied before more goes in.
+    /// True when cold blocks should go before more come.
     pub fn full(&self) -> bool {
-        self.blocks.len() >= MAX_BLOCKS
+        self.blocks.len() - self.translated >= MAX_COLD
+    }
+
+    /// Withdraws all blocks without a translation.
+    pub fn drop_cold(&mut self) {
+        let cold = |_: &u64, block: &mut Box<Block>| block.translated == 0;
+        self.graveyard.extend(self.blocks.extract_if(cold).map(|(_, block)| block));
+        let blocks = &self.blocks;
+        for page in self.pages.values_mut() {
+            page.blocks.retain(|key| blocks.contains_key(key));
+        }
+        let empty = |_: &u64, page: &mut PageCode| page.blocks.is_empty();
+        self.released.extend(self.pages.extract_if(empty).map(|(gpa, _)| gpa));
+        self.jumps.fill(NO_JUMP);
+    }
+
+    /// Blocks with and without translations.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Notes that bytes of a page are about to be decoded. True if none were before.
@@ -240,6 +262,7 @@ impl BlockCache {
         let block = Box::new(block);
         let at: *const Block = &raw const *block;
         if let Some(old) = self.blocks.insert(key, block) {
+            self.translated -= usize::from(old.translated != 0);
             self.graveyard.push(old);
         }
         at
@@ -269,6 +292,7 @@ impl BlockCache {
         for key in page.blocks {
             let Some(block) = self.blocks.remove(&key) else { continue };
             self.invalidated += 1;
+            self.translated -= usize::from(block.translated != 0);
             if let Some(second) = block.second_page {
                 let first = block.gpa & !0xfff;
                 self.forget_key(if page_gpa == first { second } else { first }, key);
@@ -291,6 +315,7 @@ impl BlockCache {
 
     /// Withdraws everything.
     pub fn clear(&mut self) {
+        self.translated = 0;
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
@@ -312,6 +337,15 @@ impl BlockCache {
             self.jumps.fill(NO_JUMP);
             self.entries.clear();
         }
+    }
+
+    /// Gives back the room of what was withdrawn: only while no block is executing.
+    pub fn shrink(&mut self) {
+        self.bury();
+        self.blocks.shrink_to_fit();
+        self.pages.shrink_to_fit();
+        self.graveyard = Vec::new();
+        self.released = Vec::new();
     }
 
     /// Frees withdrawn blocks: only while none is executing.

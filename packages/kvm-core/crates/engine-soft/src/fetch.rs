@@ -32,7 +32,8 @@ impl Vcpu {
             self.release_code();
         }
         if self.blocks.full() {
-            self.drop_all_code();
+            self.blocks.drop_cold();
+            self.release_code();
         }
         let block = self.decode_block(linear, gpa)?;
         let straddles = block.second_page;
@@ -208,6 +209,32 @@ impl Vcpu {
             let step = (PAGE - (at & 0xfff)).min(end - at);
             self.forget_code(at, step);
             at += step;
+        }
+    }
+
+    /// Called before the vCPU sleeps. A guest that has done next to nothing for some time gives the
+    /// memory of its code back: what it needs to be idle is soon there again.
+    pub(crate) fn rest(&mut self) {
+        /// Nanoseconds.
+        const SOME_TIME: u64 = 2_000_000_000;
+        /// Instructions in that time.
+        const NEXT_TO_NOTHING: u64 = 20_000_000;
+        /// Blocks worth the effort.
+        const MANY_BLOCKS: usize = 4_000;
+        let now = self.context.clock.now_ns();
+        if now.saturating_sub(self.rested.0) < SOME_TIME {
+            return;
+        }
+        let done = self.retired.wrapping_sub(self.rested.1);
+        self.rested = (now, self.retired);
+        if done < NEXT_TO_NOTHING && self.blocks.len() > MANY_BLOCKS {
+            self.drop_all_code();
+            self.blocks.shrink();
+            if let Some(translator) = &mut self.translator {
+                translator.reset(&mut self.blocks);
+            }
+            // SAFETY: gives free pages of the heap back.
+            unsafe { libc::malloc_trim(0) };
         }
     }
 

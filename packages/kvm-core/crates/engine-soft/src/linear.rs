@@ -4,7 +4,7 @@ use kvm_cpu::paging;
 use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
 
 use crate::op::{FLAT, Op};
-use crate::tlb::Class;
+use crate::tlb::{Allowed, Class};
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
@@ -319,22 +319,22 @@ impl Vcpu {
         if t.page_shift > 12 {
             self.tlb.note_large(linear, t.page_shift);
         }
-        self.fill(class, linear, gpa, t.read, t.write);
+        self.fill(class, linear, gpa, Allowed { read: t.read, write: t.write, global: t.global });
         Ok(gpa)
     }
 
     /// Caches a data translation where accesses to the page need no further attention.
-    fn fill(&mut self, class: Class, linear: u64, gpa: u64, read: bool, write: bool) {
+    fn fill(&mut self, class: Class, linear: u64, gpa: u64, allowed: Allowed) {
         if self.breakpoints || Some(gpa & !0xfff) == self.apic_page {
             return;
         }
         let Some(slot) = self.table.find(gpa) else { return };
         let host = slot.host_ptr(gpa & !0xfff) as u64;
-        let plain = write
+        let plain = allowed.write
             && !slot.readonly()
             && !slot.logs_dirty()
             && slot.page_flags(gpa).grant_write(self.cpu.id);
-        self.tlb.fill(class, linear, host, gpa, read, plain);
+        self.tlb.fill(class, linear, host, gpa, Allowed { write: plain, ..allowed });
     }
 
     /// Linear to guest physical for an instruction fetch.
@@ -350,7 +350,7 @@ impl Vcpu {
         if t.page_shift > 12 {
             self.tlb.note_large(linear, t.page_shift);
         }
-        self.tlb.fill_exec(user, linear, t.gpa);
+        self.tlb.fill_exec(user, linear, t.gpa, t.global);
         Ok(t.gpa)
     }
 

@@ -202,6 +202,7 @@ impl Vcpu {
                 return Some(exit);
             }
             if self.cpu.mp_state != MpState::Runnable && !self.wake_up() {
+                self.rest();
                 return Some(Exit::Hlt);
             }
             self.poll_clock();

@@ -2,13 +2,14 @@
 //!
 //! A tag is the page's linear address with an address-space number in its low 12 bits. A new
 //! number invalidates a whole address space at once, and gives each PCID its own, so that
-//! switching CR3 between recent processes drops nothing. Global pages are refilled per address
-//! space: cheaper than a second look-up on every miss.
+//! switching CR3 between recent processes drops nothing. Global pages are refilled per number.
+//! A flush that keeps them, as every load of CR3 without PCIDs is, keeps the number and drops
+//! the entries that are on a list of the others.
 
 use std::mem::offset_of;
 
 /// Entries per table.
-pub const ENTRIES: usize = 1024;
+pub const ENTRIES: usize = 4096;
 /// One table per permission class, see [`Class`].
 pub const CLASSES: usize = 4;
 const EXEC_ENTRIES: usize = 512;
@@ -36,6 +37,17 @@ pub enum Class {
     Checked = 3,
 }
 
+/// What a data translation may be used for.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    /// Reads.
+    pub read: bool,
+    /// Stores that need no bookkeeping at all.
+    pub write: bool,
+    /// Every address space.
+    pub global: bool,
+}
+
 /// A data translation. `host = linear + addend` for both kinds of access.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -58,6 +70,12 @@ struct ExecEntry {
     gpa: u64,
 }
 
+const NO_EXEC: ExecEntry = ExecEntry { tag: NEVER, gpa: 0 };
+/// Entries that are not global before a flush takes a new number instead.
+const MAX_LOCAL: usize = 4096;
+/// The last number of a space of user code.
+const LAST_SPACE: u64 = 0xfff;
+
 /// Data and instruction translations of one vCPU.
 #[derive(Debug)]
 pub struct Tlb {
@@ -77,13 +95,21 @@ pub struct Tlb {
     large: Box<[u64; LARGE_WORDS]>,
     /// 1 GiB regions that hold translations from 1 GiB pages.
     huge: Vec<u64>,
+    /// Data entries of the present number that are not global.
+    local: Vec<u16>,
+    /// There are more than the list has.
+    local_unknown: bool,
+    /// The supervisor executes pages that are not global.
+    local_code: bool,
+    /// Changes when code of user programs may lie elsewhere although the number stays.
+    space: u64,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
         Self {
             entries: [EMPTY; ENTRIES * CLASSES],
-            exec: Box::new([[ExecEntry { tag: NEVER, gpa: 0 }; EXEC_ENTRIES]; 2]),
+            exec: Box::new([[NO_EXEC; EXEC_ENTRIES]; 2]),
             class: 0,
             asid: 1,
             next_asid: 2,
@@ -92,6 +118,10 @@ impl Default for Tlb {
             pcids: Vec::new(),
             large: Box::new([0; LARGE_WORDS]),
             huge: Vec::new(),
+            local: Vec::new(),
+            local_unknown: false,
+            local_code: false,
+            space: 0,
         }
     }
 }
@@ -157,21 +187,23 @@ impl Tlb {
     }
 
     /// Stores a data translation. `read` and `write` say which accesses may use it.
-    pub fn fill(
-        &mut self,
-        class: Class,
-        linear: u64,
-        host: u64,
-        gpa: u64,
-        read: bool,
-        write: bool,
-    ) {
+    pub fn fill(&mut self, class: Class, linear: u64, host: u64, gpa: u64, allowed: Allowed) {
         if class == Class::Checked {
             return;
         }
         let tag = self.tag(linear);
         let page = linear & PAGE_MASK;
-        self.entries[(class as usize * ENTRIES) | Self::index(linear)] = Entry {
+        let Allowed { read, write, global } = allowed;
+        let index = (class as usize * ENTRIES) | Self::index(linear);
+        if !global {
+            if self.local.len() < MAX_LOCAL {
+                #[allow(clippy::cast_possible_truncation)]
+                self.local.push(index as u16);
+            } else {
+                self.local_unknown = true;
+            }
+        }
+        self.entries[index] = Entry {
             read: if read { tag } else { NEVER },
             write: if write { tag } else { NEVER },
             addend: host.wrapping_sub(page),
@@ -187,7 +219,8 @@ impl Tlb {
     }
 
     /// Stores an instruction translation.
-    pub fn fill_exec(&mut self, user: bool, linear: u64, gpa: u64) {
+    pub fn fill_exec(&mut self, user: bool, linear: u64, gpa: u64, global: bool) {
+        self.local_code |= !user && !global;
         let tag = self.tag(linear);
         self.exec[usize::from(user)][(linear >> 12) as usize & (EXEC_ENTRIES - 1)] =
             ExecEntry { tag, gpa: gpa & PAGE_MASK };
@@ -220,9 +253,10 @@ impl Tlb {
     pub fn flush_all(&mut self) {
         self.entries.fill(EMPTY);
         for table in self.exec.iter_mut() {
-            table.fill(ExecEntry { tag: NEVER, gpa: 0 });
+            table.fill(NO_EXEC);
         }
         self.pcids.clear();
+        self.start_list(false);
         self.large.fill(0);
         self.huge.clear();
         self.asid = 1;
@@ -241,12 +275,18 @@ impl Tlb {
 
     /// Enters the address space of `pcid`, keeping what it had unless `flush`.
     pub fn switch(&mut self, pcid: u16, flush: bool) {
+        if flush && pcid == self.pcid && self.drop_local() {
+            return;
+        }
         self.pcid = pcid;
         if flush {
             self.pcids.retain(|&(p, _)| p != pcid);
         }
         if let Some(at) = self.pcids.iter().position(|&(p, _)| p == pcid) {
             let slot = self.pcids.remove(at);
+            if self.asid != slot.1 {
+                self.start_list(true);
+            }
             self.asid = slot.1;
             self.pcids.push(slot);
             return;
@@ -273,6 +313,42 @@ impl Tlb {
         }
         self.asid = self.next_asid;
         self.next_asid += 1;
+        self.start_list(false);
+    }
+
+    /// Begins a list of entries that are not global; `unknown` if there are some already.
+    fn start_list(&mut self, unknown: bool) {
+        self.local.clear();
+        self.local_unknown = unknown;
+        self.local_code = false;
+    }
+
+    /// Drops the translations of the present number but global ones. False if it is not known which
+    /// those are.
+    fn drop_local(&mut self) -> bool {
+        if self.local_unknown || !self.pcids.contains(&(self.pcid, self.asid)) {
+            return false;
+        }
+        for index in self.local.drain(..) {
+            self.entries[usize::from(index)] = EMPTY;
+        }
+        let [supervisor, user] = &mut *self.exec;
+        user.fill(NO_EXEC);
+        if self.local_code {
+            supervisor.fill(NO_EXEC);
+            self.local_code = false;
+            self.restarts += 1;
+        }
+        self.space = (self.space + 1) & LAST_SPACE;
+        if self.space == 0 {
+            self.restarts += 1;
+        }
+        true
+    }
+
+    /// Part of the keys of user programs' code: 12 bits.
+    pub fn space(&self) -> u64 {
+        self.space
     }
 
     /// Drops the translations of one page in every class and address space, with all parts of the
@@ -324,8 +400,14 @@ mod tests {
 
     fn filled(linear: u64) -> Tlb {
         let mut t = Tlb::default();
-        t.fill(Class::Supervisor, linear, HOST, 0x5000, true, true);
-        t.fill_exec(false, linear, 0x5000);
+        t.fill(
+            Class::Supervisor,
+            linear,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: true, global: false },
+        );
+        t.fill_exec(false, linear, 0x5000, false);
         t
     }
 
@@ -347,7 +429,13 @@ mod tests {
     #[test]
     fn the_checked_class_is_never_filled() {
         let mut t = Tlb::default();
-        t.fill(Class::Checked, 0x1000, HOST, 0x5000, true, true);
+        t.fill(
+            Class::Checked,
+            0x1000,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: true, global: false },
+        );
         assert_ne!(t.entry_of(Class::Checked, 0x1000).read, t.tag(0x1000));
     }
 
@@ -355,7 +443,13 @@ mod tests {
     fn pcids_keep_their_translations_and_a_flush_takes_them() {
         let mut t = Tlb::default();
         t.switch(1, true);
-        t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, false);
+        t.fill(
+            Class::Supervisor,
+            0x1000,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: false, global: false },
+        );
         t.switch(2, true);
         assert!(!reads(&t, 0x1000));
         t.switch(1, false);
@@ -372,7 +466,13 @@ mod tests {
         for n in 0..20_000u32 {
             t.switch(0, true);
             assert!(!reads(&t, 0x1000), "a stale translation after {n} switches");
-            t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, true);
+            t.fill(
+                Class::Supervisor,
+                0x1000,
+                HOST,
+                0x5000,
+                Allowed { read: true, write: true, global: false },
+            );
             assert!(reads(&t, 0x1000));
         }
     }
@@ -393,7 +493,13 @@ mod tests {
         let mut t = Tlb::default();
         t.switch(7, true);
         t.flush_all();
-        t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, true, true);
+        t.fill(
+            Class::Supervisor,
+            0x1000,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: true, global: false },
+        );
         t.flush_pcid(7);
         assert!(!reads(&t, 0x1000));
     }
@@ -403,7 +509,13 @@ mod tests {
         let mut t = Tlb::default();
         for n in 0..1000u64 {
             t.note_large(n << 30, 30);
-            t.fill(Class::Supervisor, n << 30, HOST, 0x5000, true, true);
+            t.fill(
+                Class::Supervisor,
+                n << 30,
+                HOST,
+                0x5000,
+                Allowed { read: true, write: true, global: false },
+            );
             assert!(reads(&t, n << 30));
         }
         assert!(t.huge.len() <= MAX_HUGE);
@@ -415,7 +527,13 @@ mod tests {
     fn invlpg_takes_all_parts_of_a_large_page() {
         let mut t = filled(0x20_3000);
         t.note_large(0x20_3000, 21);
-        t.fill(Class::Supervisor, 0x20_4000, HOST, 0x6000, true, true);
+        t.fill(
+            Class::Supervisor,
+            0x20_4000,
+            HOST,
+            0x6000,
+            Allowed { read: true, write: true, global: false },
+        );
         t.flush_page(0x20_4000);
         assert!(!reads(&t, 0x20_3000) && !reads(&t, 0x20_4000));
         assert_eq!(t.exec(false, 0x20_3000), None);
@@ -434,5 +552,50 @@ mod tests {
         t.revoke_writes(Some(0x5000));
         assert_ne!(t.entry_of(Class::Supervisor, 0x1000).write, t.tag(0x1000));
         assert!(reads(&t, 0x1000));
+    }
+
+    #[test]
+    fn a_flush_that_keeps_global_pages_keeps_only_those() {
+        let mut t = Tlb::default();
+        t.switch(0, true);
+        let allowed = |global| Allowed { read: true, write: true, global };
+        for n in 0..4000u64 {
+            t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, allowed(true));
+            t.fill(Class::Supervisor, 0x2000, HOST, 0x6000, allowed(false));
+            t.fill(Class::User, 0x1000, HOST, 0x7000, allowed(false));
+            t.fill_exec(true, 0x1000, 0x7000, false);
+            t.fill_exec(false, 0x1000, 0x7000, true);
+            let (space, restarts) = (t.space(), t.restarts());
+            t.switch(0, true);
+            assert!(reads(&t, 0x1000) && !reads(&t, 0x2000));
+            assert_ne!(t.entry_of(Class::User, 0x1000).read, t.tag(0x1000));
+            assert_eq!((t.exec(true, 0x1000), t.exec(false, 0x1000)), (None, Some(0x7000)));
+            assert!(t.space() != space || t.restarts() != restarts, "user code after {n} flushes");
+        }
+        // More than the list holds: nothing may stay that is not known to be global.
+        for n in 0..6000u64 {
+            t.fill(Class::Supervisor, n << 12, HOST, 0x5000, allowed(false));
+        }
+        t.switch(0, true);
+        assert!((0..6000u64).all(|n| !reads(&t, n << 12)));
+        // An address space that is entered again has entries that no list knows.
+        t.switch(1, true);
+        t.fill(Class::Supervisor, 0x3000, HOST, 0x5000, allowed(false));
+        t.switch(2, true);
+        t.switch(1, false);
+        assert!(reads(&t, 0x3000));
+        t.switch(1, true);
+        assert!(!reads(&t, 0x3000));
+    }
+
+    #[test]
+    fn supervisor_code_on_pages_that_are_not_global_is_forgotten() {
+        let mut t = Tlb::default();
+        t.switch(0, true);
+        t.fill_exec(false, 0x1000, 0x7000, false);
+        let restarts = t.restarts();
+        t.switch(0, true);
+        assert_eq!(t.exec(false, 0x1000), None);
+        assert_ne!(t.restarts(), restarts);
     }
 }

@@ -68,6 +68,8 @@ pub struct Vcpu {
     /// This vCPU as the memory watch knows it, and the last change it took notice of.
     pub(crate) member: Arc<Member>,
     pub(crate) noticed: u64,
+    /// Time and count of instructions at the last look for whether the guest rests.
+    pub(crate) rested: (u64, u64),
     /// PAUSEs in a row, and where the last one was.
     pub(crate) pauses: u32,
     pub(crate) last_pause: u64,
@@ -130,6 +132,7 @@ impl Vcpu {
             stop_at: None,
             member,
             noticed: 0,
+            rested: (0, 0),
             pauses: 0,
             last_pause: 0,
             unhalted: false,
@@ -174,7 +177,8 @@ impl Vcpu {
         }
         let bits = u64::from(self.cpu.mode.bits() >> 5);
         let class = self.tlb.class() as u64;
-        self.fetch_context = self.tlb.asid() << 8 | class << 4 | bits;
+        let space = if self.cpu.cpl == 3 { self.tlb.space() } else { 0 };
+        self.fetch_context = space << 20 | self.tlb.asid() << 8 | class << 4 | bits;
     }
 
     /// Default operand size of the code segment.

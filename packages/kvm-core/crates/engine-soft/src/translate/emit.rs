@@ -229,6 +229,7 @@ impl Emitter<'_> {
                 self.asm.bytes(&bytes);
             }
             Shape::Modrm(form) => self.modrm(n, form),
+            Shape::Divide(form) => self.divide(n, form),
             Shape::Lea(form) => {
                 self.effective(n, host::R10);
                 self.lea_result(form);
@@ -308,6 +309,24 @@ impl Emitter<'_> {
                 self.put_back(rm, form.rm_access.write, host::R11);
             }
         }
+    }
+
+    /// DIV, unless the quotient does not fit: that is the interpreter's to report.
+    fn divide(&mut self, n: usize, form: Form) {
+        let rm = match form.rm {
+            Operand::Memory => self.access(n, form.size, false, false, false, false),
+            Operand::Register(rm) => Rm::Reg(self.operand(rm, true, host::R11)),
+        };
+        // cmp rdx, divisor; jae: a divisor of 0 is among them.
+        self.asm.modrm(Opcode { wide: form.op.wide, ..Opcode::narrow(0x3b) }, host::RDX, rm);
+        let miss = self.asm.jcc_later(3);
+        match (form.rm, self.slow.last_mut()) {
+            (Operand::Memory, Some(slow)) => slow.from.push(miss),
+            _ => self.slow_path(n, miss, false),
+        }
+        let Register::Extension(extension) = form.reg else { return };
+        self.encode(form, extension, rm);
+        self.resume_here();
     }
 
     fn encode(&mut self, form: Form, reg: u8, rm: Rm) {

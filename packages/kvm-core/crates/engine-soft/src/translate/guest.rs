@@ -61,6 +61,8 @@ pub enum Shape {
     /// The guest's own bytes: their operands are pinned to the same registers.
     Verbatim,
     Modrm(Form),
+    /// DIV of 32 or 64 bits.
+    Divide(Form),
     /// LEA: an address and no access.
     Lea(Form),
     /// MOV with an immediate, BSWAP: the register is part of the opcode.
@@ -252,6 +254,13 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
                 }
                 2 | 3 => modrm(i, bytes, p, op, NONE, RW, false, small, 0)?,
                 4 | 5 => modrm(i, bytes, p, op, NONE, R, false, small, 0)?,
+                // Whether a signed quotient fits is not a matter of one comparison.
+                6 if !small && !op.operand_size => {
+                    match modrm(i, bytes, p, op, NONE, R, false, false, 0)? {
+                        Shape::Modrm(form) => Shape::Divide(form),
+                        _ => return None,
+                    }
+                }
                 _ => return None,
             }
         }
@@ -308,6 +317,19 @@ fn two_bytes(i: &Instruction, bytes: &[u8], p: &Parts, features: &GuestFeatures)
         }
         0xbd if op.rep == 0xf3 && features.thunks.has(Feature::LZCNT) => {
             modrm(i, bytes, p, op, narrow(op), R, false, false, 0)?
+        }
+        0xc7 if plain && !op.operand_size && extension(bytes, p)? == 1 => {
+            if op.wide && !features.cx16 {
+                return None;
+            }
+            let size = if op.wide { 16 } else { 8 };
+            match modrm_sized(i, bytes, p, op, NONE, RW, size)? {
+                // Aligned, as the 16-byte form must be.
+                Shape::Modrm(form) if form.rm == Operand::Memory => {
+                    Shape::Modrm(Form { locked: true, ..form })
+                }
+                _ => return None,
+            }
         }
         0xc8..=0xcf if plain && !op.operand_size && !op.lock => Shape::InOpcode {
             op: Opcode { byte: 0xc8, ..op },

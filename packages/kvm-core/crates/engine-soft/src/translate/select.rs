@@ -101,9 +101,14 @@ impl Translator {
         if self.memory.fits(MAX_BLOCK_BYTES) && self.known.len() < MAX_KNOWN {
             return;
         }
+        self.reset(blocks);
+    }
+
+    /// Drops everything.
+    pub fn reset(&mut self, blocks: &mut BlockCache) {
         self.resets += 1;
         self.memory.reset(self.stub_bytes);
-        self.known.truncate(1);
+        self.known = vec![nothing()];
         blocks.forget_translations();
     }
 
@@ -242,7 +247,9 @@ fn shapes(
 /// Whether the emitter can do it with its two scratch registers.
 fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
     match shape {
-        Shape::Modrm(form) => registers_fit(form) && operand_fits(form, op, offset),
+        Shape::Modrm(form) | Shape::Divide(form) => {
+            registers_fit(form) && operand_fits(form, op, offset)
+        }
         Shape::Lea(form) => registers_fit(form) && addressable(op, offset),
         Shape::Indirect(form, _) => operand_fits(form, op, offset),
         Shape::Return(dropped) => *dropped == 0,
