@@ -78,7 +78,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     for (const number of withoutFeatures ?? []) features &= ~featureBit(number)
     this.offeredFeatures = features
     this.queues = model.queueSizes.map((size, index) => new Virtqueue(memory, index, size))
-    for (const queue of this.queues) queue.onDrained = () => this.#afterDrain()
+    for (const queue of this.queues) queue.onDrained = () => this.#onDrained()
     this.#onError = onError ?? (() => {})
     this.#later = later ?? ((work) => void setImmediate(work))
     model.attach(this)
@@ -332,6 +332,11 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
       eventIdx: this.hasFeature(VIRTIO_F_EVENT_IDX),
       indirect: this.hasFeature(VIRTIO_F_INDIRECT_DESC),
     }
+  }
+
+  /** A queue drains after nearly every request, and hardly ever does somebody wait for it. */
+  #onDrained(): void {
+    if (this.#resetting || this.#drained.length > 0) this.#afterDrain()
   }
 
   #afterDrain(): void {

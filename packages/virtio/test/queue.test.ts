@@ -6,7 +6,7 @@ import {
   type VirtioErrorCode,
   Virtqueue,
 } from 'virtio'
-import { type DriverQueue, FakeMemory } from 'virtio/testing'
+import { DriverQueue, FakeMemory } from 'virtio/testing'
 import { DATA, TABLE, connect, place } from './queues.ts'
 
 const code = (expected: VirtioErrorCode): { instanceOf: typeof VirtioError; code: string } => ({
@@ -68,6 +68,57 @@ test('descriptors of length zero are left out', (t) => {
   const chain = queue.popChain()!
   t.is(chain.count, 1)
   t.is(chain.writableBytes, 0)
+})
+
+test('chains of very long or very many buffers are as good as short ones', (t) => {
+  const memory = new FakeMemory([{ gpa: 0, bytes: 1 << 26 }])
+  const { driver, queue } = connect({ memory, size: 256 })
+  driver.submit([
+    { gpa: 0, length: 2 ** 24 + 1 },
+    { gpa: 0, length: 2 ** 31, writable: true },
+    { gpa: 0, length: 2 ** 30, writable: true },
+  ])
+  const long = queue.popChain()!
+  t.deepEqual([...long.lengths.subarray(0, long.count)], [2 ** 24 + 1, 2 ** 31, 2 ** 30])
+  t.is(long.readableBytes, 2 ** 24 + 1)
+  t.is(long.writableBytes, 2 ** 31 + 2 ** 30)
+  for (const table of [undefined, 0x10_0000]) {
+    const buffers = Array.from({ length: 100 }, (_, i) => ({
+      gpa: DATA + i,
+      length: 2 ** 24,
+      writable: i >= 60,
+    }))
+    driver.submit(buffers, table)
+    const many = queue.popChain()!
+    t.is(many.count, 100)
+    t.is(many.readableCount, 60)
+    t.is(many.readableBytes, 60 * 2 ** 24)
+    t.is(many.writableBytes, 40 * 2 ** 24)
+    t.is(many.gpas[99], DATA + 99)
+    queue.pushUsed(many, 0)
+    driver.submit([{ gpa: DATA, length: 1 }])
+    t.is(queue.popChain()!.count, 1)
+  }
+})
+
+test('a queue that becomes smaller has fewer chains', (t) => {
+  const { memory, driver, queue } = connect({ size: 8 })
+  for (let i = 0; i < 8; i++) driver.submit([{ gpa: DATA, length: 1 }])
+  const chains = Array.from({ length: 8 }, () => queue.popChain()!)
+  queue.reset()
+  for (const chain of chains) queue.pushUsed(chain, 0)
+  const small = new DriverQueue(memory, { gpa: 0x1000, size: 2 })
+  place(queue, small.layout)
+  queue.enable({ eventIdx: false, indirect: false })
+  small.submit([{ gpa: DATA, length: 1 }])
+  small.submit([{ gpa: DATA, length: 1 }])
+  t.truthy(queue.popChain())
+  const second = queue.popChain()!
+  small.offer(0)
+  small.setAvailIdx(3)
+  t.throws(() => queue.popChain(), code('E_AVAIL_INDEX'))
+  queue.pushUsed(second, 0)
+  t.truthy(queue.popChain())
 })
 
 test('a buffer may cross from one piece of RAM into the next', (t) => {

@@ -26,19 +26,37 @@ export class DescriptorChain {
   head = 0
   /** In order of being popped. */
   sequence = 0
-  /** Between pop and push. */
-  inUse = false
-  /** False once the queue was reset or failed: the memory must be left alone. */
+  /**
+   * In use, with a queue that was neither reset nor failed since: only then the memory may be
+   * touched.
+   */
   live = false
+  #abandoned = false
 
   constructor(memory: GuestMemory, pages: GuestPages) {
     this.#memory = memory
     this.#pages = pages
   }
 
-  /** Makes the object ready for the chain at `head`. */
-  begin(head: number): void {
-    this.head = head
+  /** Between pop and push. */
+  get inUse(): boolean {
+    return this.live || this.#abandoned
+  }
+
+  /** In use still, but with nothing to do any more. */
+  abandon(): void {
+    this.live = false
+    this.#abandoned = true
+  }
+
+  /** No longer in use. */
+  release(): void {
+    this.live = false
+    this.#abandoned = false
+  }
+
+  /** Forgets all buffers. */
+  clear(): void {
     this.count = 0
     this.readableCount = 0
     this.readableBytes = 0

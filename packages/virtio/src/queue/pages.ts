@@ -1,7 +1,7 @@
 import { VirtioError, hex } from '../errors.ts'
 import type { GuestMemory } from '../memory.ts'
 
-const PAGE_BYTES = 4096
+export const PAGE_BYTES = 4096
 const SLOTS = 64
 /** Longer copies are cheaper through a view than byte by byte. */
 const SHORT_BYTES = 64
@@ -16,10 +16,14 @@ export class GuestPages {
   /** First address of the page in each slot. */
   readonly #tags: Float64Array = new Float64Array(SLOTS).fill(-1)
   readonly #views: Uint8Array[] = []
+  readonly #words: Uint32Array[] = []
 
   constructor(memory: GuestMemory) {
     this.#memory = memory
-    for (let slot = 0; slot < SLOTS; slot++) this.#views.push(new Uint8Array(0))
+    for (let slot = 0; slot < SLOTS; slot++) {
+      this.#views.push(new Uint8Array(0))
+      this.#words.push(new Uint32Array(0))
+    }
   }
 
   /** Copies `length` bytes at `gpa` to `target[at]`. */
@@ -35,6 +39,17 @@ export class GuestPages {
       target.set(piece, to)
       to += piece.length
     }
+  }
+
+  /**
+   * The page that has all of `[gpa, gpa + length)`, as words. `undefined` when no one page has, or
+   * not in whole words.
+   */
+  words(gpa: number, length: number): Uint32Array | undefined {
+    const start = gpa & (PAGE_BYTES - 1)
+    if ((start & 3) !== 0 || start + length > PAGE_BYTES) return undefined
+    const words = this.#words[this.#slot(gpa)]!
+    return words.length === 0 ? undefined : words
   }
 
   /** Copies `length` bytes of `source[at]` to `gpa` and reports them as written. */
@@ -66,16 +81,29 @@ export class GuestPages {
   }
 
   #page(gpa: number): Uint8Array {
+    return this.#views[this.#slot(gpa)]!
+  }
+
+  /** Where the views of the page at `gpa` are. */
+  #slot(gpa: number): number {
     if (this.#generation !== this.#memory.generation) {
       this.#generation = this.#memory.generation
       this.#tags.fill(-1)
     }
     const base = gpa - (gpa & (PAGE_BYTES - 1))
     const slot = (gpa >>> 12) & (SLOTS - 1)
-    if (this.#tags[slot] === base) return this.#views[slot]!
+    if (this.#tags[slot] !== base) this.#load(slot, base)
+    return slot
+  }
+
+  #load(slot: number, base: number): void {
     const view = this.#memory.pieces(base, PAGE_BYTES)[0]!
-    this.#tags[slot] = base
+    const { buffer, byteOffset } = view
+    const whole = byteOffset % 4 === 0
     this.#views[slot] = view
-    return view
+    this.#words[slot] = whole
+      ? new Uint32Array(buffer, byteOffset, PAGE_BYTES / 4)
+      : new Uint32Array(0)
+    this.#tags[slot] = base
   }
 }

@@ -13,6 +13,8 @@ import { type VirtqueueState, parseQueueState } from './queue-state.ts'
 import { ChainWalker } from './walker.ts'
 
 const FOUR_GIB = 2 ** 32
+/** Far more than can be in flight, and a small integer for the compiler. */
+const SEQUENCE_MASK = 0x3fff_ffff
 
 /** What was negotiated and concerns queues. */
 export interface QueueFeatures {
@@ -32,7 +34,7 @@ export class Virtqueue {
   /** Descriptors at most; a power of two. */
   readonly maxSize: number
   /** Called when the last chain that was popped has come back. */
-  onDrained: () => void = () => {}
+  onDrained: (() => void) | undefined = undefined
   readonly #memory: GuestMemory
   readonly #pages: GuestPages
   readonly #walker: ChainWalker
@@ -58,8 +60,9 @@ export class Virtqueue {
   #usedDirty = false
   #inFlight = 0
   #sequence = 0
+  /** All chains, at most `size`, and a stack of them: `#pool[#inFlight]` and all above are free. */
   readonly #chains: DescriptorChain[] = []
-  readonly #free: DescriptorChain[] = []
+  readonly #pool: DescriptorChain[] = []
   /** Heads that were in flight when the state was saved; they are popped again first. */
   #replay: number[] = []
 
@@ -123,6 +126,7 @@ export class Virtqueue {
   enable(features: QueueFeatures): void {
     if (this.#ready || this.#inFlight > 0) return
     this.#map()
+    this.#forgetChains()
     this.setFeatures(features)
     this.#lastAvail = 0
     this.#availIdx = 0
@@ -140,11 +144,15 @@ export class Virtqueue {
 
   /** The next chain that the driver has made available, or `undefined`. */
   popChain(): DescriptorChain | undefined {
-    if (!this.#ready || this.#halted) return undefined
-    if (this.#generation !== this.#memory.generation) this.#map()
-    if (this.#replay.length > 0) return this.#take(this.#replay[0]!, true)
-    if (this.#lastAvail === this.#availIdx && !this.#refresh()) return undefined
-    return this.#take(this.#avail[2 + (this.#lastAvail & this.#mask)]!, false)
+    // Whatever is not an available chain in the rings that are mapped makes these two equal.
+    if (this.#lastAvail === this.#availIdx || this.#generation !== this.#memory.generation) {
+      if (this.#seemsEmpty() || !this.hasChains()) return undefined
+      if (this.#replay.length > 0) return this.#popReplayed()
+    }
+    const at = this.#lastAvail
+    const chain = this.#walk(this.#avail[2 + (at & this.#mask)]!)
+    this.#lastAvail = (at + 1) & 0xffff
+    return chain
   }
 
   /** True when `popChain` would return a chain (or throw). */
@@ -160,22 +168,25 @@ export class Virtqueue {
    * free again.
    */
   pushUsed(chain: DescriptorChain, written: number): void {
-    if (!chain.inUse) throw new TypeError('a chain was pushed twice')
-    if (chain.live) {
+    // Compared, not converted: as a condition the compiler would prepare for every type there is.
+    if (chain.live === true) {
       if (this.#generation !== this.#memory.generation) this.#map()
       const at = 1 + ((this.#usedIdx & this.#mask) << 1)
       this.#used32[at] = chain.head
       this.#used32[at + 1] = written
       this.#usedIdx = (this.#usedIdx + 1) & 0xffff
       this.#usedDirty = true
-    }
+    } else if (!chain.inUse) throw new TypeError('a chain was pushed twice')
     this.#recycle(chain)
   }
 
   /** Takes a chain back as if it had not been popped: it is the next to pop. */
   unpop(chain: DescriptorChain): void {
     if (!chain.inUse) throw new TypeError('a chain that was pushed cannot be unpopped')
-    if (chain.live) this.#replay.unshift(chain.head)
+    if (chain.live) {
+      this.#replay.unshift(chain.head)
+      this.#availIdx = this.#lastAvail
+    }
     this.#recycle(chain)
   }
 
@@ -219,7 +230,8 @@ export class Virtqueue {
 
   #stop(): void {
     this.#halted = true
-    for (const chain of this.#chains) chain.live = false
+    this.#availIdx = this.#lastAvail
+    for (const chain of this.#chains) if (chain.live) chain.abandon()
   }
 
   /** The registers after power-on. Chains in flight no longer touch anything when they come. */
@@ -235,8 +247,10 @@ export class Virtqueue {
   /** Chains in flight are saved as such: loading pops them again. */
   save(): VirtqueueState {
     if (this.#ready && !this.#halted) this.#publish()
-    const live = this.#chains.filter((chain) => chain.inUse && chain.live)
-    live.sort((a, b) => a.sequence - b.sequence)
+    const live = this.#chains.filter((chain) => chain.live)
+    const age = (chain: DescriptorChain): number =>
+      (this.#sequence - chain.sequence) & SEQUENCE_MASK
+    live.sort((a, b) => age(b) - age(a))
     return {
       size: this.#size,
       ready: this.#ready,
@@ -257,6 +271,7 @@ export class Virtqueue {
     const s = parseQueueState(this.index, state)
     this.reset()
     this.#size = s.size
+    this.#forgetChains()
     this.#address.set(s.address)
     if (s.ready && !s.halted) this.#map()
     this.setFeatures(features)
@@ -270,10 +285,11 @@ export class Virtqueue {
   }
 
   #recycle(chain: DescriptorChain): void {
-    chain.inUse = false
-    chain.live = false
-    this.#free.push(chain)
-    if (--this.#inFlight === 0) this.onDrained()
+    chain.release()
+    const left = this.#inFlight - 1
+    this.#inFlight = left
+    this.#pool[left] = chain
+    if (left === 0 && this.onDrained !== undefined) this.onDrained()
   }
 
   /** Reads `avail.idx`; true when there is more than before. */
@@ -286,29 +302,50 @@ export class Virtqueue {
     return true
   }
 
-  #take(head: number, replayed: boolean): DescriptorChain {
-    if (this.#inFlight >= this.#size) throw inFlightFault(this.index, this.#size)
-    const chain = this.#free.pop() ?? this.#newChain()
-    chain.begin(head)
-    try {
-      this.#walker.walk(chain, this.#desc, this.#size, head)
-    } catch (error) {
-      this.#free.push(chain)
-      throw error
-    }
-    if (replayed) this.#replay.shift()
-    else this.#lastAvail = (this.#lastAvail + 1) & 0xffff
-    chain.sequence = this.#sequence++
-    chain.inUse = true
-    chain.live = true
-    this.#inFlight++
+  /**
+   * A cheap look at `avail.idx`. It may miss a chain that has just come, as any look may; one that
+   * it sees is seen again in order, before anything else of the ring is read.
+   */
+  #seemsEmpty(): boolean {
+    return (
+      this.#ready &&
+      this.#replay.length === 0 &&
+      this.#generation === this.#memory.generation &&
+      this.#avail[1] === this.#lastAvail
+    )
+  }
+
+  #popReplayed(): DescriptorChain {
+    const chain = this.#walk(this.#replay[0]!)
+    this.#replay.shift()
     return chain
   }
 
-  #newChain(): DescriptorChain {
+  /** The chain at `head`, in flight. When it is a bad one this throws and changes nothing. */
+  #walk(head: number): DescriptorChain {
+    const inFlight = this.#inFlight
+    if (inFlight === this.#pool.length) this.#addChain()
+    const chain = this.#pool[inFlight]!
+    chain.head = head
+    this.#walker.walk(chain, this.#desc, this.#size, head)
+    chain.sequence = this.#sequence
+    chain.live = true
+    this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK
+    this.#inFlight = inFlight + 1
+    return chain
+  }
+
+  #addChain(): void {
+    if (this.#pool.length === this.#size) throw inFlightFault(this.index, this.#size)
     const chain = new DescriptorChain(this.#memory, this.#pages)
     this.#chains.push(chain)
-    return chain
+    this.#pool.push(chain)
+  }
+
+  /** For another size; nothing is in flight. */
+  #forgetChains(): void {
+    this.#chains.length = 0
+    this.#pool.length = 0
   }
 
   #publish(): void {

@@ -2,10 +2,17 @@ import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from '..
 import type { DescriptorChain } from './chain.ts'
 import { addressFault, descriptorIndexFault, lengthFault, loopFault, orderFault } from './faults.ts'
 import { indirectSize, nestedIndirect } from './layout.ts'
-import type { GuestPages } from './pages.ts'
+import { type GuestPages, PAGE_BYTES } from './pages.ts'
 
+// The compiler knows a module's own constants; those that it imports it would load and check each time.
+const DESC_NEXT = VIRTQ_DESC_F_NEXT
+const DESC_WRITE = VIRTQ_DESC_F_WRITE
+const DESC_INDIRECT = VIRTQ_DESC_F_INDIRECT
 const FOUR_GIB = 2 ** 32
 const MAX_CHAIN_BYTES = 2 ** 32 - 1
+/** Buffers of a plain chain at most, and the bits of the length of each: together less than 2^31 bytes. */
+const PLAIN_BUFFERS = 64
+const PLAIN_SHIFT = 24
 
 /**
  * Follows the descriptors of chains. Each word of a descriptor is read once and copied, because a
@@ -26,7 +33,9 @@ export class ChainWalker {
 
   /** Fills `chain` from the descriptor table; throws for what breaks a rule of section 2.7.5. */
   walk(chain: DescriptorChain, table: Uint32Array, size: number, head: number): void {
-    if (!walkPlain(chain, table, size, head)) this.#walk(chain, table, size, head, false)
+    if (walkPlain(chain, table, 0, size, head)) return
+    chain.clear()
+    this.#walk(chain, table, size, head, false)
   }
 
   /** All chains, and the judge of bad ones. */
@@ -58,12 +67,17 @@ export class ChainWalker {
 
   #walkIndirect(chain: DescriptorChain, gpa: number, length: number, flags: number): void {
     const size = indirectSize(flags, length, this.indirect)
+    if (chain.count === 0) {
+      const words = this.#pages.words(gpa, length)
+      const first = (gpa & (PAGE_BYTES - 1)) >>> 2
+      if (words !== undefined && walkPlain(chain, words, first, size, 0)) return
+      chain.clear()
+    }
     if (this.#tableBytes.length < length) {
       this.#table = new Uint32Array(length / 4)
       this.#tableBytes = new Uint8Array(this.#table.buffer)
     }
     this.#pages.read(gpa, this.#tableBytes, 0, length)
-    if (chain.count === 0 && walkPlain(chain, this.#table, size, 0)) return
     this.#walk(chain, this.#table, size, 0, true)
   }
 
@@ -87,45 +101,59 @@ export class ChainWalker {
 }
 
 /**
- * The usual chain: short, valid and in one table. False, with the chain unchanged, for any other.
- * A function that calls nothing, which lets the compiler keep everything in registers.
+ * The usual chain: valid, short and in one table, whose descriptor 0 is at the word `first`. False,
+ * with the counts unchanged, for any other.
+ * A function that calls nothing and whose sums cannot overflow, so that the compiler keeps it in
+ * the registers of integers.
  */
 function walkPlain(
   chain: DescriptorChain,
   table: Uint32Array,
+  first: number,
   size: number,
   head: number,
 ): boolean {
   const { gpas, lengths } = chain
-  const room = Math.min(lengths.length, size)
+  const capacity = lengths.length | 0
+  let room = size < capacity ? size : capacity
+  if (room > PLAIN_BUFFERS) room = PLAIN_BUFFERS
   let count = 0
+  let bytes = 0
   let readableCount = 0
   let readableBytes = 0
-  let writableBytes = 0
+  let direction = 0
   let index = head
   for (;;) {
     if (index >= size || count === room) return false
-    const at = index << 2
+    const at = (first + (index << 2)) | 0
+    const low = table[at]!
     const high = table[at + 1]!
     const length = table[at + 2]!
     const word = table[at + 3]!
-    if ((word & VIRTQ_DESC_F_INDIRECT) !== 0 || high >>> 20 !== 0 || length === 0) return false
-    gpas[count] = high * FOUR_GIB + table[at]!
-    lengths[count] = length
-    count++
-    if ((word & VIRTQ_DESC_F_WRITE) !== 0) writableBytes += length
-    else {
-      if (readableCount !== count - 1) return false
+    // One branch for all that is unusual: an indirect table, a wild address, no or very many bytes.
+    if (((word & DESC_INDIRECT) | (high >>> 20) | ((length - 1) >>> PLAIN_SHIFT)) !== 0)
+      return false
+    const write = word & DESC_WRITE
+    if (write !== direction) {
+      if (write === 0) return false
+      direction = write
       readableCount = count
-      readableBytes += length
+      readableBytes = bytes
     }
-    if ((word & VIRTQ_DESC_F_NEXT) === 0) break
+    gpas[count] = high === 0 ? low : high * FOUR_GIB + low
+    lengths[count] = length
+    count = (count + 1) | 0
+    bytes = (bytes + length) | 0
+    if ((word & DESC_NEXT) === 0) break
     index = word >>> 16
   }
-  if (readableBytes + writableBytes > MAX_CHAIN_BYTES) return false
+  if (direction === 0) {
+    readableCount = count
+    readableBytes = bytes
+  }
   chain.count = count
   chain.readableCount = readableCount
   chain.readableBytes = readableBytes
-  chain.writableBytes = writableBytes
+  chain.writableBytes = (bytes - readableBytes) | 0
   return true
 }
