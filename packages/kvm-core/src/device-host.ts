@@ -44,6 +44,8 @@ export class DeviceHostImpl implements DeviceHost {
   readonly #buffer: ArrayBuffer
   readonly #bytes: DataView
   readonly #runPage: (vcpu: number) => ArrayBuffer
+  /** Pages of the vCPUs that have exited to this host: a vCPU keeps its page. */
+  readonly #pages: ArrayBuffer[] = []
   readonly #onClose: (host: DeviceHostImpl) => void
   #open = true
 
@@ -225,12 +227,19 @@ export class DeviceHostImpl implements DeviceHost {
     return handled
   }
 
+  #page(vcpu: number): ArrayBuffer {
+    const page = this.#runPage(vcpu)
+    this.#pages[vcpu] = page
+    return page
+  }
+
   #exit(vcpu: number, handlers: ServeHandlers, rest: number, word: number): void {
     // What this vCPU posted before the exit comes first.
     if (this.control[postedHead] !== this.control[postedTail]) this.#posted(handlers)
     let answer: ReturnType<ServeHandlers['exit']>
     try {
-      answer = handlers.exit(vcpu, this.#runPage(vcpu))
+      const page = this.#pages[vcpu] ?? this.#page(vcpu)
+      answer = handlers.exit(vcpu, page)
     } catch (error) {
       // The exit was not answered, and those behind it were not looked at: they are not lost.
       if (this.#open) Atomics.or(this.control, pending + word, rest)

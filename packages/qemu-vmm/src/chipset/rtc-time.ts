@@ -12,10 +12,10 @@ const YEAR = 9
 
 /** The value of one MC146818 time register; `mode` is register B. */
 export function encodeTime(timeMs: number, index: number, mode: number): number {
+  // The one that is polled needs no calendar.
+  if (index === SECONDS) return encode(secondOf(timeMs), mode)
   const date = new Date(timeMs)
   switch (index) {
-    case SECONDS:
-      return encode(date.getUTCSeconds(), mode)
     case MINUTES:
       return encode(date.getUTCMinutes(), mode)
     case HOURS: {
@@ -70,6 +70,12 @@ export function decodeTime(timeMs: number, index: number, byte: number, mode: nu
   }
   // Years below 1970 and far beyond what the registers hold wrap to the epoch.
   return Number.isFinite(date.getTime()) ? Math.max(0, date.getTime()) : 0
+}
+
+/** 0 to 59, also before 1970. A remainder of numbers this large would be a call of the C library. */
+function secondOf(timeMs: number): number {
+  const seconds = Math.floor(timeMs / 1000)
+  return seconds - Math.floor(seconds / 60) * 60
 }
 
 function encode(value: number, mode: number): number {

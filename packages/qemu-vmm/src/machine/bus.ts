@@ -2,6 +2,22 @@ import { ExitReason, KVM_RUN } from 'kvm-core'
 
 import { AddressSpace } from './address-space.ts'
 
+// The compiler knows a module's own constants; those of another it would load and check for each exit.
+const REASON_IO = ExitReason.Io
+const REASON_MMIO = ExitReason.Mmio
+const {
+  exitReason: AT_REASON,
+  ioDirection: AT_DIRECTION,
+  ioSize: AT_SIZE,
+  ioPort: AT_PORT,
+  ioCount: AT_COUNT,
+  ioDataOffset: AT_DATA_OFFSET,
+  mmioPhysAddr: AT_ADDRESS,
+  mmioData: AT_DATA,
+  mmioLen: AT_LENGTH,
+  mmioIsWrite: AT_IS_WRITE,
+} = KVM_RUN
+
 /**
  * Both address spaces of the machine, and the step from an exit page to device calls.
  *
@@ -19,11 +35,11 @@ export class Bus {
    */
   dispatch(run: ArrayBuffer, vcpuIndex: number): boolean {
     const view = this.#view(run, vcpuIndex)
-    switch (view.getUint32(KVM_RUN.exitReason, true)) {
-      case ExitReason.Io:
+    switch (view.getUint32(AT_REASON, true)) {
+      case REASON_IO:
         this.#io(view)
         return true
-      case ExitReason.Mmio:
+      case REASON_MMIO:
         this.#mmio(view)
         return true
       default:
@@ -33,14 +49,14 @@ export class Bus {
 
   /** The exit reason in a vCPU's page. */
   exitReason(run: ArrayBuffer, vcpuIndex: number): number {
-    return this.#view(run, vcpuIndex).getUint32(KVM_RUN.exitReason, true)
+    return this.#view(run, vcpuIndex).getUint32(AT_REASON, true)
   }
 
   /** Names the device that the access in the page goes to, for logs. */
   describe(run: ArrayBuffer, vcpuIndex: number): string {
     const view = this.#view(run, vcpuIndex)
-    if (view.getUint32(KVM_RUN.exitReason, true) === ExitReason.Io) {
-      return this.pio.nameAt(view.getUint16(KVM_RUN.ioPort, true))
+    if (view.getUint32(AT_REASON, true) === REASON_IO) {
+      return this.pio.nameAt(view.getUint16(AT_PORT, true))
     }
     return this.mmio.nameAt(mmioAddress(view))
   }
@@ -55,11 +71,11 @@ export class Bus {
   }
 
   #io(view: DataView): void {
-    const size = view.getUint8(KVM_RUN.ioSize)
-    const port = view.getUint16(KVM_RUN.ioPort, true)
-    const count = view.getUint32(KVM_RUN.ioCount, true)
-    const start = view.getUint32(KVM_RUN.ioDataOffset, true)
-    const isOut = view.getUint8(KVM_RUN.ioDirection) === 1
+    const size = view.getUint8(AT_SIZE)
+    const port = view.getUint16(AT_PORT, true)
+    const count = view.getUint32(AT_COUNT, true)
+    const start = view.getUint32(AT_DATA_OFFSET, true)
+    const isOut = view.getUint8(AT_DIRECTION) === 1
     const end = start + count * size
     if (!isOut) fillOnes(view, start, end)
     for (let at = start; at < end; at += size) {
@@ -70,9 +86,9 @@ export class Bus {
 
   #mmio(view: DataView): void {
     const address = mmioAddress(view)
-    const length = view.getUint32(KVM_RUN.mmioLen, true)
-    const isWrite = view.getUint8(KVM_RUN.mmioIsWrite) === 1
-    const start = KVM_RUN.mmioData
+    const length = view.getUint32(AT_LENGTH, true)
+    const isWrite = view.getUint8(AT_IS_WRITE) === 1
+    const start = AT_DATA
     if (!isWrite) fillOnes(view, start, start + 8)
     // Device values are numbers, so 8 bytes become two accesses, low half first. Odd lengths come
     // from accesses that straddle pages: take the largest power of two that still fits.
@@ -87,10 +103,7 @@ export class Bus {
 }
 
 function mmioAddress(view: DataView): number {
-  return (
-    view.getUint32(KVM_RUN.mmioPhysAddr + 4, true) * 0x1_0000_0000 +
-    view.getUint32(KVM_RUN.mmioPhysAddr, true)
-  )
+  return view.getUint32(AT_ADDRESS + 4, true) * 0x1_0000_0000 + view.getUint32(AT_ADDRESS, true)
 }
 
 function load(view: DataView, at: number, size: number): number {

@@ -38,6 +38,9 @@ export class RunLoop {
   readonly #handlers: ServeHandlers
   /** When each device was slow lately. */
   readonly #slow = new Map<string, number[]>()
+  /** Until then accesses are timed one by one, because some turn was slow. */
+  #timedUntilMs = 0
+  #timed = false
 
   constructor(bus: Bus, actions: RunLoopActions) {
     this.#bus = bus
@@ -45,18 +48,28 @@ export class RunLoop {
     this.#handlers = { exit: (vcpu, run) => this.exit(vcpu, run), ioevent: actions.ioevent }
   }
 
-  /** Called when exits wait. Returns to the event loop after at most 64 exits or 100 us. */
+  /**
+   * Called when exits wait. Returns to the event loop after at most 64 exits or 100 us.
+   *
+   * Asking for the time costs more than most devices do. So it is the turns that are timed, and only
+   * for a while after a slow one the accesses in them.
+   */
   serve(host: DeviceHost): void {
+    const startMs = this.#actions.nowMs()
+    this.#timed = startMs < this.#timedUntilMs
     host.serve(this.#handlers)
+    const endMs = this.#actions.nowMs()
+    if (endMs - startMs > SLOW_HANDLER_MS) this.#timedUntilMs = endMs + SLOW_WINDOW_MS
   }
 
   /** One exit of one vCPU. The vCPU goes on when this returns, unless it was asked to pause. */
   exit(vcpu: number, run: ArrayBuffer): void {
+    if (this.#timed) this.#timedAccess(vcpu, run)
+    else if (!this.#access(vcpu, run)) this.#other(vcpu, run)
+  }
+
+  #other(vcpu: number, run: ArrayBuffer): void {
     switch (this.#bus.exitReason(run, vcpu)) {
-      case ExitReason.Io:
-      case ExitReason.Mmio:
-        this.#access(vcpu, run)
-        break
       case ExitReason.Intr:
       case ExitReason.IrqWindowOpen:
       case ExitReason.CountReached:
@@ -72,17 +85,23 @@ export class RunLoop {
     }
   }
 
-  #access(vcpu: number, run: ArrayBuffer): void {
-    const startMs = this.#actions.nowMs()
+  /** Serves a device access; false for every other exit. */
+  #access(vcpu: number, run: ArrayBuffer): boolean {
     try {
-      this.#bus.dispatch(run, vcpu)
+      return this.#bus.dispatch(run, vcpu)
     } catch (error) {
       this.#actions.fail(
         error instanceof VmmError
           ? error
           : new VmmError('E_DEVICE_FAULT', `the bus failed: ${String(error)}`, { cause: error }),
       )
+      return true
     }
+  }
+
+  #timedAccess(vcpu: number, run: ArrayBuffer): void {
+    const startMs = this.#actions.nowMs()
+    if (!this.#access(vcpu, run)) return this.#other(vcpu, run)
     const endMs = this.#actions.nowMs()
     if (endMs - startMs > SLOW_HANDLER_MS) {
       this.#watch(this.#bus.describe(run, vcpu), endMs, endMs - startMs)
