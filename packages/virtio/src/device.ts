@@ -251,6 +251,10 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     this.#later(() => this.notify(queue.index))
   }
 
+  later(work: () => void): void {
+    this.#later(work)
+  }
+
   signal(queue: Virtqueue): void {
     if (queue.shouldNotify()) this.#interrupt.queue(queue.index)
   }

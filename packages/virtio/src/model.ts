@@ -17,6 +17,8 @@ export interface DeviceContext {
   again(queue: Virtqueue): void
   /** Interrupts the driver if it wants to know of what was pushed. */
   signal(queue: Virtqueue): void
+  /** Runs `work` after the present callbacks of the event loop. */
+  later(work: () => void): void
   /** Raises the configuration generation and tells the driver. */
   configChanged(): void
   /** Runs `work`; what it throws stops the device. Work that ends later must come through here. */

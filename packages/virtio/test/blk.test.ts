@@ -188,6 +188,24 @@ test('several requests are in flight and end in any order with one interrupt', a
   t.is(ring.usedIdx, 3)
 })
 
+test('requests that end in callbacks of one turn share an interrupt', async (t) => {
+  const { driver, backend, device } = connect()
+  let interrupts = 0
+  device.connect({ queue: () => void interrupts++, config() {} })
+  backend.hold = true
+  const ends: (() => void)[] = []
+  for (const sector of [1, 2, 3]) {
+    backend.readv = () => new Promise((resolve) => void ends.push(resolve))
+    blkRequest(driver, { type: IN, sector, length: 512 })
+  }
+  // Between these, as between all callbacks of the event loop, microtasks run.
+  for (const end of ends) setImmediate(end)
+  await turns()
+  await turns()
+  t.is(device.inFlight, 0)
+  t.is(interrupts, 1)
+})
+
 test('a request without header, status or memory needs a reset', async (t) => {
   const chains = [
     [

@@ -1,8 +1,9 @@
 import type { FakeDriver } from 'virtio/testing'
 
-/** Lets promises and what follows them run. */
+/** Lets promises and what follows them run, and a turn of the event loop end. */
 export async function turns(count: number = 20): Promise<void> {
   for (let i = 0; i < count; i++) await Promise.resolve()
+  await new Promise((resolve) => setImmediate(resolve))
 }
 
 export interface BlkRequest {

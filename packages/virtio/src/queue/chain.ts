@@ -134,10 +134,14 @@ export class DescriptorChain {
     return this.#views(this.readableCount, this.count, offset, length, true)
   }
 
-  /** Reports device-writable bytes as written. */
+  /**
+   * Reports device-writable bytes as written. A report costs more than a page is worth copying, and
+   * the pages of a buffer often lie together, upwards or downwards: those are one report.
+   */
   markWritten(offset: number, length: number): void {
     let skip = offset
     let left = length
+    let [start, end] = [0, 0]
     for (let i = this.readableCount; i < this.count && left > 0; i++) {
       const size = this.lengths[i]!
       if (skip >= size) {
@@ -145,10 +149,18 @@ export class DescriptorChain {
         continue
       }
       const part = Math.min(size - skip, left)
-      this.#memory.markWritten(this.gpas[i]! + skip, part)
+      const gpa = this.gpas[i]! + skip
+      if (gpa === end) end = gpa + part
+      else if (gpa + part === start) start = gpa
+      else {
+        if (end > start) this.#memory.markWritten(start, end - start)
+        start = gpa
+        end = gpa + part
+      }
       left -= part
       skip = 0
     }
+    if (end > start) this.#memory.markWritten(start, end - start)
   }
 
   #views(
@@ -170,7 +182,8 @@ export class DescriptorChain {
       const part = Math.min(size - skip, left)
       const gpa = this.gpas[i]! + skip
       if (writable) this.#pages.checkWritable(gpa, part)
-      views.push(...this.#memory.pieces(gpa, part))
+      const pieces = this.#memory.pieces(gpa, part)
+      for (let piece = 0; piece < pieces.length; piece++) views.push(pieces[piece]!)
       left -= part
       skip = 0
     }

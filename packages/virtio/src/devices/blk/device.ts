@@ -247,12 +247,13 @@ export class BlkModel implements DeviceModel<BlkState> {
     const context = this.#context
     context.guard(() => chain.writeByte(chain.writableBytes - 1, status))
     context.guard(() => queue.pushUsed(chain, chain.writableBytes))
-    // Completions of one turn of the event loop share an interrupt.
-    if (this.#toSignal.size === 0) queueMicrotask(() => this.#signalAll())
+    // Completions of one turn of the event loop share an interrupt. Each comes in a callback of its
+    // own, so that microtasks would run between them.
+    if (this.#toSignal.size === 0) context.later(this.#signalAll)
     this.#toSignal.add(queue)
   }
 
-  #signalAll(): void {
+  readonly #signalAll = (): void => {
     for (const queue of this.#toSignal) this.#context.guard(() => this.#context.signal(queue))
     this.#toSignal.clear()
   }
