@@ -254,3 +254,23 @@ test('a character device has one user unless it is shared', (t) => {
     message: /-serial chardev:a: chardev 'a' is in use/,
   })
 })
+
+test('help in an argument lists what can be given there', (t) => {
+  const print = (...argv: string[]): string => {
+    const command = parseCommand(argv)
+    return command.kind === 'print' ? command.text : `ran ${argv.join(' ')}`
+  }
+  t.regex(print('-machine', 'pc,help'), /^pc-i440fx-7\.2-machine options:\n.* {2}accel=/s)
+  t.regex(print('-M', 'pc-i440fx-7.2,accel=tcg,?'), /^pc-i440fx-7\.2-machine options:\n/)
+  t.regex(print('-accel', 'tcg,help'), /^tcg-accel options:\n {2}accel=<tcg\|kvm>/)
+  t.regex(print('-chardev', 'file,help'), /^chardev options:\n.* {2}path=/s)
+  t.regex(print('-drive', 'help'), /^drive options:\n {2}file=<file> .* - the image, required/)
+  t.regex(print('-drive', 'file=a,help'), /^drive options:\n/)
+  t.regex(print('-m', 'help'), /^m options:\n.*size=/s)
+  t.regex(print('-smp', '2,help'), /^smp options:\n {2}cpus=/)
+  t.is(print('-blockdev', 'help'), 'Supported drivers:\n  raw\n  qcow2\n  file')
+  t.throws(() => print('-machine', 'pcc,help'), { message: /unsupported machine type 'pcc'/ })
+  t.throws(() => print('-chardev', 'fil,help'), { message: /'fil'/ })
+  // Only a whole item asks for help: a comma that is written twice belongs to the value.
+  t.throws(() => print('-drive', 'file=a,,help,iff=virtio'), { message: /Invalid parameter 'iff'/ })
+})

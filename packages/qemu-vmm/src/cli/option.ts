@@ -47,22 +47,49 @@ export function keyvalOption(
     keys: readonly KeySpec[]
     /** Keys of QEMU's that are not supported, with the reason. */
     refused?: Readonly<Record<string, string>>
-    /** Answers `help` given as the whole argument. */
+    /** Answers `help` given as the whole argument; without it that lists the keys. */
     list?: () => string
+    /** What has the keys, for their list; by default the option. */
+    owner?: (values: ReadonlyMap<string, string>) => string
     take(settings: Settings, values: Map<string, string>, at: string): void
   },
 ): OptionSpec {
-  const { list, take, refused = {}, ...rest } = spec
+  const { list, owner, take, refused = {}, ...rest } = spec
   return {
     ...rest,
     apply(settings, value, at) {
-      if (list !== undefined && (value === 'help' || value === '?')) return list()
+      if (isHelp(value)) return list?.() ?? keyList(spec.name, spec.keys)
+      if (asksForHelp(value)) {
+        const values = keyvalMap(parseKeyval(value, { implied: spec.implied }))
+        return keyList(owner?.(values) ?? spec.name, spec.keys)
+      }
       const keys = spec.keys.map((key) => key.name)
       const entries = parseKeyval(value, { implied: spec.implied, keys, refused })
       take(settings, keyvalMap(entries), at)
       return undefined
     },
   }
+}
+
+/** QEMU's two ways to ask what there is. */
+export function isHelp(word: string): boolean {
+  return word === 'help' || word === '?'
+}
+
+/** Whether an item of the argument is a bare `help`, as in `pc,help`. */
+export function asksForHelp(value: string): boolean {
+  // Two commas are one inside a value, and no item's end.
+  return value.replaceAll(',,', '').split(',').some(isHelp)
+}
+
+/** Keys as QEMU lists them. */
+export function keyList(owner: string, keys: readonly KeySpec[]): string {
+  if (keys.length === 0) return `There are no options for ${owner}.`
+  const lines = keys.map((key) => {
+    const name = `  ${key.name}=<${key.value}>`
+    return key.help === '' ? name : `${name.padEnd(24)} - ${key.help}`
+  })
+  return [`${owner} options:`, ...lines].join('\n')
 }
 
 /** An option without an argument. */

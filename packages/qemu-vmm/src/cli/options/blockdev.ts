@@ -1,7 +1,7 @@
 import type { DriveConfig } from '../../machine/drive-config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
-import { choice } from '../option.ts'
+import { choice, isHelp } from '../option.ts'
 import type { OptionSpec } from '../option.ts'
 import type { Settings } from '../settings.ts'
 import { hint } from '../suggest.ts'
@@ -40,6 +40,8 @@ export const blockdev: OptionSpec = {
     { name: 'cache.no-flush', value: 'on|off', help: "ignore the guest's flushes" },
   ],
   apply(settings, value) {
+    if (isHelp(value))
+      return ['Supported drivers:', ...DRIVERS.map((name) => `  ${name}`)].join('\n')
     const map = value.startsWith('{')
       ? flatten(value)
       : new Map(parseKeyval(value, { implied: 'driver' }).map((entry) => [entry.key, entry.value]))

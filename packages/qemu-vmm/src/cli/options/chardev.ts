@@ -74,6 +74,10 @@ export const chardev: OptionSpec = keyvalOption({
     },
   ],
   refused: { host: UNIX_ONLY, port: UNIX_ONLY, fd: UNIX_ONLY, abstract: UNIX_ONLY },
+  owner: (values) => {
+    if (values.has('backend')) backendOf(values)
+    return 'chardev'
+  },
   list: () => ['Available chardev backend types:', ...BACKENDS.map((b) => `  ${b}`)].join('\n'),
   take: takeChardev,
 })
@@ -88,7 +92,7 @@ export function socketSettings(text: string, at: string): ChardevSettings {
 }
 
 function takeChardev(settings: Settings, values: Map<string, string>, at: string): void {
-  const backend = choice(values.get('backend') ?? '', BACKENDS, 'is not a valid char driver:')
+  const backend = backendOf(values)
   const id = values.get('id')
   if (id === undefined) throw new CliError("Parameter 'id' is missing")
   checkId(id)
@@ -111,6 +115,10 @@ function takeChardev(settings: Settings, values: Map<string, string>, at: string
   if (backend === 'socket') takeSocket(made, values)
   if (backend === 'ringbuf') made.size = ringbufSize(values.get('size'))
   settings.chardevs.set(id, made)
+}
+
+function backendOf(values: ReadonlyMap<string, string>): (typeof BACKENDS)[number] {
+  return choice(values.get('backend') ?? '', BACKENDS, 'is not a valid char driver:')
 }
 
 /** @throws CliError for what QEMU does not take as the name of something either */

@@ -2,7 +2,7 @@ import { open } from 'kvm-core'
 
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
-import { choice, keyvalOption } from '../option.ts'
+import { choice, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import { CPU_MODELS } from '../cpu-models.ts'
 import { VmmError } from '../../errors.ts'
@@ -18,7 +18,7 @@ export const cpu: OptionGroup = {
       argument: 'model[,+feature][,-feature][,feature=on|off]',
       help: ["processor model and changes to it ('-cpu help' lists both; default: qemu64)"],
       apply(settings, value) {
-        if (value === 'help' || value === '?') return list()
+        if (isHelp(value)) return list()
         settings.cpu = parseCpu(value)
         return undefined
       },

@@ -34,6 +34,10 @@ export const machine: OptionGroup = {
           'pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2) (default)',
           'pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996)',
         ].join('\n'),
+      owner: (values) => {
+        const type = choice(values.get('type') ?? 'pc', MACHINES, 'unsupported machine type')
+        return `${type === 'pc' ? 'pc-i440fx-7.2' : type}-machine`
+      },
       take(settings, values) {
         const type = values.get('type')
         if (type !== undefined)
@@ -54,6 +58,7 @@ export const machine: OptionGroup = {
         'the second is used where the first does not work (default: kvm, then tcg)',
       ],
       keys: [{ name: 'accel', value: 'tcg|kvm', help: 'the accelerator' }],
+      owner: (values) => `${accelerator(values.get('accel') ?? 'tcg')}-accel`,
       list: () => ['Accelerators supported in this program:', ...ACCELERATORS].join('\n'),
       take(settings, values) {
         const name = values.get('accel')

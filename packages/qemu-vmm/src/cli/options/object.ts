@@ -1,7 +1,7 @@
 import type { MemoryBackendConfig, ObjectConfig } from '../../objects/config.ts'
 import { CliError } from '../cli-error.ts'
 import { keyvalMap, parseBool, parseKeyval } from '../keyval.ts'
-import { choice } from '../option.ts'
+import { asksForHelp, choice, isHelp, keyList } from '../option.ts'
 import type { KeySpec, OptionSpec } from '../option.ts'
 import type { Settings } from '../settings.ts'
 import { parseSize } from '../size.ts'
@@ -98,7 +98,7 @@ export const object: OptionSpec = {
   ],
   implied: 'qom-type',
   apply(settings, value) {
-    if (value === 'help' || value === '?') {
+    if (isHelp(value)) {
       return ['List of user creatable objects:', ...TYPES.map((type) => `  ${type}`)].join('\n')
     }
     const all = parseKeyval(value, { implied: 'qom-type' })
@@ -107,7 +107,7 @@ export const object: OptionSpec = {
       TYPES,
       "Parameter 'qom-type' does not accept value",
     )
-    if (all.some(({ key }) => key === 'help')) return describe(type)
+    if (asksForHelp(value)) return keyList(type, KEYS[type])
     const keys = ['qom-type', 'id', ...KEYS[type].map((key) => key.name)]
     const isMemory = type.startsWith('memory-')
     const values = keyvalMap(
@@ -116,15 +116,6 @@ export const object: OptionSpec = {
     take(settings, type, values)
     return undefined
   },
-}
-
-function describe(type: ObjectType): string {
-  const lines = KEYS[type].map((key) => {
-    const name = `  ${key.name}=<${key.value}>`
-    return key.help === '' ? name : `${name.padEnd(24)} - ${key.help}`
-  })
-  if (lines.length === 0) return `There are no options for ${type}.`
-  return [`${type} options:`, ...lines].join('\n')
 }
 
 function take(settings: Settings, type: ObjectType, values: ReadonlyMap<string, string>): void {

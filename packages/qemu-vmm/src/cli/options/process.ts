@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 
 import { CliError } from '../cli-error.ts'
-import { flagOption } from '../option.ts'
+import { flagOption, isHelp } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { LogItem } from '../../machine/config.ts'
 import { hint } from '../suggest.ts'
@@ -42,7 +42,7 @@ export const processOptions: OptionGroup = {
       argument: 'item1[,...]',
       help: ["log these items ('-d help' lists them)"],
       apply(settings, value) {
-        if (value === 'help' || value === '?') return listItems()
+        if (isHelp(value)) return listItems()
         const names = Object.keys(LOG_ITEMS) as LogItem[]
         settings.logItems = new Set(
           value.split(',').map((word) => {
