@@ -5,8 +5,10 @@ import { PERM_CONSISTENT_READ, PERM_RESIZE, PERM_WRITE } from './file/file-lock.
 import { PosixFile } from './file/posix-file.ts'
 import { FORMATS, backingPath, openImage } from './open.ts'
 import { writeEmptyImage } from './qcow2/create-qcow2.ts'
+import type { Preallocation } from './qcow2/preallocate.ts'
 
-export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full'
+export type { Preallocation } from './qcow2/preallocate.ts'
+
 export const PREALLOCATIONS: readonly Preallocation[] = ['off', 'metadata', 'falloc', 'full']
 
 export interface CreateImageOptions {
@@ -58,6 +60,7 @@ export async function createImage(options: CreateImageOptions): Promise<number> 
         version: options.compat === '0.10' ? 2 : 3,
         refcountBits: options.refcountBits ?? 16,
         lazyRefcounts: options.lazyRefcounts ?? false,
+        preallocation: options.preallocation ?? 'off',
         ...(options.backingFile === undefined ? {} : { backingFile: options.backingFile }),
         ...(options.backingFormat === undefined ? {} : { backingFormat: options.backingFormat }),
       })
@@ -108,8 +111,10 @@ function judge(options: CreateImageOptions): void {
     )
   }
   const { preallocation = 'off' } = options
-  if (format === 'qcow2' && preallocation !== 'off') {
-    throw optionError(`preallocation=${preallocation} is not supported for qcow2: only off is`)
+  if (preallocation !== 'off' && options.backingFile !== undefined) {
+    throw optionError(
+      'Backing file and preallocation cannot be used at the same time: what is preallocated hides it',
+    )
   }
   if (format === 'raw' && preallocation === 'metadata') {
     throw optionError('preallocation=metadata is not supported for raw: use off, falloc or full')

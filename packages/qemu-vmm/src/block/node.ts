@@ -81,6 +81,11 @@ export interface FormatNode extends BlockNode {
   /** The next image of the backing chain. */
   readonly backing: FormatNode | undefined
   info(): FormatInfo
+  /**
+   * Stores a whole cluster compressed, where that makes it smaller; missing in formats that cannot.
+   * What lies behind the end of the disk is zeros.
+   */
+  writeCompressed?(offset: number, cluster: Uint8Array): Promise<void>
   /** Allocation of the bytes from `offset` on: one entry, at most `length` bytes long. */
   map(offset: number, length: number): Promise<MapEntry>
   /** Checks the consistency; undefined when the format has nothing to check. */

@@ -16,7 +16,7 @@ const HELP = `usage: qemu-img command [command options]
 
   check [-f FORMAT] [-r leaks|all] [--output=human|json] [-q] [-U] FILE
   compare [-f FORMAT] [-F FORMAT] [-s] [-q] [-U] FILE1 FILE2
-  convert [-f FORMAT] [-O FORMAT] [-p] [-q] [-U] FILE OUTPUT
+  convert [-f FORMAT] [-O FORMAT] [-c] [-p] [-q] [-U] FILE OUTPUT
   create [-f FORMAT] [-b BACKING -F FORMAT] [-u] [-o OPTIONS] [-q] FILE [SIZE]
   info [-f FORMAT] [--output=human|json] [--backing-chain] [-U] FILE
 

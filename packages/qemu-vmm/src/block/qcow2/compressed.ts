@@ -1,16 +1,27 @@
-import { inflateRaw } from 'node:zlib'
+import { deflateRaw, inflateRaw } from 'node:zlib'
 import type { BlockFile } from '../file/protocol.ts'
 import { hex } from './bytes.ts'
 import { corrupt } from './claims.ts'
+import type { Metadata } from './metadata.ts'
+import { maxRefcount } from './refcount-bits.ts'
+import type { Refcounts } from './refcounts.ts'
 import type { Mapping } from './tables.ts'
 
 const KEPT = 4
+const SECTOR = 512
+/** What QEMU unpacks with: references go back 4 KiB at most. */
+const WINDOW_BITS = 12
 
-/** Unpacks compressed clusters and keeps the last few, because guests read them in pieces. */
+/**
+ * Unpacks compressed clusters and keeps the last few, because guests read them in pieces; packs
+ * those that are written as such.
+ */
 export class CompressedClusters {
   readonly #file: BlockFile
   readonly #clusterBytes: number
   readonly #kept = new Map<number, Uint8Array>()
+  /** Where the last packed cluster ended, if in the middle of a host cluster of packed ones. */
+  #next = 0
 
   constructor(file: BlockFile, clusterBytes: number) {
     this.#file = file
@@ -36,7 +47,71 @@ export class CompressedClusters {
   /** Their places in the file were freed and may be written again. */
   forget(): void {
     this.#kept.clear()
+    this.#next = 0
   }
+
+  /** A cluster packed to whole sectors; undefined when that saves nothing. */
+  async pack(cluster: Uint8Array): Promise<Uint8Array | undefined> {
+    const packed = await deflate(cluster)
+    const bytes = Math.ceil(packed.byteLength / SECTOR) * SECTOR
+    if (bytes >= this.#clusterBytes) return undefined
+    const sectors = new Uint8Array(bytes)
+    sectors.set(packed)
+    return sectors
+  }
+
+  /** Stores what {@link pack} returned for a guest cluster that no other request uses. */
+  async write(metadata: Metadata, cluster: number, packed: Uint8Array): Promise<void> {
+    const { mutex, refcounts, tables } = metadata
+    const host = await mutex.run(() => this.#place(packed.byteLength, refcounts))
+    try {
+      await this.#file.writev(host, [packed])
+    } catch (error) {
+      // What cannot be given back leaks.
+      await mutex.run(() => this.#giveBack(host, packed.byteLength, refcounts)).catch(() => {})
+      throw error
+    }
+    await mutex.run(async () => {
+      const freed: number[] = []
+      const slice = await tables.writable(cluster, refcounts, freed)
+      tables.replacePacked(slice, cluster, host, packed.byteLength, freed)
+      if (freed.length > 0) this.forget()
+      for (const one of freed) metadata.freed.push(one)
+    })
+  }
+
+  /**
+   * Room behind the last packed cluster, or else in a new host cluster. Each packed cluster is a
+   * use of the one or two host clusters that it is in.
+   */
+  async #place(bytes: number, refcounts: Refcounts): Promise<number> {
+    const cs = this.#clusterBytes
+    const open = Math.floor(this.#next / cs)
+    const room = this.#next === 0 ? 0 : (open + 1) * cs - this.#next
+    const shared = room > 0 && (await refcounts.get(open)) < maxRefcount(refcounts.order)
+    const taken = shared && bytes <= room ? undefined : (await refcounts.allocate(1)).cluster
+    const follows = shared && (taken === undefined || taken === open + 1)
+    const host = follows ? this.#next : taken! * cs
+    if (follows) await refcounts.add(open, 1)
+    const end = host + bytes
+    this.#next = end % cs === 0 ? 0 : end
+    return host
+  }
+
+  async #giveBack(host: number, bytes: number, refcounts: Refcounts): Promise<void> {
+    const cs = this.#clusterBytes
+    this.forget()
+    for (let at = host - (host % cs); at < host + bytes; at += cs) await refcounts.add(at / cs, -1)
+  }
+}
+
+function deflate(cluster: Uint8Array): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    deflateRaw(cluster, { windowBits: WINDOW_BITS }, (error, bytes) => {
+      if (error === null) resolve(bytes)
+      else reject(error)
+    })
+  })
 }
 
 function inflate(packed: Uint8Array, length: number): Promise<Uint8Array> {

@@ -5,9 +5,12 @@ import {
   EXT_BACKING_FORMAT,
   EXT_FEATURE_NAMES,
   MAX_L1_BYTES,
+  MAX_REFTABLE_BYTES,
   QCOW2_MAGIC,
   formatError,
 } from './header.ts'
+import { preallocate } from './preallocate.ts'
+import type { Preallocation } from './preallocate.ts'
 import { writeRefcount } from './refcount-bits.ts'
 
 export interface Qcow2CreateOptions {
@@ -16,6 +19,8 @@ export interface Qcow2CreateOptions {
   readonly version: 2 | 3
   readonly refcountBits: number
   readonly lazyRefcounts: boolean
+  /** `off` by default. */
+  readonly preallocation?: Preallocation
   readonly backingFile?: string
   readonly backingFormat?: string
 }
@@ -31,7 +36,10 @@ const FEATURES: readonly (readonly [type: number, bit: number, name: string])[] 
   [2, 1, 'raw external data'],
 ]
 
-/** Writes an empty image: header, refcount table, one refcount block, and the L1 table. */
+/**
+ * Writes an empty image: header, refcount table, refcount blocks, the L1 table, and where clusters
+ * are preallocated the L2 tables and the clusters behind them.
+ */
 export async function writeEmptyImage(file: BlockFile, options: Qcow2CreateOptions): Promise<void> {
   const { clusterSize: cs, sizeBytes } = options
   const order = Math.log2(options.refcountBits)
@@ -43,34 +51,48 @@ export async function writeEmptyImage(file: BlockFile, options: Qcow2CreateOptio
     )
   }
   const l1Clusters = Math.ceil((l1Entries * 8) / cs)
+  const preallocation = options.preallocation ?? 'off'
+  const dataClusters = preallocation === 'off' ? 0 : Math.ceil(sizeBytes / cs)
+  const l2Clusters = preallocation === 'off' ? 0 : l1Entries
   const perBlock = (cs * 8) >> order
   let blocks = 1
   let tableClusters = 1
+  const others = 1 + l1Clusters + l2Clusters + dataClusters
   for (;;) {
-    const total = 1 + tableClusters + blocks + l1Clusters
+    const total = others + tableClusters + blocks
     const needed = Math.ceil(total / perBlock)
     const table = Math.max(1, Math.ceil((needed * 8) / cs))
     if (needed <= blocks && table <= tableClusters) break
     blocks = Math.max(blocks, needed)
     tableClusters = Math.max(tableClusters, table)
   }
-  const total = 1 + tableClusters + blocks + l1Clusters
+  if (tableClusters * cs > MAX_REFTABLE_BYTES) {
+    throw formatError(
+      'Image size is too big to be preallocated with this cluster size: use a larger cluster_size',
+      'EFBIG',
+    )
+  }
+  const total = others + tableClusters + blocks
   const tableOffset = cs
   const blocksOffset = tableOffset + tableClusters * cs
   const l1Offset = blocksOffset + blocks * cs
-  const bytes = new Uint8Array((1 + tableClusters + blocks) * cs)
+  const bytes = new Uint8Array((1 + tableClusters) * cs)
   const view = viewOf(bytes)
   for (let block = 0; block < blocks; block++) {
     setU64(view, tableOffset + block * 8, blocksOffset + block * cs)
-    const at = blocksOffset + block * cs
-    const entries = viewOf(bytes.subarray(at, at + cs))
+    const entries = new Uint8Array(cs)
     const used = Math.min(perBlock, total - block * perBlock)
-    for (let i = 0; i < used; i++) writeRefcount(entries, i, order, 1)
+    for (let i = 0; i < used; i++) writeRefcount(viewOf(entries), i, order, 1)
+    await file.writev(blocksOffset + block * cs, [entries])
   }
   writeHeader(bytes.subarray(0, cs), options, { l1Entries, l1Offset, tableOffset, tableClusters })
   await file.writev(0, [bytes])
   await file.truncate(total * cs)
   if (!file.zeroInit) await file.writeZeroes(l1Offset, l1Clusters * cs, false)
+  if (preallocation !== 'off') {
+    const offset = l1Offset + l1Clusters * cs
+    await preallocate(file, { preallocation, l1Offset, offset, l1Entries, dataClusters, cs })
+  }
   await file.flush()
 }
 

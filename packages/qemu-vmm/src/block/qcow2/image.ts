@@ -16,7 +16,7 @@ import { checkImage } from './check.ts'
 import type { CompressedClusters } from './compressed.ts'
 import type { Qcow2Header } from './header.ts'
 import { readHeader } from './read-header.ts'
-import { describe } from './info.ts'
+import { describe, mapEntry } from './info.ts'
 import type { Metadata } from './metadata.ts'
 import { setCorrupt } from './header-bits.ts'
 import type { Qcow2Options, Qcow2Parts } from './parts.ts'
@@ -287,6 +287,19 @@ export class Qcow2Node implements FormatNode {
     await this.#metadata.flush().catch((error: unknown) => this.#judge(error))
   }
 
+  async writeCompressed(offset: number, cluster: Uint8Array): Promise<void> {
+    const cs = this.#clusterBytes
+    if (offset % cs !== 0 || cluster.byteLength !== cs) {
+      throw new BlockError('E_BLOCK_OPTION', `only clusters of ${cs} bytes can be compressed`)
+    }
+    if (this.readOnly) throw readOnlyError(this.filename)
+    const packed = await this.#compressed.pack(cluster)
+    const length = Math.min(cs, this.sizeBytes - offset)
+    if (packed === undefined) return await this.writev(offset, [cluster.subarray(0, length)])
+    const write = (): Promise<void> => this.#compressed.write(this.#metadata, offset / cs, packed)
+    return await this.#alone(offset, length, write)
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     if (this.readOnly) throw readOnlyError(this.filename)
     if (this.#broken !== undefined) throw this.#broken
@@ -349,25 +362,7 @@ export class Qcow2Node implements FormatNode {
   }
 
   async map(offset: number, length: number): Promise<MapEntry> {
-    const mapping = await this.#mapping(offset, length)
-    const { kind } = mapping
-    const { backing } = this
-    if (kind === Kind.Unallocated && backing !== undefined && offset < backing.sizeBytes) {
-      const most = Math.min(mapping.length, backing.sizeBytes - offset)
-      const below = await backing.map(offset, most)
-      return { ...below, depth: below.depth + 1 }
-    }
-    const data = kind === Kind.Data || kind === Kind.Compressed
-    return {
-      start: offset,
-      length: mapping.length,
-      depth: 0,
-      present: kind !== Kind.Unallocated,
-      zero: !data,
-      data,
-      compressed: kind === Kind.Compressed,
-      ...(kind === Kind.Data || kind === Kind.ZeroAllocated ? { offset: mapping.host } : {}),
-    }
+    return await mapEntry(await this.#mapping(offset, length), offset, this.backing)
   }
 
   async check(options: CheckOptions = {}): Promise<CheckResult> {

@@ -1,3 +1,4 @@
+import { ioError } from '../errors.ts'
 import type { BlockFile } from '../file/protocol.ts'
 import { hex, setU64, viewOf } from './bytes.ts'
 import { CLAIM_L2, corrupt } from './claims.ts'
@@ -216,6 +217,19 @@ export class Tables {
     const high = slice.view.getUint32(at)
     if (flags.copied) slice.view.setUint32(at, (high | COPIED) >>> 0)
     if (flags.zero) slice.view.setUint32(at + 4, (slice.view.getUint32(at + 4) | 1) >>> 0)
+  }
+
+  /** Replaces the entry of a guest cluster by one for `bytes` packed bytes, both multiples of 512. */
+  replacePacked(slice: Slice, cluster: number, host: number, bytes: number, freed: number[]): void {
+    const highBits = 30 - (this.#clusterBits - 8)
+    const high = Math.floor(host / 2 ** 32)
+    if (high >= 2 ** highBits) {
+      throw ioError('cannot compress', `a cluster at ${hex(host)}`, { code: 'EFBIG' })
+    }
+    this.replace(slice, cluster, host, { copied: false, zero: false }, freed)
+    const sectors = bytes / SECTOR - 1
+    const at = (cluster % this.#entriesPerSlice) * 8
+    slice.view.setUint32(at, COMPRESSED + sectors * 2 ** highBits + high)
   }
 
   /** How many entries from a guest cluster on are in its slice. */
