@@ -16,6 +16,8 @@ import { runProgram } from '../src/program.ts'
 import { seeded } from '../src/random.ts'
 
 const long = process.env['LONG'] !== undefined
+/** The long forms have a guest write and sum up half a GiB, or boot twenty of them. */
+const longestMs = long ? 2 * 3_600_000 : 600_000
 
 test.serial('two processors and a root file system on qcow2 over virtio-blk', async (t) => {
   const options = bootArguments({
@@ -37,6 +39,7 @@ test.serial('two processors and a root file system on qcow2 over virtio-blk', as
 test.serial(
   'what a guest wrote to qcow2 is there, and every tool finds the image sound',
   async (t) => {
+    t.timeout(longestMs)
     await withFolder(async (folder) => {
       const size = long ? 1024 : 48
       const image = ext4Disk(folder, 'disk', size)
@@ -64,6 +67,7 @@ test.serial(
 )
 
 test.serial('an image survives the end of the process at any moment of a write load', async (t) => {
+  t.timeout(longestMs)
   const random = seeded(20_260_401)
   await withFolder(async (folder) => {
     for (let round = 0; round < (long ? 10 : 2); round++) {
