@@ -119,3 +119,16 @@ for (const preallocation of ['metadata', 'falloc', 'full'] as const satisfies Pr
     )
   })
 }
+
+test('create -o help lists the options of the format', (t) => {
+  const qcow2 = ours('create', '-f', 'qcow2', '-o', 'help')
+  t.is(qcow2.status, 0, qcow2.stderr)
+  t.regex(
+    qcow2.stdout,
+    /^Supported qcow2 options:\n {2}backing_file=<str> {5}- File name of a base/,
+  )
+  t.regex(qcow2.stdout, /extended_l2=<bool \(on\/off\)> - Extended L2 tables \(only off\)/)
+  const raw = ours('create', '-o', 'size=1M,?', 'x')
+  t.regex(raw.stdout, /^Supported raw options:\n {2}preallocation=<str> .*\n {2}size=<size>/)
+  t.regex(ours('create', '-f', 'qcow3', '-o', 'help').stderr, /Unknown file format 'qcow3'/)
+})

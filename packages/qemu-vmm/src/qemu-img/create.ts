@@ -1,10 +1,12 @@
 import { FORMATS, PREALLOCATIONS, createImage, openImage } from '../block/index.ts'
 import type { CreateImageOptions, Preallocation } from '../block/index.ts'
 import { backingPath } from '../block/open.ts'
+import { asksForHelp } from '../cli/option.ts'
 import { parseSize } from '../cli/size.ts'
 import { hint } from '../cli/suggest.ts'
 import { UsageError, last, parseArguments } from './args.ts'
 import type { OptionSpec } from './args.ts'
+import { createOptionList, createOptions } from './create-options.ts'
 
 const SPEC: OptionSpec = {
   flags: 'qu',
@@ -13,11 +15,6 @@ const SPEC: OptionSpec = {
   longValues: [],
 }
 
-const KEYS = ['backing_file', 'backing_fmt', 'cluster_size', 'compat', 'compression_type']
-KEYS.push('extended_l2', 'lazy_refcounts', 'preallocation', 'refcount_bits', 'size')
-/** Options of which there is one value only. */
-const ONLY: Readonly<Record<string, string>> = { compression_type: 'zlib', extended_l2: 'off' }
-
 /** `qemu-img create [-f FORMAT] [-b BACKING -F FORMAT] [-o OPTIONS] FILE [SIZE]` */
 export async function create(
   argv: readonly string[],
@@ -25,13 +22,15 @@ export async function create(
 ): Promise<number> {
   const args = parseArguments(argv, SPEC)
   const [filename, size, ...rest] = args.operands
+  const lists = args.values.get('o') ?? []
+  if (lists.some(asksForHelp)) {
+    print(createOptionList(knownFormat(last(args, 'f') ?? 'raw')))
+    return 0
+  }
   if (filename === undefined) throw new UsageError('Expecting image file name')
   if (rest.length > 0) throw new UsageError(`Unexpected argument: ${rest[0]!}`)
-  const format = last(args, 'f') ?? 'raw'
-  if (!FORMATS.includes(format)) {
-    throw new UsageError(`${filename}: Unknown file format '${format}'${hint(format, FORMATS)}`)
-  }
-  const keys = parseKeys(args.values.get('o') ?? [], format)
+  const format = knownFormat(last(args, 'f') ?? 'raw', `${filename}: `)
+  const keys = parseKeys(lists, format)
   const sizeText = size ?? keys.get('size')
   const backingFile = last(args, 'b') ?? keys.get('backing_file')
   const backingFormat = last(args, 'F') ?? keys.get('backing_fmt')
@@ -53,9 +52,15 @@ export async function create(
   return 0
 }
 
+function knownFormat(format: string, at: string = ''): string {
+  if (FORMATS.includes(format)) return format
+  throw new UsageError(`${at}Unknown file format '${format}'${hint(format, FORMATS)}`)
+}
+
 function parseKeys(lists: readonly string[], format: string): ReadonlyMap<string, string> {
   const keys = new Map<string, string>()
-  const valid = format === 'raw' ? ['preallocation', 'size'] : KEYS
+  const known = createOptions(format)
+  const valid = Object.keys(known)
   // A doubled comma is part of a value.
   for (const item of lists.flatMap((list) => list.replaceAll(',,', '\0').split(','))) {
     const at = item.indexOf('=')
@@ -64,8 +69,9 @@ function parseKeys(lists: readonly string[], format: string): ReadonlyMap<string
     if (!valid.includes(key)) {
       throw new UsageError(`Invalid parameter '${key}'${hint(key, valid)} for format '${format}'`)
     }
-    if (Object.hasOwn(ONLY, key) && ONLY[key] !== value) {
-      throw new UsageError(`${key}=${value} is not supported, only ${ONLY[key]!}`)
+    const only = known[key]!.only
+    if (only !== undefined && only !== value) {
+      throw new UsageError(`${key}=${value} is not supported, only ${only}`)
     }
     keys.set(key, value)
   }
