@@ -22,6 +22,7 @@ mod physical;
 mod run;
 mod serve;
 mod state;
+mod table;
 pub mod thunk;
 mod tlb;
 mod translate;

@@ -68,7 +68,7 @@ impl Vcpu {
             };
             // SAFETY: in the cache just now.
             if unsafe { (*block).wants_code(self.policy.threshold) }
-                && let Some(code) = self.translate_block(linear)
+                && let Some(code) = self.code_of(linear, block)
                 && self.execute(linear, code)?
             {
                 continue;

@@ -4,8 +4,9 @@ use kvm_cpu::reg;
 
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
-use super::state::{PAGE_BASE, SCRATCH, pinned, register, segment_base};
-use super::stubs::{tlb_compare, tlb_index};
+use super::guest::{Form, Register};
+use super::state::{PAGE_BASE, SCRATCH, field, pinned, register, segment_base};
+use super::stubs::{entry_field, tlb_compare, tlb_entry};
 use crate::op::{ADDR64, FLAT, Op};
 
 const NONE: u8 = reg::ZERO as u8;
@@ -122,6 +123,27 @@ impl Emitter<'_> {
         }
     }
 
+    /// LEA as one instruction, where all registers are pinned.
+    pub fn lea_at_once(&mut self, n: usize, form: Form) -> bool {
+        let op = self.source.ops[n];
+        let Register::General(to) = form.reg else { return false };
+        let (Some(to), Some(base)) = (pinned(to), pinned(op.base)) else { return false };
+        if op.base >= NONE || form.op.operand_size {
+            return false;
+        }
+        let index = match op.index {
+            NONE => None,
+            r => match pinned(r) {
+                Some(index) => Some((index, op.scale)),
+                None => return false,
+            },
+        };
+        #[allow(clippy::cast_possible_truncation)]
+        let rm = Rm::Mem { base, index, disp: op.disp as i32 };
+        self.asm.modrm(form.op, to, rm);
+        true
+    }
+
     /// The base register and displacement of an operand that is nothing more.
     fn simple(&self, n: usize) -> Option<(u8, i32)> {
         let op = &self.source.ops[n];
@@ -144,8 +166,8 @@ impl Emitter<'_> {
         if live {
             self.save_live_flags();
         }
-        let places = self.places();
-        let tag = if write { places.write } else { places.read };
+        let class = self.class();
+        let tag = if write { field::WRITE } else { field::READ };
         let far = takes_both(&self.source.ops[n], true);
         if far {
             self.far_address(n, host::R11, true);
@@ -161,7 +183,7 @@ impl Emitter<'_> {
         } else {
             self.address(n, host::R10, more, true);
         }
-        tlb_index(&mut self.asm);
+        tlb_entry(&mut self.asm, class);
         if aligned && size > 1 {
             // A locked access that is not aligned may lie in two cache lines.
             self.aligned_compare(size, tag);
@@ -170,8 +192,7 @@ impl Emitter<'_> {
         }
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss, live);
-        let addend = Rm::State { index: Some(host::R11), disp: places.addend };
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, addend);
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
         let rm = match self.simple(n) {
             Some((base, disp)) => Rm::Mem { base, index: Some((host::R11, 0)), disp },
             None => {
@@ -202,8 +223,7 @@ impl Emitter<'_> {
         let asid = Rm::State { index: None, disp: super::state::ASID };
         // Adding keeps an unaligned address from passing for another number.
         self.asm.modrm(Opcode::wide(0x03), host::R10, asid);
-        let tag = Rm::State { index: Some(host::R11), disp: tag };
-        self.asm.modrm(Opcode::wide(0x3b), host::R10, tag);
+        self.asm.modrm(Opcode::wide(0x3b), host::R10, entry_field(tag));
     }
 
     /// Checks `size` bytes at a pinned register plus `disp`; the addend is in R11 then.
@@ -211,16 +231,15 @@ impl Emitter<'_> {
         if live {
             self.save_live_flags();
         }
-        let places = self.places();
+        let class = self.class();
         self.asm.lea(host::R11, base, None, disp);
-        tlb_index(&mut self.asm);
+        tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, disp + 7);
-        let tag = if write { places.write } else { places.read };
+        let tag = if write { field::WRITE } else { field::READ };
         tlb_compare(&mut self.asm, host::R10, tag);
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss, live);
-        let addend = Rm::State { index: Some(host::R11), disp: places.addend };
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, addend);
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
         if live {
             self.load_live_flags();
         }

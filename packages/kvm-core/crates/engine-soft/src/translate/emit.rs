@@ -107,8 +107,8 @@ impl Emitter<'_> {
         self.source.offsets[n]
     }
 
-    pub fn places(&self) -> super::state::TlbPlaces {
-        super::state::TlbPlaces::of(self.source.class as usize)
+    pub fn class(&self) -> usize {
+        self.source.class as usize
     }
 
     pub fn class_stubs(&self) -> ClassStubs {
@@ -231,8 +231,10 @@ impl Emitter<'_> {
             Shape::Modrm(form) => self.modrm(n, form),
             Shape::Divide(form) => self.divide(n, form),
             Shape::Lea(form) => {
-                self.effective(n, host::R10);
-                self.lea_result(form);
+                if !self.lea_at_once(n, form) {
+                    self.effective(n, host::R10);
+                    self.lea_result(form);
+                }
             }
             Shape::InOpcode { op, reg, access, imm } => {
                 let to = pinned(reg).unwrap_or(host::R10);

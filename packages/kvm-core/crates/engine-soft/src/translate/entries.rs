@@ -2,6 +2,8 @@
 
 use std::mem::offset_of;
 
+use crate::table::{Plain, Table};
+
 /// One entry point.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -36,17 +38,15 @@ pub const SLOT_MASK: usize = COUNT - 1;
 /// Entries of one page lie together, so that a page can be swept.
 const OF_PAGE: usize = 128;
 
-const NONE: EntryPoint = EntryPoint { rip: 0, context: u64::MAX, code: 0, linked: 0 };
+// SAFETY: numbers.
+unsafe impl Plain for EntryPoint {}
+
+/// No context is zero: it has an address-space number.
+const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, linked: 0 };
 
 /// The table of one vCPU.
-#[derive(Debug)]
-pub struct Entries(Box<[EntryPoint]>);
-
-impl Default for Entries {
-    fn default() -> Self {
-        Self(vec![NONE; COUNT].into_boxed_slice())
-    }
-}
+#[derive(Debug, Default)]
+pub struct Entries(Table<EntryPoint, COUNT>);
 
 /// The stubs compute the same.
 fn slot(rip: u64) -> usize {

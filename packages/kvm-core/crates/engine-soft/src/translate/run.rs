@@ -10,6 +10,7 @@ use kvm_cpu::{Mode, Trap, reg};
 use super::select::{Guest, SITES, Translator};
 use super::stubs::left;
 use super::{Code, Policy};
+use crate::block::Block;
 use crate::op::Op;
 use crate::tlb::Class;
 use crate::vcpu::Vcpu;
@@ -68,15 +69,25 @@ impl Vcpu {
         self.blocks.entries.find(linear, self.code_context())
     }
 
-    /// Translates the block at the present RIP, which has been decoded, if that is worth while.
-    #[cold]
+    /// The code of the block at the present RIP, translated now if that is worth while.
     #[inline(never)]
-    pub(crate) fn translate_block(&mut self, linear: u64) -> Option<Code> {
+    pub(crate) fn code_of(&mut self, linear: u64, block: *const Block) -> Option<Code> {
         let class = self.tlb.class();
         if self.cpu.mode != Mode::Long64 || class == Class::Checked || self.policy == Policy::OFF {
             return None;
         }
-        let gpa = self.translate_fetch(linear).ok()?;
+        // SAFETY: found in the cache just now.
+        let (gpa, number) = unsafe { ((*block).gpa, (*block).translated) };
+        let known = self.translator.as_ref().and_then(|t| t.find(number, class));
+        let code = known.or_else(|| self.translate_block(gpa, class))?;
+        let context = self.code_context();
+        self.blocks.entries.insert(linear, context, code);
+        Some(code)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_block(&mut self, gpa: u64, class: Class) -> Option<Code> {
         self.start_translator()?;
         let mut page = [0u8; 4096];
         if !self.ram_copy(gpa & !0xfff, &mut page) {
@@ -86,10 +97,7 @@ impl Vcpu {
         let translator = self.translator.as_mut()?;
         translator.make_room(&mut self.blocks);
         let guest = Guest { features: &self.features, dialect };
-        let code = translator.translate(&mut self.blocks, guest, gpa, class, &page)?;
-        let context = self.code_context();
-        self.blocks.entries.insert(linear, context, code);
-        Some(code)
+        translator.translate(&mut self.blocks, guest, gpa, class, &page)
     }
 
     /// Makes the translator at its first use; where the host forbids that, never again.
@@ -126,6 +134,7 @@ impl Vcpu {
         let stubs = translator.stubs;
         self.hot.vcpu = me as u64;
         self.hot.entries = self.blocks.entries.address();
+        self.hot.tables = self.tlb.addresses();
         self.hot.page = linear & !0xfff;
         self.hot.context = context;
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();

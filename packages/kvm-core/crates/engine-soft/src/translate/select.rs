@@ -112,7 +112,8 @@ impl Translator {
         blocks.forget_translations();
     }
 
-    fn find(&self, first: u32, class: Class) -> Option<Code> {
+    /// The translation of a block for a class, given the number of its first one.
+    pub fn find(&self, first: u32, class: Class) -> Option<Code> {
         let mut at = first;
         while at != 0 {
             let known = &self.known[at as usize];

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use kvm_cpu::{Cpu, reg, seg};
 
 use super::asm::{Assembler, Host, host};
-use crate::tlb::{Entry, Tlb};
+use crate::tlb::{CLASSES, Entry, Tlb};
 use crate::vcpu::Vcpu;
 
 /// Registers that guest registers live in while translated code runs: each in the host register of
@@ -43,6 +43,8 @@ pub struct Hot {
     pub target: u64,
     /// The instruction that a stub works for.
     pub site: u64,
+    /// Addresses of the TLB entries of each class.
+    pub tables: [u64; CLASSES],
     /// Scratch of the stubs.
     pub scratch: u64,
     /// Return address of a call that is being made.
@@ -61,6 +63,7 @@ impl Default for Hot {
             link: 0,
             target: 0,
             site: 0,
+            tables: [0; CLASSES],
             scratch: 0,
             back: 0,
         }
@@ -102,29 +105,18 @@ pub const fn segment_base(segment: u8) -> i32 {
         + offset_of!(kvm_cpu::Seg, base))
 }
 
-/// A field of the TLB's first entry for a class of accesses.
-const fn tlb(class: usize, field: usize) -> i32 {
-    let first = Tlb::ENTRIES_OFFSET + class * crate::tlb::ENTRIES * size_of::<Entry>();
-    at(offset_of!(Vcpu, tlb) + first + field)
+/// Where the address of the TLB entries of a class is.
+pub const fn table(class: usize) -> i32 {
+    at(HOT + offset_of!(Hot, tables) + 8 * class)
 }
 
-/// Where a class of accesses finds read tags, write tags and addends.
-#[derive(Clone, Copy, Debug)]
-pub struct TlbPlaces {
-    pub read: i32,
-    pub write: i32,
-    pub addend: i32,
-}
+/// Fields of a TLB entry.
+pub mod field {
+    use super::{Entry, at, offset_of};
 
-impl TlbPlaces {
-    /// Those of a class.
-    pub const fn of(class: usize) -> Self {
-        Self {
-            read: tlb(class, offset_of!(Entry, read)),
-            write: tlb(class, offset_of!(Entry, write)),
-            addend: tlb(class, offset_of!(Entry, addend)),
-        }
-    }
+    pub const READ: i32 = at(offset_of!(Entry, read));
+    pub const WRITE: i32 = at(offset_of!(Entry, write));
+    pub const ADDEND: i32 = at(offset_of!(Entry, addend));
 }
 
 /// Stores all pinned registers but RAX.

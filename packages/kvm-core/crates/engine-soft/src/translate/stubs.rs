@@ -8,8 +8,8 @@
 use super::asm::{Assembler, Opcode, Rm, host};
 use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SLOT_MASK};
 use super::state::{
-    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE,
-    TlbPlaces, VCPU, reload, spill,
+    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE, VCPU,
+    field, reload, spill, table,
 };
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
 use crate::vcpu::Vcpu;
@@ -85,13 +85,12 @@ impl Stubs {
         let missed = asm.here();
         emit_missed(asm, interpret, leave);
         let classes = std::array::from_fn(|class| {
-            let places = TlbPlaces::of(class);
             let jump = asm.here();
             emit_jump(asm, missed);
             let call = asm.here();
-            emit_call(asm, &places, missed);
+            emit_call(asm, class, missed);
             let ret = asm.here();
-            emit_return(asm, &places, missed);
+            emit_return(asm, class, missed);
             ClassStubs { jump, call, ret }
         });
         Self { enter, interpret: interpret_stub, finish, unlinked, ahead, exhausted, classes }
@@ -304,18 +303,18 @@ fn emit_jump(asm: &mut Assembler, missed: u64) {
 }
 
 /// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
-fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, addend: i32) -> usize {
+fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, class: usize) -> usize {
     asm.lea(host::R11, host::R9, None, disp);
-    tlb_index(asm);
+    tlb_entry(asm, class);
     asm.lea(host::RAX, host::R9, None, disp + 7);
     tlb_compare(asm, host::RAX, tag);
     let miss = asm.jcc_later(5);
-    asm.modrm(Opcode::wide(0x8b), host::RAX, Rm::State { index: Some(host::R11), disp: addend });
+    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(field::ADDEND));
     miss
 }
 
-/// Turns the linear address in R11 into the offset of its TLB entry.
-pub fn tlb_index(asm: &mut Assembler) {
+/// Turns the linear address in R11 into the address of its TLB entry.
+pub fn tlb_entry(asm: &mut Assembler, class: usize) {
     const SHIFT: u8 = 12 - size_of::<Entry>().trailing_zeros() as u8;
     const MASK: i32 = ((TLB_ENTRIES - 1) * size_of::<Entry>()) as i32;
     // shr r11, SHIFT; and r11d, MASK
@@ -323,6 +322,12 @@ pub fn tlb_index(asm: &mut Assembler) {
     asm.byte(SHIFT);
     asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
     asm.bytes(&MASK.to_le_bytes());
+    asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: table(class) });
+}
+
+/// A field of the entry at R11.
+pub fn entry_field(disp: i32) -> Rm {
+    Rm::Mem { base: host::R11, index: None, disp }
 }
 
 /// Compares the page of the address in `last`, that of the access's last byte, with a tag.
@@ -330,12 +335,12 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32) {
     asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(last));
     asm.bytes(&(-4096i32).to_le_bytes());
     asm.modrm(Opcode::wide(0x0b), last, Rm::State { index: None, disp: ASID });
-    asm.modrm(Opcode::wide(0x3b), last, Rm::State { index: Some(host::R11), disp: tag });
+    asm.modrm(Opcode::wide(0x3b), last, entry_field(tag));
 }
 
-fn emit_call(asm: &mut Assembler, places: &TlbPlaces, missed: u64) {
+fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     begin(asm);
-    let miss = stack_addend(asm, -8, places.write, places.addend);
+    let miss = stack_addend(asm, -8, field::WRITE, class);
     asm.store(SCRATCH, host::RAX);
     let [first, second] = look_up(asm);
     // The page of the target, the return address to the stack, and there.
@@ -352,9 +357,9 @@ fn emit_call(asm: &mut Assembler, places: &TlbPlaces, missed: u64) {
     jump_to_missed(asm, &[miss, first, second], missed);
 }
 
-fn emit_return(asm: &mut Assembler, places: &TlbPlaces, missed: u64) {
+fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
     begin(asm);
-    let miss = stack_addend(asm, 0, places.read, places.addend);
+    let miss = stack_addend(asm, 0, field::READ, class);
     let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
     asm.modrm(Opcode::wide(0x8b), host::R10, slot);
     let [first, second] = look_up(asm);

@@ -1,0 +1,204 @@
+use super::*;
+
+const HOST: u64 = 0x7f00_0000_0000;
+
+fn filled(linear: u64) -> Tlb {
+    let mut t = Tlb::default();
+    t.fill(
+        Class::Supervisor,
+        linear,
+        HOST,
+        0x5000,
+        Allowed { read: true, write: true, global: false },
+    );
+    t.fill_exec(false, linear, 0x5000, false);
+    t
+}
+
+fn reads(t: &Tlb, linear: u64) -> bool {
+    t.entry_of(Class::Supervisor, linear).read == t.tag(linear)
+}
+
+#[test]
+fn a_translation_serves_its_page_and_its_class_only() {
+    let t = filled(0xffff_8000_0000_1000);
+    assert!(reads(&t, 0xffff_8000_0000_1fff));
+    assert!(!reads(&t, 0xffff_8000_0000_2000));
+    // The same index, another page.
+    assert!(!reads(&t, 0xffff_8000_0000_1000 + (ENTRIES as u64) * 4096));
+    let e = t.entry_of(Class::User, 0xffff_8000_0000_1000);
+    assert_ne!(e.read, t.tag(0xffff_8000_0000_1000));
+}
+
+#[test]
+fn the_checked_class_is_never_filled() {
+    let mut t = Tlb::default();
+    t.fill(
+        Class::Checked,
+        0x1000,
+        HOST,
+        0x5000,
+        Allowed { read: true, write: true, global: false },
+    );
+    assert_ne!(t.entry_of(Class::Checked, 0x1000).read, t.tag(0x1000));
+}
+
+#[test]
+fn pcids_keep_their_translations_and_a_flush_takes_them() {
+    let mut t = Tlb::default();
+    t.switch(1, true);
+    t.fill(
+        Class::Supervisor,
+        0x1000,
+        HOST,
+        0x5000,
+        Allowed { read: true, write: false, global: false },
+    );
+    t.switch(2, true);
+    assert!(!reads(&t, 0x1000));
+    t.switch(1, false);
+    assert!(reads(&t, 0x1000));
+    t.switch(2, false);
+    t.flush_pcid(1);
+    t.switch(1, false);
+    assert!(!reads(&t, 0x1000));
+}
+
+#[test]
+fn numbers_of_address_spaces_can_run_out() {
+    let mut t = Tlb::default();
+    for n in 0..20_000u32 {
+        t.switch(0, true);
+        assert!(!reads(&t, 0x1000), "a stale translation after {n} switches");
+        t.fill(
+            Class::Supervisor,
+            0x1000,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: true, global: false },
+        );
+        assert!(reads(&t, 0x1000));
+    }
+}
+
+#[test]
+fn no_number_makes_an_empty_entry_match() {
+    let mut t = Tlb::default();
+    let last = 0xffff_ffff_ffff_f000;
+    for n in 0..5_000u32 {
+        t.switch(0, true);
+        assert!(!reads(&t, last), "an empty entry translates after {n} switches");
+        assert_eq!(t.exec(false, last), None);
+    }
+}
+
+#[test]
+fn the_present_pcid_is_flushed_also_after_everything_was() {
+    let mut t = Tlb::default();
+    t.switch(7, true);
+    t.flush_all();
+    t.fill(
+        Class::Supervisor,
+        0x1000,
+        HOST,
+        0x5000,
+        Allowed { read: true, write: true, global: false },
+    );
+    t.flush_pcid(7);
+    assert!(!reads(&t, 0x1000));
+}
+
+#[test]
+fn regions_of_huge_pages_do_not_pile_up() {
+    let mut t = Tlb::default();
+    for n in 0..1000u64 {
+        t.note_large(n << 30, 30);
+        t.fill(
+            Class::Supervisor,
+            n << 30,
+            HOST,
+            0x5000,
+            Allowed { read: true, write: true, global: false },
+        );
+        assert!(reads(&t, n << 30));
+    }
+    assert!(t.huge.len() <= MAX_HUGE);
+    t.flush_page((999 << 30) + 0x5000);
+    assert!(!reads(&t, 999 << 30));
+}
+
+#[test]
+fn invlpg_takes_all_parts_of_a_large_page() {
+    let mut t = filled(0x20_3000);
+    t.note_large(0x20_3000, 21);
+    t.fill(
+        Class::Supervisor,
+        0x20_4000,
+        HOST,
+        0x6000,
+        Allowed { read: true, write: true, global: false },
+    );
+    t.flush_page(0x20_4000);
+    assert!(!reads(&t, 0x20_3000) && !reads(&t, 0x20_4000));
+    assert_eq!(t.exec(false, 0x20_3000), None);
+
+    let mut t = filled(0x4000_1000);
+    t.note_large(0x4000_1000, 30);
+    t.flush_page(0x7fff_f000);
+    assert!(!reads(&t, 0x4000_1000));
+}
+
+#[test]
+fn revoking_writes_keeps_reads() {
+    let mut t = filled(0x1000);
+    t.revoke_writes(Some(0x9000));
+    assert_eq!(t.entry_of(Class::Supervisor, 0x1000).write, t.tag(0x1000));
+    t.revoke_writes(Some(0x5000));
+    assert_ne!(t.entry_of(Class::Supervisor, 0x1000).write, t.tag(0x1000));
+    assert!(reads(&t, 0x1000));
+}
+
+#[test]
+fn a_flush_that_keeps_global_pages_keeps_only_those() {
+    let mut t = Tlb::default();
+    t.switch(0, true);
+    let allowed = |global| Allowed { read: true, write: true, global };
+    for n in 0..4000u64 {
+        t.fill(Class::Supervisor, 0x1000, HOST, 0x5000, allowed(true));
+        t.fill(Class::Supervisor, 0x2000, HOST, 0x6000, allowed(false));
+        t.fill(Class::User, 0x1000, HOST, 0x7000, allowed(false));
+        t.fill_exec(true, 0x1000, 0x7000, false);
+        t.fill_exec(false, 0x1000, 0x7000, true);
+        let (space, restarts) = (t.space(), t.restarts());
+        t.switch(0, true);
+        assert!(reads(&t, 0x1000) && !reads(&t, 0x2000));
+        assert_ne!(t.entry_of(Class::User, 0x1000).read, t.tag(0x1000));
+        assert_eq!((t.exec(true, 0x1000), t.exec(false, 0x1000)), (None, Some(0x7000)));
+        assert!(t.space() != space || t.restarts() != restarts, "user code after {n} flushes");
+    }
+    // More than the list holds: nothing may stay that is not known to be global.
+    for n in 0..6000u64 {
+        t.fill(Class::Supervisor, n << 12, HOST, 0x5000, allowed(false));
+    }
+    t.switch(0, true);
+    assert!((0..6000u64).all(|n| !reads(&t, n << 12)));
+    // An address space that is entered again has entries that no list knows.
+    t.switch(1, true);
+    t.fill(Class::Supervisor, 0x3000, HOST, 0x5000, allowed(false));
+    t.switch(2, true);
+    t.switch(1, false);
+    assert!(reads(&t, 0x3000));
+    t.switch(1, true);
+    assert!(!reads(&t, 0x3000));
+}
+
+#[test]
+fn supervisor_code_on_pages_that_are_not_global_is_forgotten() {
+    let mut t = Tlb::default();
+    t.switch(0, true);
+    t.fill_exec(false, 0x1000, 0x7000, false);
+    let restarts = t.restarts();
+    t.switch(0, true);
+    assert_eq!(t.exec(false, 0x1000), None);
+    assert_ne!(t.restarts(), restarts);
+}
