@@ -10,7 +10,7 @@ const code = 0x1_0000
 const ramBytes = 1 << 20
 /** Each vCPU's code, data and stack are 64 KiB apart. */
 const stride = 0x1_0000
-const loopsPerMark = 2_000_000
+const loopsPerMark = 40_000_000
 
 /** Integer work with loads and stores; after `loopsPerMark` rounds one port write. */
 function loop(at: number, data: number): Uint8Array {

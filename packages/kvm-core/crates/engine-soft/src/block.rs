@@ -17,7 +17,7 @@ pub const MAX_OPS: usize = 64;
 const JUMPS: usize = 8192;
 /// Blocks kept beside those that are translated: bounds the memory that code takes which runs now and
 /// then. A boot of Linux decodes ten times as many, most of them to run once.
-const MAX_COLD: usize = 8_000;
+const MAX_COLD: usize = 6_000;
 
 /// A run of decoded instructions.
 pub struct Block {

@@ -17,8 +17,9 @@ use crate::tlb::{Class, Tlb};
 use crate::translate::{Hot, Policy, Translator};
 use crate::watch::{Member, Watch};
 
-/// One vCPU.
+/// One vCPU. On cache lines of its own: its thread writes to it all the time.
 #[allow(missing_debug_implementations)]
+#[repr(align(128))]
 pub struct Vcpu {
     pub(crate) cpu: Cpu,
     pub(crate) tlb: Tlb,

@@ -43,6 +43,6 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 32, forced: false, cache_bytes: 32 << 20 }
+        Self { threshold: 16, forced: false, cache_bytes: 32 << 20 }
     }
 }
