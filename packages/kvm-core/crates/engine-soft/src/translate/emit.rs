@@ -6,7 +6,7 @@ use iced_x86::Instruction;
 use super::asm::{Assembler, Opcode, Rm, host};
 use super::flags::{self, Effect, UNKNOWN};
 use super::guest::{Form, Operand, Register, Shape};
-use super::state::{BUDGET, RAX, pinned, register};
+use super::state::{BUDGET, RAX, REQUESTS, pinned, register};
 use super::stubs::{ClassStubs, Stubs, load_flags};
 use crate::op::Op;
 use crate::tlb::Class;
@@ -58,6 +58,10 @@ pub struct Emitter<'a> {
     pub stubs: &'a Stubs,
     page: &'a dyn Page,
     slow: Vec<Slow>,
+    /// Jumps that leave at the block's start, and what goes back to the budget then.
+    leaving: Vec<(usize, u32)>,
+    /// The flags are in their place at these.
+    flags_at_entry: bool,
     /// Jumps to offsets of the page whose code is not known.
     exits: Vec<(usize, u16)>,
     live: Vec<u32>,
@@ -78,6 +82,8 @@ pub fn emit(source: &Source<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
         stubs,
         page,
         slow: Vec::new(),
+        leaving: Vec::new(),
+        flags_at_entry: false,
         exits: Vec::new(),
         live: Vec::new(),
         linked: 0,
@@ -153,13 +159,20 @@ impl Emitter<'_> {
         self.asm.load(host::RAX, RAX);
     }
 
-    /// Takes the block's instructions off the budget, or leaves.
+    /// Takes the block's instructions off the budget, or leaves: also when a request waits, so that
+    /// who sees what another vCPU stored sees code that it stored before.
     fn count(&mut self, flags: bool) {
         let budget = Rm::State { index: None, disp: BUDGET };
         let n = self.source.ops.len() as i32;
         if flags {
             self.save_live_flags();
         }
+        // mov r11, [requests]; cmp dword [r11], 0; jne
+        self.asm.load(host::R11, REQUESTS);
+        let word = Rm::Mem { base: host::R11, index: None, disp: 0 };
+        self.asm.modrm(Opcode::narrow(0x83), 7, word);
+        self.asm.byte(0);
+        let asked = self.asm.jcc_later(5);
         // sub qword [budget], n; js
         self.asm.modrm(Opcode::wide(0x83), 5, budget);
         self.asm.byte(n as u8);
@@ -167,8 +180,10 @@ impl Emitter<'_> {
         if flags {
             self.load_live_flags();
         }
-        // The first slow path, which is a different one.
-        self.slow.push(Slow { from: vec![out], site: n as u32, back: None, flags_saved: flags });
+        for (from, back) in [(asked, 0), (out, n as u32)] {
+            self.leaving.push((from, back));
+        }
+        self.flags_at_entry = flags;
     }
 
     fn body(&mut self) {
@@ -411,15 +426,16 @@ impl Emitter<'_> {
 
     fn slow_paths(&mut self) {
         let start = u32::from(self.offset(0));
-        let mut slow = std::mem::take(&mut self.slow).into_iter();
-        // The first is that of the budget.
-        if let Some(budget) = slow.next() {
-            self.arrive(&budget);
+        for (from, back) in std::mem::take(&mut self.leaving) {
+            self.asm.land(from);
+            if self.flags_at_entry {
+                self.load_live_flags();
+            }
             self.asm.mov_imm32(host::R10, start);
-            self.asm.mov_imm32(host::R11, budget.site);
+            self.asm.mov_imm32(host::R11, back);
             self.asm.jump(self.stubs.exhausted);
         }
-        for s in slow {
+        for s in std::mem::take(&mut self.slow) {
             self.arrive(&s);
             self.asm.mov_imm32(host::R11, s.site);
             match s.back {

@@ -135,6 +135,7 @@ impl Vcpu {
         self.hot.vcpu = me as u64;
         self.hot.entries = self.blocks.entries.address();
         self.hot.tables = self.tlb.addresses();
+        self.hot.requests = self.requests.futex_word().as_ptr() as u64;
         self.hot.page = linear & !0xfff;
         self.hot.context = context;
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
@@ -153,7 +154,7 @@ impl Vcpu {
             return Err(self.trap);
         }
         // The first block may be too long for the budget.
-        Ok(status != left::BUDGET || self.cpu.rip() != linear)
+        Ok(status != left::BUDGET || self.cpu.rip() != linear || self.requests.any())
     }
 
     /// Interprets the instructions of a translated block from `first` on: one that failed on its

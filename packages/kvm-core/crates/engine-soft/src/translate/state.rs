@@ -43,6 +43,8 @@ pub struct Hot {
     pub target: u64,
     /// The instruction that a stub works for.
     pub site: u64,
+    /// Address of the word in which others leave requests.
+    pub requests: u64,
     /// Addresses of the TLB entries of each class.
     pub tables: [u64; CLASSES],
     /// Scratch of the stubs.
@@ -63,6 +65,7 @@ impl Default for Hot {
             link: 0,
             target: 0,
             site: 0,
+            requests: 0,
             tables: [0; CLASSES],
             scratch: 0,
             back: 0,
@@ -83,6 +86,7 @@ pub const ENTRIES: i32 = at(HOT + offset_of!(Hot, entries));
 pub const VCPU: i32 = at(HOT + offset_of!(Hot, vcpu));
 pub const FLAGS: i32 = at(HOT + offset_of!(Hot, flags));
 pub const LINK: i32 = at(HOT + offset_of!(Hot, link));
+pub const REQUESTS: i32 = at(HOT + offset_of!(Hot, requests));
 pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
 pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));
 pub const BACK: i32 = at(HOT + offset_of!(Hot, back));

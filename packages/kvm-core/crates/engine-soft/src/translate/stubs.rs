@@ -18,7 +18,7 @@ use crate::vcpu::Vcpu;
 pub mod left {
     /// RIP names a block that is not known. The flags are in `Hot::flags`.
     pub const JUMP: u64 = 1;
-    /// The budget is too small for the block at RIP. The flags are in `Hot::flags`.
+    /// The budget is too small for the block at RIP, or a request waits. The flags are in `Hot::flags`.
     pub const BUDGET: u64 = 2;
     /// The interpreter executed the last instruction; everything is in its place.
     pub const DONE: u64 = 3;
@@ -49,7 +49,8 @@ pub struct Stubs {
     pub unlinked: u64,
     /// Jumped to: go on at offset R10 of the page, which may be its end.
     pub ahead: u64,
-    /// Jumped to: the block at offset R10 of the page has R11 instructions, too many.
+    /// Jumped to: the block at offset R10 of the page is not executed now. R11 instructions go back to
+    /// the budget.
     pub exhausted: u64,
     pub classes: [ClassStubs; CLASSES],
 }
