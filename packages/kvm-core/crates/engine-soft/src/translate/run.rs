@@ -73,7 +73,7 @@ impl Vcpu {
     #[inline(never)]
     pub(crate) fn code_of(&mut self, linear: u64, block: *const Block) -> Option<Code> {
         let class = self.tlb.class();
-        if self.cpu.mode != Mode::Long64 || class == Class::Checked || self.policy == Policy::OFF {
+        if self.cpu.mode != Mode::Long64 || class == Class::Checked {
             return None;
         }
         // SAFETY: found in the cache just now.
@@ -104,7 +104,13 @@ impl Vcpu {
     fn start_translator(&mut self) -> Option<()> {
         if self.translator.is_none() {
             match Translator::new(self.policy, interpret as *const () as u64) {
-                Ok(t) => self.translator = Some(Box::new(t)),
+                Ok(t) => {
+                    self.translator = Some(Box::new(t));
+                    // What stays where it is as long as the vCPU lives.
+                    self.hot.entries = self.blocks.entries.address();
+                    self.hot.tables = self.tlb.addresses();
+                    self.hot.requests = self.requests.futex_word().as_ptr() as u64;
+                }
                 Err(error) => {
                     self.policy = Policy::OFF;
                     warn_once(&error);
@@ -133,9 +139,6 @@ impl Vcpu {
         }
         let stubs = translator.stubs;
         self.hot.vcpu = me as u64;
-        self.hot.entries = self.blocks.entries.address();
-        self.hot.tables = self.tlb.addresses();
-        self.hot.requests = self.requests.futex_word().as_ptr() as u64;
         self.hot.page = linear & !0xfff;
         self.hot.context = context;
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();

@@ -50,10 +50,6 @@ pub struct Translator {
     stub_bytes: usize,
     known: Vec<Known>,
     forced: bool,
-    /// Blocks translated since the start.
-    pub translated: u64,
-    /// How often the code memory was full.
-    pub resets: u64,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -81,8 +77,6 @@ impl Translator {
             // Number 0 stands for none.
             known: vec![nothing()],
             forced: policy.forced,
-            translated: 0,
-            resets: 0,
         })
     }
 
@@ -106,7 +100,6 @@ impl Translator {
 
     /// Drops everything.
     pub fn reset(&mut self, blocks: &mut BlockCache) {
-        self.resets += 1;
         self.memory.reset(self.stub_bytes);
         self.known = vec![nothing()];
         blocks.forget_translations();
@@ -193,7 +186,6 @@ impl Translator {
             class,
             next: block.translated,
         });
-        self.translated += 1;
         if first <= last {
             blocks.cover(gpa & !0xfff, u64::from(first), u64::from(last));
         }
