@@ -186,6 +186,33 @@ impl VecOp {
         self.kind == kind::MASK_BYTES
     }
 
+    /// True if the instruction of the host, with the guest's registers in place and all SIMD
+    /// exceptions masked, does all that there is to do.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let copied = matches!(
+            self.kind,
+            kind::VEC
+                | kind::MIXED
+                | kind::MOVE
+                | kind::LOAD_LOW
+                | kind::STORE_LOW
+                | kind::STORE_GPR
+                | kind::BYTE_MASK
+                | kind::ZERO_UPPER
+                | kind::ZERO_ALL
+        );
+        copied && self.form.bits & bit::MMX_STATE == 0
+    }
+
+    /// Whether operand `at` is a general register, and whether it is read and written.
+    #[must_use]
+    pub fn operand(&self, at: usize) -> (bool, bool, bool) {
+        let op = self.form.ops.get(at).copied().unwrap_or(operand::NONE);
+        let general = (operand::GPR8..=operand::GPR64).contains(&(op & operand::KIND));
+        (general, op & operand::READ != 0, op & operand::WRITE != 0)
+    }
+
     /// What to check before execution.
     #[must_use]
     pub fn class(&self) -> Class {

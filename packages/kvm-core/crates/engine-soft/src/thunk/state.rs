@@ -141,6 +141,15 @@ impl Default for VectorState {
 }
 
 impl VectorState {
+    /// Where MXCSR is, for translated code.
+    pub const MXCSR_OFFSET: usize = std::mem::offset_of!(Self, mxcsr);
+
+    /// True if no SIMD exception can be raised.
+    #[must_use]
+    pub fn simd_masked(&self) -> bool {
+        self.mxcsr & MXCSR_MASKS == MXCSR_MASKS
+    }
+
     /// MXCSR.
     #[must_use]
     pub fn mxcsr(&self) -> u32 {

@@ -74,6 +74,19 @@ pub enum Rm {
     State { index: Option<Host>, disp: i32 },
 }
 
+/// What a VEX prefix says beside the registers, and the opcode behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vex {
+    /// The `mmmmm` field: 1 is 0F, 2 is 0F 38, 3 is 0F 3A.
+    pub map: u8,
+    /// The `pp` field: the 66, F3 or F2 that is implied.
+    pub pp: u8,
+    pub wide: bool,
+    /// VEX.L: 32-byte vectors.
+    pub long: bool,
+    pub byte: u8,
+}
+
 /// Emits instructions that will lie at `origin`.
 #[derive(Debug)]
 pub struct Assembler {
@@ -141,6 +154,32 @@ impl Assembler {
             self.byte(0x40 | rex);
         }
         self.opcode(op);
+        self.operands(reg, rm);
+    }
+
+    /// One VEX-encoded instruction. `vvvv` is 0 where there is no such operand.
+    pub fn vex(&mut self, op: Vex, reg: u8, vvvv: u8, rm: Rm) {
+        let (x, b) = match rm {
+            Rm::Reg(r) => (0, r >> 3),
+            Rm::Mem { base, index, .. } => (index.map_or(0, |(i, _)| i >> 3), base >> 3),
+            Rm::State { .. } => (0, 0),
+        };
+        if matches!(rm, Rm::State { .. }) {
+            self.byte(0x65);
+        }
+        // The register extensions and vvvv are stored inverted.
+        let extensions = (reg >> 3) << 7 | x << 6 | b << 5;
+        self.bytes(&[
+            0xc4,
+            extensions ^ 0xe0 | op.map,
+            u8::from(op.wide) << 7 | (vvvv ^ 15) << 3 | u8::from(op.long) << 2 | op.pp,
+            op.byte,
+        ]);
+        self.operands(reg, rm);
+    }
+
+    /// ModRM, SIB and displacement.
+    fn operands(&mut self, reg: u8, rm: Rm) {
         let reg = (reg & 7) << 3;
         match rm {
             Rm::Reg(r) => self.byte(0xc0 | reg | r & 7),
@@ -384,6 +423,17 @@ mod tests {
         assert_eq!(text(|a| a.load(11, 0x1234)), "mov r11,gs:[1234h]");
         let rm = Rm::State { index: Some(host::R11), disp: 0x40 };
         assert_eq!(text(|a| a.modrm(Opcode::wide(0x3b), 10, rm)), "cmp r10,gs:[r11+40h]");
+    }
+
+    #[test]
+    fn vex_operands_are_where_they_belong() {
+        let add = Vex { map: 1, pp: 1, wide: false, long: true, byte: 0xfe };
+        assert_eq!(text(|a| a.vex(add, 9, 14, Rm::Reg(3))), "vpaddd ymm9,ymm14,ymm3");
+        let rm = Rm::Mem { base: 10, index: Some((11, 0)), disp: -4 };
+        assert_eq!(text(|a| a.vex(add, 1, 2, rm)), "vpaddd ymm1,ymm2,[r10+r11-4]");
+        let load = Vex { map: 1, pp: 0, wide: false, long: true, byte: 0x28 };
+        let state = Rm::State { index: None, disp: 0x40 };
+        assert_eq!(text(|a| a.vex(load, 15, 0, state)), "vmovaps ymm15,gs:[40h]");
     }
 
     #[test]

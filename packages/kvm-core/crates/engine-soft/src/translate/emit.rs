@@ -8,6 +8,7 @@ use super::flags::{self, Effect, UNKNOWN};
 use super::guest::{Form, Operand, Register, Shape};
 use super::state::{BUDGET, RAX, REQUESTS, pinned, register};
 use super::stubs::{ClassStubs, Stubs, load_flags};
+use super::vector_state::compare_level;
 use crate::op::Op;
 use crate::tlb::Class;
 
@@ -66,6 +67,10 @@ pub struct Emitter<'a> {
     exits: Vec<(usize, u16)>,
     live: Vec<u32>,
     linked: u64,
+    /// Which vector registers the block needs.
+    level: usize,
+    /// The jump to where they are loaded, and where that comes back to.
+    lower: Option<(usize, u64)>,
 }
 
 /// Translates a block that will lie at `origin`.
@@ -87,6 +92,8 @@ pub fn emit(source: &Source<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
         exits: Vec::new(),
         live: Vec::new(),
         linked: 0,
+        level: level(&source.shapes),
+        lower: None,
     };
     e.live = flags::live_after(&effects, e.needs_behind());
     let at_entry = flags::live_before(effects[0], e.live[0]);
@@ -98,6 +105,14 @@ pub fn emit(source: &Source<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
     e.slow_paths();
     e.link_exits();
     Emitted { code: e.asm.code().to_vec(), linked }
+}
+
+fn level(shapes: &[Option<Shape>]) -> usize {
+    let levels = shapes.iter().map(|shape| match shape {
+        Some(Shape::Vector(form)) => usize::from(form.level),
+        _ => 0,
+    });
+    levels.max().unwrap_or(0)
 }
 
 impl Emitter<'_> {
@@ -177,6 +192,10 @@ impl Emitter<'_> {
         self.asm.modrm(Opcode::wide(0x83), 5, budget);
         self.asm.byte(n as u8);
         let out = self.asm.jcc_later(8);
+        if self.level > 0 {
+            compare_level(&mut self.asm, self.level);
+            self.lower = Some((self.asm.jcc_later(2), self.asm.here()));
+        }
         if flags {
             self.load_live_flags();
         }
@@ -205,7 +224,7 @@ impl Emitter<'_> {
                         self.asm.jump(self.stubs.finish);
                         return;
                     }
-                    self.asm.call(self.stubs.interpret);
+                    self.call_interpreter();
                 }
             }
         }
@@ -236,6 +255,12 @@ impl Emitter<'_> {
         }
     }
 
+    /// Has the interpreter execute the site in R11D.
+    fn call_interpreter(&mut self) {
+        let stub = self.stubs.interpret[self.level];
+        self.asm.call(stub);
+    }
+
     fn instruction(&mut self, n: usize, shape: Shape) {
         match shape {
             Shape::Nothing => {}
@@ -244,6 +269,7 @@ impl Emitter<'_> {
                 self.asm.bytes(&bytes);
             }
             Shape::Modrm(form) => self.modrm(n, form),
+            Shape::Vector(form) => self.vector(n, form),
             Shape::Divide(form) => self.divide(n, form),
             Shape::Lea(form) => {
                 if !self.lea_at_once(n, form) {
@@ -435,12 +461,19 @@ impl Emitter<'_> {
             self.asm.mov_imm32(host::R11, back);
             self.asm.jump(self.stubs.exhausted);
         }
+        if let Some((from, back)) = self.lower.take() {
+            self.asm.land(from);
+            self.asm.mov_imm32(host::R10, start);
+            self.asm.mov_imm32(host::R11, self.source.ops.len() as u32);
+            self.asm.call(self.stubs.raise[self.level]);
+            self.asm.jump(back);
+        }
         for s in std::mem::take(&mut self.slow) {
             self.arrive(&s);
             self.asm.mov_imm32(host::R11, s.site);
             match s.back {
                 Some(back) => {
-                    self.asm.call(self.stubs.interpret);
+                    self.call_interpreter();
                     self.asm.jump(back);
                 }
                 None => self.asm.jump(self.stubs.finish),

@@ -4,6 +4,7 @@
 use iced_x86::Instruction;
 
 use super::asm::Opcode;
+use super::vector::{self, VectorForm};
 use crate::features::GuestFeatures;
 use crate::thunk::Feature;
 
@@ -61,6 +62,8 @@ pub enum Shape {
     /// The guest's own bytes: their operands are pinned to the same registers.
     Verbatim,
     Modrm(Form),
+    /// With vector registers, or VEX-encoded.
+    Vector(VectorForm),
     /// DIV of 32 or 64 bits.
     Divide(Form),
     /// LEA: an address and no access.
@@ -87,16 +90,16 @@ pub enum Shape {
 }
 
 /// The parts of an encoding.
-struct Parts {
-    op: Opcode,
-    rex: u8,
+pub struct Parts {
+    pub op: Opcode,
+    pub rex: u8,
     /// Index of the byte after the opcode.
-    after: usize,
-    address_size: bool,
+    pub after: usize,
+    pub address_size: bool,
 }
 
 /// Splits prefixes and opcode; `None` for VEX and EVEX and for what the table does not know.
-fn split(bytes: &[u8]) -> Option<Parts> {
+pub fn split(bytes: &[u8]) -> Option<Parts> {
     let mut op = Opcode::default();
     let mut address_size = false;
     let mut at = 0;
@@ -122,6 +125,11 @@ fn split(bytes: &[u8]) -> Option<Parts> {
         op.map = 1;
         at += 1;
         op.byte = *bytes.get(at)?;
+        if matches!(op.byte, 0x38 | 0x3a) {
+            op.map = if op.byte == 0x38 { 2 } else { 3 };
+            at += 1;
+            op.byte = *bytes.get(at)?;
+        }
     }
     Some(Parts { op, rex, after: at + 1, address_size })
 }
@@ -134,14 +142,18 @@ fn usual(parts: &Parts, i: &Instruction) -> bool {
 
 /// The shape of an instruction in 64-bit mode, or `None` for the interpreter.
 pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
+    integer(i, bytes, features).or_else(|| vector::shape(i, bytes, features))
+}
+
+fn integer(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
     let parts = split(bytes)?;
     if !usual(&parts, i) {
         return None;
     }
-    if parts.op.map == 0 {
-        one_byte(i, bytes, &parts)
-    } else {
-        two_bytes(i, bytes, &parts, features)
+    match parts.op.map {
+        0 => one_byte(i, bytes, &parts),
+        1 => two_bytes(i, bytes, &parts, features),
+        _ => None,
     }
 }
 

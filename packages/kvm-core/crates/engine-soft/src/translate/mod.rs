@@ -20,6 +20,8 @@ mod run;
 mod select;
 mod state;
 mod stubs;
+mod vector;
+mod vector_state;
 
 pub use entries::{Code, Entries};
 pub use select::Translator;

@@ -143,6 +143,7 @@ impl Vcpu {
         self.hot.context = context;
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
         self.hot.flags = to_ax(self.cpu.arith.get());
+        self.hot.vectors_allowed = self.vectors_allowed();
         // SAFETY: the code was found for this vCPU in its present context.
         let status = unsafe { stubs.enter(code.entry, me) };
         if status == left::JUMP || status == left::BUDGET {
@@ -217,5 +218,6 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
         }
     };
     v.hot.context = v.code_context();
+    v.hot.vectors_allowed = v.vectors_allowed();
     status << 16 | to_ax(v.cpu.arith.get())
 }

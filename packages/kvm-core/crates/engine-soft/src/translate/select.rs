@@ -243,6 +243,7 @@ fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
         Shape::Modrm(form) | Shape::Divide(form) => {
             registers_fit(form) && operand_fits(form, op, offset)
         }
+        Shape::Vector(form) => !form.has_memory() || addressable(op, offset),
         Shape::Lea(form) => registers_fit(form) && addressable(op, offset),
         Shape::Indirect(form, _) => operand_fits(form, op, offset),
         Shape::Return(dropped) => *dropped == 0,

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use kvm_cpu::{Cpu, reg, seg};
 
 use super::asm::{Assembler, Host, host};
+use crate::thunk::{Vector, VectorState};
 use crate::tlb::{CLASSES, Entry, Tlb};
 use crate::vcpu::Vcpu;
 
@@ -51,6 +52,12 @@ pub struct Hot {
     pub scratch: u64,
     /// Return address of a call that is being made.
     pub back: u64,
+    /// Which vector registers the host has of the guest, see `vector_state`.
+    pub vectors: u32,
+    /// Bits of the levels that may be loaded.
+    pub vectors_allowed: u32,
+    /// The MXCSR of everything but translated code.
+    pub host_mxcsr: u32,
 }
 
 impl Default for Hot {
@@ -69,6 +76,9 @@ impl Default for Hot {
             tables: [0; CLASSES],
             scratch: 0,
             back: 0,
+            vectors: 0,
+            vectors_allowed: 0,
+            host_mxcsr: crate::thunk::MXCSR_RESET,
         }
     }
 }
@@ -90,6 +100,10 @@ pub const REQUESTS: i32 = at(HOT + offset_of!(Hot, requests));
 pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
 pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));
 pub const BACK: i32 = at(HOT + offset_of!(Hot, back));
+pub const VECTORS: i32 = at(HOT + offset_of!(Hot, vectors));
+pub const VECTORS_ALLOWED: i32 = at(HOT + offset_of!(Hot, vectors_allowed));
+pub const HOST_MXCSR: i32 = at(HOT + offset_of!(Hot, host_mxcsr));
+pub const MXCSR: i32 = at(offset_of!(Vcpu, vectors) + VectorState::MXCSR_OFFSET);
 pub const RIP: i32 = register(reg::RIP as u8);
 pub const RAX: i32 = register(0);
 pub const ASID: i32 = at(offset_of!(Vcpu, tlb) + Tlb::ASID_OFFSET);
@@ -107,6 +121,12 @@ pub const fn segment_base(segment: u8) -> i32 {
         + offset_of!(Cpu, segs)
         + index * size
         + offset_of!(kvm_cpu::Seg, base))
+}
+
+/// Where a vector register is kept outside translated code.
+pub const fn vector_register(number: u8) -> i32 {
+    let registers = offset_of!(Vcpu, vectors) + offset_of!(VectorState, vec);
+    at(registers + size_of::<Vector>() * number as usize)
 }
 
 /// Where the address of the TLB entries of a class is.

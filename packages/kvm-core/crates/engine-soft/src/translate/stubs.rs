@@ -11,6 +11,7 @@ use super::state::{
     ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE, VCPU,
     field, reload, spill, table,
 };
+use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
 use crate::vcpu::Vcpu;
 
@@ -41,8 +42,11 @@ pub struct ClassStubs {
 #[derive(Clone, Copy, Debug)]
 pub struct Stubs {
     enter: u64,
-    /// Called: interpret the instructions at the site in R11D and come back.
-    pub interpret: u64,
+    /// Called: interpret the instructions at the site in R11D and come back with the vector
+    /// registers of the level.
+    pub interpret: [u64; LEVELS],
+    /// Called: raise the level at the start of a block, see `emit_raise`.
+    pub raise: [u64; LEVELS],
     /// Jumped to: interpret the instructions at the site in R11D, the last ones of their block.
     pub finish: u64,
     /// Jumped to: go to offset R10 of the page. R11 is the end of a jump that may be linked.
@@ -71,12 +75,18 @@ impl Stubs {
     pub fn assemble(asm: &mut Assembler, interpret: u64) -> Self {
         let enter = asm.here();
         emit_enter(asm);
+        let take_back = emit_take_back(asm);
         let leave = asm.here();
-        emit_leave(asm);
-        let interpret_stub = asm.here();
-        emit_interpret(asm, interpret, leave);
+        emit_leave(asm, take_back);
+        let engine = Engine { function: interpret, take_back };
+        let interpreted = std::array::from_fn(|level| {
+            let at = asm.here();
+            emit_interpret(asm, engine, leave, level);
+            at
+        });
+        let raise = std::array::from_fn(|level| emit_raise(asm, level, take_back, leave));
         let finish = asm.here();
-        emit_finish(asm, interpret, leave);
+        emit_finish(asm, engine, leave);
         let unlinked = asm.here();
         emit_unlinked(asm, leave);
         let ahead = asm.here();
@@ -84,7 +94,7 @@ impl Stubs {
         let exhausted = asm.here();
         emit_exhausted(asm, leave);
         let missed = asm.here();
-        emit_missed(asm, interpret, leave);
+        emit_missed(asm, engine, leave);
         let classes = std::array::from_fn(|class| {
             let jump = asm.here();
             emit_jump(asm, missed);
@@ -94,7 +104,7 @@ impl Stubs {
             emit_return(asm, class, missed);
             ClassStubs { jump, call, ret }
         });
-        Self { enter, interpret: interpret_stub, finish, unlinked, ahead, exhausted, classes }
+        Self { enter, interpret: interpreted, raise, finish, unlinked, ahead, exhausted, classes }
     }
 }
 
@@ -114,7 +124,8 @@ fn emit_enter(asm: &mut Assembler) {
 }
 
 /// Back to the engine with the code in EAX.
-fn emit_leave(asm: &mut Assembler) {
+fn emit_leave(asm: &mut Assembler, stub: u64) {
+    take_back(asm, stub);
     asm.lea_rsp(PAD);
     for r in KEPT.into_iter().rev() {
         asm.in_opcode(Opcode::narrow(0x58), r);
@@ -139,29 +150,44 @@ pub fn load_flags(asm: &mut Assembler, to: u8) {
     asm.modrm(Opcode::two(0xb7), to, Rm::State { index: None, disp: FLAGS });
 }
 
+/// How stubs call the engine.
+#[derive(Clone, Copy)]
+struct Engine {
+    function: u64,
+    take_back: u64,
+}
+
 /// Calls the engine's function for the site in ESI and the flags in EDX.
-fn call_engine(asm: &mut Assembler, function: u64) {
+fn call_engine(asm: &mut Assembler, engine: Engine) {
+    take_back(asm, engine.take_back);
     asm.load(host::RDI, VCPU);
     asm.in_opcode(Opcode::wide(0xb8), host::RAX);
-    asm.bytes(&function.to_le_bytes());
+    asm.bytes(&engine.function.to_le_bytes());
     asm.modrm(Opcode::narrow(0xff), 2, Rm::Reg(host::RAX));
 }
 
-fn emit_interpret(asm: &mut Assembler, function: u64, leave: u64) {
+fn emit_interpret(asm: &mut Assembler, engine: Engine, leave: u64, level: usize) {
     take_flags(asm);
     spill(asm);
     // movzx edx, ax; mov esi, r11d
     asm.modrm(Opcode::two(0xb7), host::RDX, Rm::Reg(host::RAX));
     asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::Reg(host::R11));
     asm.lea_rsp(-8);
-    call_engine(asm, function);
+    call_engine(asm, engine);
     asm.lea_rsp(8);
     let out = test_status(asm);
+    let refused = (level > 0).then(|| raise_again(asm, level, engine.take_back));
     reload(asm);
     asm.restore_flags();
     asm.load(host::RAX, RAX);
     asm.byte(0xc3);
-    asm.land(out);
+    if let Some(refused) = refused {
+        asm.land(refused);
+        asm.mov_imm32(host::RAX, (left::DONE << 16) as u32);
+        asm.land(out);
+    } else {
+        asm.land(out);
+    }
     // The return address goes.
     asm.lea_rsp(8);
     shift_status(asm);
@@ -181,12 +207,12 @@ fn shift_status(asm: &mut Assembler) {
     asm.bytes(&[0xc1, 0xe8, 16]);
 }
 
-fn emit_finish(asm: &mut Assembler, function: u64, leave: u64) {
+fn emit_finish(asm: &mut Assembler, engine: Engine, leave: u64) {
     take_flags(asm);
     spill(asm);
     asm.modrm(Opcode::two(0xb7), host::RDX, Rm::Reg(host::RAX));
     asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::Reg(host::R11));
-    call_engine(asm, function);
+    call_engine(asm, engine);
     let out = test_status(asm);
     store_flags(asm);
     asm.load(host::R10, RIP);
@@ -278,11 +304,11 @@ fn begin(asm: &mut Assembler) {
 
 /// What a branch does whose target is not known or whose access is not simple: all of it is left to
 /// the interpreter, and the engine looks for the next block.
-fn emit_missed(asm: &mut Assembler, function: u64, leave: u64) {
+fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
     spill(asm);
     load_flags(asm, host::RDX);
     asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::State { index: None, disp: SITE });
-    call_engine(asm, function);
+    call_engine(asm, engine);
     let out = test_status(asm);
     asm.mov_imm32(host::RAX, left::DONE as u32);
     asm.jump(leave);

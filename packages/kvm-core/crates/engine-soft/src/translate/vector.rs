@@ -1,0 +1,237 @@
+//! Instructions with vector registers and those of the VEX encodings. Vector registers are the
+//! host's own while a block runs that has any (see `vector_state`), so that an instruction without
+//! memory or general registers is copied as it stands.
+
+use iced_x86::{Instruction, OpCodeOperandKind as Kind, OpKind};
+
+use super::asm::{Opcode, Rm, Vex, host};
+use super::emit::Emitter;
+use super::guest::{Access, Shape, split};
+use super::state::{pinned, register};
+use crate::features::GuestFeatures;
+use crate::thunk::{self, Class, VecOp};
+
+/// How an instruction is encoded.
+#[derive(Clone, Copy, Debug)]
+enum Encoding {
+    Legacy(Opcode),
+    Vex(Vex),
+}
+
+/// An operand in one of the three register fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    /// A number that is the same on the host: a vector register or a part of the opcode.
+    Same(u8),
+    /// A general register.
+    General(u8, Access),
+    Memory,
+}
+
+/// An instruction of this file.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorForm {
+    encoding: Encoding,
+    reg: Field,
+    rm: Field,
+    vvvv: Field,
+    /// There is an immediate.
+    imm: bool,
+    /// Bytes of the memory operand.
+    size: u8,
+    write: bool,
+    /// The memory operand must be a multiple of its size.
+    aligned: bool,
+    /// Which vector registers it needs, see `vector_state`.
+    pub level: u8,
+}
+
+/// What the bytes say.
+struct Parts {
+    encoding: Encoding,
+    /// Index of the ModRM byte, if there is one.
+    modrm: usize,
+    vvvv: u8,
+}
+
+fn parts(bytes: &[u8]) -> Option<Parts> {
+    let start = bytes.iter().position(|b| !matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65))?;
+    let bytes_at = |at: usize| bytes.get(start + at).copied();
+    let (first, second, third) = match bytes_at(0)? {
+        0xc5 => (bytes_at(1)? & 0x80 | 0x61, bytes_at(1)? & 0x7f, 1),
+        0xc4 => (bytes_at(1)?, bytes_at(2)?, 2),
+        _ => {
+            let p = split(bytes)?;
+            if p.address_size || p.op.lock || p.op.map == 0 {
+                return None;
+            }
+            let encoding = Encoding::Legacy(p.op);
+            return Some(Parts { encoding, modrm: p.after, vvvv: 0 });
+        }
+    };
+    let vex = Vex {
+        map: first & 31,
+        pp: second & 3,
+        wide: second & 0x80 != 0,
+        long: second & 4 != 0,
+        byte: bytes_at(third + 1)?,
+    };
+    Some(Parts {
+        encoding: Encoding::Vex(vex),
+        modrm: start + third + 2,
+        vvvv: second >> 3 & 15 ^ 15,
+    })
+}
+
+/// The shape of an instruction that is here at home.
+pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
+    let op = thunk::prepare(i, &features.thunks).filter(VecOp::is_plain)?;
+    let level = match op.class() {
+        Class::Sse => 1,
+        Class::Avx => 2,
+        Class::General | Class::VexGeneral => 0,
+        _ => return None,
+    };
+    let p = parts(bytes)?;
+    let modrm = bytes.get(p.modrm).copied().unwrap_or(0);
+    let mut form = VectorForm {
+        encoding: p.encoding,
+        reg: Field::Same(modrm >> 3 & 7),
+        rm: Field::Same(modrm & 7),
+        vvvv: Field::Same(p.vvvv),
+        imm: false,
+        size: 0,
+        write: false,
+        aligned: false,
+        level,
+    };
+    let code = i.op_code();
+    for n in 0..i.op_count() {
+        let (general, read, write) = op.operand(n as usize);
+        let number = match i.op_kind(n) {
+            OpKind::Register => i.op_register(n).number() as u8,
+            OpKind::Immediate8 => {
+                form.imm = true;
+                continue;
+            }
+            OpKind::Memory => {
+                let m = op.mem()?;
+                // An alignment other than the size is nobody's.
+                if m.align != 0 && m.align != m.bytes {
+                    return None;
+                }
+                form.rm = Field::Memory;
+                form.size = m.bytes;
+                form.write = m.write;
+                form.aligned = m.align != 0;
+                continue;
+            }
+            _ => return None,
+        };
+        let field = if general {
+            // Smaller ones are partial or may be AH to BH.
+            if !matches!(i.op_register(n).size(), 4 | 8) {
+                return None;
+            }
+            let number = i.op_register(n).full_register().number() as u8;
+            Field::General(number, Access { read, write })
+        } else {
+            Field::Same(number)
+        };
+        match code.op_kind(n) {
+            Kind::xmm_reg | Kind::ymm_reg | Kind::r32_reg | Kind::r64_reg => form.reg = field,
+            Kind::xmm_rm
+            | Kind::ymm_rm
+            | Kind::r32_rm
+            | Kind::r64_rm
+            | Kind::xmm_or_mem
+            | Kind::ymm_or_mem
+            | Kind::r32_or_mem
+            | Kind::r64_or_mem => form.rm = field,
+            Kind::xmm_vvvv | Kind::ymm_vvvv | Kind::r32_vvvv | Kind::r64_vvvv => form.vvvv = field,
+            Kind::xmm_is4 | Kind::ymm_is4 => form.imm = true,
+            _ => return None,
+        }
+    }
+    fits(&form).then_some(Shape::Vector(form))
+}
+
+/// A field of a general register that has no host register.
+fn homeless(field: Field) -> Option<(u8, Access)> {
+    match field {
+        Field::General(r, access) if pinned(r).is_none() => Some((r, access)),
+        _ => None,
+    }
+}
+
+/// Whether the two scratch registers are enough: a memory operand takes one of them.
+fn fits(form: &VectorForm) -> bool {
+    let fields = [form.reg, form.rm, form.vvvv];
+    let memory = usize::from(form.rm == Field::Memory);
+    fields.into_iter().filter(|&f| homeless(f).is_some()).count() + memory <= 2
+}
+
+impl VectorForm {
+    /// True if there is a memory operand.
+    pub fn has_memory(&self) -> bool {
+        self.rm == Field::Memory
+    }
+
+    /// True if all register operands have the same numbers on the host.
+    fn verbatim(&self) -> bool {
+        [self.reg, self.rm, self.vvvv].into_iter().all(|field| match field {
+            Field::Same(_) => true,
+            Field::General(r, _) => pinned(r) == Some(r),
+            Field::Memory => false,
+        })
+    }
+}
+
+impl Emitter<'_> {
+    /// An instruction of this file.
+    pub fn vector(&mut self, n: usize, form: VectorForm) {
+        if form.verbatim() {
+            let bytes = self.bytes_of(n).to_vec();
+            self.asm.bytes(&bytes);
+            return;
+        }
+        let rm = form.has_memory().then(|| {
+            let scratch = homeless(form.reg).or(homeless(form.vvvv)).is_some();
+            let live = self.flags_live_at_check(n);
+            self.access(n, form.size, form.write, form.aligned, live, scratch)
+        });
+        let mut free = [host::R11, host::R10];
+        let mut left = if rm.is_some() { &mut free[1..] } else { &mut free[..] }.iter().copied();
+        let mut put_back = Vec::new();
+        let [reg, to, vvvv] = [form.reg, form.rm, form.vvvv].map(|field| match field {
+            Field::Same(number) => number,
+            Field::Memory => 0,
+            Field::General(r, access) => pinned(r).unwrap_or_else(|| {
+                let scratch = left.next().unwrap_or(host::R10);
+                if access.read {
+                    self.asm.load(scratch, register(r));
+                }
+                if access.write {
+                    put_back.push((r, scratch));
+                }
+                scratch
+            }),
+        });
+        let rm_operand = rm.unwrap_or(Rm::Reg(to));
+        match form.encoding {
+            Encoding::Legacy(op) => self.asm.modrm(op, reg, rm_operand),
+            Encoding::Vex(op) => self.asm.vex(op, reg, vvvv, rm_operand),
+        }
+        if form.imm {
+            let last = self.bytes_of(n).last().copied().unwrap_or(0);
+            self.asm.byte(last);
+        }
+        // MULX with the same register twice keeps the high half, which is in ModRM.reg.
+        for (r, scratch) in put_back.into_iter().rev() {
+            self.asm.store(register(r), scratch);
+        }
+        if rm.is_some() {
+            self.resume_here();
+        }
+    }
+}
