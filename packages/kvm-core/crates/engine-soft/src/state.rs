@@ -220,6 +220,9 @@ impl VcpuEngine for Vcpu {
                 self.retired
             )));
         }
+        if count.is_some() {
+            self.count_exactly();
+        }
         self.stop_at = count;
         self.attention = true;
         Ok(())

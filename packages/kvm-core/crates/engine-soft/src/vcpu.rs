@@ -66,6 +66,8 @@ pub struct Vcpu {
     pub(crate) queued_interrupt: Option<u8>,
     pub(crate) interrupt_window: bool,
     pub(crate) stop_at: Option<u64>,
+    /// Every instruction is counted: from the first `stop_at` on.
+    pub(crate) exact: bool,
     /// This vCPU as the memory watch knows it, and the last change it took notice of.
     pub(crate) member: Arc<Member>,
     pub(crate) noticed: u64,
@@ -131,6 +133,7 @@ impl Vcpu {
             queued_interrupt: None,
             interrupt_window: false,
             stop_at: None,
+            exact: false,
             member,
             noticed: 0,
             rested: (0, 0),

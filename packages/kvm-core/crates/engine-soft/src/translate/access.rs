@@ -5,16 +5,12 @@ use kvm_cpu::reg;
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
 use super::guest::{Form, Register};
-use super::state::{PAGE_BASE, SCRATCH, field, pinned, register, segment_base};
+use super::state::{PAGE_BASE, SCRATCH, field, register, segment_base};
 use super::stubs::{entry_field, tlb_compare, tlb_entry};
 use crate::op::{ADDR64, FLAT, Op};
 
 const NONE: u8 = reg::ZERO as u8;
 const INSTRUCTION_POINTER: u8 = reg::RIP as u8;
-
-fn unpinned(r: u8) -> bool {
-    r < NONE && pinned(r).is_none()
-}
 
 /// True if an address can be computed: it has 64 bits and its parts are near.
 pub fn addressable(op: &Op, offset: u16) -> bool {
@@ -24,14 +20,19 @@ pub fn addressable(op: &Op, offset: u16) -> bool {
     near && matches!(op.addressing, FLAT | ADDR64)
 }
 
-/// True if computing the address takes both scratch registers.
-fn takes_both(op: &Op, segments: bool) -> bool {
-    let segment = segments && op.addressing == ADDR64;
-    let places = [segment, op.base == INSTRUCTION_POINTER || unpinned(op.base), unpinned(op.index)];
-    places.into_iter().filter(|&p| p).count() > 1
-}
-
 impl Emitter<'_> {
+    fn homeless(&self, r: u8) -> bool {
+        r < NONE && self.home(r).is_none()
+    }
+
+    /// True if computing the address takes both scratch registers.
+    fn takes_both(&self, op: &Op, segments: bool) -> bool {
+        let segment = segments && op.addressing == ADDR64;
+        let base = op.base == INSTRUCTION_POINTER || self.homeless(op.base);
+        let places = [segment, base, self.homeless(op.index)];
+        places.into_iter().filter(|&p| p).count() > 1
+    }
+
     /// [`address`](Self::address) for one that takes both scratch registers.
     fn far_address(&mut self, n: usize, to: u8, segments: bool) {
         let op = self.source.ops[n];
@@ -44,7 +45,7 @@ impl Emitter<'_> {
         } else if op.base == NONE {
             self.asm.mov_signed(to, 0);
             disp
-        } else if let Some(base) = pinned(op.base) {
+        } else if let Some(base) = self.home(op.base) {
             self.asm.mov(to, base);
             disp
         } else {
@@ -52,7 +53,7 @@ impl Emitter<'_> {
             disp
         };
         if op.index != NONE {
-            let index = pinned(op.index).unwrap_or_else(|| {
+            let index = self.home(op.index).unwrap_or_else(|| {
                 self.asm.load(other, register(op.index));
                 other
             });
@@ -75,12 +76,12 @@ impl Emitter<'_> {
         let index = (op.index != NONE).then_some(op.index);
         if segments && op.addressing == ADDR64 {
             self.asm.load(to, segment_base(op.seg));
-            if let Some(base) = pinned(op.base).filter(|_| op.base != NONE) {
+            if let Some(base) = self.home(op.base).filter(|_| op.base != NONE) {
                 self.asm.lea(to, to, Some((base, 0)), disp);
             } else if disp != 0 {
                 self.asm.lea(to, to, None, disp);
             }
-            if let Some(index) = index.and_then(pinned) {
+            if let Some(index) = index.and_then(|r| self.home(r)) {
                 self.asm.lea(to, to, Some((index, op.scale)), 0);
             }
             return;
@@ -93,13 +94,13 @@ impl Emitter<'_> {
                 self.asm.lea(to, to, None, disp);
                 return;
             }
-            r => Some(pinned(r).unwrap_or_else(|| {
+            r => Some(self.home(r).unwrap_or_else(|| {
                 self.asm.load(to, register(r));
                 to
             })),
         };
         let index = index.map(|r| {
-            pinned(r).unwrap_or_else(|| {
+            self.home(r).unwrap_or_else(|| {
                 self.asm.load(to, register(r));
                 to
             })
@@ -116,7 +117,7 @@ impl Emitter<'_> {
 
     /// The offset of the operand, as LEA yields it.
     pub fn effective(&mut self, n: usize, to: u8) {
-        if takes_both(&self.source.ops[n], false) {
+        if self.takes_both(&self.source.ops[n], false) {
             self.far_address(n, to, false);
         } else {
             self.address(n, to, 0, false);
@@ -127,13 +128,13 @@ impl Emitter<'_> {
     pub fn lea_at_once(&mut self, n: usize, form: Form) -> bool {
         let op = self.source.ops[n];
         let Register::General(to) = form.reg else { return false };
-        let (Some(to), Some(base)) = (pinned(to), pinned(op.base)) else { return false };
+        let (Some(to), Some(base)) = (self.home(to), self.home(op.base)) else { return false };
         if op.base >= NONE || form.op.operand_size {
             return false;
         }
         let index = match op.index {
             NONE => None,
-            r => match pinned(r) {
+            r => match self.home(r) {
                 Some(index) => Some((index, op.scale)),
                 None => return false,
             },
@@ -149,7 +150,7 @@ impl Emitter<'_> {
         let op = &self.source.ops[n];
         let plain = op.addressing == FLAT && op.index == NONE && op.base < NONE;
         #[allow(clippy::cast_possible_truncation)]
-        pinned(op.base).filter(|_| plain).map(|base| (base, op.disp as i32))
+        self.home(op.base).filter(|_| plain).map(|base| (base, op.disp as i32))
     }
 
     /// Checks the memory operand of instruction `n` and yields how to reach it. R11 is in use until
@@ -163,12 +164,18 @@ impl Emitter<'_> {
         live: bool,
         data: bool,
     ) -> Rm {
+        if self.grouped(n)
+            && let Some((base, disp)) = self.simple(n)
+        {
+            self.flags_before(n);
+            return Rm::Mem { base, index: Some((host::R11, 0)), disp };
+        }
         if live {
-            self.save_live_flags();
+            self.protect_flags();
         }
         let class = self.class();
         let tag = if write { field::WRITE } else { field::READ };
-        let far = takes_both(&self.source.ops[n], true);
+        let far = self.takes_both(&self.source.ops[n], true);
         if far {
             self.far_address(n, host::R11, true);
             self.asm.store(SCRATCH, host::R11);
@@ -191,7 +198,7 @@ impl Emitter<'_> {
             tlb_compare(&mut self.asm, host::R10, tag);
         }
         let miss = self.asm.jcc_later(5);
-        self.slow_path(n, miss, live);
+        self.slow_path(n, miss);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
         let rm = match self.simple(n) {
             Some((base, disp)) => Rm::Mem { base, index: Some((host::R11, 0)), disp },
@@ -209,9 +216,7 @@ impl Emitter<'_> {
                 }
             }
         };
-        if live {
-            self.load_live_flags();
-        }
+        self.flags_before(n);
         rm
     }
 
@@ -228,8 +233,11 @@ impl Emitter<'_> {
 
     /// Checks `size` bytes at a pinned register plus `disp`; the addend is in R11 then.
     fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
+        if self.grouped(n) {
+            return Rm::Mem { base, index: Some((host::R11, 0)), disp };
+        }
         if live {
-            self.save_live_flags();
+            self.protect_flags();
         }
         let class = self.class();
         self.asm.lea(host::R11, base, None, disp);
@@ -238,11 +246,8 @@ impl Emitter<'_> {
         let tag = if write { field::WRITE } else { field::READ };
         tlb_compare(&mut self.asm, host::R10, tag);
         let miss = self.asm.jcc_later(5);
-        self.slow_path(n, miss, live);
+        self.slow_path(n, miss);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
-        if live {
-            self.load_live_flags();
-        }
         Rm::Mem { base, index: Some((host::R11, 0)), disp }
     }
 
@@ -252,7 +257,7 @@ impl Emitter<'_> {
         let slot = self.stack_check(n, host::R9, -8, true, live);
         match r {
             Some(r) => {
-                let from = pinned(r).unwrap_or_else(|| {
+                let from = self.home(r).unwrap_or_else(|| {
                     self.asm.load(host::R10, register(r));
                     host::R10
                 });
@@ -264,24 +269,22 @@ impl Emitter<'_> {
             }
         }
         self.asm.lea(host::R9, host::R9, None, -8);
-        self.resume_here();
     }
 
     /// POP to a register.
     pub fn pop(&mut self, n: usize, r: u8) {
         let live = self.live_after(n);
         let slot = self.stack_check(n, host::R9, 0, false, live);
-        let to = pinned(r).unwrap_or(host::R10);
+        let to = self.home(r).unwrap_or(host::R10);
         if to == host::R9 {
             self.asm.modrm(Opcode::wide(0x8b), to, slot);
         } else {
             self.asm.modrm(Opcode::wide(0x8b), to, slot);
             self.asm.lea(host::R9, host::R9, None, 8);
         }
-        if pinned(r).is_none() {
+        if self.home(r).is_none() {
             self.asm.store(register(r), to);
         }
-        self.resume_here();
     }
 
     /// LEAVE: the stack pointer from RBP, and RBP from the stack.
@@ -291,7 +294,19 @@ impl Emitter<'_> {
         let slot = self.stack_check(n, RBP, 0, false, live);
         self.asm.lea(host::R9, RBP, None, 8);
         self.asm.modrm(Opcode::wide(0x8b), RBP, slot);
-        self.resume_here();
+    }
+
+    /// Checks the range from `low` to `high` relative to a host register. The addend is in R11 then.
+    /// Yields the jump that is taken if the check fails.
+    pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> usize {
+        let class = self.class();
+        self.asm.lea(host::R11, base, None, low);
+        tlb_entry(&mut self.asm, class);
+        self.asm.lea(host::R10, base, None, high - 1);
+        tlb_compare(&mut self.asm, host::R10, if write { field::WRITE } else { field::READ });
+        let miss = self.asm.jcc_later(5);
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        miss
     }
 
     /// The check of a call's push; the interpreter makes the whole call if it fails.

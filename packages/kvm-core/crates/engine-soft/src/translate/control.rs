@@ -1,27 +1,23 @@
 //! How a block ends: jumps, calls, returns.
 
-use super::asm::{Opcode, host};
+use super::asm::{Opcode, Rm, host};
 use super::emit::{Emitter, in_page};
 use super::guest::{Form, Operand, Register};
-use super::state::{BACK, PAGE_BASE, pinned, register};
+use super::state::{BACK, PAGE_BASE, register};
 
 impl Emitter<'_> {
     /// Goes to an offset from the start of the page. `n` is the instruction that does it.
     pub fn go_to(&mut self, target: i64, n: usize) {
-        match in_page(target) {
-            Some(offset) => match self.linked_to(offset) {
-                Some(linked) => self.asm.jump(linked),
-                None => {
-                    let after = self.asm.jump_later();
-                    self.exit(after, offset);
-                }
-            },
-            None => {
-                self.linear(target);
-                self.asm.mov_imm32(host::R11, self.site(n));
-                let to = self.class_stubs().jump;
-                self.asm.jump(to);
-            }
+        if let Some(block) = self.region.find(target) {
+            self.jump_inside(block);
+        } else if let Some(offset) = in_page(target) {
+            self.exit(offset);
+        } else {
+            self.give_back();
+            self.linear(target);
+            self.asm.mov_imm32(host::R11, self.site(n));
+            let to = self.class_stubs().jump[usize::from(self.flags_saved)];
+            self.asm.jump(to);
         }
     }
 
@@ -33,33 +29,39 @@ impl Emitter<'_> {
     }
 
     pub fn branch(&mut self, n: usize, condition: u8) {
-        let (taken, next) = (self.target(n), i64::from(self.offset(n + 1)));
-        match in_page(taken) {
-            Some(offset) => {
-                let after = self.asm.jcc_later(condition);
-                match self.linked_to(offset) {
-                    Some(linked) => self.asm.aim(after, linked),
-                    None => self.exit(after, offset),
-                }
-                self.go_to(next, n);
-            }
-            None => {
-                let over = self.asm.jcc_later(condition ^ 1);
-                self.go_to(taken, n);
-                self.asm.land(over);
-                self.go_to(next, n);
-            }
+        let (taken, next) = (self.source.target(n), i64::from(self.offset(n + 1)));
+        // What follows needs no jump.
+        if self.region.find(taken).is_some_and(|block| self.follows(block)) {
+            self.branch_to(next, taken, condition ^ 1, n);
+        } else {
+            self.branch_to(taken, next, condition, n);
         }
     }
 
+    fn branch_to(&mut self, there: i64, else_there: i64, condition: u8, n: usize) {
+        if let Some(block) = self.region.find(there) {
+            let after = self.asm.jcc_later(condition);
+            self.aim_inside(after, block);
+        } else if let Some(offset) = in_page(there) {
+            let after = self.asm.jcc_later(condition);
+            self.exit_from(after, offset);
+        } else {
+            let over = self.asm.jcc_later(condition ^ 1);
+            self.go_to(there, n);
+            self.asm.land(over);
+        }
+        self.go_to(else_there, n);
+    }
+
     pub fn call(&mut self, n: usize) {
-        let target = self.target(n);
+        let target = self.source.target(n);
         let back = i64::from(self.offset(n + 1));
         let Some(offset) = in_page(target) else {
+            self.give_back();
             self.return_address(back);
             self.linear(target);
             self.asm.mov_imm32(host::R11, self.site(n));
-            let to = self.class_stubs().call;
+            let to = self.class_stubs().call[usize::from(self.flags_saved)];
             self.asm.jump(to);
             return;
         };
@@ -68,7 +70,7 @@ impl Emitter<'_> {
         self.linear(back);
         self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
         self.asm.lea(host::R9, host::R9, None, -8);
-        self.go_to(i64::from(offset), n);
+        self.exit(offset);
     }
 
     /// The return address to its place, flags untouched.
@@ -77,13 +79,30 @@ impl Emitter<'_> {
         self.asm.store(BACK, host::R10);
     }
 
+    /// RET.
+    pub fn go_back(&mut self, n: usize) {
+        let stubs = self.class_stubs();
+        let saved = usize::from(self.flags_saved);
+        if self.grouped(n) {
+            let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: 0 };
+            self.asm.modrm(Opcode::wide(0x8b), host::R10, slot);
+            self.give_back();
+            self.asm.mov_imm32(host::R11, self.site(n));
+            self.asm.jump(stubs.ret_to[saved]);
+        } else {
+            self.give_back();
+            self.asm.mov_imm32(host::R11, self.site(n));
+            self.asm.jump(stubs.ret[saved]);
+        }
+    }
+
     /// JMP and CALL through a register or memory.
     pub fn indirect(&mut self, n: usize, form: Form, call: bool) {
         if call {
             self.return_address(i64::from(self.offset(n + 1)));
         }
         match form.rm {
-            Operand::Register(Register::General(r)) => match pinned(r) {
+            Operand::Register(Register::General(r)) => match self.home(r) {
                 Some(from) => self.asm.mov(host::R10, from),
                 None => self.asm.load(host::R10, register(r)),
             },
@@ -93,8 +112,10 @@ impl Emitter<'_> {
                 self.asm.modrm(Opcode::wide(0x8b), host::R10, rm);
             }
         }
+        self.give_back();
         self.asm.mov_imm32(host::R11, self.site(n));
         let stubs = self.class_stubs();
-        self.asm.jump(if call { stubs.call } else { stubs.jump });
+        let to = if call { stubs.call } else { stubs.jump };
+        self.asm.jump(to[usize::from(self.flags_saved)]);
     }
 }

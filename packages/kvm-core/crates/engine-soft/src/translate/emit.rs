@@ -1,114 +1,103 @@
-//! One block: guest instructions with their memory accesses checked, everything else left to the
+//! One region: guest instructions with their memory accesses checked, everything else left to the
 //! interpreter.
 
-use iced_x86::Instruction;
-
 use super::asm::{Assembler, Opcode, Rm, host};
-use super::flags::{self, Effect, UNKNOWN};
+use super::flags;
+use super::group::{self, Group};
 use super::guest::{Form, Operand, Register, Shape};
+use super::region::{Page, Region, Source};
 use super::state::{BUDGET, RAX, REQUESTS, pinned, register};
 use super::stubs::{ClassStubs, Stubs, load_flags};
 use super::vector_state::compare_level;
-use crate::op::Op;
-use crate::tlb::Class;
+use super::ways_out::{Back, Exit, Leaving, Miss, Slow};
 
-/// Guest code of one block, instruction by instruction.
-pub struct Source<'a> {
-    pub ops: &'a [Op],
-    pub instructions: &'a [Instruction],
-    /// The bytes of the block.
-    pub bytes: &'a [u8],
-    /// The shapes of those that are emitted.
-    pub shapes: Vec<Option<Shape>>,
-    /// Offset in the page of each instruction, and of the end.
-    pub offsets: Vec<u16>,
-    pub class: Class,
-    /// The first number of the block's sites.
-    pub site: u32,
-}
-
-/// What the emitter asks about other code of the page.
-pub trait Page {
-    /// The linked entry of the block at an offset, if it is translated.
-    fn linked(&self, offset: u16) -> Option<u64>;
-    /// The flags that code at an offset may read before it overwrites them.
-    fn needs(&self, offset: u16) -> u32;
-}
-
-/// The translation of a block.
+/// The translation of a region.
 pub struct Emitted {
     pub code: Vec<u8>,
     /// Offset in the code at which linked jumps arrive.
     pub linked: usize,
 }
 
-/// An access that the TLB does not answer, handled behind the block.
-struct Slow {
-    /// Jumps that arrive there.
-    from: Vec<usize>,
-    site: u32,
-    /// Where the block goes on; `None` behind its last instruction.
-    back: Option<u64>,
-    /// The flags are in their place in the vCPU.
-    flags_saved: bool,
-}
+/// A block without groups: for each instruction, where it is and whether the flags are in their place
+/// there. Empty where there is no copy.
+type Copy = Vec<(u64, bool)>;
 
 pub struct Emitter<'a> {
     pub asm: Assembler,
+    pub region: &'a Region<'a>,
+    /// The block that is being emitted.
     pub source: &'a Source<'a>,
+    pub block: usize,
     pub stubs: &'a Stubs,
-    page: &'a dyn Page,
-    slow: Vec<Slow>,
-    /// Jumps that leave at the block's start, and what goes back to the budget then.
-    leaving: Vec<(usize, u32)>,
-    /// The flags are in their place at these.
-    flags_at_entry: bool,
-    /// Jumps to offsets of the page whose code is not known.
-    exits: Vec<(usize, u16)>,
-    live: Vec<u32>,
+    pub page: &'a dyn Page,
+    pub slow: Vec<Slow>,
+    pub leaving: Vec<Leaving>,
+    /// Jumps to offsets of the page outside the region.
+    pub exits: Vec<(Exit, u16)>,
+    /// Where each block that was emitted starts.
+    labels: Vec<Option<u64>>,
+    /// Jumps to blocks that were not.
+    pending: Vec<(usize, usize)>,
+    /// The flags that are needed after each instruction of the block.
+    pub live: Vec<u32>,
     linked: u64,
-    /// Which vector registers the block needs.
+    /// Which vector registers the region needs.
     level: usize,
-    /// The jump to where they are loaded, and where that comes back to.
-    lower: Option<(usize, u64)>,
+    /// Calls the interpreter.
+    pub interpret: u64,
+    /// The flags are in their place in the vCPU, and the host's mean nothing.
+    pub flags_saved: bool,
+    /// Groups of the block, unless it is the copy that is being emitted.
+    pub groups: Vec<Group>,
+    copying: bool,
+    pub copies: Vec<Copy>,
+    pub misses: Vec<Miss>,
 }
 
-/// Translates a block that will lie at `origin`.
-pub fn emit(source: &Source<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) -> Emitted {
-    let effects: Vec<Effect> = source
-        .instructions
-        .iter()
-        .zip(&source.shapes)
-        .map(|(i, shape)| shape.map_or(UNKNOWN, |_| flags::effect(i)))
-        .collect();
+/// Translates a region that will lie at `origin`.
+pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) -> Emitted {
+    let level = level(region);
     let mut e = Emitter {
         asm: Assembler::new(origin),
-        source,
+        region,
+        source: &region.blocks[0],
+        block: 0,
         stubs,
         page,
         slow: Vec::new(),
         leaving: Vec::new(),
-        flags_at_entry: false,
         exits: Vec::new(),
+        labels: vec![None; region.blocks.len()],
+        pending: Vec::new(),
         live: Vec::new(),
         linked: 0,
-        level: level(&source.shapes),
-        lower: None,
+        level,
+        interpret: stubs.interpret[level],
+        flags_saved: false,
+        groups: Vec::new(),
+        copying: false,
+        copies: vec![Copy::new(); region.blocks.len()],
+        misses: Vec::new(),
     };
-    e.live = flags::live_after(&effects, e.needs_behind());
-    let at_entry = flags::live_before(effects[0], e.live[0]);
-    e.prologue(at_entry != 0);
+    e.prologue(region.needs[0] != 0);
     let linked = e.asm.len();
     e.linked = e.asm.here();
-    e.count(at_entry != 0);
-    e.body();
+    e.raise_level();
+    e.borrow();
+    for block in 0..region.blocks.len() {
+        e.emit_block(block);
+    }
+    e.emit_copies();
+    e.group_misses();
+    e.leave_polls();
+    e.leave_region();
     e.slow_paths();
-    e.link_exits();
     Emitted { code: e.asm.code().to_vec(), linked }
 }
 
-fn level(shapes: &[Option<Shape>]) -> usize {
-    let levels = shapes.iter().map(|shape| match shape {
+fn level(region: &Region<'_>) -> usize {
+    let shapes = region.blocks.iter().flat_map(|b| &b.shapes);
+    let levels = shapes.map(|shape| match shape {
         Some(Shape::Vector(form)) => usize::from(form.level),
         _ => 0,
     });
@@ -116,10 +105,6 @@ fn level(shapes: &[Option<Shape>]) -> usize {
 }
 
 impl Emitter<'_> {
-    fn last(&self) -> usize {
-        self.source.ops.len() - 1
-    }
-
     pub fn site(&self, n: usize) -> u32 {
         self.source.site + n as u32
     }
@@ -129,11 +114,17 @@ impl Emitter<'_> {
     }
 
     pub fn class(&self) -> usize {
-        self.source.class as usize
+        self.region.class as usize
     }
 
     pub fn class_stubs(&self) -> ClassStubs {
-        self.stubs.classes[self.source.class as usize]
+        self.stubs.classes[self.region.class as usize]
+    }
+
+    /// The host register that a guest register has here.
+    pub fn home(&self, register: u8) -> Option<u8> {
+        let borrowed = self.region.borrowed.iter().find(|&&(guest, _)| guest == register);
+        borrowed.map(|&(_, donor)| donor).or(pinned(register))
     }
 
     /// True if the arithmetic flags are needed after an instruction.
@@ -141,31 +132,7 @@ impl Emitter<'_> {
         self.live[n] != 0
     }
 
-    /// The flags that code behind the block needs.
-    fn needs_behind(&self) -> u32 {
-        let last = self.last();
-        let next = i64::from(self.offset(last + 1));
-        match self.source.shapes[last] {
-            Some(Shape::Jump | Shape::Call) => self.needs_at(self.target(last)),
-            Some(Shape::Branch(_)) => self.needs_at(self.target(last)) | self.needs_at(next),
-            Some(Shape::Indirect(..) | Shape::Return(_)) | None => flags::ALL,
-            Some(_) => self.needs_at(next),
-        }
-    }
-
-    fn needs_at(&self, offset: i64) -> u32 {
-        match in_page(offset) {
-            Some(offset) => self.page.needs(offset),
-            None => flags::ALL,
-        }
-    }
-
-    /// Offset, from the start of the page, of the target of a relative branch.
-    pub fn target(&self, n: usize) -> i64 {
-        i64::from(self.offset(n)).wrapping_add(self.source.ops[n].imm.cast_signed())
-    }
-
-    /// The block's entry: RAX and the flags come from their places.
+    /// The region's entry: RAX and the flags come from their places.
     fn prologue(&mut self, flags: bool) {
         if flags {
             load_flags(&mut self.asm, host::RAX);
@@ -174,11 +141,92 @@ impl Emitter<'_> {
         self.asm.load(host::RAX, RAX);
     }
 
-    /// Takes the block's instructions off the budget, or leaves: also when a request waits, so that
-    /// who sees what another vCPU stored sees code that it stored before.
-    fn count(&mut self, flags: bool) {
+    /// Has the host take the vector registers that the region needs.
+    fn raise_level(&mut self) {
+        if self.level == 0 {
+            return;
+        }
+        let flags = self.region.needs[0] != 0;
+        if flags {
+            self.save_live_flags();
+        }
+        compare_level(&mut self.asm, self.level);
+        let enough = self.asm.jcc_later(3);
+        self.asm.mov_imm32(host::R10, u32::from(self.offset(0)));
+        self.asm.mov_imm32(host::R11, 0);
+        self.asm.call(self.stubs.raise[self.level]);
+        self.asm.land(enough);
+        if flags {
+            self.load_live_flags();
+        }
+    }
+
+    /// Lends host registers to R9 to R11. The flags stay.
+    fn borrow(&mut self) {
+        for &(guest, donor) in &self.region.borrowed {
+            self.asm.store(register(donor), donor);
+            self.asm.load(donor, register(guest));
+        }
+    }
+
+    /// Takes them back.
+    pub fn give_back(&mut self) {
+        for &(guest, donor) in &self.region.borrowed {
+            self.asm.store(register(guest), donor);
+            self.asm.load(donor, register(donor));
+        }
+    }
+
+    fn emit_block(&mut self, block: usize) {
+        self.block = block;
+        self.source = &self.region.blocks[block];
+        let here = self.asm.here();
+        self.labels[block] = Some(here);
+        let asm = &mut self.asm;
+        self.pending.retain(|&(from, to)| {
+            if to == block {
+                asm.land(from);
+            }
+            to != block
+        });
+        self.find_live();
+        if self.region.polls[block] {
+            self.poll(self.region.needs[block] != 0);
+        }
+        let plan = group::plan(
+            self.source,
+            |r| self.home(r).is_some(),
+            |n| self.source.shapes[n].is_some() && self.flags_live_at_check(n),
+        );
+        self.groups = plan;
+        self.body(0);
+    }
+
+    fn find_live(&mut self) {
+        let effects = self.region.effects(self.block);
+        self.live = flags::live_after(&effects, self.region.needs_behind(self.block, self.page));
+    }
+
+    /// Copies of the blocks with groups, from the first check on.
+    fn emit_copies(&mut self) {
+        self.groups = Vec::new();
+        self.copying = true;
+        for block in 0..self.region.blocks.len() {
+            let entries = self.misses.iter().filter(|m| m.block == block).map(|m| m.n);
+            let Some(first) = entries.min() else { continue };
+            self.block = block;
+            self.source = &self.region.blocks[block];
+            self.find_live();
+            self.copies[block] = vec![(0, false); self.source.ops.len() + 1];
+            self.body(first);
+        }
+    }
+
+    /// Takes instructions off the budget, or leaves: also when a request waits, so that who sees what
+    /// another vCPU stored sees code that it stored before.
+    fn poll(&mut self, flags: bool) {
         let budget = Rm::State { index: None, disp: BUDGET };
-        let n = self.source.ops.len() as i32;
+        let n = self.region.weight(self.block) as u32;
         if flags {
             self.save_live_flags();
         }
@@ -189,38 +237,39 @@ impl Emitter<'_> {
         self.asm.byte(0);
         let asked = self.asm.jcc_later(5);
         // sub qword [budget], n; js
-        self.asm.modrm(Opcode::wide(0x83), 5, budget);
-        self.asm.byte(n as u8);
+        self.asm.modrm(Opcode::wide(0x81), 5, budget);
+        self.asm.bytes(&n.to_le_bytes());
         let out = self.asm.jcc_later(8);
-        if self.level > 0 {
-            compare_level(&mut self.asm, self.level);
-            self.lower = Some((self.asm.jcc_later(2), self.asm.here()));
-        }
         if flags {
             self.load_live_flags();
         }
-        for (from, back) in [(asked, 0), (out, n as u32)] {
-            self.leaving.push((from, back));
+        let offset = self.offset(0);
+        for (from, back) in [(asked, 0), (out, n)] {
+            self.leaving.push(Leaving { from, back, offset, flags_saved: flags });
         }
-        self.flags_at_entry = flags;
     }
 
-    fn body(&mut self) {
+    fn body(&mut self, first: usize) {
         let count = self.source.ops.len();
-        let mut n = 0;
+        self.flags_saved = false;
+        let mut n = first;
         while n < count {
+            self.note_copy(n);
             match self.source.shapes[n] {
                 Some(shape) => {
+                    self.check_groups(n);
                     self.instruction(n, shape);
                     n += 1;
                 }
                 None => {
                     let first = n;
+                    self.need_flags();
                     while n < count && self.source.shapes[n].is_none() {
                         n += 1;
                     }
                     self.asm.mov_imm32(host::R11, self.site(first));
                     if n == count {
+                        self.give_back();
                         self.asm.jump(self.stubs.finish);
                         return;
                     }
@@ -228,7 +277,8 @@ impl Emitter<'_> {
                 }
             }
         }
-        let last = self.last();
+        self.note_copy(count);
+        let last = self.source.last();
         if !matches!(
             self.source.shapes[last],
             Some(
@@ -243,28 +293,62 @@ impl Emitter<'_> {
         }
     }
 
+    fn note_copy(&mut self, n: usize) {
+        if self.copying {
+            self.copies[self.block][n] = (self.asm.here(), self.flags_saved);
+        }
+    }
+
     /// Goes on behind the block, whose last instruction is no branch.
     fn go_on(&mut self) {
-        let last = self.last();
+        let last = self.source.last();
         let next = self.offset(last + 1);
         if next < 4096 {
             self.go_to(i64::from(next), last);
         } else {
+            self.need_flags();
+            self.give_back();
             self.asm.mov_imm32(host::R10, u32::from(next));
             self.asm.jump(self.stubs.ahead);
         }
     }
 
     /// Has the interpreter execute the site in R11D.
-    fn call_interpreter(&mut self) {
-        let stub = self.stubs.interpret[self.level];
-        self.asm.call(stub);
+    pub fn call_interpreter(&mut self) {
+        self.give_back();
+        self.asm.call(self.interpret);
+        // What it changed of the lender is in its place already.
+        for &(guest, donor) in &self.region.borrowed {
+            self.asm.load(donor, register(guest));
+        }
     }
 
     fn instruction(&mut self, n: usize, shape: Shape) {
+        let slow = self.slow.len();
+        self.emit_shape(n, shape);
+        self.flags_after(n);
+        if matches!(
+            shape,
+            Shape::Jump | Shape::Branch(_) | Shape::Call | Shape::Indirect(..) | Shape::Return(_)
+        ) {
+            return;
+        }
+        let first = self.groups.iter().map(|g| g.at).min();
+        let back = match first {
+            // What the checks found out may not hold any more.
+            Some(first) if n >= first => Back::Copy(self.block, n + 1),
+            _ => Back::Here(self.asm.here(), self.flags_saved),
+        };
+        if let Some(slow) = self.slow.get_mut(slow) {
+            slow.back = back;
+        }
+    }
+
+    fn emit_shape(&mut self, n: usize, shape: Shape) {
         match shape {
             Shape::Nothing => {}
             Shape::Verbatim => {
+                self.flags_before(n);
                 let bytes = self.bytes_of(n).to_vec();
                 self.asm.bytes(&bytes);
             }
@@ -278,13 +362,14 @@ impl Emitter<'_> {
                 }
             }
             Shape::InOpcode { op, reg, access, imm } => {
-                let to = pinned(reg).unwrap_or(host::R10);
-                if pinned(reg).is_none() && access.read {
+                let home = self.home(reg);
+                let to = home.unwrap_or(host::R10);
+                if home.is_none() && access.read {
                     self.asm.load(host::R10, register(reg));
                 }
                 self.asm.in_opcode(op, to);
                 self.immediate(n, imm);
-                if pinned(reg).is_none() {
+                if home.is_none() {
                     self.asm.store(register(reg), host::R10);
                 }
             }
@@ -293,17 +378,16 @@ impl Emitter<'_> {
             Shape::Pop(r) => self.pop(n, r),
             Shape::Leave => self.leave(n),
             Shape::Jump => {
-                let target = self.target(n);
+                let target = self.source.target(n);
                 self.go_to(target, n);
             }
-            Shape::Branch(c) => self.branch(n, c),
+            Shape::Branch(c) => {
+                self.flags_before(n);
+                self.branch(n, c);
+            }
             Shape::Call => self.call(n),
             Shape::Indirect(form, call) => self.indirect(n, form, call),
-            Shape::Return(_) => {
-                self.asm.mov_imm32(host::R11, self.site(n));
-                let to = self.class_stubs().ret;
-                self.asm.jump(to);
-            }
+            Shape::Return(_) => self.go_back(n),
         }
     }
 
@@ -324,7 +408,7 @@ impl Emitter<'_> {
         // The address is in R10 with 64 bits; a smaller destination takes less of it.
         let Register::General(r) = form.reg else { return };
         let op = Opcode { byte: 0x8b, ..form.op };
-        match pinned(r) {
+        match self.home(r) {
             Some(to) => self.asm.modrm(op, to, Rm::Reg(host::R10)),
             None if form.op.operand_size => {
                 let slot = Rm::State { index: None, disp: register(r) };
@@ -344,6 +428,7 @@ impl Emitter<'_> {
         match form.rm {
             Operand::Memory => self.with_memory(n, form),
             Operand::Register(rm) => {
+                self.flags_before(n);
                 let reg = self.operand(form.reg, form.reg_access.read, host::R10);
                 let to = self.operand(rm, form.rm_access.read, host::R11);
                 self.encode(form, reg, Rm::Reg(to));
@@ -365,11 +450,10 @@ impl Emitter<'_> {
         let miss = self.asm.jcc_later(3);
         match (form.rm, self.slow.last_mut()) {
             (Operand::Memory, Some(slow)) => slow.from.push(miss),
-            _ => self.slow_path(n, miss, false),
+            _ => self.slow_path(n, miss),
         }
         let Register::Extension(extension) = form.reg else { return };
         self.encode(form, extension, rm);
-        self.resume_here();
     }
 
     fn encode(&mut self, form: Form, reg: u8, rm: Rm) {
@@ -381,7 +465,7 @@ impl Emitter<'_> {
     /// The host register of an operand, loaded to `scratch` if it has none.
     fn operand(&mut self, r: Register, read: bool, scratch: u8) -> u8 {
         match r {
-            Register::General(r) => pinned(r).unwrap_or_else(|| {
+            Register::General(r) => self.home(r).unwrap_or_else(|| {
                 if read {
                     self.asm.load(scratch, register(r));
                 }
@@ -394,14 +478,14 @@ impl Emitter<'_> {
     fn put_back(&mut self, r: Register, written: bool, scratch: u8) {
         if let Register::General(r) = r
             && written
-            && pinned(r).is_none()
+            && self.home(r).is_none()
         {
             self.asm.store(register(r), scratch);
         }
     }
 
     fn with_memory(&mut self, n: usize, form: Form) {
-        let in_scratch = matches!(form.reg, Register::General(r) if pinned(r).is_none());
+        let in_scratch = matches!(form.reg, Register::General(r) if self.home(r).is_none());
         // Flags that the instruction reads must pass the check, too.
         let live = self.flags_live_at_check(n);
         let rm = self.access(n, form.size, form.rm_access.write, form.locked, live, in_scratch);
@@ -409,105 +493,58 @@ impl Emitter<'_> {
         self.encode(form, reg, rm);
         self.immediate(n, form.imm);
         self.put_back(form.reg, form.reg_access.write, host::R10);
-        self.resume_here();
     }
 
-    /// True if a check in front of instruction `n` must leave the flags as they are.
-    pub fn flags_live_at_check(&self, n: usize) -> bool {
-        let effect = flags::effect(&self.source.instructions[n]);
-        flags::live_before(effect, self.live[n]) != 0
-    }
-
-    /// The slow path that was made last comes back here.
-    pub fn resume_here(&mut self) {
-        let here = self.asm.here();
-        if let Some(slow) = self.slow.last_mut() {
-            slow.back = Some(here);
-        }
-    }
-
-    /// Notes a jump to the interpreter for instruction `n`.
-    pub fn slow_path(&mut self, n: usize, from: usize, flags_saved: bool) {
-        let site = self.site(n);
-        self.slow.push(Slow { from: vec![from], site, back: None, flags_saved });
-    }
-
-    /// Puts live flags where a check cannot reach them.
-    pub fn save_live_flags(&mut self) {
-        self.asm.store(RAX, host::RAX);
-        self.asm.save_flags();
-        let op = Opcode { operand_size: true, ..Opcode::narrow(0x89) };
-        let place = Rm::State { index: None, disp: super::state::FLAGS };
-        self.asm.modrm(op, host::RAX, place);
-        self.asm.load(host::RAX, RAX);
-    }
-
-    /// Takes them back.
-    pub fn load_live_flags(&mut self) {
-        self.asm.store(RAX, host::RAX);
-        load_flags(&mut self.asm, host::RAX);
-        self.asm.restore_flags();
-        self.asm.load(host::RAX, RAX);
-    }
-
-    fn slow_paths(&mut self) {
-        let start = u32::from(self.offset(0));
-        for (from, back) in std::mem::take(&mut self.leaving) {
-            self.asm.land(from);
-            if self.flags_at_entry {
-                self.load_live_flags();
+    /// Emits the checks that come before instruction `n`.
+    fn check_groups(&mut self, n: usize) {
+        for k in 0..self.groups.len() {
+            let Group { at, base, low, high, write, .. } = self.groups[k];
+            let Some(base) = self.home(base).filter(|_| at == n) else { continue };
+            if self.flags_live_at_check(n) {
+                self.protect_flags();
             }
-            self.asm.mov_imm32(host::R10, start);
-            self.asm.mov_imm32(host::R11, back);
-            self.asm.jump(self.stubs.exhausted);
+            let from = self.group_check(base, low, high, write);
+            self.asm.store(super::state::group(k), host::R11);
+            let (block, flags_saved) = (self.block, self.flags_saved);
+            self.misses.push(Miss { from, block, n, flags_saved });
         }
-        if let Some((from, back)) = self.lower.take() {
-            self.asm.land(from);
-            self.asm.mov_imm32(host::R10, start);
-            self.asm.mov_imm32(host::R11, self.source.ops.len() as u32);
-            self.asm.call(self.stubs.raise[self.level]);
-            self.asm.jump(back);
+    }
+
+    /// The addend of the group that the access of instruction `n` belongs to, to R11.
+    pub fn grouped(&mut self, n: usize) -> bool {
+        let found = self.groups.iter().position(|g| g.members.contains(&n));
+        if let Some(k) = found {
+            self.asm.load(host::R11, super::state::group(k));
         }
-        for s in std::mem::take(&mut self.slow) {
-            self.arrive(&s);
-            self.asm.mov_imm32(host::R11, s.site);
-            match s.back {
-                Some(back) => {
-                    self.call_interpreter();
-                    self.asm.jump(back);
-                }
-                None => self.asm.jump(self.stubs.finish),
+        found.is_some()
+    }
+
+    /// Jumps to a block of the region, unless it follows.
+    pub fn jump_inside(&mut self, block: usize) {
+        if self.region.needs[block] != 0 {
+            self.need_flags();
+        }
+        match self.labels[block] {
+            Some(label) => self.asm.jump(label),
+            None if self.follows(block) => {}
+            None => {
+                let from = self.asm.jump_later();
+                self.pending.push((from, block));
             }
         }
     }
 
-    fn arrive(&mut self, slow: &Slow) {
-        slow.from.iter().for_each(|&from| self.asm.land(from));
-        if slow.flags_saved {
-            self.load_live_flags();
+    /// Lets a conditional jump that ends at `after` go to a block of the region.
+    pub fn aim_inside(&mut self, after: usize, block: usize) {
+        match self.labels[block] {
+            Some(label) => self.asm.aim(after, label),
+            None => self.pending.push((after, block)),
         }
     }
 
-    fn link_exits(&mut self) {
-        for (after, offset) in std::mem::take(&mut self.exits) {
-            self.asm.land(after);
-            // lea r11, [rip + distance to the end of the jump]
-            self.asm.bytes(&[0x4c, 0x8d, 0x1d]);
-            let distance = after as i64 - (self.asm.len() as i64 + 4);
-            self.asm.bytes(&(distance as i32).to_le_bytes());
-            self.asm.mov_imm32(host::R10, u32::from(offset));
-            self.asm.jump(self.stubs.unlinked);
-        }
-    }
-
-    /// Where the block of an offset of the page is entered by a link, if it is known.
-    pub fn linked_to(&self, offset: u16) -> Option<u64> {
-        if offset == self.offset(0) { Some(self.linked) } else { self.page.linked(offset) }
-    }
-
-    /// Notes a jump, already emitted, to an offset of the page.
-    pub fn exit(&mut self, after: usize, offset: u16) {
-        self.exits.push((after, offset));
+    /// True if a block of the region follows the present one.
+    pub fn follows(&self, block: usize) -> bool {
+        !self.copying && block == self.block + 1
     }
 }
 

@@ -28,6 +28,11 @@ pub fn effect(i: &Instruction) -> Effect {
     Effect { reads, kills }
 }
 
+/// True if an instruction may write any of them.
+pub fn changes(i: &Instruction) -> bool {
+    i.rflags_modified() & ARITH != 0
+}
+
 /// A shift by zero leaves all flags.
 fn may_keep(i: &Instruction) -> bool {
     let count = match i.mnemonic() {

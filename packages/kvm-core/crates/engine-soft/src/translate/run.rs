@@ -106,6 +106,9 @@ impl Vcpu {
             match Translator::new(self.policy, interpret as *const () as u64) {
                 Ok(t) => {
                     self.translator = Some(Box::new(t));
+                    if self.exact {
+                        self.count_exactly();
+                    }
                     // What stays where it is as long as the vCPU lives.
                     self.hot.entries = self.blocks.entries.address();
                     self.hot.tables = self.tlb.addresses();
@@ -119,6 +122,14 @@ impl Vcpu {
             }
         }
         Some(())
+    }
+
+    /// Counts instructions one by one from now on, in translated code as well.
+    pub(crate) fn count_exactly(&mut self) {
+        self.exact = true;
+        if let Some(translator) = &mut self.translator {
+            translator.count_exactly(&mut self.blocks);
+        }
     }
 
     /// Executes translated code. False if the block at RIP must be interpreted first.
@@ -199,7 +210,8 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
     // SAFETY: withdrawn blocks live until no code is executing.
     let ops = unsafe { &*known.ops };
     let native = known.native;
-    let left_over = (ops.len() - first) as u64;
+    // Where a whole region was counted in advance the number is only about right.
+    let left_over = if translator.exact() { (ops.len() - first) as u64 } else { 0 };
     v.cpu.regs[reg::RIP] = v.hot.page + u64::from(known.offsets[first]);
     v.cpu.arith.set(from_ax(flags));
     v.retired = v.next_check.wrapping_sub(v.hot.budget.cast_unsigned()).wrapping_sub(left_over);

@@ -6,14 +6,15 @@ use kvm_decode::{Decoded, Dialect, decode};
 use super::Policy;
 use super::access::addressable;
 use super::asm::Assembler;
-use super::emit::{self, Page, Source};
+use super::emit;
 use super::entries::Code;
 use super::flags;
 use super::guest::{self, Form, Operand, Register, Shape};
 use super::memory::CodeMemory;
+use super::region::{Page, Region, Source};
 use super::state::pinned;
 use super::stubs::Stubs;
-use crate::block::{self, BlockCache};
+use crate::block::{self, Block, BlockCache};
 use crate::features::GuestFeatures;
 use crate::op::{Handler, Op};
 use crate::tlb::Class;
@@ -23,8 +24,12 @@ const PAGE: usize = 4096;
 pub const SITES: u32 = 64;
 /// Translated blocks, dead ones included, before all are dropped.
 const MAX_KNOWN: usize = 1 << 18;
-/// More code than any block becomes.
-const MAX_BLOCK_BYTES: usize = 16 << 10;
+/// More code than any region becomes.
+const MAX_REGION_BYTES: usize = 48 << 10;
+/// Instructions of a region after which no more blocks are added.
+const REGION_OPS: usize = 160;
+/// Blocks of a region at most.
+const REGION_BLOCKS: usize = 32;
 /// How far the use of flags is followed into other code.
 const LOOK_AHEAD: usize = 12;
 
@@ -36,7 +41,8 @@ pub struct Known {
     pub native: u64,
     /// Offset in its page of each instruction.
     pub offsets: Box<[u16]>,
-    code: Code,
+    /// Where it is entered; nowhere if it is only part of a region.
+    code: Option<Code>,
     class: Class,
     /// Another translation of the same block, for another class.
     next: u32,
@@ -50,6 +56,8 @@ pub struct Translator {
     stub_bytes: usize,
     known: Vec<Known>,
     forced: bool,
+    /// Instructions are counted one by one.
+    exact: bool,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -77,6 +85,7 @@ impl Translator {
             // Number 0 stands for none.
             known: vec![nothing()],
             forced: policy.forced,
+            exact: false,
         })
     }
 
@@ -92,7 +101,7 @@ impl Translator {
 
     /// Drops everything if there may be no room for one more block.
     pub fn make_room(&mut self, blocks: &mut BlockCache) {
-        if self.memory.fits(MAX_BLOCK_BYTES) && self.known.len() < MAX_KNOWN {
+        if self.memory.fits(MAX_REGION_BYTES) && self.known.len() < MAX_KNOWN {
             return;
         }
         self.reset(blocks);
@@ -110,12 +119,25 @@ impl Translator {
         let mut at = first;
         while at != 0 {
             let known = &self.known[at as usize];
-            if known.class == class {
-                return Some(known.code);
+            if known.class == class && known.code.is_some() {
+                return known.code;
             }
             at = known.next;
         }
         None
+    }
+
+    /// Whether instructions are counted one by one from now on.
+    pub fn count_exactly(&mut self, blocks: &mut BlockCache) {
+        if !self.exact {
+            self.exact = true;
+            self.reset(blocks);
+        }
+    }
+
+    /// True if they are.
+    pub fn exact(&self) -> bool {
+        self.exact
     }
 
     /// The code of the block at a guest physical address, translated now unless it was before.
@@ -131,35 +153,16 @@ impl Translator {
         let key = block::key(gpa, 64);
         // SAFETY: found in the cache just now, which is not changed before the last use.
         let block = unsafe { &*blocks.find(key)? };
-        if block.second_page.is_some() {
-            return None;
-        }
         if let Some(code) = self.find(block.translated, class) {
             return Some(code);
         }
-        let start = (gpa & 0xfff) as usize;
-        let bytes = page.get(start..start + block.bytes as usize)?;
-        let instructions = decoded(&block.ops, bytes, guest.dialect)?;
+        let finder =
+            Finder { translator: self, blocks, guest, page_gpa: gpa & !0xfff, class, page };
+        let mut members = finder.members((gpa & 0xfff) as u16)?;
         let number = u32::try_from(self.known.len()).ok()?;
-        let mut offsets = vec![start as u16];
-        for op in &block.ops {
-            offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
+        for (n, source) in members.iter_mut().enumerate() {
+            source.site = (number + n as u32) * SITES;
         }
-        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, guest.features);
-        let native =
-            shapes.iter().enumerate().fold(0u64, |m, (n, s)| m | u64::from(s.is_some()) << n);
-        if !self.forced && 2 * native.count_ones() as usize <= shapes.len() {
-            return None;
-        }
-        let source = Source {
-            ops: &block.ops,
-            instructions: &instructions,
-            bytes,
-            shapes,
-            offsets,
-            class,
-            site: number * SITES,
-        };
         let around = Around {
             translator: self,
             blocks,
@@ -169,34 +172,132 @@ impl Translator {
             class,
             seen: std::cell::Cell::new((u16::MAX, 0)),
         };
+        let region = Region::new(members, class, self.exact, &around);
         let origin = self.memory.next();
-        let emitted = emit::emit(&source, &self.stubs, &around, origin);
+        let emitted = emit::emit(&region, &self.stubs, &around, origin);
         let (first, last) = around.seen.get();
-        if emitted.code.len() > MAX_BLOCK_BYTES {
+        if emitted.code.len() > MAX_REGION_BYTES {
             return None;
         }
-        let offsets = source.offsets.into_boxed_slice();
         self.memory.push(&emitted.code);
         let code = Code { entry: origin, linked: origin + emitted.linked as u64 };
-        self.known.push(Known {
-            ops: &raw const *block.ops,
-            native,
-            offsets,
-            code,
-            class,
-            next: block.translated,
-        });
+        for (n, source) in region.blocks.into_iter().enumerate() {
+            let key = block::key(gpa & !0xfff | u64::from(source.offsets[0]), 64);
+            // SAFETY: as above.
+            let next = blocks.find(key).map_or(0, |block| unsafe { (*block).translated });
+            self.known.push(Known {
+                ops: source.ops,
+                native: native(&source.shapes),
+                offsets: source.offsets.into_boxed_slice(),
+                code: (n == 0).then_some(code),
+                class,
+                next,
+            });
+            blocks.set_translated(key, number + n as u32);
+        }
         if first <= last {
             blocks.cover(gpa & !0xfff, u64::from(first), u64::from(last));
         }
-        blocks.set_translated(key, number);
         Some(code)
     }
 }
 
+/// Looks for the blocks of a region.
+struct Finder<'a, 'p> {
+    translator: &'a Translator,
+    blocks: &'a BlockCache,
+    guest: Guest<'a>,
+    page_gpa: u64,
+    class: Class,
+    page: &'p [u8; PAGE],
+}
+
+impl<'p> Finder<'_, 'p> {
+    /// The block at an offset of the page, if it is worth translating.
+    fn source(&self, offset: u16, entry: bool) -> Option<Source<'p>> {
+        let key = block::key(self.page_gpa | u64::from(offset), 64);
+        // SAFETY: found in the cache just now, which drops no block while sources are in use.
+        let block: &'p Block = unsafe { &*self.blocks.find(key)? };
+        if block.second_page.is_some()
+            || !entry && self.translator.find(block.translated, self.class).is_some()
+        {
+            return None;
+        }
+        let start = usize::from(offset);
+        let bytes = self.page.get(start..start + block.bytes as usize)?;
+        let instructions = decoded(&block.ops, bytes, self.guest.dialect)?;
+        let mut offsets = vec![offset];
+        for op in &block.ops {
+            offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
+        }
+        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, self.guest.features);
+        let gains = 2 * native(&shapes).count_ones() as usize > shapes.len();
+        let forced = self.translator.forced;
+        (gains || forced).then_some(Source {
+            ops: &block.ops,
+            instructions,
+            bytes,
+            shapes,
+            offsets,
+            site: 0,
+        })
+    }
+
+    /// The block at an offset and those that it leads to, each before what it falls through to.
+    fn members(&self, offset: u16) -> Option<Vec<Source<'p>>> {
+        let first = self.source(offset, true)?;
+        if self.translator.exact {
+            return Some(vec![first]);
+        }
+        let mut ops = 0;
+        let mut seen = vec![i64::from(offset)];
+        let mut members = Vec::new();
+        let mut next = Some(first);
+        let mut later = std::collections::VecDeque::new();
+        while let Some(source) = next.take() {
+            ops += source.ops.len();
+            let successors = source.successors();
+            let calls = source.calls();
+            members.push(source);
+            if !calls {
+                later.extend(successors.far);
+                // What is fallen through to comes next, all else when that ends.
+                if let Some(near) = successors.near {
+                    later.push_front(near);
+                }
+            }
+            while let Some(to) = later.pop_front() {
+                if ops >= REGION_OPS || members.len() >= REGION_BLOCKS {
+                    break;
+                }
+                let Some(offset) = emit::in_page(to).filter(|_| !seen.contains(&to)) else {
+                    continue;
+                };
+                seen.push(to);
+                next = self.source(offset, false);
+                if next.is_some() {
+                    break;
+                }
+            }
+        }
+        Some(members)
+    }
+}
+
+/// Which instructions are not the interpreter's, as bits.
+fn native(shapes: &[Option<Shape>]) -> u64 {
+    shapes.iter().enumerate().fold(0, |m, (n, s)| m | u64::from(s.is_some()) << n)
+}
+
 fn nothing() -> Known {
-    let code = Code { entry: 0, linked: 0 };
-    Known { ops: &[], native: 0, offsets: Box::default(), code, class: Class::Checked, next: 0 }
+    Known {
+        ops: &[],
+        native: 0,
+        offsets: Box::default(),
+        code: None,
+        class: Class::Checked,
+        next: 0,
+    }
 }
 
 /// The instructions of a block, if they are still those that were lowered.

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use kvm_cpu::{Cpu, reg, seg};
 
 use super::asm::{Assembler, Host, host};
+use super::group::GROUPS;
 use crate::thunk::{Vector, VectorState};
 use crate::tlb::{CLASSES, Entry, Tlb};
 use crate::vcpu::Vcpu;
@@ -52,6 +53,10 @@ pub struct Hot {
     pub scratch: u64,
     /// Return address of a call that is being made.
     pub back: u64,
+    /// The stack of the engine, to which whatever leaves the code returns.
+    pub host_rsp: u64,
+    /// Addends of the groups of the block.
+    pub groups: [u64; GROUPS],
     /// Which vector registers the host has of the guest, see `vector_state`.
     pub vectors: u32,
     /// Bits of the levels that may be loaded.
@@ -76,6 +81,8 @@ impl Default for Hot {
             tables: [0; CLASSES],
             scratch: 0,
             back: 0,
+            host_rsp: 0,
+            groups: [0; GROUPS],
             vectors: 0,
             vectors_allowed: 0,
             host_mxcsr: crate::thunk::MXCSR_RESET,
@@ -100,6 +107,7 @@ pub const REQUESTS: i32 = at(HOT + offset_of!(Hot, requests));
 pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
 pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));
 pub const BACK: i32 = at(HOT + offset_of!(Hot, back));
+pub const HOST_RSP: i32 = at(HOT + offset_of!(Hot, host_rsp));
 pub const VECTORS: i32 = at(HOT + offset_of!(Hot, vectors));
 pub const VECTORS_ALLOWED: i32 = at(HOT + offset_of!(Hot, vectors_allowed));
 pub const HOST_MXCSR: i32 = at(HOT + offset_of!(Hot, host_mxcsr));
@@ -132,6 +140,11 @@ pub const fn vector_register(number: u8) -> i32 {
 /// Where the address of the TLB entries of a class is.
 pub const fn table(class: usize) -> i32 {
     at(HOT + offset_of!(Hot, tables) + 8 * class)
+}
+
+/// Where the addend of a group is.
+pub const fn group(number: usize) -> i32 {
+    at(HOT + offset_of!(Hot, groups) + 8 * number)
 }
 
 /// Fields of a TLB entry.

@@ -8,8 +8,8 @@
 use super::asm::{Assembler, Opcode, Rm, host};
 use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SLOT_MASK};
 use super::state::{
-    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE, VCPU,
-    field, reload, spill, table,
+    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH,
+    SITE, VCPU, field, reload, spill, table,
 };
 use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
@@ -27,15 +27,18 @@ pub mod left {
     pub const TRAP: u64 = 4;
 }
 
-/// Addresses of the stubs for one class of memory accesses.
+/// Addresses of the stubs for one class of memory accesses. R11D is the site of the jump. Each is
+/// there twice: for flags that the host has, and for flags in their place.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassStubs {
-    /// Jump to the linear address in R10; R11D is the site of the jump.
-    pub jump: u64,
+    /// Jump to the linear address in R10.
+    pub jump: [u64; 2],
     /// Call the linear address in R10, with the return address in [`BACK`].
-    pub call: u64,
+    pub call: [u64; 2],
     /// Return.
-    pub ret: u64,
+    pub ret: [u64; 2],
+    /// Return to the linear address in R10, which was read from the stack.
+    pub ret_to: [u64; 2],
 }
 
 /// All stubs.
@@ -96,13 +99,20 @@ impl Stubs {
         let missed = asm.here();
         emit_missed(asm, engine, leave);
         let classes = std::array::from_fn(|class| {
-            let jump = asm.here();
-            emit_jump(asm, missed);
-            let call = asm.here();
-            emit_call(asm, class, missed);
-            let ret = asm.here();
-            emit_return(asm, class, missed);
-            ClassStubs { jump, call, ret }
+            let mut twice = |emit: &dyn Fn(&mut Assembler)| {
+                [false, true].map(|saved| {
+                    let at = asm.here();
+                    begin(asm, saved);
+                    emit(asm);
+                    at
+                })
+            };
+            ClassStubs {
+                jump: twice(&|asm| emit_jump(asm, missed)),
+                call: twice(&|asm| emit_call(asm, class, missed)),
+                ret: twice(&|asm| emit_return(asm, class, missed)),
+                ret_to: twice(&|asm| emit_return_to(asm, missed)),
+            }
         });
         Self { enter, interpret: interpreted, raise, finish, unlinked, ahead, exhausted, classes }
     }
@@ -118,13 +128,15 @@ fn emit_enter(asm: &mut Assembler) {
         asm.in_opcode(Opcode::narrow(0x50), r);
     }
     asm.lea_rsp(-PAD);
+    asm.store(HOST_RSP, host::RSP);
     asm.mov(host::R10, host::RDI);
     reload(asm);
     asm.modrm(Opcode::narrow(0xff), 4, Rm::Reg(host::R10));
 }
 
-/// Back to the engine with the code in EAX.
+/// Back to the engine with the code in EAX, from any depth of calls.
 fn emit_leave(asm: &mut Assembler, stub: u64) {
+    asm.load(host::RSP, HOST_RSP);
     take_back(asm, stub);
     asm.lea_rsp(PAD);
     for r in KEPT.into_iter().rev() {
@@ -184,12 +196,8 @@ fn emit_interpret(asm: &mut Assembler, engine: Engine, leave: u64, level: usize)
     if let Some(refused) = refused {
         asm.land(refused);
         asm.mov_imm32(host::RAX, (left::DONE << 16) as u32);
-        asm.land(out);
-    } else {
-        asm.land(out);
     }
-    // The return address goes.
-    asm.lea_rsp(8);
+    asm.land(out);
     shift_status(asm);
     asm.jump(leave);
 }
@@ -295,11 +303,15 @@ fn go(asm: &mut Assembler) {
     asm.modrm(Opcode::narrow(0xff), 4, code);
 }
 
-/// The site in R11D, RAX and the flags to their places.
-fn begin(asm: &mut Assembler) {
+/// The site in R11D, RAX and the flags to their places, where these are not already.
+fn begin(asm: &mut Assembler, flags_saved: bool) {
     asm.modrm(Opcode::narrow(0x89), host::R11, Rm::State { index: None, disp: SITE });
-    take_flags(asm);
-    store_flags(asm);
+    if flags_saved {
+        asm.store(RAX, host::RAX);
+    } else {
+        take_flags(asm);
+        store_flags(asm);
+    }
 }
 
 /// What a branch does whose target is not known or whose access is not simple: all of it is left to
@@ -323,7 +335,6 @@ fn jump_to_missed(asm: &mut Assembler, misses: &[usize], missed: u64) {
 }
 
 fn emit_jump(asm: &mut Assembler, missed: u64) {
-    begin(asm);
     let misses = look_up(asm);
     go(asm);
     jump_to_missed(asm, &misses, missed);
@@ -366,7 +377,6 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32) {
 }
 
 fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
-    begin(asm);
     let miss = stack_addend(asm, -8, field::WRITE, class);
     asm.store(SCRATCH, host::RAX);
     let [first, second] = look_up(asm);
@@ -385,7 +395,6 @@ fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
 }
 
 fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
-    begin(asm);
     let miss = stack_addend(asm, 0, field::READ, class);
     let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
     asm.modrm(Opcode::wide(0x8b), host::R10, slot);
@@ -393,4 +402,11 @@ fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
     asm.lea(host::R9, host::R9, None, 8);
     go(asm);
     jump_to_missed(asm, &[miss, first, second], missed);
+}
+
+fn emit_return_to(asm: &mut Assembler, missed: u64) {
+    let misses = look_up(asm);
+    asm.lea(host::R9, host::R9, None, 8);
+    go(asm);
+    jump_to_missed(asm, &misses, missed);
 }

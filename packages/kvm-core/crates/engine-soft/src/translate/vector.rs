@@ -172,31 +172,43 @@ fn fits(form: &VectorForm) -> bool {
 }
 
 impl VectorForm {
+    /// Size of the memory operand, and whether it is written, if it may lie anywhere.
+    pub fn loose_memory(&self) -> Option<(u8, bool)> {
+        (self.rm == Field::Memory && !self.aligned).then_some((self.size, self.write))
+    }
+
     /// True if there is a memory operand.
     pub fn has_memory(&self) -> bool {
         self.rm == Field::Memory
     }
-
-    /// True if all register operands have the same numbers on the host.
-    fn verbatim(&self) -> bool {
-        [self.reg, self.rm, self.vvvv].into_iter().all(|field| match field {
-            Field::Same(_) => true,
-            Field::General(r, _) => pinned(r) == Some(r),
-            Field::Memory => false,
-        })
-    }
 }
 
 impl Emitter<'_> {
+    /// True if all register operands have the same numbers on the host.
+    fn verbatim(&self, form: &VectorForm) -> bool {
+        [form.reg, form.rm, form.vvvv].into_iter().all(|field| match field {
+            Field::Same(_) => true,
+            Field::General(r, _) => self.home(r) == Some(r),
+            Field::Memory => false,
+        })
+    }
+
+    fn homeless_field(&self, field: Field) -> bool {
+        matches!(field, Field::General(r, _) if self.home(r).is_none())
+    }
+
     /// An instruction of this file.
     pub fn vector(&mut self, n: usize, form: VectorForm) {
-        if form.verbatim() {
+        if !form.has_memory() {
+            self.flags_before(n);
+        }
+        if self.verbatim(&form) {
             let bytes = self.bytes_of(n).to_vec();
             self.asm.bytes(&bytes);
             return;
         }
         let rm = form.has_memory().then(|| {
-            let scratch = homeless(form.reg).or(homeless(form.vvvv)).is_some();
+            let scratch = self.homeless_field(form.reg) || self.homeless_field(form.vvvv);
             let live = self.flags_live_at_check(n);
             self.access(n, form.size, form.write, form.aligned, live, scratch)
         });
@@ -206,7 +218,7 @@ impl Emitter<'_> {
         let [reg, to, vvvv] = [form.reg, form.rm, form.vvvv].map(|field| match field {
             Field::Same(number) => number,
             Field::Memory => 0,
-            Field::General(r, access) => pinned(r).unwrap_or_else(|| {
+            Field::General(r, access) => self.home(r).unwrap_or_else(|| {
                 let scratch = left.next().unwrap_or(host::R10);
                 if access.read {
                     self.asm.load(scratch, register(r));
@@ -229,9 +241,6 @@ impl Emitter<'_> {
         // MULX with the same register twice keeps the high half, which is in ModRM.reg.
         for (r, scratch) in put_back.into_iter().rev() {
             self.asm.store(register(r), scratch);
-        }
-        if rm.is_some() {
-            self.resume_here();
         }
     }
 }

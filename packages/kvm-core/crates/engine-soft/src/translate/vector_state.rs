@@ -126,7 +126,6 @@ pub fn emit_raise(asm: &mut Assembler, level: usize, stub: u64, leave: u64) -> u
     load(asm, level, stub);
     asm.byte(0xc3);
     asm.land(no);
-    asm.lea_rsp(8);
     asm.store(RAX, host::RAX);
     asm.modrm(Opcode::wide(0x01), host::R11, state(BUDGET));
     asm.modrm(Opcode::wide(0x03), host::R10, state(PAGE_BASE));

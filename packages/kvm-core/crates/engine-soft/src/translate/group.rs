@@ -1,0 +1,207 @@
+//! Memory accesses of a block that one check can answer for: those relative to the same register, all
+//! near to each other. A function's saved registers and its variables are the usual case.
+//!
+//! The check asks the TLB for the whole range at once and keeps the addend. Where it fails, because
+//! the range crosses pages or some of it is no plain memory, the block goes on in a copy of itself in
+//! which each access is checked alone. The copy is also where a slow path comes back to, as the
+//! interpreter may have changed what the check found out.
+
+use iced_x86::{InstructionInfoFactory, OpAccess};
+
+use super::guest::{Form, Operand, Register, Shape};
+use super::region::Source;
+use crate::op::FLAT;
+
+/// Bytes between the first and the last of a group.
+const SPAN: i32 = 1024;
+/// Groups of a block.
+pub const GROUPS: usize = 8;
+const RSP: u8 = 4;
+const RBP: u8 = 5;
+
+/// Accesses with one check.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The check comes before this instruction.
+    pub at: usize,
+    /// Guest register.
+    pub base: u8,
+    /// The range, from the value that the register has at the check.
+    pub low: i32,
+    pub high: i32,
+    pub write: bool,
+    /// Instructions, in order.
+    pub members: Vec<usize>,
+}
+
+/// One access relative to a register.
+#[derive(Clone, Copy)]
+struct Access {
+    base: u8,
+    disp: i32,
+    size: i32,
+    write: bool,
+}
+
+/// The access of an instruction, if it is one that a group can have.
+fn access(source: &Source<'_>, n: usize) -> Option<Access> {
+    let op = &source.ops[n];
+    let stack = |disp, write| Some(Access { base: RSP, disp, size: 8, write });
+    let memory = |size: u8, write| {
+        let plain = op.addressing == FLAT && usize::from(op.index) == kvm_cpu::reg::ZERO;
+        if !plain || op.base >= 16 {
+            return None;
+        }
+        let disp = i32::try_from(op.disp).ok().filter(|d| d.abs() < 1 << 20)?;
+        Some(Access { base: op.base, disp, size: i32::from(size), write })
+    };
+    match source.shapes[n]? {
+        Shape::Push(_) | Shape::PushImmediate(_) => stack(-8, true),
+        Shape::Pop(_) | Shape::Return(_) => stack(0, false),
+        Shape::Leave => Some(Access { base: RBP, disp: 0, size: 8, write: false }),
+        Shape::Call => super::emit::in_page(source.target(n)).and_then(|_| stack(-8, true)),
+        Shape::Modrm(form) if form.rm == Operand::Memory && !form.locked => {
+            memory(form.size, form.rm_access.write)
+        }
+        Shape::Vector(form) => form.loose_memory().and_then(|(size, write)| memory(size, write)),
+        _ => None,
+    }
+}
+
+/// What an instruction adds to a register, if it does nothing else to it.
+fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
+    let shape = source.shapes[n]?;
+    let i = &source.instructions[n];
+    match shape {
+        Shape::Push(_) | Shape::PushImmediate(_) | Shape::Call if register == RSP => Some(-8),
+        Shape::Pop(r) if register == RSP && r != RSP => Some(8),
+        Shape::Modrm(Form { op, reg: Register::Extension(e), rm, imm, .. })
+            if rm == Operand::Register(Register::General(register))
+                && op.wide
+                && op.map == 0
+                && imm > 0
+                && matches!(op.byte, 0x81 | 0x83)
+                && matches!(e, 0 | 5) =>
+        {
+            #[allow(clippy::cast_possible_truncation)]
+            let value = i32::try_from(i.immediate(1).cast_signed()).ok()?;
+            let value = if e == 0 { value } else { value.checked_neg()? };
+            (value.abs() < 1 << 20).then_some(value)
+        }
+        Shape::Lea(form) => {
+            let op = &source.ops[n];
+            let same = form.reg == Register::General(register)
+                && op.base == register
+                && usize::from(op.index) == kvm_cpu::reg::ZERO
+                && op.addressing == FLAT
+                && form.op.wide;
+            let disp = i32::try_from(op.disp).ok().filter(|d| d.abs() < 1 << 20);
+            disp.filter(|_| same)
+        }
+        _ => None,
+    }
+}
+
+/// A group that may grow.
+struct Open {
+    group: Group,
+    /// What was added to the base since the check.
+    moved: i32,
+}
+
+/// The groups of a block. `has_home` tells which registers addresses can be made of at once,
+/// `flags_live` before which instructions a check would have to save the flags.
+pub fn plan(
+    source: &Source<'_>,
+    has_home: impl Fn(u8) -> bool,
+    flags_live: impl Fn(usize) -> bool,
+) -> Vec<Group> {
+    let mut factory = InstructionInfoFactory::new();
+    let mut open: Vec<Open> = Vec::new();
+    let mut done = Vec::new();
+    for n in 0..source.ops.len() {
+        if source.shapes[n].is_none() {
+            done.extend(open.drain(..).map(|o| o.group));
+            continue;
+        }
+        if let Some(access) = access(source, n).filter(|a| has_home(a.base)) {
+            join(&mut open, &mut done, access, n);
+        }
+        let info = factory.info(&source.instructions[n]);
+        for used in info.used_registers() {
+            let register = used.register();
+            let write = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
+            if !register.is_gpr() || !write {
+                continue;
+            }
+            let number = register.full_register().number() as u8;
+            let Some(at) = open.iter().position(|o| o.group.base == number) else { continue };
+            match step(source, n, number) {
+                Some(by) => open[at].moved += by,
+                None => done.push(open.swap_remove(at).group),
+            }
+        }
+    }
+    done.extend(open.into_iter().map(|o| o.group));
+    done.retain(|g| g.members.len() > 1);
+    for group in &mut done {
+        hoist(source, group, &flags_live);
+    }
+    done.sort_by_key(|g| g.at);
+    done.truncate(GROUPS);
+    done
+}
+
+fn join(open: &mut Vec<Open>, done: &mut Vec<Group>, access: Access, n: usize) {
+    if let Some(at) = open.iter().position(|o| o.group.base == access.base) {
+        let o = &mut open[at];
+        let low = o.group.low.min(o.moved + access.disp);
+        let high = o.group.high.max(o.moved + access.disp + access.size);
+        if high - low <= SPAN {
+            o.group.low = low;
+            o.group.high = high;
+            o.group.write |= access.write;
+            o.group.members.push(n);
+            return;
+        }
+        done.push(open.swap_remove(at).group);
+    }
+    let group = Group {
+        at: n,
+        base: access.base,
+        low: access.disp,
+        high: access.disp + access.size,
+        write: access.write,
+        members: vec![n],
+    };
+    open.push(Open { group, moved: 0 });
+}
+
+/// Moves a check that would have to save the flags to where it need not, if there is such a place
+/// not far above.
+fn hoist(source: &Source<'_>, group: &mut Group, flags_live: &impl Fn(usize) -> bool) {
+    let mut factory = InstructionInfoFactory::new();
+    let mut moved = 0;
+    let mut at = group.at;
+    while flags_live(at) {
+        if at == 0 || source.shapes[at - 1].is_none() {
+            return;
+        }
+        at -= 1;
+        let writes = factory.info(&source.instructions[at]).used_registers().iter().any(|used| {
+            let write = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
+            write
+                && used.register().is_gpr()
+                && used.register().full_register().number() as u8 == group.base
+        });
+        if writes {
+            match step(source, at, group.base) {
+                Some(by) => moved += by,
+                None => return,
+            }
+        }
+    }
+    group.at = at;
+    group.low += moved;
+    group.high += moved;
+}
