@@ -1,4 +1,4 @@
-import type { GuestMemory } from './api/memory.ts'
+import type { GuestMemory, MemoryPiece } from './api/memory.ts'
 import { KvmError, native } from './errors.ts'
 import { GuestRamImpl } from './guest-ram.ts'
 import type { NativeMemory } from './native/addon.ts'
@@ -14,6 +14,8 @@ interface Piece {
   readonly segment: number
   /** The segment's bytes, made at the first use. */
   bytes: Uint8Array | undefined
+  /** What is told of it, made at the first use. */
+  shown: MemoryPiece | undefined
 }
 
 /** Numbers per memslot in what the addon tells. */
@@ -73,8 +75,20 @@ export class GuestMemoryImpl implements GuestMemory {
     return piece.ram.window(offset + gpa - piece.gpa, len)
   }
 
+  piece(gpa: number): MemoryPiece {
+    const piece = this.#whole(gpa, 1)
+    const { start } = piece
+    const end = start + piece.end - piece.gpa
+    piece.shown ??= { gpa: piece.gpa, bytes: bytesOf(piece).subarray(start, end) }
+    return piece.shown
+  }
+
   markWritten(gpa: number, len: number): void {
     native(() => this.#native.markWritten(gpa, len))
+  }
+
+  markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void {
+    native(() => this.#native.markAllWritten(gpas, lens, first, end))
   }
 
   contains(gpa: number, len: number): boolean {
@@ -157,7 +171,7 @@ function split(gpa: number, size: number, offset: number, ram: GuestRamImpl): Pi
     const len = Math.min(size - done, (segment + 1) * ram.segmentBytes - at)
     const start = at - segment * ram.segmentBytes
     const [from, end] = [gpa + done, gpa + done + len]
-    pieces.push({ gpa: from, end, ram, start, segment, bytes: undefined })
+    pieces.push({ gpa: from, end, ram, start, segment, bytes: undefined, shown: undefined })
     done += len
   }
   return pieces

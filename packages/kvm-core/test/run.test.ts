@@ -239,6 +239,11 @@ test('RAM above 1 GiB comes in segments', async (t) => {
   vm.memory.read(edge - 2, back)
   t.deepEqual([...back], [1, 2, 3, 4])
   t.is(vm.memory.view(edge, 2).getUint16(0, true), 0x0403)
+  const piece = vm.memory.piece(edge + 5)
+  t.is(vm.memory.piece(edge), piece)
+  t.is(piece.gpa, edge)
+  t.is(piece.bytes[1], 4)
+  t.throws(() => vm.memory.piece(2 ** 40), { code: 'EFAULT' })
   t.throws(() => vm.memory.view(edge - 2, 4), { code: 'EFAULT', message: /segments/ })
 })
 
@@ -263,6 +268,23 @@ test('the dirty log sees the guest and the devices', async (t) => {
   t.is(vm.getDirtyLog(1)[0], 6)
   ram.markWritten(0x3f000, 1)
   t.is(vm.getDirtyLog(1)[7], 0x80)
+  const gpas = Float64Array.of(0.5, 0x20_0fff, 2 ** 50, 0x20_4000)
+  const lengths = Uint32Array.of(1, 2, 5, 0)
+  vm.memory.markAllWritten(gpas, lengths, 1, 4)
+  t.is(vm.getDirtyLog(1)[0], 3)
+  vm.memory.markAllWritten(gpas, lengths, 4, 4)
+  for (const [first, end] of [
+    [0, 1],
+    [2, 1],
+    [1, 5],
+  ] as const) {
+    const mark = (): void => vm.memory.markAllWritten(gpas, lengths, first, end)
+    t.throws(mark, errno('EINVAL'))
+  }
+  t.deepEqual(
+    [...vm.getDirtyLog(1)],
+    Array.from({ length: 8 }, () => 0),
+  )
   vm.setManualDirtyLogProtect(true)
   ram.markWritten(0, 0x2000)
   t.is(vm.getDirtyLog(1)[0], 3)

@@ -35,6 +35,13 @@ export interface GuestRam extends Disposable {
   detach(): void
 }
 
+/** A part of guest memory that lies together in the host, too. */
+export interface MemoryPiece {
+  /** Address of the first byte. */
+  readonly gpa: number
+  readonly bytes: Uint8Array
+}
+
 /**
  * Guest physical memory as a device sees it. All methods throw KvmError EFAULT when a part of the
  * range is in no memslot, before anything is copied.
@@ -51,8 +58,18 @@ export interface GuestMemory {
   view(gpa: number, len: number): DataView
   /** An ArrayBuffer of exactly this range, for queues that keep it; as `GuestRam.window`. */
   window(gpa: number, len: number): ArrayBuffer
+  /**
+   * All of the memory in one memslot and one segment that `gpa` is in, the same view at every call
+   * until memslots change. A writer must call `markWritten` afterwards.
+   */
+  piece(gpa: number): MemoryPiece
   /** Reports a write: feeds the dirty log and drops code that was decoded from these pages. */
   markWritten(gpa: number, len: number): void
+  /**
+   * Reports writes: the entries `first` up to `end` of two arrays. A call costs as much as some tens
+   * of entries.
+   */
+  markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void
   /** True if the whole range is in memslots. */
   contains(gpa: number, len: number): boolean
 }

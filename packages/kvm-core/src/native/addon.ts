@@ -31,6 +31,7 @@ export interface NativeMemory {
   read(gpa: number, dst: Uint8Array): void
   write(gpa: number, src: Uint8Array): void
   markWritten(gpa: number, len: number): void
+  markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void
   dirtyLog(slot: number): Uint8Array
   clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void
   setManualProtect(on: boolean): void

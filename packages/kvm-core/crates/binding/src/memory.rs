@@ -213,6 +213,25 @@ impl NativeMemory {
         Ok(())
     }
 
+    /// Reports writes: the entries `first` up to `end` of two arrays, addresses and lengths.
+    #[napi]
+    pub fn mark_all_written(&self, gpas: &[f64], lens: &[u32], first: u32, end: u32) -> Result<()> {
+        let entries = first as usize..end as usize;
+        let (Some(gpas), Some(lens)) = (gpas.get(entries.clone()), lens.get(entries)) else {
+            let (have, of) = (gpas.len(), lens.len());
+            let what = format!("entries {first} to {end} are not in arrays of {have} and {of}");
+            return Err(js(KvmError::invalid(what)));
+        };
+        for gpa in gpas {
+            integer(*gpa, "gpa")?;
+        }
+        // Should the arrays lie where somebody changes them meanwhile: the conversion saturates, and
+        // what is outside RAM is ignored.
+        let ranges = gpas.iter().zip(lens).map(|(gpa, len)| (*gpa as u64, u64::from(*len)));
+        self.vm.memory().mark_all_written(ranges);
+        Ok(())
+    }
+
     /// `KVM_GET_DIRTY_LOG`.
     #[napi]
     pub fn dirty_log(&self, slot: f64) -> Result<Uint8Array> {

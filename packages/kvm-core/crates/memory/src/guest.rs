@@ -145,16 +145,24 @@ impl GuestMemory {
     /// Reports that a device wrote `len` bytes at `gpa`: feeds the dirty log and tells the engine
     /// about code pages. Parts outside RAM are ignored.
     pub fn mark_written(&self, gpa: u64, len: u64) {
+        self.mark_all_written([(gpa, len)]);
+    }
+
+    /// [`mark_written`](Self::mark_written) for ranges of address and length, which costs little
+    /// more than for one.
+    pub fn mark_all_written(&self, ranges: impl IntoIterator<Item = (u64, u64)>) {
         let table = self.present();
         // Pairs with the engine, which flags a page before it reads the page's bytes as code.
         fence(Ordering::SeqCst);
         let mut code = Vec::new();
-        let end = gpa.saturating_add(len);
-        for slot in &table.slots {
-            let (from, to) = (gpa.max(slot.gpa), end.min(slot.end()));
-            if from < to {
-                slot.mark_dirty(from, to - from);
-                code_pages(&table, slot, from, to, &mut code);
+        for (gpa, len) in ranges {
+            let end = gpa.saturating_add(len);
+            for slot in &table.slots {
+                let (from, to) = (gpa.max(slot.gpa), end.min(slot.end()));
+                if from < to {
+                    slot.mark_dirty(from, to - from);
+                    code_pages(&table, slot, from, to, &mut code);
+                }
             }
         }
         drop(table);

@@ -151,8 +151,7 @@ fn the_dirty_log_survives_what_keeps_it() {
     memory.mark_written(0, KIB4);
     assert_eq!(errno(memory.get_dirty_log(7)), Errno::ENOENT);
     set(0, MEM_LOG_DIRTY_PAGES).unwrap();
-    memory.mark_written(3 * KIB4 + 5, KIB4);
-    memory.mark_written(69 * KIB4, 10 * KIB4);
+    memory.mark_all_written([(3 * KIB4 + 5, KIB4), (0, 0), (69 * KIB4, 10 * KIB4)]);
     set(1 << 20, MEM_LOG_DIRTY_PAGES).unwrap();
     seen.take();
     let log = memory.get_dirty_log(7).unwrap();
@@ -188,6 +187,8 @@ fn writes_to_code_pages_are_announced_at_every_alias() {
     assert_eq!(seen.take().len(), 2);
     memory.mark_written(0, u64::MAX);
     assert_eq!(seen.take().len(), 4, "both slots were written as a whole");
+    memory.mark_all_written([(0, 8), (0x2010, 8), (u64::MAX, 8), (0x8_0010, 0)]);
+    assert_eq!(seen.take(), ["code 0x2000 0x1000", "code 0x80000 0x1000"]);
 }
 
 #[test]
