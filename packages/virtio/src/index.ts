@@ -1,7 +1,7 @@
 export * from './constants.ts'
 export { VirtioDevice, type VirtioDeviceOptions, type VirtioDeviceState } from './device.ts'
 export { VirtioError, type VirtioErrorCode, type VirtioErrorFields } from './errors.ts'
-export type { Entropy, GuestMemory, Interrupt } from './memory.ts'
+export type { Entropy, GuestMemory, Interrupt, MemoryParts } from './memory.ts'
 export type { DeviceContext, DeviceModel } from './model.ts'
 export { DescriptorChain } from './queue/chain.ts'
 export type { QueueLayout } from './queue/layout.ts'

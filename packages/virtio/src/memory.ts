@@ -16,12 +16,29 @@ export interface GuestMemory {
    * as well when the range is not in one piece of RAM.
    */
   window(gpa: number, length: number): { buffer: ArrayBuffer; byteOffset: number }
+  /**
+   * All of the RAM that lies together around `gpa`, the same view at every call until `generation`
+   * changes. Without this method nothing is read at once.
+   */
+  piece?(gpa: number): { readonly gpa: number; readonly bytes: Uint8Array }
   /** Reports a write: for the dirty log, and for code that was decoded from there. */
   markWritten(gpa: number, length: number): void
+  /** Reports writes, the entries `first` up to `end` of two arrays, where that is cheaper at once. */
+  markAllWritten?(gpas: Float64Array, lengths: Uint32Array, first: number, end: number): void
   /** False where a device may only read, such as ROM. Without this method all RAM is writable. */
   isWritable?(gpa: number, length: number): boolean
   /** Changes whenever memory slots change, so that windows and views are made anew. */
   readonly generation: number
+}
+
+/** Parts of a few buffers, in order: an iovec of readv(2) without an object for each part. */
+export interface MemoryParts {
+  readonly buffers: readonly Uint8Array[]
+  /** Three numbers for each part: which buffer, where in it, how many bytes. */
+  readonly parts: Uint32Array
+  readonly count: number
+  /** Bytes of all parts together. */
+  readonly length: number
 }
 
 /** How a device interrupts its driver; a transport implements it. */

@@ -62,6 +62,7 @@ const subjects: Record<string, () => Subject> = {
       host: (random) => {
         backend.hold = random.below(2) === 0
         backend.broken = random.below(4) === 0
+        backend.now = random.below(2) === 0
         if (random.below(4) === 0) backend.release()
       },
     }

@@ -121,23 +121,6 @@ test('a queue that becomes smaller has fewer chains', (t) => {
   t.truthy(queue.popChain())
 })
 
-test('buffers that lie together are reported as written together', (t) => {
-  const { driver, queue, memory } = connect({ size: 16 })
-  const at = [0x3000, 0x4000, 0x5000, 0x9000, 0x8000, 0x7000, 0x2000]
-  driver.submit(at.map((gpa) => ({ gpa, length: 0x1000, writable: true })))
-  const chain = queue.popChain()!
-  memory.written.length = 0
-  chain.markWritten(0x800, 0x6000)
-  t.deepEqual(memory.written, [
-    { gpa: 0x3800, length: 0x2800 },
-    { gpa: 0x7000, length: 0x3000 },
-    { gpa: 0x2000, length: 0x800 },
-  ])
-  memory.written.length = 0
-  chain.markWritten(0, 0)
-  t.deepEqual(memory.written, [])
-})
-
 test('a buffer may cross from one piece of RAM into the next', (t) => {
   const memory = new FakeMemory([
     { gpa: 0, bytes: 0x1_0000 },

@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import { hint } from '../cli/suggest.ts'
 import { BlockError, errnoOf, ioError } from './errors.ts'
 import type { Iovec } from './iovec.ts'
@@ -78,6 +79,10 @@ export class ErrorPolicy implements BlockNode {
     for (const { attempt, operation, resolve, reject } of waiting) {
       this.#submit(attempt, operation).then(resolve, reject)
     }
+  }
+
+  readNow(offset: number, target: MemoryParts): boolean {
+    return this.#node.readNow?.(offset, target) === true
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

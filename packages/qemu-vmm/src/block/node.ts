@@ -1,3 +1,5 @@
+import type { MemoryParts } from 'virtio'
+
 /** What part of an image a range is, and whether its bytes have storage. */
 export interface MapEntry {
   readonly start: number
@@ -62,6 +64,11 @@ export interface BlockNode {
   readonly readOnly: boolean
   readonly logicalBlockBytes: number
   readonly physicalBlockBytes: number
+  /**
+   * Fills the parts before it returns, if that is possible without waiting; false, with nothing known
+   * about their contents, where `readv` is to be asked, which also tells errors.
+   */
+  readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
   /** What was written before the call survives a crash of the host once this resolves. */

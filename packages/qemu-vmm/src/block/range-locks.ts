@@ -18,6 +18,11 @@ export class RangeLocks {
   readonly #shared: RangeLock[] = []
   readonly #exclusive: RangeLock[] = []
 
+  /** Whether a shared lock of the range could be had at once. */
+  isFree(start: number, end: number): boolean {
+    return !this.#exclusive.some((other) => other.start < end && start < other.end)
+  }
+
   /** Takes the range, or queues for it: await `ready` when it is there. */
   acquire(start: number, end: number, exclusive: boolean): RangeLock {
     let waits: Promise<void>[] | undefined

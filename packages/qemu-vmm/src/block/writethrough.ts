@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import type { Iovec } from './iovec.ts'
 import type { CheckOptions, CheckResult, FormatInfo, FormatNode, MapEntry } from './node.ts'
 
@@ -29,6 +30,10 @@ export class Writethrough implements FormatNode {
   }
   get physicalBlockBytes(): number {
     return this.#node.physicalBlockBytes
+  }
+
+  readNow(offset: number, target: MemoryParts): boolean {
+    return this.#node.readNow?.(offset, target) === true
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

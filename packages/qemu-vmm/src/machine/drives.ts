@@ -1,3 +1,5 @@
+import type { MemoryParts } from 'virtio'
+
 import { VmmError } from '../errors.ts'
 import type { DriveConfig } from './drive-config.ts'
 
@@ -7,6 +9,8 @@ export interface Drive {
   readonly readOnly: boolean
   readonly logicalBlockBytes: number
   readonly physicalBlockBytes: number
+  /** Fills the parts at once; false where only `readv` can. */
+  readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
   flush(): Promise<void>

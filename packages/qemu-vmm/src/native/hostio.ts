@@ -15,6 +15,17 @@ export interface HostIo {
   blockDeviceGeometry(fd: number): number[]
   /** The view's address modulo `alignment`, a power of two. */
   misalignment(view: Uint8Array, alignment: number): number
+  /**
+   * preadv2(2) without waiting, into `count` parts of buffers. Returns how many bytes were read, or a
+   * negative errno when the bytes are not in memory or cannot be had so.
+   */
+  readCached(
+    fd: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    parts: Uint32Array,
+    count: number,
+  ): number
   /** fallocate(2): resolves to 0 or a negative errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>
   /** lseek(2) with SEEK_HOLE or SEEK_DATA: resolves to an offset or a negative errno. */

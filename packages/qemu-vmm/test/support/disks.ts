@@ -10,6 +10,8 @@ import { readHeader } from '../../src/block/qcow2/read-header.ts'
 import type { BlockNode, FormatNode } from '../../src/block/index.ts'
 import { MemoryFile } from './memory-file.ts'
 
+const PIECE_BYTES = 5120
+
 export async function emptyImage(
   sizeBytes: number,
   options: Partial<Qcow2CreateOptions> = {},
@@ -30,10 +32,27 @@ export async function openMemory(file: MemoryFile, backing?: FormatNode): Promis
   return await openQcow2(file, await readHeader(file), backing, { unmap: true })
 }
 
+/** The contents, which must be the same in pieces where those can be had at once. */
 export async function readAll(node: BlockNode): Promise<Uint8Array> {
   const bytes = new Uint8Array(node.sizeBytes)
   await node.readv(0, [bytes])
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    const expected = bytes.subarray(at, at + PIECE_BYTES)
+    const found = readNow(node, at, expected.length)
+    if (found !== undefined && Buffer.compare(found, expected) !== 0) {
+      throw new Error(`another answer at once than later at ${at}`)
+    }
+  }
   return bytes
+}
+
+/** Bytes that can be had at once, read into two parts in the wrong order, or undefined. */
+export function readNow(node: BlockNode, offset: number, length: number): Uint8Array | undefined {
+  const buffers = [new Uint8Array(length + 512), new Uint8Array(512)]
+  const rest = length - 512
+  const parts = Uint32Array.of(1, 0, 512, 0, 7, rest)
+  if (node.readNow?.(offset, { buffers, parts, count: 2, length }) !== true) return undefined
+  return Buffer.concat([buffers[1]!, buffers[0]!.subarray(7, 7 + rest)])
 }
 
 /** A folder that goes away at the end of the test. */

@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import { BlockError } from '../../src/block/errors.ts'
 import type { BlockFile } from '../../src/block/file/protocol.ts'
 import type { Iovec } from '../../src/block/iovec.ts'
@@ -39,6 +40,17 @@ export class MemoryFile implements BlockFile {
     for (const { offset, bytes } of this.#pending) if (keep()) file.#put(offset, bytes)
     file.#settle()
     return file
+  }
+
+  readNow(offset: number, { buffers, parts, count }: MemoryParts): boolean {
+    let at = offset
+    for (let part = 0; part < count; part++) {
+      const [buffer = 0, from = 0, length = 0] = parts.subarray(3 * part)
+      if (at + length > this.sizeBytes) return false
+      buffers[buffer]!.set(this.#bytes.subarray(at, at + length), from)
+      at += length
+    }
+    return true
   }
 
   async readv(offset: number, iov: Iovec): Promise<void> {

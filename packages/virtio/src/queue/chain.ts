@@ -1,6 +1,7 @@
 import { VIRTQUEUE_MAX_SIZE } from '../constants.ts'
 import type { GuestMemory } from '../memory.ts'
 import type { GuestPages } from './pages.ts'
+import type { PartList } from './part-list.ts'
 
 const FIRST_CAPACITY = 8
 
@@ -134,33 +135,33 @@ export class DescriptorChain {
     return this.#views(this.readableCount, this.count, offset, length, true)
   }
 
-  /**
-   * Reports device-writable bytes as written. A report costs more than a page is worth copying, and
-   * the pages of a buffer often lie together, upwards or downwards: those are one report.
-   */
-  markWritten(offset: number, length: number): void {
-    let skip = offset
+  /** Adds the first `length` device-writable bytes; follow a write with {@link markWritten}. */
+  writableParts(length: number, list: PartList): void {
     let left = length
-    let [start, end] = [0, 0]
     for (let i = this.readableCount; i < this.count && left > 0; i++) {
-      const size = this.lengths[i]!
-      if (skip >= size) {
-        skip -= size
-        continue
-      }
-      const part = Math.min(size - skip, left)
-      const gpa = this.gpas[i]! + skip
-      if (gpa === end) end = gpa + part
-      else if (gpa + part === start) start = gpa
-      else {
-        if (end > start) this.#memory.markWritten(start, end - start)
-        start = gpa
-        end = gpa + part
-      }
+      const part = Math.min(this.lengths[i]!, left)
+      const gpa = this.gpas[i]!
+      this.#pages.checkWritable(gpa, part)
+      list.add(gpa, part)
       left -= part
-      skip = 0
     }
-    if (end > start) this.#memory.markWritten(start, end - start)
+  }
+
+  /** Reports all buffers with any of these device-writable bytes as written. */
+  markWritten(offset: number, length: number): void {
+    if (length === 0) return
+    let first = this.readableCount
+    let before = 0
+    while (first < this.count && before + this.lengths[first]! <= offset) {
+      before += this.lengths[first++]!
+    }
+    let end = first
+    while (end < this.count && before < offset + length) before += this.lengths[end++]!
+    if (this.#memory.markAllWritten !== undefined) {
+      this.#memory.markAllWritten(this.gpas, this.lengths, first, end)
+      return
+    }
+    for (let i = first; i < end; i++) this.#memory.markWritten(this.gpas[i]!, this.lengths[i]!)
   }
 
   #views(

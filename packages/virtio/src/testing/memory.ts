@@ -44,6 +44,12 @@ export class FakeMemory implements GuestMemory {
     return { buffer: region.data.buffer, byteOffset: gpa - region.gpa }
   }
 
+  piece(gpa: number): { gpa: number; bytes: Uint8Array } {
+    const region = this.#find(gpa)
+    if (region === undefined) throw this.#outside(gpa, 1)
+    return { gpa: region.gpa, bytes: region.data }
+  }
+
   markWritten(gpa: number, length: number): void {
     if (this.record) this.written.push({ gpa, length })
   }

@@ -1,4 +1,5 @@
 import type { BlkBackend } from '../devices/blk/backend.ts'
+import type { MemoryParts } from '../memory.ts'
 
 /** A disk in memory whose requests end when the test says so, or by themselves. */
 export class RamDisk implements BlkBackend {
@@ -12,6 +13,8 @@ export class RamDisk implements BlkBackend {
   hold = false
   /** Requests fail while true. */
   broken = false
+  /** Reads are answered at once while true, unless they are held or fail. */
+  now = false
   #waiting: (() => void)[] = []
 
   constructor(sizeBytes: number, options: { readOnly?: boolean; logicalBlockBytes?: number } = {}) {
@@ -34,6 +37,18 @@ export class RamDisk implements BlkBackend {
     const waiting = this.#waiting.toReversed()
     this.#waiting = []
     for (const go of waiting) go()
+  }
+
+  readNow(offset: number, target: MemoryParts): boolean {
+    if (!this.now || this.hold || this.broken) return false
+    this.calls.push(`now ${offset} ${target.length}`)
+    let at = offset
+    for (let part = 0; part < target.count; part++) {
+      const [buffer = 0, from = 0, length = 0] = target.parts.subarray(3 * part)
+      target.buffers[buffer]!.set(this.data.subarray(at, at + length), from)
+      at += length
+    }
+    return true
   }
 
   async readv(offset: number, iov: readonly Uint8Array[]): Promise<void> {

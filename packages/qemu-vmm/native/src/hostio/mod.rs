@@ -6,3 +6,4 @@ mod allocation;
 mod geometry;
 mod lock;
 mod memory;
+mod read;

@@ -9,6 +9,8 @@ import {
   statSync,
 } from 'node:fs'
 import { closeSync, read, readv, write, writev } from 'node:fs'
+import { constants as os } from 'node:os'
+import type { MemoryParts } from 'virtio'
 import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
@@ -50,6 +52,8 @@ export class PosixFile implements BlockFile {
   readonly #device: boolean
   readonly #direct: DirectIo | undefined
   #zeroRange = true
+  /** The host can say what it has in memory. */
+  #cached = true
   #open = true
 
   /**
@@ -75,12 +79,20 @@ export class PosixFile implements BlockFile {
       lockFile(this.#fd, filename, options.lock, options.locking)
       if (options.cache.direct) {
         const transfer = { read: this.#read, write: this.#write }
+        this.#cached = false
         this.#direct = new DirectIo(transfer, this.#device ? this.logicalBlockBytes : 4096)
       }
     } catch (error) {
       closeSync(this.#fd)
       throw error
     }
+  }
+
+  readNow(offset: number, { buffers, parts, count, length }: MemoryParts): boolean {
+    if (!this.#cached) return false
+    const read = hostio().readCached(this.#fd, offset, buffers, parts, count)
+    if (read < 0 && read !== -os.errno.EAGAIN) this.#cached = false
+    return read === length
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import type { Iovec } from '../iovec.ts'
 
 /**
@@ -13,6 +14,8 @@ export interface BlockFile {
   readonly physicalBlockBytes: number
   /** Bytes. It grows with writes behind it. */
   readonly sizeBytes: number
+  /** Fills the parts at once; false where only `readv` can. */
+  readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: Iovec): Promise<void>
   writev(offset: number, iov: Iovec): Promise<void>
   /** Makes all completed writes survive a crash of the host. */

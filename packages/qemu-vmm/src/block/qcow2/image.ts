@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import { BlockError } from '../errors.ts'
 import type { BlockFile } from '../file/protocol.ts'
 import { iovFrom, iovLength, iovSlice, iovZero, zeros } from '../iovec.ts'
@@ -58,6 +59,18 @@ export class Qcow2Node implements FormatNode {
     this.#unmap = options.unmap
   }
 
+  readNow(offset: number, target: MemoryParts): boolean {
+    const { length } = target
+    if (this.#broken !== undefined || !this.#locks.isFree(offset, offset + length)) return false
+    try {
+      const mapping = this.#metadata.tables.peekWhole(offset, length)
+      return mapping?.kind === Kind.Data && this.#file.readNow?.(mapping.host, target) === true
+    } catch {
+      // An impossible entry, of which `readv` tells more.
+      return false
+    }
+  }
+
   readv(offset: number, iov: Iovec): Promise<void> {
     const length = iovLength(iov)
     if (this.#broken !== undefined) return Promise.reject(this.#broken)
@@ -65,28 +78,14 @@ export class Qcow2Node implements FormatNode {
     const done = (): void => this.#locks.release(lock)
     let reading: Promise<void>
     try {
-      const mapping = lock.ready === undefined ? this.#peekWhole(offset, length) : undefined
+      const mapping =
+        lock.ready === undefined ? this.#metadata.tables.peekWhole(offset, length) : undefined
       if (mapping?.kind === Kind.Data) reading = this.#file.readv(mapping.host, iov)
       else reading = this.#readRuns(offset, iov, length, lock.ready)
     } catch (error) {
       reading = Promise.reject(error)
     }
     return settle(reading, done)
-  }
-
-  /** The mapping of a request that is in one place, if that is known without reading a table. */
-  #peekWhole(offset: number, length: number): Mapping | undefined {
-    const mapping = this.#metadata.tables.peek(offset, length)
-    return mapping !== undefined && mapping.length === length ? mapping : undefined
-  }
-
-  async #mapping(offset: number, length: number): Promise<Mapping> {
-    const { tables } = this.#metadata
-    for (;;) {
-      const mapping = tables.peek(offset, length)
-      if (mapping !== undefined) return mapping
-      await tables.load(offset)
-    }
   }
 
   async #readRuns(
@@ -100,7 +99,7 @@ export class Qcow2Node implements FormatNode {
     let failed: unknown
     try {
       for (let done = 0; done < length;) {
-        const mapping = await this.#mapping(offset + done, length - done)
+        const mapping = await this.#metadata.tables.mapping(offset + done, length - done)
         running.push(this.#readRun(mapping, offset + done, iovSlice(iov, done, mapping.length)))
         done += mapping.length
       }
@@ -139,7 +138,8 @@ export class Qcow2Node implements FormatNode {
     const lock = this.#locks.acquire(offset, offset + length, false)
     let writing: Promise<void> | undefined
     try {
-      const mapping = lock.ready === undefined ? this.#peekWhole(offset, length) : undefined
+      const mapping =
+        lock.ready === undefined ? this.#metadata.tables.peekWhole(offset, length) : undefined
       if (mapping?.kind === Kind.Data && mapping.inPlace) {
         this.#metadata.claims.mustBeFree(mapping.host, length)
         writing = this.#file.writev(mapping.host, iov)
@@ -192,7 +192,7 @@ export class Qcow2Node implements FormatNode {
     const { claims } = this.#metadata
     for (let done = 0; done < length;) {
       const at = offset + done
-      const mapping = await this.#mapping(at, length - done)
+      const mapping = await this.#metadata.tables.mapping(at, length - done)
       if (mapping.kind === Kind.Data && mapping.inPlace) {
         claims.mustBeFree(mapping.host, mapping.length)
         await this.#file.writev(mapping.host, iovSlice(iov, done, mapping.length))
@@ -243,7 +243,7 @@ export class Qcow2Node implements FormatNode {
   /** What a part of a cluster reads as now, for a copy of it. */
   async #old(offset: number, length: number): Promise<Uint8Array[]> {
     if (length === 0) return []
-    const mapping = await this.#mapping(offset, length)
+    const mapping = await this.#metadata.tables.mapping(offset, length)
     if (this.#readsZero(mapping)) return zeros(length)
     const bytes = new Uint8Array(length)
     await this.#readRun(mapping, offset, [bytes])
@@ -331,7 +331,7 @@ export class Qcow2Node implements FormatNode {
   /** Writes zeros where something else may be. */
   async #zeroBytes(start: number, end: number): Promise<void> {
     for (let at = start; at < end;) {
-      const mapping = await this.#mapping(at, Math.min(end - at, 1 << 20))
+      const mapping = await this.#metadata.tables.mapping(at, Math.min(end - at, 1 << 20))
       if (!this.#readsZero(mapping)) {
         await this.#writeRuns(at, zeros(mapping.length), mapping.length)
       }
@@ -343,7 +343,7 @@ export class Qcow2Node implements FormatNode {
   async #drop(start: number, end: number, keep: boolean = false): Promise<void> {
     const cs = this.#clusterBytes
     for (let at = start; at < end;) {
-      const mapping = await this.#mapping(at, end - at)
+      const mapping = await this.#metadata.tables.mapping(at, end - at)
       const count = Math.ceil(mapping.length / cs)
       const stored = mapping.kind === Kind.Data || mapping.kind === Kind.ZeroAllocated
       const zero = this.#header.version >= 3
@@ -362,7 +362,7 @@ export class Qcow2Node implements FormatNode {
   }
 
   async map(offset: number, length: number): Promise<MapEntry> {
-    return await mapEntry(await this.#mapping(offset, length), offset, this.backing)
+    return await mapEntry(await this.#metadata.tables.mapping(offset, length), offset, this.backing)
   }
 
   async check(options: CheckOptions = {}): Promise<CheckResult> {

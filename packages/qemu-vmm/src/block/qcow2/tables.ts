@@ -124,6 +124,21 @@ export class Tables {
     return run(kind, stored ? host + within : 0, Math.min(length, count * cs - within), inPlace)
   }
 
+  /** The run of a request that is all in one, if that is known without reading a table. */
+  peekWhole(offset: number, length: number): Mapping | undefined {
+    const mapping = this.peek(offset, length)
+    return mapping?.length === length ? mapping : undefined
+  }
+
+  /** The run that begins at a guest offset. */
+  async mapping(offset: number, length: number): Promise<Mapping> {
+    for (;;) {
+      const mapping = this.peek(offset, length)
+      if (mapping !== undefined) return mapping
+      await this.load(offset)
+    }
+  }
+
   #kind(high: number, low: number): Kind {
     const allocated = (high & OFFSET_HIGH) !== 0 || low >= SECTOR
     if ((low & 1) !== 0 && this.#version >= 3) return allocated ? Kind.ZeroAllocated : Kind.Zero

@@ -1,3 +1,4 @@
+import type { MemoryParts } from 'virtio'
 import { BlockError } from '../errors.ts'
 import type { BlockFile } from '../file/protocol.ts'
 import { iovLength, iovSlice, iovTo } from '../iovec.ts'
@@ -34,6 +35,10 @@ export class RawNode implements FormatNode {
     this.sizeBytes = Math.ceil(file.sizeBytes / SECTOR) * SECTOR
     this.logicalBlockBytes = file.logicalBlockBytes
     this.physicalBlockBytes = file.physicalBlockBytes
+  }
+
+  readNow(offset: number, target: MemoryParts): boolean {
+    return this.#file.readNow?.(offset, target) === true
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

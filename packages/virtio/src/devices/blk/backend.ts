@@ -1,3 +1,5 @@
+import type { MemoryParts } from '../../memory.ts'
+
 /**
  * Where the blocks are. Offsets and lengths are bytes, multiples of `logicalBlockBytes` and within
  * `sizeBytes`. Several calls may be outstanding; a rejected one becomes VIRTIO_BLK_S_IOERR.
@@ -10,6 +12,11 @@ export interface BlkBackend {
   readonly readOnly: boolean
   readonly logicalBlockBytes: number
   readonly physicalBlockBytes: number
+  /**
+   * Fills the parts before it returns, if that is possible without waiting; false, with nothing known
+   * about their contents, where `readv` is to be asked.
+   */
+  readNow?(offset: number, target: MemoryParts): boolean
   /** Fills the views, which are guest memory itself. */
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>

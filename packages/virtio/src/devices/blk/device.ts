@@ -3,6 +3,7 @@ import { VirtioDevice, type VirtioDeviceOptions } from '../../device.ts'
 import { VirtioError } from '../../errors.ts'
 import type { DeviceContext, DeviceModel } from '../../model.ts'
 import type { DescriptorChain } from '../../queue/chain.ts'
+import { PartList } from '../../queue/part-list.ts'
 import type { Virtqueue } from '../../queue/virtqueue.ts'
 import { flag, parseState } from '../../state.ts'
 import type { BlkBackend } from './backend.ts'
@@ -31,6 +32,12 @@ import {
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from './protocol.ts'
 import { type Segment, parseSegments } from './segments.ts'
+
+/**
+ * Bytes that are read at once after one kick. More would keep other devices waiting, and several
+ * large requests are better off on several threads.
+ */
+const READ_NOW_BYTES = 2 << 20
 
 export interface BlkOptions extends VirtioDeviceOptions {
   backend: BlkBackend
@@ -65,6 +72,11 @@ export class BlkModel implements DeviceModel<BlkState> {
   readonly #headerView: DataView = new DataView(this.#header.buffer)
   #config: Uint8Array
   #context!: DeviceContext
+  readonly #parts: PartList
+  /** Bytes that may still be read at once. */
+  #readNow = 0
+  /** The queue that is being drained: the driver is told of its completions at the end of that. */
+  #draining: Virtqueue | undefined
   #writeback = true
   /** Queues with completed requests of which the driver has not been told yet. */
   readonly #toSignal: Set<Virtqueue> = new Set()
@@ -73,6 +85,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     const { backend, serial = '', queues = 1, queueSize = 256 } = options
     checkOptions(backend, serial, queues, queueSize)
     this.#backend = backend
+    this.#parts = new PartList(options.memory)
     this.#id.set(new TextEncoder().encode(serial))
     this.queueSizes = Array.from({ length: queues }, () => queueSize)
     this.#segments = queueSize - 2
@@ -112,7 +125,13 @@ export class BlkModel implements DeviceModel<BlkState> {
   activate(): void {}
 
   notify(queue: Virtqueue): void {
-    this.#context.drain(queue, (chain) => this.#request(queue, chain))
+    this.#readNow = READ_NOW_BYTES
+    this.#draining = queue
+    try {
+      this.#context.drain(queue, (chain) => this.#request(queue, chain))
+    } finally {
+      this.#draining = undefined
+    }
   }
 
   reset(): void {
@@ -163,8 +182,25 @@ export class BlkModel implements DeviceModel<BlkState> {
     const length = chain.writableBytes - 1
     if (!this.#inRange(sector, length)) return this.#finish(queue, chain, VIRTIO_BLK_S_IOERR)
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    if (this.#answerNow(chain, sector * SECTOR_BYTES, length)) {
+      return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    }
     const iov = chain.writableViews(0, length)
     this.#run(queue, chain, () => this.#backend.readv(sector * SECTOR_BYTES, iov), length)
+  }
+
+  /** Reads what takes no time to read: threads and promises would take longer. */
+  #answerNow(chain: DescriptorChain, offset: number, length: number): boolean {
+    const parts = this.#parts
+    if (length > this.#readNow || this.#backend.readNow === undefined || !parts.possible) {
+      return false
+    }
+    parts.clear()
+    chain.writableParts(length, parts)
+    if (!this.#backend.readNow(offset, parts)) return false
+    this.#readNow -= length
+    chain.markWritten(0, length)
+    return true
   }
 
   #write(queue: Virtqueue, chain: DescriptorChain, sector: number): void {
@@ -247,6 +283,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     const context = this.#context
     context.guard(() => chain.writeByte(chain.writableBytes - 1, status))
     context.guard(() => queue.pushUsed(chain, chain.writableBytes))
+    if (queue === this.#draining) return
     // Completions of one turn of the event loop share an interrupt. Each comes in a callback of its
     // own, so that microtasks would run between them.
     if (this.#toSignal.size === 0) context.later(this.#signalAll)
