@@ -288,7 +288,8 @@ export class Virtqueue {
     chain.release()
     const left = this.#inFlight - 1
     this.#inFlight = left
-    this.#pool[left] = chain
+    // They mostly come back in the order of the stack, and a store has to be told to the collector.
+    if (this.#pool[left] !== chain) this.#pool[left] = chain
     if (left === 0 && this.onDrained !== undefined) this.onDrained()
   }
 
