@@ -6,6 +6,8 @@
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
 //   root.qcow2         busybox and the same init on an ext4 file system
+//   engine-suite       the programs of the engine benchmark, for the host
+//   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //
 // KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
 import {
@@ -23,6 +25,7 @@ import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
 import { ext4Image } from './guests/disk.mjs'
+import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
 import { initramfs, moduleArchive } from './guests/initramfs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
 import { bin, cache } from './lib/paths.mjs'
@@ -107,18 +110,35 @@ export async function diskGuest() {
 }
 
 /**
+ * The programs of the engine benchmark, and the initial RAM disk that has them.
+ * @returns {Promise<{suite: string, initrd: string}>} paths
+ */
+export async function engineGuest() {
+  const { initrd } = await initrdGuest()
+  const paths = { suite: join(folder, 'engine-suite'), initrd: join(folder, 'initrd-engine.cpio') }
+  const step = async () => {
+    await compileSuite(paths.suite)
+    writeSuiteInitrd(initrd, paths.suite, paths.initrd)
+  }
+  await once('engine', 'BUSYBOX', Object.values(paths), step, [engineSources])
+  return paths
+}
+
+/**
  * Runs a step unless its files are there, made by the same code from the same source.
  * @param {string} name
  * @param {string} variable of the environment, which may name a file of the user's
  * @param {readonly string[]} files
  * @param {(own: string | undefined) => Promise<void>} step
+ * @param {readonly string[]} [sources] what it reads beside its code
  */
-async function once(name, variable, files, step) {
+async function once(name, variable, files, step, sources = []) {
   const own = process.env[variable] || undefined
   const kind = own && statSync(own, { throwIfNoEntry: false })
   if (own && !kind) throw new Failure(`${variable}=${own}: there is no such file`)
   const code = ['guests', 'lib/cpio.mjs', 'lib/lz4.mjs', 'guests.mjs']
-  const makers = filesBelow(code.map((path) => fileURLToPath(new URL(path, import.meta.url))))
+  const places = code.map((path) => fileURLToPath(new URL(path, import.meta.url)))
+  const makers = filesBelow([...places, ...sources])
   const value = hashFiles(makers, JSON.stringify(own ? [own, kind] : []))
   const stamp = join(folder, `.stamp-${name}`)
   if (stampIs(stamp, value) && files.every((file) => existsSync(file))) return

@@ -77,6 +77,7 @@ await script(async () => {
     await stage('kvm-core', ava('packages/kvm-core'))
     await stage('virtio', ava('packages/virtio'))
     await stage('qemu-vmm', ava('packages/qemu-vmm'))
+    await stage('bench', ava('bench'))
     if (ready) await stage('e2e', ava('e2e'))
   }
   if (broken.length > 0) say(`failed: ${broken.join(', ')}`)

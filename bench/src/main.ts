@@ -1,5 +1,5 @@
 // Runs benchmarks: all of src/benchmarks, or those named. The last line of each is one line of JSON.
-//   npm run bench -- [NAME...] [--quick]
+//   npm run bench -- [NAME...] [--quick] [--items=ITEM,...]
 import { readdirSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import type { Benchmark, Results } from './lib/benchmark.ts'
@@ -33,25 +33,30 @@ function surroundings(quick: boolean): Results {
   }
 }
 
+const usage = 'usage: npm run bench -- [NAME...] [--quick] [--items=ITEM,...]\n'
+
 async function main(args: readonly string[]): Promise<number> {
   const options = args.filter((arg) => arg.startsWith('-'))
   const names = args.filter((arg) => !arg.startsWith('-'))
-  const unknownOption = options.find((option) => option !== '--quick')
+  const itemsOption = options.find((option) => option.startsWith('--items='))
+  const unknownOption = options.find((option) => option !== '--quick' && option !== itemsOption)
   const benchmarks = await discover()
   const unknownName = names.find((name) => !benchmarks.some((item) => item.name === name))
   const unknown = unknownOption ?? unknownName
   if (unknown !== undefined) {
-    process.stderr.write(`unknown: ${unknown}\nusage: npm run bench -- [NAME...] [--quick]\n`)
+    process.stderr.write(`unknown: ${unknown}\n${usage}`)
     process.stderr.write(`names: ${benchmarks.map((item) => item.name).join(', ')}\n`)
     return 2
   }
   const quick = options.includes('--quick')
+  const items = itemsOption?.slice('--items='.length).split(',') ?? []
   let failed = 0
   for (const { name, run } of benchmarks) {
     if (names.length > 0 && !names.includes(name)) continue
     process.stderr.write(`== ${name}\n`)
     try {
-      const results = await run({ quick })
+      const results = await run({ quick, items })
+      if (results['failures'] !== undefined) failed++
       process.stdout.write(`${JSON.stringify({ name, ...results, ...surroundings(quick) })}\n`)
     } catch (error) {
       failed++

@@ -4,9 +4,14 @@
 export interface Effort {
   /** Fewer rounds, for a look while developing; results are not for quoting. */
   readonly quick: boolean
+  /** What to measure of a benchmark that has items, by their names or their groups'; everything when it is empty. */
+  readonly items?: readonly string[]
 }
 
-/** Named results: times say their unit in the name (`bootMs`), ratios end in `Ratio`. */
+/**
+ * Named results: times say their unit in the name (`bootMs`), ratios end in `Ratio`. `failures` names what has no result:
+ * the benchmark counts as failed then.
+ */
 export type Results = Record<string, number | string>
 
 /** A module of src/benchmarks. */
