@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { diskGuest, engineGuest } from './guests.mjs'
+import { diskGuest, engineGuest, programsGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
 import { peers } from './peers.mjs'
@@ -12,7 +12,10 @@ await script(async () => {
   await build()
   await diskGuest()
   const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
-  if (named.length === 0 || named.includes('engine')) await engineGuest()
+  if (named.length === 0 || named.includes('engine')) {
+    await engineGuest()
+    await programsGuest()
+  }
   await peers()
   const main = join(root, 'bench/src/main.ts')
   const { status } = spawnSync(bin('tsx'), [main, ...process.argv.slice(2)], { stdio: 'inherit' })

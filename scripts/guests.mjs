@@ -8,6 +8,7 @@
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
+//   programs.img       Debian's programs on an ext4 file system, for that benchmark only
 //
 // KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
 import {
@@ -27,6 +28,7 @@ import { Apt } from './guests/apt.mjs'
 import { ext4Image } from './guests/disk.mjs'
 import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
 import { initramfs, moduleArchive } from './guests/initramfs.mjs'
+import { debianPackages, debianTree, programSources, programsImage } from './guests/programs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
 import { bin, cache } from './lib/paths.mjs'
 import { Failure, log, must, script } from './lib/run.mjs'
@@ -122,6 +124,36 @@ export async function engineGuest() {
   }
   await once('engine', 'BUSYBOX', Object.values(paths), step, [engineSources])
   return paths
+}
+
+/**
+ * The disk with Debian's programs. Not every machine can make it.
+ * @returns {Promise<string | undefined>} its path
+ */
+export async function programsGuest() {
+  const { suite } = await engineGuest()
+  const tarball = join(folder, `programs-${hashFiles([], debianPackages.join()).slice(0, 12)}.tar`)
+  const disk = join(folder, 'programs.img')
+  /** @param {string | undefined} own */
+  const step = async (own) => {
+    const apt = new Apt(folder)
+    if (!existsSync(tarball)) {
+      log("unpacking Debian's programs")
+      const trouble = apt.missing() ?? (await debianTree(tarball, apt))
+      if (trouble) throw new Failure(trouble)
+    }
+    const busybox = own ?? (await fromPackage('busybox', fetchBusybox))
+    await programsImage(disk, { tarball, suite, busybox }, apt)
+  }
+  try {
+    await once('programs', 'BUSYBOX', [disk], step, [engineSources, programSources])
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    log(`there is no disk with Debian's programs: ${error.message}`)
+    rmSync(disk, { force: true })
+    return undefined
+  }
+  return disk
 }
 
 /**

@@ -26,7 +26,7 @@ test('a result is read from a console with other words on it', (t) => {
 
 test('a rate is read from what openssl speed says', (t) => {
   t.is(parseRate('+DT:sha256:1:8192\r\n+R:5:sha256:1.0\r\n+F:7:sha256:2097152.00\r\n'), 0.5)
-  t.is(parseRate('+F2:2:2048:0.012500:0.000300\r\n'), 0.0125)
+  t.is(parseRate('+F2:2:2048:80.000000:3000.000000\r\n'), 1 / 80)
   t.throws(() => parseRate('unknown algorithm'), { message: /no rate in/ })
 })
 

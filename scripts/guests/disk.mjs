@@ -18,15 +18,24 @@ const packages = ['e2fsprogs', 'libext2fs2', 'libcom-err2', 'libblkid1', 'libuui
 export async function ext4Image(image, busybox, apt) {
   const folder = mkdtempSync(join(tmpdir(), 'guest-disk-'))
   try {
-    unpack([...systemFiles(busybox), { name: 'etc/on-disk', mode: archive.file }], folder)
-    const { program, env } = await mke2fs(apt)
+    addFiles([...systemFiles(busybox), { name: 'etc/on-disk', mode: archive.file }], folder)
     rmSync(image, { force: true })
-    const args = ['-q', '-t', 'ext4', '-L', 'root', '-E', 'root_owner=0:0', '-d', folder, image]
-    if ((await run(program, [...args, '64M'], { env })) !== 0) {
-      throw new Failure(`${program} could not make ${image}`)
-    }
+    await fileSystem(folder, image, 64, apt)
   } finally {
     rmSync(folder, { recursive: true })
+  }
+}
+
+/**
+ * Writes an ext4 file system with what is in a folder.
+ * @param {string} folder @param {string} image @param {number} sizeMib
+ * @param {import('./apt.mjs').Apt} apt
+ */
+export async function fileSystem(folder, image, sizeMib, apt) {
+  const { program, env } = await mke2fs(apt)
+  const args = ['-q', '-t', 'ext4', '-L', 'root', '-E', 'root_owner=0:0', '-d', folder, image]
+  if ((await run(program, [...args, `${sizeMib}M`], { env })) !== 0) {
+    throw new Failure(`${program} could not make ${image}`)
   }
 }
 
@@ -51,12 +60,15 @@ async function mke2fs(apt) {
   }
 }
 
-/** @param {readonly import('../lib/cpio.mjs').Entry[]} entries @param {string} folder */
-function unpack(entries, folder) {
+/**
+ * Adds files to a folder. A link does not take the place of what is there: a program goes before busybox's of that name.
+ * @param {readonly import('../lib/cpio.mjs').Entry[]} entries @param {string} folder
+ */
+export function addFiles(entries, folder) {
   for (const { name, mode, data = '' } of entries) {
     const path = join(folder, name)
-    if (mode === archive.directory) mkdirSync(path)
-    else if (mode === archive.symlink) symlinkSync(String(data), path)
-    else writeFileSync(path, data, { mode: mode & 0o777 })
+    if (mode === archive.directory) mkdirSync(path, { recursive: true })
+    else if (mode !== archive.symlink) writeFileSync(path, data, { mode: mode & 0o777 })
+    else if (!existsSync(path)) symlinkSync(String(data), path)
   }
 }

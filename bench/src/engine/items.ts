@@ -64,6 +64,29 @@ const kernels: readonly Item[] = [
   ).map(kernel(false)),
 ]
 
+const programs: readonly Item[] = (
+  [
+    ['awk', 'busybox awk: words of a text'],
+    ['gzip', 'gzip -6 of a text'],
+    ['sort', 'sort of a text by its third column'],
+    ['sha256sum', 'sha256sum of eight texts'],
+    ['openssl-sha256', 'openssl speed: SHA-256'],
+    ['openssl-aes', 'openssl speed: AES-128-CBC'],
+    ['openssl-rsa', 'openssl speed: RSA-2048 signatures'],
+    ['sqlite', 'sqlite3: insert, index, group and join'],
+    ['python-start', 'start-up of python3, three times'],
+    ['python', 'python3: objects, dictionaries, strings'],
+    ['gcc', 'gcc -O1 of one file'],
+  ] as const
+).map(([name, what]) => ({
+  name,
+  what,
+  group: 'programs',
+  machine: 'disk',
+  command: `${suite(name)} -- /suite/run ${name}`,
+  ...(name.startsWith('openssl-') ? { rate: 'cat /tmp/rate' } : {}),
+}))
+
 /** Told apart from the other items: it is the boot of the plain machine itself. */
 export const bootItem = 'boot'
 
@@ -88,7 +111,7 @@ const parallel: readonly Item[] = (
 ).map(([name, what]) => ({ name, what, group: 'parallel', machine: 'two', command: suite(name) }))
 
 /** All items. */
-export const items: readonly Item[] = [...kernels, ...system, ...parallel]
+export const items: readonly Item[] = [...kernels, ...programs, ...system, ...parallel]
 
 /**
  * The items that are named, by their own names or their groups'; all when none is.

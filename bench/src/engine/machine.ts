@@ -63,11 +63,16 @@ export class EngineMachine {
     const guest = new GuestProcess(side === 'own' ? ownCommand : peerCommand, options(kind))
     try {
       await guest.expect(shellPrompt, bootSeconds)
+      const seconds = (performance.now() - guest.startedAt) / 1000
+      if (kind === 'disk') {
+        const said = await guest.shell('/suite/run warm', itemSeconds)
+        if (said.trim() !== '') throw new Error(`the programs do not run: ${said.trim()}`)
+      }
+      return new EngineMachine(guest, seconds)
     } catch (error) {
       await guest.stop()
       throw error
     }
-    return new EngineMachine(guest, (performance.now() - guest.startedAt) / 1000)
   }
 
   /**

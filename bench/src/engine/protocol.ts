@@ -28,11 +28,11 @@ export function parseResult(text: string): ItemResult {
 
 /** Seconds for one MiB, or one operation, out of the machine-readable output of openssl speed. */
 export function parseRate(text: string): number {
-  // Bytes per second of a digest or cipher; or seconds for each signature of a public key.
-  const bytes = /\+F:\d+:[^:\s]+:([\d.]+)/.exec(text)?.[1]
-  if (bytes !== undefined && Number(bytes) > 0) return 2 ** 20 / Number(bytes)
-  const seconds = /\+F2:\d+:\d+:([\d.]+):/.exec(text)?.[1]
-  if (seconds !== undefined && Number(seconds) > 0) return Number(seconds)
+  // Bytes of a digest or cipher, or signatures of a public key, for each second.
+  const bytes = Number(/\+F:\d+:[^:\s]+:([\d.]+)/.exec(text)?.[1])
+  if (bytes > 0) return 2 ** 20 / bytes
+  const signatures = Number(/\+F2:\d+:\d+:([\d.]+):/.exec(text)?.[1])
+  if (signatures > 0) return 1 / signatures
   throw new Error(`no rate in: ${text.trim().slice(-300)}`)
 }
 
