@@ -1,9 +1,8 @@
 // Runs benchmarks: all of src/benchmarks, or those named. The last line of each is one line of JSON.
 //   npm run bench -- [NAME...] [--quick] [--items=ITEM,...]
 import { readdirSync } from 'node:fs'
-import { cpus, release } from 'node:os'
-import type { Benchmark, Results } from './lib/benchmark.ts'
-import { peerVersion } from './lib/guest-process.ts'
+import type { Benchmark } from './lib/benchmark.ts'
+import { surroundings } from './lib/surroundings.ts'
 
 const folder = new URL('benchmarks/', import.meta.url)
 
@@ -19,18 +18,6 @@ async function discover(): Promise<Benchmark[]> {
     }),
   )
   return modules
-}
-
-/** What must be known to judge a number later. */
-function surroundings(quick: boolean): Results {
-  return {
-    node: process.version,
-    cpu: cpus()[0]?.model ?? 'unknown',
-    cores: cpus().length,
-    kernel: release(),
-    peer: peerVersion() ?? 'not installed',
-    ...(quick ? { quick: 'yes' } : {}),
-  }
 }
 
 const usage = 'usage: npm run bench -- [NAME...] [--quick] [--items=ITEM,...]\n'
