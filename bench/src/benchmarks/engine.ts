@@ -1,6 +1,7 @@
 // The software engine beside QEMU's own translator, item by item: see docs/benchmarks/README.md.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { loadavg } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { items as allItems, selectItems } from '../engine/items.ts'
 import { type Side, engineFiles } from '../engine/machine.ts'
@@ -29,6 +30,8 @@ export async function run(effort: Effort): Promise<Results> {
   const sides: Side[] = peerVersion() === undefined ? ['own'] : ['own', 'peer']
   if (sides.length === 1) progress('the peer is not installed: no ratios')
   const rounds = quick ? 1 : 5
+  // Who else was running: on a busy host the numbers are worth less.
+  const load = rounded(loadavg()[0] ?? 0)
   const series = await measure(items, { sides, rounds })
   const summaries = series.map(summarize)
   const means = aims(summaries, series)
@@ -39,7 +42,7 @@ export async function run(effort: Effort): Promise<Results> {
     command: ['npm run bench -- engine', ...options].join(' '),
     date: new Date().toISOString().slice(0, 10),
     rounds,
-    surroundings: { ...surroundings(quick), compiler: compilerVersion() },
+    surroundings: { ...surroundings(quick), compiler: compilerVersion(), load },
     series,
     summaries,
     aims: means,

@@ -46,6 +46,9 @@ function options(kind: MachineKind): string[] {
   return [...common, ...boot, append, '-drive', drive]
 }
 
+/** The two clocks disagree: by a wrong clock always, by a console that was late now and then. */
+export class ClockError extends Error {}
+
 /** A machine that waits for items. */
 export class EngineMachine {
   readonly #guest: GuestProcess
@@ -88,7 +91,7 @@ export class EngineMachine {
     await this.#guest.expect(shellPrompt, itemSeconds)
     const { seconds, sum } = parseResult(text)
     const trouble = clockTrouble(seconds, host)
-    if (trouble !== undefined) throw new Error(trouble)
+    if (trouble !== undefined) throw new ClockError(trouble)
     this.#clocks.guest += seconds
     this.#clocks.host += host
     this.#clocks.lines++
