@@ -8,7 +8,7 @@ mod boundary;
 
 pub use boundary::ends_block;
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
+use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction};
 
 /// The longest legal instruction (SDM volume 2, 2.3.11).
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
@@ -39,8 +39,9 @@ pub enum Dialect {
 /// Decodes the instruction at the start of `bytes`.
 ///
 /// `bits` is the default operand size of the code segment (16, 32 or 64), `ip` the value that
-/// RIP-relative operands and branch targets are relative to. The vendors differ in a few encodings:
-/// what an operand-size prefix means for 64-bit near branches, and REX.W for far ones.
+/// RIP-relative operands and branch targets are relative to. The vendors differ in what an
+/// operand-size prefix means for 64-bit near branches. Far branches through a 64-bit offset (REX.W)
+/// exist for both: AMD's processors do not have them, but the virtual ones of KVM and QEMU do.
 #[must_use]
 pub fn decode(bits: u32, bytes: &[u8], ip: u64, dialect: Dialect) -> Decoded {
     let window = &bytes[..bytes.len().min(MAX_INSTRUCTION_BYTES)];
@@ -50,6 +51,10 @@ pub fn decode(bits: u32, bytes: &[u8], ip: u64, dialect: Dialect) -> Decoded {
     };
     let mut decoder = Decoder::with_ip(bits, window, ip, options);
     let instruction = decoder.decode();
+    if dialect == Dialect::Amd && matches!(instruction.code(), Code::Jmp_m1632 | Code::Call_m1632) {
+        // With REX.W the other vendor's decoder sees the wide form, without it the same one.
+        return decode(bits, bytes, ip, Dialect::Intel);
+    }
     if !instruction.is_invalid() {
         return Decoded::Instruction(instruction);
     }
@@ -87,13 +92,17 @@ mod tests {
             _ => 0,
         };
         assert_eq!((len(Dialect::Amd), len(Dialect::Intel)), (4, 6));
-        // REX.W FF /5: a far jump through a 64-bit offset, which AMD reads as a 32-bit one.
-        let bytes = [0x48, 0xff, 0x2e];
-        let size = |dialect| match decode(64, &bytes, 0, dialect) {
-            Decoded::Instruction(i) => i.memory_size().size(),
-            _ => 0,
-        };
-        assert_eq!((size(Dialect::Amd), size(Dialect::Intel)), (6, 10));
+        // FF /5 and /3: far branches through an offset of 32 bits, with REX.W of 64.
+        for (bytes, size) in
+            [(&[0x48, 0xff, 0x2e][..], 10), (&[0x48, 0xff, 0x1e], 10), (&[0xff, 0x2e], 6)]
+        {
+            for dialect in [Dialect::Amd, Dialect::Intel] {
+                let Decoded::Instruction(i) = decode(64, bytes, 0, dialect) else {
+                    panic!("{bytes:x?}")
+                };
+                assert_eq!(i.memory_size().size(), size);
+            }
+        }
     }
 
     #[test]
