@@ -8,10 +8,13 @@ use super::set::{FeatureSet, nearest};
 use super::{HostCpuid, host_register, xsave_size};
 
 /// Model names.
-pub const MODELS: [&str; 3] = ["qemu64", "max", "host"];
+pub const MODELS: [&str; 5] = ["qemu64", "max", "host", "IvyBridge", "Opteron_G1"];
 
-/// What `qemu64` has on QEMU 7.2, with what its KVM adds to every model.
-const QEMU64: &[&str] = &[
+/// What `qemu64` has on QEMU 7.2 beside [`COMMON`].
+const QEMU64: &[&str] = &["cx16", "lahf-lm"];
+
+/// What every model of QEMU's has and the engine too, with what its KVM adds.
+const COMMON: &[&str] = &[
     "fpu",
     "de",
     "pse",
@@ -34,16 +37,37 @@ const QEMU64: &[&str] = &[
     "sse",
     "sse2",
     "pni",
-    "cx16",
     "x2apic",
     "hypervisor",
     "syscall",
     "nx",
     "lm",
-    "lahf-lm",
     "kvmclock",
     "kvm-nopiodelay",
     "kvmclock-stable-bit",
+];
+
+/// What `IvyBridge` has on QEMU 7.2 beside [`COMMON`].
+const IVY_BRIDGE: &[&str] = &[
+    "avx",
+    "xsave",
+    "aes",
+    "tsc-deadline",
+    "popcnt",
+    "sse4.2",
+    "sse4.1",
+    "cx16",
+    "ssse3",
+    "pclmulqdq",
+    "f16c",
+    "rdrand",
+    "fsgsbase",
+    "smep",
+    "erms",
+    "rdtscp",
+    "lahf-lm",
+    "xsaveopt",
+    "arat",
 ];
 
 /// Who the CPU says it is.
@@ -71,7 +95,11 @@ fn brand(text: &str) -> [u8; 48] {
 impl Identity {
     /// AMD family 15 model 107 stepping 1.
     fn qemu(text: &str) -> Self {
-        Self { vendor: AMD, signature: 0x0006_0fb1, brand: brand(text), phys_bits: 40 }
+        Self::of(AMD, 0x0006_0fb1, text)
+    }
+
+    fn of(vendor: [u32; 3], signature: u32, text: &str) -> Self {
+        Self { vendor, signature, brand: brand(text), phys_bits: 40 }
     }
 
     fn host(host: HostCpuid<'_>) -> Self {
@@ -110,11 +138,19 @@ pub fn cpuid_for_model(
     let (identity, mut set) = match model {
         "qemu64" => {
             let identity = Identity::qemu("QEMU Virtual CPU version 2.5+");
-            (identity, FeatureSet::named(QEMU64, host))
+            (identity, FeatureSet::named(&[COMMON, QEMU64].concat(), host))
         }
         "max" => {
             let identity = Identity::qemu("QEMU Virtual CPU version 2.5+");
             (identity, FeatureSet::all(host, false))
+        }
+        "IvyBridge" => {
+            let set = FeatureSet::named(&[COMMON, IVY_BRIDGE].concat(), host);
+            (Identity::of(INTEL, 0x0003_06a9, "Intel Xeon E3-12xx v2 (Ivy Bridge)"), set)
+        }
+        "Opteron_G1" => {
+            let set = FeatureSet::named(COMMON, host);
+            (Identity::of(AMD, 0x0000_0f61, "AMD Opteron 240 (Gen 1 Class Opteron)"), set)
         }
         "host" => {
             let identity = Identity::host(host);

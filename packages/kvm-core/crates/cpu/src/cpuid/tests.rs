@@ -112,6 +112,18 @@ fn qemu64_is_what_qemu_has() {
 }
 
 #[test]
+fn named_models_have_what_qemu_gives_them() {
+    let ivy = cpuid_for_model("IvyBridge", &[], &rich).unwrap();
+    assert_eq!(leaf(&ivy, 1, 0).eax, 0x0003_06a9);
+    assert!(Caps::from_cpuid(&ivy).intel);
+    assert!(has(&ivy, "smep") && has(&ivy, "f16c") && !has(&ivy, "avx2") && !has(&ivy, "smap"));
+    let opteron = cpuid_for_model("Opteron_G1", &[], &rich).unwrap();
+    assert_eq!(leaf(&opteron, 1, 0).eax, 0x0000_0f61);
+    assert!(Caps::from_cpuid(&opteron).amd);
+    assert!(has(&opteron, "nx") && !has(&opteron, "cx16") && !has(&opteron, "lahf-lm"));
+}
+
+#[test]
 fn the_host_limits_data_instructions_only() {
     let entries = cpuid_for_model("max", &[], &poor).unwrap();
     for name in ["avx", "sse4.2", "xsave", "bmi1", "popcnt", "fsrm"] {
