@@ -35,6 +35,8 @@ pub mod request {
     pub const MEMORY: u32 = 64;
     /// Another vCPU ends the HLT that this one is in or will be in (`KVM_HC_KICK_CPU`).
     pub const UNHALT: u32 = 128;
+    /// A second non-maskable interrupt, raised while `NMI` was set.
+    pub const NMI_AGAIN: u32 = 256;
 }
 
 /// The mailbox through which other threads reach a vCPU.
@@ -62,7 +64,10 @@ pub trait Kick: Send + Sync + fmt::Debug {
 impl VcpuRequests {
     /// Sets `bits`; the vCPU sees them at its next block boundary at the latest.
     pub fn raise(&self, bits: u32) {
-        self.word.fetch_or(bits, Ordering::SeqCst);
+        let before = self.word.fetch_or(bits, Ordering::SeqCst);
+        if bits & before & request::NMI != 0 {
+            self.word.fetch_or(request::NMI_AGAIN, Ordering::SeqCst);
+        }
         if let Some(kick) = self.kick.get() {
             kick.kick();
         }

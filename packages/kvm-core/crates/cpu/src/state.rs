@@ -173,8 +173,8 @@ pub struct Events {
     pub sti_shadow: bool,
     /// Interrupts and debug traps are held for one instruction after a load of SS.
     pub mov_ss_shadow: bool,
-    /// An NMI waits.
-    pub nmi_pending: bool,
+    /// NMIs that wait: one while they are blocked, two (the next one and one behind it) if not.
+    pub nmi_pending: u8,
     /// NMIs are blocked until IRET.
     pub nmi_masked: bool,
     /// An SMI waits.
@@ -189,6 +189,14 @@ pub struct Events {
     pub triple_fault: bool,
     /// A single-step or data-breakpoint trap (DR6 bits) due after this instruction.
     pub debug_trap: u64,
+}
+
+impl Events {
+    /// `count` NMIs arrive. Those that find no place are lost, as on hardware.
+    pub fn add_nmis(&mut self, count: u8) {
+        let places = if self.nmi_masked || self.nmi_injected { 1 } else { 2 };
+        self.nmi_pending = self.nmi_pending.saturating_add(count).min(places);
+    }
 }
 
 /// How the vCPU reaches its local APIC.

@@ -247,7 +247,7 @@ impl Cpu {
         let mut out = VcpuEvents {
             interrupt_shadow: u8::from(e.mov_ss_shadow) | u8::from(e.sti_shadow) << 1,
             nmi_injected: u8::from(e.nmi_injected),
-            nmi_pending: u8::from(e.nmi_pending),
+            nmi_pending: e.nmi_pending,
             nmi_masked: u8::from(e.nmi_masked),
             sipi_vector: u32::from(e.sipi_vector),
             smi_pending: u8::from(e.smi_pending),
@@ -306,7 +306,8 @@ impl Cpu {
         e.nmi_injected = v.nmi_injected != 0;
         e.nmi_masked = v.nmi_masked != 0;
         if v.flags & valid::NMI_PENDING != 0 {
-            e.nmi_pending = v.nmi_pending != 0;
+            e.nmi_pending = 0;
+            e.add_nmis(v.nmi_pending);
         }
         if v.flags & valid::SIPI_VECTOR != 0 {
             e.sipi_vector = (v.sipi_vector & 255) as u8;

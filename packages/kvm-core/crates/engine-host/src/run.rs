@@ -26,8 +26,10 @@ impl HostVcpu {
     fn enter_until_exit(&mut self, by_user: bool) -> Exit {
         loop {
             let asked = self.requests.take();
-            if asked & request::NMI != 0 {
-                self.inject_nmi();
+            for nmi in [request::NMI, request::NMI_AGAIN] {
+                if asked & nmi != 0 {
+                    self.inject_nmi();
+                }
             }
             let leave = by_user || asked & request::EXIT != 0;
             if leave {

@@ -71,7 +71,7 @@ impl Vcpu {
         }
         self.poll_clock();
         let e = &self.cpu.events;
-        let wake = (e.nmi_pending && !e.nmi_masked)
+        let wake = (e.nmi_pending > 0 && !e.nmi_masked)
             || e.injected.is_some()
             || e.interrupt.is_some()
             || self.unhalted
@@ -121,8 +121,8 @@ impl Vcpu {
             exception::deliver(self, Event::Nmi)?;
         }
         let e = &mut self.cpu.events;
-        if e.nmi_pending && !e.nmi_masked && !e.mov_ss_shadow && !e.sti_shadow {
-            e.nmi_pending = false;
+        if e.nmi_pending > 0 && !e.nmi_masked && !e.mov_ss_shadow && !e.sti_shadow {
+            e.nmi_pending -= 1;
             exception::deliver(self, Event::Nmi)?;
         }
         if !self.ready_for_interrupt() {

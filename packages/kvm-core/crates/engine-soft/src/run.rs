@@ -341,8 +341,9 @@ impl Vcpu {
             self.notice_memory();
         }
         // INTERRUPT needs nothing more: every boundary looks at timers and interrupts.
-        if wanted & request::NMI != 0 {
-            self.cpu.events.nmi_pending = true;
+        let nmis = (wanted & (request::NMI | request::NMI_AGAIN)).count_ones();
+        if nmis != 0 {
+            self.cpu.events.add_nmis(nmis as u8);
         }
         if wanted & request::SMI != 0 {
             self.cpu.events.smi_pending = true;

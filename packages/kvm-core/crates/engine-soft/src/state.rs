@@ -88,7 +88,7 @@ impl VcpuEngine for Vcpu {
     }
 
     fn vcpu_events(&mut self) -> VcpuEvents {
-        self.take_requests(request::NMI | request::SMI);
+        self.take_requests(request::NMI | request::NMI_AGAIN | request::SMI);
         self.cpu.events_block()
     }
 
@@ -166,7 +166,7 @@ impl VcpuEngine for Vcpu {
     }
 
     fn nmi(&mut self) {
-        self.cpu.events.nmi_pending = true;
+        self.cpu.events.add_nmis(1);
         self.attention = true;
     }
 

@@ -299,3 +299,30 @@ fn a_short_tss_is_an_invalid_tss() {
     assert_eq!((m.cpu.rip(), m.cpu.cpl), (10, 3));
     assert_eq!(m.get32(m.cpu.regs[reg::RSP]), 0x61);
 }
+
+#[test]
+fn two_nmis_wait_where_one_can_be_taken_at_once() {
+    let mut m = Machine::long(0);
+    let e = &mut m.cpu.events;
+    e.add_nmis(1);
+    e.add_nmis(5);
+    assert_eq!(e.nmi_pending, 2);
+    *e = crate::state::Events { nmi_masked: true, ..Default::default() };
+    e.add_nmis(3);
+    assert_eq!(e.nmi_pending, 1);
+    let block = m.cpu.events_block();
+    assert_eq!(block.nmi_pending, 1);
+    m.cpu.set_events_block(&block).unwrap();
+    assert_eq!(m.cpu.events.nmi_pending, 1);
+}
+
+#[test]
+fn a_second_nmi_request_is_not_lost() {
+    use crate::engine::{VcpuRequests, request};
+    let requests = VcpuRequests::default();
+    requests.raise(request::NMI);
+    assert_eq!(requests.take(), request::NMI);
+    requests.raise(request::NMI);
+    requests.raise(request::NMI | request::SMI);
+    assert_eq!(requests.take(), request::NMI | request::NMI_AGAIN | request::SMI);
+}
