@@ -27,6 +27,11 @@ pub trait KernelVm: Send + Sync {
     /// # Errors
     /// `EEXIST` if there is one, `EINVAL` for unknown flags.
     fn create_pit2(&self, flags: u32) -> Result<(), KvmError>;
+    /// `KVM_REINJECT_CONTROL`.
+    ///
+    /// # Errors
+    /// `ENXIO` without a PIT.
+    fn set_pit_reinject(&self, on: bool) -> Result<(), KvmError>;
     /// `KVM_SET_GSI_ROUTING`.
     ///
     /// # Errors

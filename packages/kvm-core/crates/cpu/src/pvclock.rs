@@ -127,21 +127,19 @@ const ICR_DESTINATION: u64 = 0xc_0800;
 const ENOSYS: i64 = 1000;
 
 /// VMCALL and VMMCALL: number in RAX, arguments in RBX, RCX, RDX, RSI; the result goes to RAX.
+/// As on KVM they are there whatever CPUID says, which only tells a guest whether to use them.
 pub fn hypercall<E: Exec + ?Sized>(e: &mut E) -> Hypercall {
     let cpu = e.cpu();
     let long = cpu.mode == Mode::Long64;
     let mask = if long { u64::MAX } else { 0xffff_ffff };
     let number = cpu.regs[reg::RAX] & mask;
-    let has = |bit: u32| cpu.caps.kvm_features & bit != 0;
     let argument = |register: usize| cpu.regs[register] & mask;
     let (result, effect) = match number {
         _ if cpu.cpl != 0 => (-EPERM, Hypercall::Done),
         HC_VAPIC_POLL_IRQ => (0, Hypercall::Done),
-        HC_KICK_CPU if has(feature::PV_UNHALT) => (0, Hypercall::Kick(argument(reg::RCX) as u32)),
-        HC_SCHED_YIELD if has(feature::PV_SCHED_YIELD) => {
-            (0, Hypercall::Yield(argument(reg::RBX) as u32))
-        }
-        HC_SEND_IPI if has(feature::PV_SEND_IPI) => {
+        HC_KICK_CPU => (0, Hypercall::Kick(argument(reg::RCX) as u32)),
+        HC_SCHED_YIELD => (0, Hypercall::Yield(argument(reg::RBX) as u32)),
+        HC_SEND_IPI => {
             let icr = argument(reg::RSI);
             if icr & ICR_DESTINATION == 0 {
                 let (low, high) = (argument(reg::RBX), argument(reg::RCX));

@@ -415,6 +415,9 @@ fn hypercalls() {
     assert_eq!(call(&mut m, 1), (0, Hypercall::Done));
     assert_eq!(call(&mut m, 5), (0, Hypercall::Kick(3)));
     assert_eq!(call(&mut m, 99), (-1000, Hypercall::Done));
+    // They do not depend on the bits of CPUID that tell of them.
+    m.cpu.caps.kvm_features = 0;
+    assert_eq!(call(&mut m, 5), (0, Hypercall::Kick(3)));
     m.set_level(3);
     assert_eq!(call(&mut m, 1), (-1, Hypercall::Done));
     let mut m = Machine::protected(0);
