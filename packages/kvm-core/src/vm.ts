@@ -119,6 +119,10 @@ export class VmImpl implements Vm {
     native(() => this.#native.createPit2(flags))
   }
 
+  reinjectControl(on: boolean): void {
+    native(() => this.#native.reinjectControl(on))
+  }
+
   setGsiRouting(entries: readonly IrqRoute[]): void {
     native(() => this.#native.setGsiRouting(routeNumbers(entries)))
   }

@@ -106,6 +106,8 @@ export interface Vm extends AsyncDisposable {
   createIrqchip(): void
   /** The timer; needs the irqchip. `flags`: `PIT_SPEAKER_DUMMY`. */
   createPit2(flags?: number): void
+  /** Whether ticks of the timer that find the last one pending come later (the default) or never. */
+  reinjectControl(on: boolean): void
   /** Replaces the whole table. */
   setGsiRouting(entries: readonly IrqRoute[]): void
   irqLine(gsi: number, level: 0 | 1): void

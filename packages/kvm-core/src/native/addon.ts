@@ -118,6 +118,7 @@ export interface NativeVm {
   createFileRam(size: number, fd: number, share: boolean): NativeRam
   createIrqchip(): void
   createPit2(flags: number): void
+  reinjectControl(on: boolean): void
   setGsiRouting(numbers: Float64Array): void
   irqLine(gsi: number, level: boolean): void
   signalMsi(addr: number, data: number): number

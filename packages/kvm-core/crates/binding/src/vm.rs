@@ -79,6 +79,12 @@ impl NativeVm {
         self.vm.irqchip().and_then(|chip| chip.create_pit(flags)).map_err(js)
     }
 
+    /// `KVM_REINJECT_CONTROL`.
+    #[napi]
+    pub fn reinject_control(&self, on: bool) -> Result<()> {
+        self.vm.irqchip().and_then(|chip| chip.set_pit_reinject(on)).map_err(js)
+    }
+
     /// `KVM_SET_GSI_ROUTING`, four numbers per entry.
     #[napi]
     pub fn set_gsi_routing(&self, numbers: &[f64]) -> Result<()> {

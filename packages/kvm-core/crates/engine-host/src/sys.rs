@@ -6,6 +6,8 @@ use std::os::fd::RawFd;
 pub(crate) const KVM_RUN: u32 = 0xae80;
 /// `KVM_INTERRUPT`, a u32.
 pub(crate) const KVM_INTERRUPT: u32 = 0x4004_ae86;
+/// `KVM_REINJECT_CONTROL`, 32 bytes of which the first one counts.
+pub(crate) const KVM_REINJECT_CONTROL: u32 = 0xae71;
 /// `KVM_IRQFD`, a `kvm_irqfd` of 32 bytes.
 pub(crate) const KVM_IRQFD: u32 = 0x4020_ae76;
 /// `KVM_IOEVENTFD`, a `kvm_ioeventfd` of 64 bytes.

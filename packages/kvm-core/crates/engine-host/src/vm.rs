@@ -19,7 +19,7 @@ use kvm_memory::{Memslot, SlotKeeper};
 
 use crate::error::{failed, refused};
 use crate::plain::{bytes_of, from_bytes};
-use crate::sys::{KVM_IOEVENTFD, KVM_IRQFD, ioctl_with};
+use crate::sys::{KVM_IOEVENTFD, KVM_IRQFD, KVM_REINJECT_CONTROL, ioctl_with};
 
 /// Three pages that Intel CPUs without unrestricted guest mode need for real mode, and one for the
 /// identity map: below the flash of a PC, where no machine has RAM.
@@ -178,6 +178,15 @@ impl KernelVm for HostVm {
         let state = self.pit_state()?;
         self.initial().pit = Some(state);
         Ok(())
+    }
+
+    fn set_pit_reinject(&self, on: bool) -> Result<(), KvmError> {
+        let mut control = [0u8; 32];
+        control[0] = on.into();
+        // SAFETY: the request reads 32 bytes.
+        unsafe { ioctl_with(self.fd()?.as_raw_fd(), KVM_REINJECT_CONTROL, &mut control) }
+            .map(drop)
+            .map_err(|e| refused("KVM_REINJECT_CONTROL", e))
     }
 
     fn set_gsi_routing(&self, routes: &[Route]) -> Result<(), KvmError> {

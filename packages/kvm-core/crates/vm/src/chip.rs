@@ -49,6 +49,17 @@ impl Chip {
         }
     }
 
+    /// `KVM_REINJECT_CONTROL`: without reinjection, ticks that find the last one pending are lost.
+    ///
+    /// # Errors
+    /// `ENXIO` without a PIT.
+    pub fn set_pit_reinject(&self, on: bool) -> Result<(), KvmError> {
+        match self {
+            Self::Own(chip) => chip.set_pit_reinject(on),
+            Self::Kernel(vm) => vm.set_pit_reinject(on),
+        }
+    }
+
     /// `KVM_SET_GSI_ROUTING`.
     ///
     /// # Errors
