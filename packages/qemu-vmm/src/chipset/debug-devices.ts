@@ -11,6 +11,8 @@ const DEBUG_EXIT_PORT = 0x501
  */
 export function debugcon(options: {
   base?: number
+  /** What reads give; 0xe9 by default. */
+  readback?: number
   write: (byte: number) => void
 }): DeviceDefinition {
   return defineDevice({
@@ -18,7 +20,7 @@ export function debugcon(options: {
     pio: { base: options.base ?? DEBUGCON_PORT, len: 1 },
     access: { max: 1 },
     create: () => ({
-      read: () => DEBUGCON_PRESENT,
+      read: () => options.readback ?? DEBUGCON_PRESENT,
       write: (_offset, _size, value) => options.write(value),
       reset() {},
       save: () => ({}),
@@ -28,13 +30,13 @@ export function debugcon(options: {
 }
 
 /**
- * Lets a guest end the machine: writing `v` to the port (0x501 unless `base` says otherwise) ends
- * it with exit status `(v << 1) | 1`, which is never 0.
+ * Lets a guest end the machine: writing `v` to one of the `len` ports (4 from 0x501, unless the
+ * options say otherwise) ends it with exit status `(v << 1) | 1`, which is never 0.
  */
-export function debugExit(options: { base?: number } = {}): DeviceDefinition {
+export function debugExit(options: { base?: number; len?: number } = {}): DeviceDefinition {
   return defineDevice({
     name: 'debug-exit',
-    pio: { base: options.base ?? DEBUG_EXIT_PORT, len: 4 },
+    pio: { base: options.base ?? DEBUG_EXIT_PORT, len: options.len ?? 4 },
     create: ({ exit }) => ({
       read: () => 0,
       write: (_offset, _size, value) => exit(((value << 1) | 1) & 0xff),

@@ -18,7 +18,8 @@ export function machineConfig(
   const { name, uuid, kernel, initrd, append } = settings
   return {
     ...guestMemory(settings),
-    machine: { type: settings.machine },
+    machine: { type: settings.machine, options: settings.machineOptions },
+    fwCfg: settings.fwCfg,
     accel: accelChoice(settings.accelerators),
     cpu: settings.cpu,
     drives: settings.drives.map((drive) =>

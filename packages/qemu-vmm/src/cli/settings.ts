@@ -1,5 +1,6 @@
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
-import type { CpuConfig, LogItem } from '../machine/config.ts'
+import type { CpuConfig, LogItem, MachineOptions } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
 import type { ObjectConfig } from '../objects/config.ts'
@@ -62,6 +63,8 @@ export interface Settings {
   kernel?: string
   initrd?: string
   append?: string
+  fwCfg: FwCfgFile[]
+  machineOptions: MachineOptions
   drives: DriveConfig[]
   /** Disks that `-drive if=` plugs in by itself. */
   driveDevices: DeviceOption[]
@@ -101,6 +104,8 @@ export function defaultSettings(): Settings {
     smp: { cpus: 1 },
     accelerators: [],
     machine: 'pc',
+    fwCfg: [],
+    machineOptions: {},
     drives: [],
     driveDevices: [],
     devices: [],

@@ -7,6 +7,7 @@ import type { Clock, Entropy } from '../device.ts'
 import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drives.ts'
 import type { IoEvents } from '../machine/io-events.ts'
+import type { IrqLines } from '../machine/irq.ts'
 import type { ObjectRegistry } from '../objects/registry.ts'
 import type { PluggedDevice } from './device-type.ts'
 
@@ -14,6 +15,7 @@ import type { PluggedDevice } from './device-type.ts'
 export interface PlugContext {
   readonly bus: Bus
   readonly pci: PciBus
+  readonly irqs: IrqLines
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents
   readonly sendMessage: SendMessage
@@ -29,4 +31,6 @@ export interface PlugContext {
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
   log(message: string): void
+  /** Ends the machine with this status. */
+  exit(code: number): void
 }

@@ -1,4 +1,6 @@
 import type { DeviceType } from './device-type.ts'
+import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
+import { pcTestdev, pciTestdev } from './testdev.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioRngPci } from './virtio-rng.ts'
 import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
@@ -10,4 +12,8 @@ export const deviceTypes: readonly DeviceType[] = [
   virtconsole,
   virtserialport,
   virtioRngPci,
+  isaDebugExit,
+  isaDebugcon,
+  pcTestdev,
+  pciTestdev,
 ]

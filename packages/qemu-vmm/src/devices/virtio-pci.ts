@@ -3,9 +3,9 @@ import type { PciCapability, VirtioDevice, VirtioPciState } from 'virtio'
 
 import { PciFunction } from '../chipset/pci/function.ts'
 import { Msix } from '../chipset/pci/msix.ts'
-import { VmmError } from '../errors.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
+import { PCI_ADDRESS_PROPERTY, plugFunction } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
@@ -13,7 +13,7 @@ const MSIX_BAR = 1
 
 /** Properties that all virtio devices on PCI have. */
 export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
-  { name: 'addr', type: 'int32', help: 'Slot and optional function number, example: 06.0 or 06' },
+  PCI_ADDRESS_PROPERTY,
   { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
 ]
 
@@ -73,7 +73,7 @@ export class VirtioPciDevice implements PluggedDevice {
       this.#msix?.configWritten()
       this.#transport.updateIntx()
     }
-    this.#plugIn(option)
+    plugFunction(context.pci, this.#fn, option)
   }
 
   reset(): void {
@@ -133,24 +133,5 @@ export class VirtioPciDevice implements PluggedDevice {
     const at = config.addCapability(bytes[0]!, bytes)
     for (const [i, mask] of writable.entries()) if (mask !== 0) config.allowWrites(at + i, 1, mask)
     if (access !== undefined) this.#fn.addConfigWindow(at, bytes.length, access)
-  }
-
-  #plugIn(option: DeviceOption): void {
-    const text = option.properties['addr']
-    if (text === undefined) {
-      this.#context.pci.add(this.#fn)
-      return
-    }
-    const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(text)
-    const slot = match === null ? Number.NaN : Number.parseInt(match[1] ?? '', 16)
-    if (!(slot < 32)) {
-      throw new VmmError(
-        'E_DEVICE_OPTION',
-        `Property '${option.driver}.addr' doesn't take value '${text}': a slot from 0 to 1f and ` +
-          'a function from 0 to 7, as in 06.0',
-        { fields: { device: option.driver, addr: text } },
-      )
-    }
-    this.#context.pci.add(this.#fn, slot, Number(match?.[2] ?? 0))
   }
 }

@@ -5,7 +5,8 @@ import { VmmError } from '../errors.ts'
 import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
 import { openEngine } from './accel.ts'
-import type { MachineConfig } from './config.ts'
+import type { CpuConfig, MachineConfig } from './config.ts'
+import { physBits, withIdentity } from './cpu-identity.ts'
 import { cpuidOf } from './cpuid-topology.ts'
 import type { MemoryMap } from './memory-map.ts'
 import { createGuestRam } from './ram.ts'
@@ -35,8 +36,10 @@ export function assembleVm(
   try {
     vm = kvm.createVm()
     vm.createIrqchip()
+    const { pit = true, pitLostTicks } = config.machine?.options ?? {}
     // Port 0x61 then answers with the timer's output, which Linux calibrates against.
-    vm.createPit2(PIT_SPEAKER_DUMMY)
+    if (pit) vm.createPit2(PIT_SPEAKER_DUMMY)
+    if (pit && pitLostTicks === 'discard') vm.reinjectControl(false)
     const ram = createGuestRam(vm, map, memoryBackend(config))
     const model = cpuid(kvm, config)
     const vcpus: Vcpu[] = []
@@ -60,9 +63,11 @@ function memoryBackend(config: MachineConfig): MemoryBackendConfig | undefined {
 }
 
 function cpuid(kvm: Kvm, config: MachineConfig): ReturnType<Kvm['cpuidForModel']> {
-  const { model, features } = config.cpu ?? { model: 'qemu64', features: {} }
+  const cpu: CpuConfig = config.cpu ?? { model: 'qemu64', features: {} }
+  const { model, features } = cpu
   try {
-    return kvm.cpuidForModel(model, features)
+    const hostPhysBits = (): number => physBits(kvm.cpuidForModel('host'))
+    return withIdentity(kvm.cpuidForModel(model, features), cpu, hostPhysBits)
   } catch (error) {
     if (!(error instanceof KvmError)) throw error
     throw new VmmError('E_CONFIG', error.message, { fields: { model }, cause: error })

@@ -3,10 +3,12 @@ import type { DeviceDefinition } from '../device.ts'
 import type { PlugParts } from './plug-devices.ts'
 import { plugDevices } from './plug-devices.ts'
 import type { MachineConfig } from './config.ts'
+import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { PcBoard } from './pc.ts'
 import type { BoardConfig } from './pc.ts'
+import type { CpuTopology } from './topology.ts'
 
 /** A board with everything that the configuration adds to it. */
 export interface FullBoard {
@@ -19,8 +21,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
   Omit<PlugParts, 'bus' | 'pci'> & {
     config: MachineConfig
     devices: readonly DeviceDefinition[]
-    /** A custom device ends the machine with this status. */
-    exit(code: number): void
+    topology: CpuTopology
   }
 
 /** Builds the board, then custom devices, then what options plug in. */
@@ -36,6 +37,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
       exit,
     })
   }
+  board.addPlugged('fw-cfg', mapFwCfg(board.bus, deviceMemory(memory), parts))
   const plugged = plugDevices({ ...parts, bus: board.bus, pci: board.pci }, config.plug ?? [])
   for (const [name, device] of plugged) board.addPlugged(name, device)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)

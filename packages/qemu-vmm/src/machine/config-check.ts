@@ -24,6 +24,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'serial',
   'drives',
   'chardevs',
+  'fwCfg',
   'plug',
   'rebootAction',
   'shutdownAction',
@@ -43,6 +44,7 @@ const CHOICES = {
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']
 const MACHINES: readonly string[] = ['pc', 'pc-i440fx-7.2']
+const MACHINE_OPTIONS: readonly string[] = ['pit', 'pitLostTicks']
 const SERIAL_PORTS = 4
 
 /** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */
@@ -95,8 +97,8 @@ function checkMachine({ machine }: MachineConfig): void {
     const close = nearest(machine.type, MACHINES)
     throw bad(`there is no machine type '${machine.type}'; did you mean '${close}'?`)
   }
-  const option = Object.keys(machine.options ?? {})[0]
-  if (option !== undefined) {
+  for (const option of Object.keys(machine.options ?? {})) {
+    if (MACHINE_OPTIONS.includes(option)) continue
     throw bad(`machine type '${machine.type}' has no option '${option}'; remove it`)
   }
 }

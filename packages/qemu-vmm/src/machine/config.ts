@@ -1,3 +1,4 @@
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
@@ -11,11 +12,26 @@ export type { SerialBackend } from '../chipset/serial-port.ts'
 /** Machine types: `pc` is the newest, `pc-i440fx-7.2` the name QEMU 7.2 has for it. */
 export type MachineType = 'pc' | 'pc-i440fx-7.2'
 
+/** What the machine has, beside its type. */
+export interface MachineOptions {
+  /** The timer of every PC, on by default. */
+  pit?: boolean
+  /** What becomes of its ticks while an earlier one is pending; `delay` by default. */
+  pitLostTicks?: 'delay' | 'discard'
+}
+
 /** CPU model and changes to it, as in `-cpu max,+avx2,-smap`. */
 export interface CpuConfig {
-  model: 'qemu64' | 'max' | 'host'
+  model: CpuModel
   features: Record<string, boolean>
+  /** Twelve characters, such as `GenuineIntel`; the model's by default. */
+  vendor?: string
+  /** Width of guest-physical addresses, 36 to 52; `host` for the host's. The model's by default. */
+  physBits?: number | 'host'
 }
+
+/** Processor models. */
+export type CpuModel = 'qemu64' | 'max' | 'host' | 'IvyBridge' | 'Opteron_G1'
 
 /** Everything a machine is made of. */
 export interface MachineConfig {
@@ -28,7 +44,7 @@ export interface MachineConfig {
   objects?: readonly ObjectConfig[]
   /** Id of the object that guest memory is made of; its size is `memory`. */
   memoryBackend?: string
-  machine?: { type: MachineType; options?: Record<string, string> }
+  machine?: { type: MachineType; options?: MachineOptions }
   /**
    * `kvm` is the host engine, `tcg` the software engine, `auto` (the default) the best that works;
    * `kvm:tcg` is that too, and says in the log why it is not the host's.
@@ -50,6 +66,8 @@ export interface MachineConfig {
   serial?: readonly (SerialBackend | undefined)[]
   /** Character devices by id, for devices of `plug`. */
   chardevs?: Readonly<Record<string, SerialBackend>>
+  /** Files of the firmware configuration device, which QEMU's `-fw_cfg` names `opt/...`. */
+  fwCfg?: readonly FwCfgFile[]
   /** Disk images, which devices of `plug` name by their ids. */
   drives?: readonly DriveConfig[]
   /** Devices by the names that `-device` has for them, in the order of their PCI slots. */

@@ -2,6 +2,7 @@ import { VmmError } from '../errors.ts'
 import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
 import { dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import { TABLES_END, TABLES_START } from './memory-map.ts'
 import { createSmbios } from './smbios.ts'
 import type { SmbiosConfig } from './smbios.ts'
@@ -20,10 +21,10 @@ export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): Firmwar
   let next = TABLES_START
   const place = (table: Uint8Array, alignment = 16): number => {
     const gpa = Math.ceil(next / alignment) * alignment
-    if (gpa + table.length > TABLES_END) {
+    if (gpa + table.length > BIOS_STUBS_GPA) {
       throw new VmmError(
         'E_CONFIG',
-        `the firmware tables need more than ${TABLES_END - TABLES_START} bytes; ` +
+        `the firmware tables need more than ${BIOS_STUBS_GPA - TABLES_START} bytes; ` +
           'use fewer CPUs or devices',
       )
     }

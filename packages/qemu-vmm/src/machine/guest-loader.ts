@@ -4,6 +4,7 @@ import type { BootImage } from '../boot/loader.ts'
 import type { Entropy } from '../device.ts'
 import type { MachineConfig } from './config.ts'
 import { entryRegs, entrySregs } from './entry-state.ts'
+import { setFirmwareChips, writeVectors } from './firmware-chips.ts'
 import { firmwareMsrs } from './firmware-msrs.ts'
 import { createFirmwareTables } from './firmware-tables.ts'
 import type { MemoryMap } from './memory-map.ts'
@@ -48,6 +49,7 @@ export function loadGuest(parts: GuestParts): void {
     memoryBytes: map.memoryBytes,
   })
   vm.memory.write(tables.gpa, tables.bytes)
+  writeVectors(vm.memory)
   const entry = parts.boot.load({
     memory: vm.memory,
     map,
@@ -64,4 +66,6 @@ export function loadGuest(parts: GuestParts): void {
     vcpu.setSregs(entrySregs(state.sregs, entry))
     vcpu.setRegs(entryRegs(entry))
   }
+  // Last: its timer runs from now on.
+  setFirmwareChips(vm, powerOn.chips, parts.boot.kind === 'multiboot')
 }

@@ -106,6 +106,7 @@ export class Hardware {
         entropy: this.#entropy,
         map: this.#map,
         cpus: this.#topology.cpus,
+        topology: this.#topology,
         objects: this.#objects,
         memory: vm.memory,
         ioEvents,

@@ -6,7 +6,7 @@ import { VmmError } from '../errors.ts'
 /** What plugging needs; the devices themselves are added as they come. */
 export type PlugParts = Omit<PlugContext, 'devices'>
 
-/** A device on the PCI bus, and those on the bus that it provides. */
+/** A device on the PCI or the ISA bus, and those on the bus that it provides. */
 interface Slot {
   readonly type: DeviceType
   readonly option: DeviceOption
@@ -37,7 +37,7 @@ function slots(options: readonly DeviceOption[]): Slot[] {
   const found: Slot[] = []
   for (const option of options) {
     const type = typeOf(option)
-    if (type.bus === 'PCI') found.push({ type, option, children: [] })
+    if (type.bus !== 'virtio-serial-bus') found.push({ type, option, children: [] })
     else busFor(option, type, found).children.push(option)
   }
   return found

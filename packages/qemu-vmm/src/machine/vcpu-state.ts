@@ -1,4 +1,4 @@
-import { IrqchipId } from 'kvm-core'
+import { IrqchipId, KvmError } from 'kvm-core'
 import type { CpuidEntry, Vcpu, Vm } from 'kvm-core'
 
 const IRQCHIPS = [IrqchipId.PicPrimary, IrqchipId.PicSecondary, IrqchipId.Ioapic] as const
@@ -23,7 +23,8 @@ export interface VcpuState {
 /** Interrupt controllers and timer. */
 export interface ChipState {
   irqchips: Uint8Array[]
-  pit: Uint8Array
+  /** Absent on a machine without the timer. */
+  pit?: Uint8Array
 }
 
 /** Reads a parked vCPU. `msrs` is `getMsrIndexList()`. */
@@ -66,14 +67,24 @@ export function loadVcpu(vcpu: Vcpu, state: VcpuState): void {
 
 /** Reads the chips of a VM whose vCPUs are parked. */
 export function saveChips(vm: Vm): ChipState {
-  return {
-    irqchips: IRQCHIPS.map((chip) => vm.getIrqchip(chip)),
-    pit: vm.getPit2(),
+  // The timer first: a tick that it counts as sent must be found in the controller.
+  const pit = savePit(vm)
+  const irqchips = IRQCHIPS.map((chip) => vm.getIrqchip(chip))
+  return pit === undefined ? { irqchips } : { irqchips, pit }
+}
+
+/** Undefined on a machine without the timer. */
+function savePit(vm: Vm): Uint8Array | undefined {
+  try {
+    return vm.getPit2()
+  } catch (error) {
+    if (error instanceof KvmError && error.errno === 'ENXIO') return undefined
+    throw error
   }
 }
 
 /** Writes the chips. Their timers are kept in guest time, which must be right before. */
 export function loadChips(vm: Vm, state: ChipState): void {
   for (const chip of state.irqchips) vm.setIrqchip(chip)
-  vm.setPit2(state.pit)
+  if (state.pit !== undefined) vm.setPit2(state.pit)
 }

@@ -1,4 +1,5 @@
 import type { OptionGroup } from '../option.ts'
+import { fwCfg } from './fw-cfg.ts'
 
 export const boot: OptionGroup = {
   title: 'Linux and multiboot',
@@ -27,5 +28,6 @@ export const boot: OptionGroup = {
         settings.append = value
       },
     },
+    fwCfg,
   ],
 }

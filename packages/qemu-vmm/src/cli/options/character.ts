@@ -37,6 +37,15 @@ export const character: OptionGroup = {
       },
     }),
     {
+      name: 'vnc',
+      argument: 'none',
+      help: ["no display, as '-display none'; there is no VNC server yet"],
+      apply(settings, value) {
+        if (value !== 'none') throw new CliError("there is no VNC server yet, only 'none' works")
+        settings.display = 'none'
+      },
+    },
+    {
       name: 'serial',
       argument: 'dev',
       repeatable: true,

@@ -81,12 +81,15 @@ function parseCpu(text: string): CpuConfig {
   const plus: string[] = []
   const minus: string[] = []
   const features: Record<string, boolean> = {}
+  const properties: Pick<CpuConfig, 'vendor' | 'physBits'> = {}
   for (const item of items) {
     if (item.startsWith('+')) plus.push(item.slice(1))
     else if (item.startsWith('-')) minus.push(item.slice(1))
     else {
       for (const { key, value } of parseKeyval(item)) {
-        features[featureName(key)] = parseBool(value, key)
+        if (!takeProperty(properties, features, featureName(key), value)) {
+          features[featureName(key)] = parseBool(value, key)
+        }
       }
     }
   }
@@ -99,6 +102,41 @@ function parseCpu(text: string): CpuConfig {
       'unable to find CPU model',
     ),
     features,
+    ...properties,
+  }
+}
+
+/** Takes a property that is no feature bit; false for one that may be. */
+function takeProperty(
+  properties: Pick<CpuConfig, 'vendor' | 'physBits'>,
+  features: Record<string, boolean>,
+  key: string,
+  value: string,
+): boolean {
+  if (key.startsWith('hv-')) throw new CliError(`'${key}': Hyper-V's interfaces are not here yet`)
+  switch (key) {
+    case 'vendor':
+      if (value.length !== 12) {
+        throw new CliError(`Property '.vendor' doesn't take value '${value}'`)
+      }
+      properties.vendor = value
+      return true
+    case 'phys-bits':
+      if (!/^\d{1,3}$/.test(value)) {
+        throw new CliError(`Parameter 'phys-bits' expects uint32, not '${value}'`)
+      }
+      // 0 is the model's own width.
+      if (Number(value) !== 0) properties.physBits = Number(value)
+      return true
+    case 'host-phys-bits':
+      if (parseBool(value, key)) properties.physBits = 'host'
+      return true
+    case 'migratable':
+      // A clock that another host cannot go on with is what stands in the way.
+      if (parseBool(value, key)) features['invtsc'] ??= false
+      return true
+    default:
+      return false
   }
 }
 

@@ -1,4 +1,5 @@
 import { CliError } from '../cli-error.ts'
+import { parseBool } from '../keyval.ts'
 import { choice, flagOption, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { Accelerator, Settings } from '../settings.ts'
@@ -12,7 +13,7 @@ export const machine: OptionGroup = {
     keyvalOption({
       name: 'machine',
       aliases: ['M'],
-      argument: '[type=]name[,accel=accel1[:accel2]][,memory-backend=id]',
+      argument: '[type=]name[,accel=accel1[:accel2]][,memory-backend=id][,pit=on|off]',
       implied: 'type',
       help: ["kind of machine ('-machine help' lists them; default: pc)"],
       keys: [
@@ -27,6 +28,7 @@ export const machine: OptionGroup = {
           value: 'id',
           help: 'the -object that guest memory is made of',
         },
+        { name: 'pit', value: 'on|off', help: 'the timer of every PC (default: on)' },
       ],
       list: () =>
         [
@@ -45,6 +47,8 @@ export const machine: OptionGroup = {
         const accel = values.get('accel')
         const backend = values.get('memory-backend')
         if (backend !== undefined) settings.memoryBackend = backend
+        const pit = values.get('pit')
+        if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
         if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
       },
     }),
@@ -66,6 +70,23 @@ export const machine: OptionGroup = {
         prefer(settings, accelerator(name))
       },
     }),
+    {
+      name: 'global',
+      argument: 'driver.property=value',
+      repeatable: true,
+      help: ["default of a property; there is 'kvm-pit.lost_tick_policy', 'delay' or 'discard'"],
+      apply(settings, value) {
+        const match = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(value)
+        if (match?.[1] !== 'kvm-pit' || match[2] !== 'lost_tick_policy') {
+          throw new CliError("only 'kvm-pit.lost_tick_policy' can be set this way; see -device")
+        }
+        settings.machineOptions.pitLostTicks = choice(
+          match[3] ?? '',
+          ['delay', 'discard'] as const,
+          'invalid lost tick policy',
+        )
+      },
+    },
     flagOption('enable-kvm', ["the same as '-accel kvm'"], (settings) => prefer(settings, 'kvm')),
   ],
 }

@@ -1,4 +1,5 @@
 import { SLP_TYP_S5 } from '../../chipset/acpi-pm.ts'
+import { FW_CFG_PORT, FW_CFG_PORTS } from '../../chipset/fw-cfg.ts'
 import { PIRQ_ROUTE } from '../../chipset/pci/piix.ts'
 import { COM_PORTS } from '../../chipset/serial-port.ts'
 import type { CpuTopology } from '../topology.ts'
@@ -61,6 +62,7 @@ function pciRoot(config: DsdtConfig): Aml {
     ),
     aml.name('_PRT', routingTable()),
     isaBridge(config.serialPorts),
+    firmwareConfig(),
   )
 }
 
@@ -116,6 +118,16 @@ function serialDevice(port: number): Aml {
     aml.name('_UID', aml.int(port + 1)),
     aml.name('_STA', aml.int(0x0f)),
     aml.name('_CRS', resourceTemplate(io(base, 8), irqNoFlags(irq))),
+  )
+}
+
+/** The ports of fw_cfg: drivers find them by this device alone. */
+function firmwareConfig(): Aml {
+  return aml.device(
+    'FWCF',
+    aml.name('_HID', aml.string('QEMU0002')),
+    aml.name('_STA', aml.int(0x0b)),
+    aml.name('_CRS', resourceTemplate(io(FW_CFG_PORT, FW_CFG_PORTS))),
   )
 }
 

@@ -1,0 +1,227 @@
+import type { GuestMemory, IoHandler, Stateful } from '../device.ts'
+import { VmmError } from '../errors.ts'
+import { parseState, u16, u32 } from '../machine/state.ts'
+
+/** Selector and data register, then the DMA address register. */
+export const FW_CFG_PORT = 0x510
+export const FW_CFG_PORTS = 12
+const DMA_OFFSET = 4
+const DMA_SIGNATURE = new TextEncoder().encode('QEMU CFG')
+
+// Selectors of docs/specs/fw_cfg of QEMU and of its x86 machines.
+const SIGNATURE = 0x00
+const ID = 0x01
+const FILE_DIR = 0x19
+const FILE_FIRST = 0x20
+const FILE_SLOTS = 0x20
+const WRITE_CHANNEL = 0x4000
+const ARCH_LOCAL = 0x8000
+const INVALID = 0xffff
+
+/** Items that x86 machines have at fixed selectors. */
+export const FW_CFG_ITEM = {
+  uuid: 0x02,
+  ramSize: 0x03,
+  noGraphic: 0x04,
+  cpus: 0x05,
+  bootMenu: 0x0e,
+  maxCpus: 0x0f,
+  commandLineSize: 0x14,
+  commandLine: 0x15,
+  irq0Override: 0x8002,
+} as const
+
+const ID_TRADITIONAL = 1
+const ID_DMA = 2
+
+const DIR_ENTRY_BYTES = 64
+/** A name and the zero behind it. */
+export const FW_CFG_NAME_BYTES = 56
+
+const DMA_ERROR = 1
+const DMA_READ = 2
+const DMA_SKIP = 4
+const DMA_SELECT = 8
+const DMA_WRITE = 16
+const DMA_BLOCK_BYTES = 16
+
+/** A file of the directory. */
+export interface FwCfgFile {
+  /** At most 55 bytes of ASCII, such as `opt/org.example/name`. */
+  name: string
+  data: Uint8Array
+}
+
+export interface FwCfgState {
+  selected: number
+  offset: number
+  dmaHigh: number
+}
+
+const NOTHING: Uint8Array = new Uint8Array(0)
+
+/** QEMU's firmware configuration device: data by selector, read by port or by DMA. */
+export class FwCfg implements IoHandler, Stateful<FwCfgState> {
+  readonly #memory: GuestMemory
+  readonly #items = new Map<number, Uint8Array>()
+  readonly #files: readonly FwCfgFile[]
+  #selected = 0
+  #offset = 0
+  #dmaHigh = 0
+
+  /** Throws `E_CONFIG` for names that cannot be files, or too many. */
+  constructor(
+    memory: GuestMemory,
+    items: ReadonlyMap<number, Uint8Array>,
+    files: readonly FwCfgFile[],
+  ) {
+    this.#memory = memory
+    this.#files = files.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    for (const [selector, data] of items) this.#items.set(selector, data)
+    this.#items.set(SIGNATURE, DMA_SIGNATURE.subarray(0, 4))
+    this.#items.set(ID, little(ID_TRADITIONAL | ID_DMA, 4))
+    for (const [i, { data }] of this.#files.entries()) this.#items.set(FILE_FIRST + i, data)
+    this.#items.set(FILE_DIR, directory(this.#files))
+  }
+
+  reset(): void {
+    this.#select(0)
+    this.#dmaHigh = 0
+  }
+
+  save(): FwCfgState {
+    return { selected: this.#selected, offset: this.#offset, dmaHigh: this.#dmaHigh }
+  }
+
+  load(state: FwCfgState): void {
+    const { selected, offset, dmaHigh } = parseState<FwCfgState>('fw-cfg', state, {
+      selected: u16,
+      offset: u32,
+      dmaHigh: u32,
+    })
+    this.#selected = selected
+    this.#offset = offset
+    this.#dmaHigh = dmaHigh
+  }
+
+  read(offset: number, size: number): number {
+    if (offset >= DMA_OFFSET) {
+      let value = 0
+      for (let i = 0; i < size; i++)
+        value |= (DMA_SIGNATURE[offset - DMA_OFFSET + i] ?? 0) << (i * 8)
+      return value
+    }
+    // A byte at either of the two ports is the next one; the selector itself cannot be read.
+    return size === 1 && offset <= 1 ? this.#next() : 0
+  }
+
+  write(offset: number, size: number, value: number): void {
+    if (offset === 0 && size === 2) this.#select(value)
+    if (size !== 4) return
+    if (offset === DMA_OFFSET) this.#dmaHigh = swap(value)
+    if (offset === DMA_OFFSET + 4) {
+      const address = this.#dmaHigh * 0x1_0000_0000 + swap(value)
+      this.#dmaHigh = 0
+      this.#transfer(address)
+    }
+  }
+
+  #select(key: number): void {
+    this.#offset = 0
+    const entry = key & ~(WRITE_CHANNEL | ARCH_LOCAL)
+    this.#selected = entry < FILE_FIRST + FILE_SLOTS ? key & ~WRITE_CHANNEL : INVALID
+  }
+
+  get #data(): Uint8Array {
+    return this.#items.get(this.#selected) ?? NOTHING
+  }
+
+  #next(): number {
+    const data = this.#data
+    return this.#offset < data.length ? data[this.#offset++]! : 0
+  }
+
+  /** Does what the block at `address` says, and puts the result into it. */
+  #transfer(address: number): void {
+    const { control, length, target } = this.#block(address) ?? {}
+    if (control === undefined) return
+    if (control & DMA_SELECT) this.#select(control >>> 16)
+    let failed = false
+    if (control & DMA_READ) failed = !this.#copy(target!, length!)
+    // Nothing here can be written.
+    else if (control & DMA_WRITE) failed = true
+    else if (control & DMA_SKIP) this.#skip(length!)
+    this.#memory.view(address, 4).setUint32(0, failed ? DMA_ERROR : 0)
+  }
+
+  #block(address: number): { control: number; length: number; target: number } | undefined {
+    try {
+      const view = this.#memory.view(address, DMA_BLOCK_BYTES)
+      return {
+        control: view.getUint32(0),
+        length: view.getUint32(4),
+        target: view.getUint32(8) * 0x1_0000_0000 + view.getUint32(12),
+      }
+    } catch {
+      // Not in RAM: there is no place for an answer either.
+      return undefined
+    }
+  }
+
+  /** The next bytes, and zeros behind the last. False outside RAM. */
+  #copy(target: number, length: number): boolean {
+    const data = this.#data.subarray(this.#offset, this.#offset + length)
+    try {
+      this.#memory.write(target, data)
+      for (let done = data.length; done < length;) {
+        const part = ZEROS.subarray(0, Math.min(ZEROS.length, length - done))
+        this.#memory.write(target + done, part)
+        done += part.length
+      }
+    } catch {
+      return false
+    }
+    this.#offset += data.length
+    return true
+  }
+
+  #skip(length: number): void {
+    this.#offset = Math.min(this.#offset + length, Math.max(this.#offset, this.#data.length))
+  }
+}
+
+const ZEROS: Uint8Array = new Uint8Array(64 * 1024)
+
+/** Little-endian bytes of an item. */
+export function little(value: number, size: 2 | 4 | 8): Uint8Array {
+  const view = new DataView(new ArrayBuffer(8))
+  view.setBigUint64(0, BigInt(value), true)
+  return new Uint8Array(view.buffer, 0, size)
+}
+
+function swap(value: number): number {
+  return ((value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24)) >>> 0
+}
+
+function directory(files: readonly FwCfgFile[]): Uint8Array {
+  if (files.length > FILE_SLOTS) {
+    throw bad(`${files.length} fw_cfg files are given; ${FILE_SLOTS} fit`)
+  }
+  const view = new DataView(new ArrayBuffer(4 + files.length * DIR_ENTRY_BYTES))
+  view.setUint32(0, files.length)
+  for (const [i, { name, data }] of files.entries()) {
+    if (files[i - 1]?.name === name) throw bad(`duplicate fw_cfg file name: ${name}`)
+    if (!/^[\x21-\x7e]+$/.test(name) || name.length >= FW_CFG_NAME_BYTES) {
+      throw bad(`'${name}' is no name for a fw_cfg file: 1 to ${FW_CFG_NAME_BYTES - 1} characters`)
+    }
+    const at = 4 + i * DIR_ENTRY_BYTES
+    view.setUint32(at, data.length)
+    view.setUint16(at + 4, FILE_FIRST + i)
+    new Uint8Array(view.buffer, at + 8).set(new TextEncoder().encode(name))
+  }
+  return new Uint8Array(view.buffer)
+}
+
+function bad(message: string): VmmError {
+  return new VmmError('E_CONFIG', message)
+}

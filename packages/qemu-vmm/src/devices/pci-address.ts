@@ -1,0 +1,31 @@
+import type { PciBus } from '../chipset/pci/bus.ts'
+import type { PciFunction } from '../chipset/pci/function.ts'
+import { VmmError } from '../errors.ts'
+import type { DeviceOption, PropertySpec } from './device-type.ts'
+
+/** The property that says where on the bus a PCI device is. */
+export const PCI_ADDRESS_PROPERTY: PropertySpec = {
+  name: 'addr',
+  type: 'int32',
+  help: 'Slot and optional function number, example: 06.0 or 06',
+}
+
+/** Puts a function where its option says, or into the next free slot. */
+export function plugFunction(pci: PciBus, fn: PciFunction, option: DeviceOption): void {
+  const text = option.properties['addr']
+  if (text === undefined) {
+    pci.add(fn)
+    return
+  }
+  const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(text)
+  const slot = match === null ? Number.NaN : Number.parseInt(match[1] ?? '', 16)
+  if (!(slot < 32)) {
+    throw new VmmError(
+      'E_DEVICE_OPTION',
+      `Property '${option.driver}.addr' doesn't take value '${text}': a slot from 0 to 1f and ` +
+        'a function from 0 to 7, as in 06.0',
+      { fields: { device: option.driver, addr: text } },
+    )
+  }
+  pci.add(fn, slot, Number(match?.[2] ?? 0))
+}
