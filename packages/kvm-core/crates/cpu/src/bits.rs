@@ -38,6 +38,8 @@ pub mod cr4 {
     pub const OSXSAVE: u64 = 1 << 18;
     pub const SMEP: u64 = 1 << 20;
     pub const SMAP: u64 = 1 << 21;
+    pub const PKE: u64 = 1 << 22;
+    pub const PKS: u64 = 1 << 24;
 }
 
 /// IA32_EFER.
@@ -58,6 +60,7 @@ pub mod pf {
     pub const USER: u32 = 4;
     pub const RESERVED: u32 = 8;
     pub const FETCH: u32 = 16;
+    pub const KEY: u32 = 32;
 }
 
 /// DR6 and DR7 (SDM volume 3, 17.2).

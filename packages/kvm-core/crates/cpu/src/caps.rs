@@ -3,6 +3,7 @@
 use kvm_abi::cpuid::CpuidEntry;
 
 use crate::bits::{cr4, efer};
+use crate::cpuid::component;
 
 /// Derived from CPUID when it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +57,11 @@ impl Caps {
                 | cr4::PCIDE
                 | cr4::OSXSAVE
                 | cr4::SMEP
-                | cr4::SMAP,
+                | cr4::SMAP
+                | cr4::PKE
+                | cr4::PKS,
             efer: efer::SCE | efer::LME | efer::LMA | efer::NXE | efer::FFXSR,
-            xcr0: 7,
+            xcr0: 7 | component::PKRU,
             gbpages: true,
             tsc_aux: true,
             tsc_adjust: true,
@@ -106,12 +109,18 @@ impl Caps {
                 | when(bit(one.ecx, 17), cr4::PCIDE)
                 | when(xsave, cr4::OSXSAVE)
                 | when(bit(seven.ebx, 7), cr4::SMEP)
-                | when(bit(seven.ebx, 20), cr4::SMAP),
+                | when(bit(seven.ebx, 20), cr4::SMAP)
+                | when(bit(seven.ecx, 3), cr4::PKE)
+                | when(bit(seven.ecx, 31), cr4::PKS),
             efer: when(bit(ext.edx, 11), efer::SCE)
                 | when(bit(ext.edx, 29), efer::LME | efer::LMA)
                 | when(bit(ext.edx, 20), efer::NXE)
                 | when(bit(ext.edx, 25), efer::FFXSR),
-            xcr0: when(xsave, 3 | when(bit(one.ecx, 28), 4)),
+            xcr0: when(
+                xsave,
+                3 | when(bit(one.ecx, 28), component::AVX)
+                    | when(bit(seven.ecx, 3), component::PKRU),
+            ),
             gbpages: bit(ext.edx, 26),
             tsc_aux: bit(ext.edx, 27) || bit(seven.ecx, 22),
             tsc_adjust: bit(seven.ebx, 1),

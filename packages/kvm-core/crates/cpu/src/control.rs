@@ -144,7 +144,8 @@ fn write_cr4<E: Exec + ?Sized>(e: &mut E, value: u64) -> Result<(), Trap> {
         return Err(cpu.gp(0));
     }
     let changed = old ^ value;
-    let paging = cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP;
+    let keys = cr4::PKE | cr4::PKS;
+    let paging = cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP | cr4::SMAP | keys;
     if cpu.cr0 & cr0::PG != 0
         && !long
         && value & cr4::PAE != 0
@@ -254,6 +255,21 @@ pub fn xgetbv<E: Exec + ?Sized>(e: &mut E, in_use: u64) -> Result<u64, Trap> {
         1 if cpu.caps.xgetbv1 => Ok(cpu.xcr0 & in_use),
         _ => Err(cpu.gp(0)),
     }
+}
+
+/// RDPKRU and WRPKRU: whether they may run, which is for every privilege level.
+///
+/// # Errors
+/// #UD without CR4.PKE, #GP(0) with a value in ECX, which is to be 0.
+pub fn check_pkru<E: Exec + ?Sized>(e: &mut E) -> Result<(), Trap> {
+    let cpu = e.cpu();
+    if cpu.cr4 & cr4::PKE == 0 {
+        return Err(cpu.ud());
+    }
+    if cpu.regs[reg::RCX] & 0xffff_ffff != 0 {
+        return Err(cpu.gp(0));
+    }
+    Ok(())
 }
 
 impl Cpu {

@@ -5,9 +5,9 @@
 
 use kvm_abi::KvmError;
 
-use crate::bits::{canonical, efer};
+use crate::bits::{canonical, cr4, efer};
 use crate::pvclock::{self, feature};
-use crate::{Cpu, Exec, Trap, control, mtrr, seg};
+use crate::{Cpu, Exec, Flush, Trap, control, mtrr, seg};
 
 /// Machine-check banks.
 pub const MC_BANKS: usize = 10;
@@ -44,6 +44,7 @@ pub mod index {
     pub const MTRR_DEF_TYPE: u32 = 0x2ff;
     pub const MC0_CTL: u32 = 0x400;
     pub const TSC_DEADLINE: u32 = 0x6e0;
+    pub const PKRS: u32 = 0x6e1;
     pub const XSS: u32 = 0xda0;
     pub const KVM_WALL_CLOCK: u32 = 0x4b56_4d00;
     pub const KVM_SYSTEM_TIME: u32 = 0x4b56_4d01;
@@ -100,6 +101,7 @@ const LIST: &[u32] = &[
     ix::SYSCFG,
     ix::DE_CFG,
     ix::XSS,
+    ix::PKRS,
     ix::UCODE_REV,
     ix::TSC,
     ix::TSC_ADJUST,
@@ -172,6 +174,7 @@ fn available(cpu: &Cpu, index: u32) -> bool {
         ix::TSC_DEADLINE => c.tsc_deadline && cpu.lapic.is_some(),
         ix::ARCH_CAPABILITIES => c.arch_capabilities,
         ix::XSS => c.xsaves,
+        ix::PKRS => c.cr4 & cr4::PKS != 0,
         ix::MTRR_CAP | ix::MTRR_DEF_TYPE => c.mtrr,
         _ if mtrr::slot(index).is_some() => c.mtrr,
         ix::MCG_CAP..=ix::MCG_CTL => c.mca,
@@ -222,6 +225,7 @@ fn read<E: Exec + ?Sized>(e: &mut E, index: u32) -> Option<u64> {
         ix::MCG_STATUS => m.mcg_status,
         ix::MCG_CTL => m.mcg_ctl,
         ix::XSS => cpu.xss,
+        ix::PKRS => m.pkrs,
         ix::HWCR => m.hwcr,
         ix::DE_CFG => m.de_cfg,
         ix::ARCH_CAPABILITIES => ARCH_CAPABILITIES_VALUE,
@@ -322,8 +326,10 @@ pub fn write_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<
     if read_only || sets_status || partial_control || !store(cpu, index, value) {
         return Err(cpu.gp(0));
     }
-    if matches!(index, ix::FS_BASE | ix::GS_BASE) {
-        e.context_changed();
+    match index {
+        ix::FS_BASE | ix::GS_BASE => e.context_changed(),
+        ix::PKRS => e.flush(Flush::All),
+        _ => {}
     }
     Ok(())
 }
@@ -351,6 +357,7 @@ fn store(cpu: &mut Cpu, index: u32, value: u64) -> bool {
         ix::MCG_STATUS => (value & !7 == 0, &mut m.mcg_status),
         ix::MCG_CTL => (value == 0 || value == u64::MAX, &mut m.mcg_ctl),
         ix::XSS => (value == 0, &mut cpu.xss),
+        ix::PKRS => (narrow, &mut m.pkrs),
         // Smm lock and the like do nothing here; FFDIS, McStatusWrEn and TscFreqSel are kept.
         ix::HWCR => (narrow, &mut m.hwcr),
         // Bit 1 makes LFENCE serialising, which it is anyway.
@@ -414,7 +421,7 @@ pub fn set_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<()
             }
             cpu.efer = value;
             cpu.update_mode();
-            e.flush(crate::Flush::All);
+            e.flush(Flush::All);
             e.context_changed();
         }
         ix::APIC_BASE => e.cpu().set_apic_base_value(value)?,
@@ -432,6 +439,9 @@ pub fn set_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<()
         _ => {
             if !store(e.cpu(), index, value) {
                 return Err(refuse());
+            }
+            if index == ix::PKRS {
+                e.flush(Flush::All);
             }
             e.context_changed();
         }

@@ -54,6 +54,9 @@ struct Context {
     /// Supervisor accesses to user pages fault.
     smap: bool,
     user: bool,
+    /// Rights of the keys of user and of supervisor pages: two bits for each key, no access and no
+    /// writes. All are allowed where there are no keys.
+    keys: [u32; 2],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,8 @@ impl Context {
         } else {
             Format::Legacy32
         };
+        let keyed = format == Format::Four;
+        let key_rights = |bit, rights| if keyed && c4(bit) { rights } else { 0 };
         let ac = cpu.rflags & flags::AC != 0 && !implicit_supervisor;
         Self {
             phys_mask: (1 << cpu.phys_bits) - 1,
@@ -89,6 +94,7 @@ impl Context {
             smep: c4(cr4::SMEP),
             smap: c4(cr4::SMAP) && !ac,
             user: user && !implicit_supervisor,
+            keys: [key_rights(cr4::PKE, cpu.pkru), key_rights(cr4::PKS, cpu.msrs.pkrs as u32)],
         }
     }
 
@@ -146,6 +152,13 @@ impl Context {
         let data = !us || !self.smap;
         let fetch = !us || !self.smep;
         (data, data && (rw || !self.wp), fetch && !nx)
+    }
+
+    /// Whether the protection key of a page allows reads and writes.
+    fn key(&self, us: bool, leaf: u64) -> (bool, bool) {
+        let rights = self.keys[usize::from(!us)] >> (2 * (leaf >> 59 & 15));
+        let read = rights & 1 == 0;
+        (read, read && (rights & 2 == 0 || !self.user && !self.wp))
     }
 }
 
@@ -292,14 +305,23 @@ pub fn walk<E: Exec + ?Sized>(
                 return Err(e.cpu().page_fault(linear, error));
             }
         };
+        let leaf = found.steps.get(found.count.wrapping_sub(1)).map_or(0, |s| s.entry);
         let (read, write, exec) = c.rights(found.us, found.rw, found.nx);
+        let (key_read, key_write) = c.key(found.us, leaf);
+        let denied_by_key = match access {
+            Access::Read => !key_read,
+            Access::Write => !key_write,
+            Access::Fetch => false,
+        };
+        let (read, write) = (read && key_read, write && key_write);
         let allowed = match access {
             Access::Read => read,
             Access::Write => write,
             Access::Fetch => exec,
         };
         if !allowed {
-            let error = c.error(access, true, false);
+            let key = if denied_by_key { pf::KEY } else { 0 };
+            let error = c.error(access, true, false) | key;
             return Err(e.cpu().page_fault(linear, error));
         }
         if !update_bits(e, &c, &mut found, access == Access::Write) {

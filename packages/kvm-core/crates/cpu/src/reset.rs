@@ -34,6 +34,7 @@ impl Cpu {
             efer: 0,
             xcr0: 1,
             xss: 0,
+            pkru: 0,
             dr: [0; 8],
             pdptrs: [0; 4],
             pdptrs_valid: true,

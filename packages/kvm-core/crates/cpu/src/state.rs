@@ -98,6 +98,7 @@ pub struct Msrs {
     pub sfmask: u64,
     pub kernel_gs_base: u64,
     pub tsc_aux: u64,
+    pub pkrs: u64,
     pub sysenter_cs: u64,
     pub sysenter_esp: u64,
     pub sysenter_eip: u64,
@@ -136,6 +137,7 @@ impl Default for Msrs {
             sfmask: 0,
             kernel_gs_base: 0,
             tsc_aux: 0,
+            pkrs: 0,
             sysenter_cs: 0,
             sysenter_esp: 0,
             sysenter_eip: 0,
@@ -239,6 +241,8 @@ pub struct Cpu {
     pub xcr0: u64,
     /// IA32_XSS.
     pub xss: u64,
+    /// Rights of protection keys on user pages: a copy of what the XSAVE state has.
+    pub pkru: u32,
     /// DR0 to DR3, two unused, DR6, DR7.
     pub dr: [u64; 8],
     /// Page-directory-pointer-table entries loaded by MOV CR3 in PAE mode.

@@ -17,7 +17,7 @@ pub fn ends_block(i: &Instruction) -> bool {
         | M::Wrmsr | M::Lmsw | M::Clts | M::Invlpg | M::Invlpga | M::Invpcid | M::Stac | M::Clac
         | M::Swapgs | M::Xsetbv | M::Lgdt | M::Lidt | M::Lldt | M::Ltr | M::Wrfsbase | M::Wrgsbase
         // The vector state may change which instructions are legal.
-        | M::Xrstor | M::Xrstor64 | M::Xrstors | M::Xrstors64
+        | M::Wrpkru | M::Xrstor | M::Xrstor64 | M::Xrstors | M::Xrstors64
         // Ports and string operations can stop half way.
         | M::In | M::Out | M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd
         // A serialising instruction is where self-modifying code becomes visible.

@@ -54,6 +54,7 @@ pub(crate) fn for_model(
     features: &[(String, bool)],
     supported: &[CpuidEntry],
 ) -> Result<Vec<CpuidEntry>, KvmError> {
+    let features = without_keys(features)?;
     let host = |function, index| {
         find(supported, function, index).map_or((0, 0, 0, 0), |e| (e.eax, e.ebx, e.ecx, e.edx))
     };
@@ -72,9 +73,24 @@ pub(crate) fn for_model(
             ));
         }
     }
-    let mut entries = cpuid::cpuid_for_model(model, features, &host)?;
+    let mut entries = cpuid::cpuid_for_model(model, &features, &host)?;
     mask(&mut entries, supported);
     Ok(entries)
+}
+
+/// Protection keys stay off: where a kernel has PKRU in its XSAVE areas depends on the processor,
+/// and the models of this project have it in one place.
+fn without_keys(features: &[(String, bool)]) -> Result<Vec<(String, bool)>, KvmError> {
+    const KEYS: [&str; 2] = ["pku", "pks"];
+    if let Some((name, _)) = features.iter().find(|(name, on)| *on && KEYS.contains(&name.as_str()))
+    {
+        return Err(KvmError::new(
+            Errno::EOPNOTSUPP,
+            format!("feature {name} is not there yet on the host's KVM"),
+        ));
+    }
+    let off = KEYS.map(|name| (name.to_string(), false));
+    Ok(features.iter().cloned().chain(off).collect())
 }
 
 fn words(entries: &[CpuidEntry]) -> impl Iterator<Item = u32> + '_ {

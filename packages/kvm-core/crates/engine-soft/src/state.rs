@@ -68,7 +68,9 @@ impl VcpuEngine for Vcpu {
     fn set_xsave(&mut self, area: &[u8]) -> Result<(), KvmError> {
         self.vectors
             .load_xsave(area)
-            .map_err(|e| KvmError::invalid(format!("the XSAVE area is refused: {e:?}")))
+            .map_err(|e| KvmError::invalid(format!("the XSAVE area is refused: {e:?}")))?;
+        self.follow_pkru();
+        Ok(())
     }
 
     fn xcr0(&mut self) -> u64 {

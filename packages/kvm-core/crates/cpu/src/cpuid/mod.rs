@@ -40,8 +40,34 @@ pub fn feature_names() -> Vec<&'static str> {
 /// Bytes of a standard-format XSAVE area for the components in `xcr0`.
 #[must_use]
 pub fn xsave_size(xcr0: u64) -> u32 {
-    if xcr0 & 4 != 0 { 576 + 256 } else { 576 }
+    match xcr0 {
+        _ if xcr0 & component::PKRU != 0 => PKRU_OFFSET + PKRU_BYTES,
+        _ if xcr0 & component::AVX != 0 => AVX_OFFSET + AVX_BYTES,
+        _ => AVX_OFFSET,
+    }
 }
+
+/// Bytes of a compacted XSAVE area: the components without gaps between them.
+#[must_use]
+pub fn xsave_compacted_size(xcr0: u64) -> u32 {
+    let part = |bit: u64, bytes: u32| if xcr0 & bit != 0 { bytes } else { 0 };
+    AVX_OFFSET + part(component::AVX, AVX_BYTES) + part(component::PKRU, PKRU_BYTES)
+}
+
+/// XSAVE state components beyond the legacy region, as bits of XCR0.
+pub mod component {
+    /// The upper halves of the YMM registers.
+    pub const AVX: u64 = 1 << 2;
+    /// The rights of protection keys.
+    pub const PKRU: u64 = 1 << 9;
+}
+
+/// Where the upper halves of the YMM registers lie in an XSAVE area, and their size.
+pub const AVX_OFFSET: u32 = 576;
+const AVX_BYTES: u32 = 256;
+/// Where PKRU lies in the standard format, and its size: a word and its padding.
+pub const PKRU_OFFSET: u32 = 2688;
+const PKRU_BYTES: u32 = 8;
 
 /// The CPUID instruction: EAX, EBX, ECX, EDX with the parts that depend on state filled in.
 /// A leaf that does not exist reads as zero, on Intel a basic one as the highest basic leaf.
@@ -59,11 +85,10 @@ pub fn cpuid<E: Exec + ?Sized>(e: &mut E, leaf: u32, sub: u32) -> (u32, u32, u32
                 edx &= !(1 << 9);
             }
         }
+        7 if sub == 0 && cpu.cr4 & cr4::PKE != 0 => ecx |= 1 << 4,
         0xb | 0x1f => edx = cpu.id,
         0xd if sub == 0 => ebx = xsave_size(cpu.xcr0),
-        // The compacted format has the same components without gaps between them: with AVX as
-        // the only extended one the size is the same.
-        0xd if sub == 1 && eax & 0xa != 0 => ebx = xsave_size(cpu.xcr0 | cpu.xss),
+        0xd if sub == 1 && eax & 0xa != 0 => ebx = xsave_compacted_size(cpu.xcr0 | cpu.xss),
         0x8000_0001 if !apic_on => edx &= !(1 << 9),
         _ => {}
     }

@@ -5,7 +5,7 @@ use kvm_abi::cpuid::{CpuidEntry, FLAG_SIGNIFICANT_INDEX};
 
 use super::features::Word;
 use super::set::{FeatureSet, nearest};
-use super::{HostCpuid, host_register, xsave_size};
+use super::{HostCpuid, PKRU_OFFSET, host_register, xsave_compacted_size, xsave_size};
 
 /// Model names.
 pub const MODELS: [&str; 5] = ["qemu64", "max", "host", "IvyBridge", "Opteron_G1"];
@@ -234,14 +234,18 @@ fn xsave_leaves(out: &mut Vec<CpuidEntry>, set: &FeatureSet) {
         return;
     }
     let avx = set.has("avx");
-    let xcr0 = if avx { 7 } else { 3 };
+    let pku = set.has("pku");
+    let xcr0 = if avx { 7 } else { 3 } | if pku { 1 << 9 } else { 0 };
     out.push(indexed(0xd, 0, [xcr0, xsave_size(1), xsave_size(u64::from(xcr0)), 0]));
     let compacted = set.word(Word::XsaveEax) & 2 != 0;
-    let size = if compacted { xsave_size(1) } else { 0 };
+    let size = if compacted { xsave_compacted_size(1) } else { 0 };
     out.push(indexed(0xd, 1, [set.word(Word::XsaveEax), size, 0, 0]));
     if avx {
         // Size and offset of the upper halves of YMM0 to YMM15.
         out.push(indexed(0xd, 2, [256, 576, 0, 0]));
+    }
+    if pku {
+        out.push(indexed(0xd, 9, [8, PKRU_OFFSET, 0, 0]));
     }
 }
 

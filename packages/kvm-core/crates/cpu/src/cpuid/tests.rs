@@ -84,10 +84,15 @@ fn every_model_is_consistent() {
             if xsave {
                 let d0 = leaf(&entries, 0xd, 0);
                 let d2 = leaf(&entries, 0xd, 2);
-                assert_eq!((d0.eax, d0.ecx, d0.ebx), (7, d2.eax + d2.ebx, 576));
+                let keys = has(&entries, "pku");
+                let (components, end) = if keys { (0x207, 2696) } else { (7, d2.eax + d2.ebx) };
+                assert_eq!((d0.eax, d0.ecx, d0.ebx), (components, end, 576));
+                let place = keys.then(|| leaf(&entries, 0xd, 9)).map(|e| (e.ebx, e.eax));
+                assert_eq!(place, keys.then_some((2688, 8)));
             }
             let caps = Caps::from_cpuid(&entries);
-            assert_eq!(caps.xcr0, if xsave { 7 } else { 0 });
+            let keys = if has(&entries, "pku") { 0x200 } else { 0 };
+            assert_eq!(caps.xcr0, if xsave { 7 | keys } else { 0 });
             assert_ne!(caps.kvm_features, 0);
             for (i, e) in entries.iter().enumerate() {
                 let twice =
@@ -196,6 +201,11 @@ fn the_instruction_fills_in_dynamic_parts() {
     assert_eq!(cpuid(&mut m, 0xd, 0).1, 576);
     m.cpu.xcr0 = 7;
     assert_eq!(cpuid(&mut m, 0xd, 0).1, 832);
+    m.cpu.xcr0 = 0x207;
+    assert_eq!((cpuid(&mut m, 0xd, 0).1, cpuid(&mut m, 0xd, 1).1), (2696, 840));
+    assert_eq!(cpuid(&mut m, 7, 0).2 >> 3 & 3, 1);
+    m.cpu.cr4 |= crate::bits::cr4::PKE;
+    assert_eq!(cpuid(&mut m, 7, 0).2 >> 3 & 3, 3);
     assert_eq!(cpuid(&mut m, 0xb, 0), (0, 1, 0x100, 5));
     assert_eq!(cpuid(&mut m, 0xb, 7), (0, 0, 7, 5));
     assert_eq!(cpuid(&mut m, 7, 1), (0, 0, 0, 0));

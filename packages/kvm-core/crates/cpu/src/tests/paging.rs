@@ -250,3 +250,46 @@ fn random_tables_never_panic() {
         let _ = m.cpu();
     }
 }
+
+/// Leaf, PKRU, PKRS, WP, access, user, expected error code.
+type KeyCase = (u64, u32, u64, bool, Access, bool, Result<(), u32>);
+
+#[test]
+fn protection_keys_take_data_accesses_away() {
+    use Access::{Fetch, Read, Write};
+    let key = |n: u64| n << 59;
+    let (user_page, kernel_page) = (0x7067 | key(3), 0x7063 | key(3));
+    let (no_access, no_write) = (1u32 << 6, 2u32 << 6);
+    let cases: &[KeyCase] = &[
+        (user_page, no_access, 0, true, Read, true, Err(0x25)),
+        (user_page, no_access, 0, true, Read, false, Err(0x21)),
+        (user_page, no_access, 0, true, Write, true, Err(0x27)),
+        (user_page, no_access, 0, true, Fetch, true, Ok(())),
+        (user_page, no_write, 0, true, Read, true, Ok(())),
+        (user_page, no_write, 0, false, Write, true, Err(0x27)),
+        (user_page, no_write, 0, true, Write, false, Err(0x23)),
+        (user_page, no_write, 0, false, Write, false, Ok(())),
+        (user_page, !no_access, 0, true, Read, true, Ok(())),
+        (user_page, 0, 0xffff_ffff, true, Write, true, Ok(())),
+        (kernel_page, 0xffff_ffff, 0, true, Write, false, Ok(())),
+        (kernel_page, 0, no_access.into(), true, Read, false, Err(0x21)),
+        (kernel_page, 0, no_write.into(), true, Write, false, Err(0x23)),
+        (kernel_page, 0, no_write.into(), false, Write, false, Ok(())),
+        // Both the page and its key deny it.
+        (0x7065 | key(3), no_write, 0, true, Write, true, Err(0x27)),
+        (kernel_page, 0, 0, true, Read, true, Err(5)),
+    ];
+    for (i, &(leaf, pkru, pkrs, wp, access, user, want)) in cases.iter().enumerate() {
+        let mut m = four_level(leaf);
+        m.cpu.cr4 |= cr4::PKE | cr4::PKS;
+        if !wp {
+            m.cpu.cr0 &= !cr0::WP;
+        }
+        (m.cpu.pkru, m.cpu.msrs.pkrs) = (pkru, pkrs);
+        assert_eq!(try_walk(&mut m, access, user), want, "case {i}");
+        m.cpu.cr4 &= !(cr4::PKE | cr4::PKS);
+        let plain =
+            want.err().is_some_and(|code| leaf & 4 == 0 && user || code == 0x27 && leaf & 2 == 0);
+        assert_eq!(try_walk(&mut m, access, user).is_err(), plain, "case {i} without keys");
+    }
+}

@@ -126,6 +126,8 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Wrfsbase | M::Wrgsbase => base(x, false),
         M::Xgetbv => system::xgetbv,
         M::Xsetbv => system::xsetbv,
+        M::Rdpkru => xstate::rdpkru,
+        M::Wrpkru => xstate::wrpkru,
         M::Vmcall | M::Vmmcall => system::hypercall,
         M::Fxsave | M::Fxsave64 => area(x, xstate::fxsave, M::Fxsave64),
         M::Fxrstor | M::Fxrstor64 => area(x, xstate::fxrstor, M::Fxrstor64),

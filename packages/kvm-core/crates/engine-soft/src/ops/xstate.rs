@@ -1,17 +1,24 @@
 //! FXSAVE, FXRSTOR and the XSAVE family.
 
-use kvm_cpu::{Access, Trap, Vector, reg};
+use kvm_cpu::{Access, Trap, Vector, control, reg};
 
 use crate::linear::Via;
 use crate::op::{Done, Op};
 use crate::thunk::{AreaMode, FXSAVE_BYTES, VectorState, XSAVE_BYTES, XsaveForm};
 use crate::vcpu::Vcpu;
+use crate::width::W32;
 
+#[allow(clippy::cast_possible_truncation)]
+const AX: u8 = reg::RAX as u8;
+#[allow(clippy::cast_possible_truncation)]
+const DX: u8 = reg::RDX as u8;
 const CR0_EM_TS: u64 = 4 | 8;
 const CR0_TS: u64 = 8;
 /// Where the header of an XSAVE area lies, and its end.
 const HEADER: usize = 512;
 const HEADER_END: usize = 576;
+/// XCOMP_BV: the area is in compacted format.
+const COMPACTED: u64 = 1 << 63;
 const CR4_OSXSAVE: u64 = 1 << 18;
 
 /// `op.imm`: 1 with REX.W.
@@ -20,6 +27,14 @@ fn mode(v: &Vcpu, op: &Op) -> AreaMode {
 }
 
 impl Vcpu {
+    /// PKRU was loaded: what it allowed before counts no more.
+    pub(crate) fn follow_pkru(&mut self) {
+        if self.cpu.pkru != self.vectors.pkru {
+            self.cpu.pkru = self.vectors.pkru;
+            kvm_cpu::Exec::flush(self, kvm_cpu::Flush::All);
+        }
+    }
+
     /// The linear address of an area, aligned as the instruction demands.
     fn area(&mut self, op: &Op, bytes: usize, align: u64, write: bool) -> Result<u64, Trap> {
         let linear = self.linear(op, bytes as u64, write)?;
@@ -97,7 +112,8 @@ pub(crate) fn fxrstor(v: &mut Vcpu, op: &Op) -> Done {
 fn save(v: &mut Vcpu, op: &Op, form: XsaveForm) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
-    let linear = v.area(op, VectorState::xsave_bytes(rfbm), 64, true)?;
+    let layout = (form == XsaveForm::Compacted).then_some(rfbm);
+    let linear = v.area(op, VectorState::xsave_bytes(rfbm, layout), 64, true)?;
     let old = match form {
         XsaveForm::Compacted => 0,
         _ => v.read_slow(linear.wrapping_add(512), 8, Via::Segment(op.seg))?,
@@ -131,17 +147,39 @@ pub(crate) fn xsavec(v: &mut Vcpu, op: &Op) -> Done {
 pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
-    let needed = VectorState::xsave_bytes(rfbm);
     let linear = v.area(op, HEADER_END, 64, false)?;
     let mut area = [0u8; XSAVE_BYTES];
     v.read_run(linear, &mut area[..HEADER_END], op.seg)?;
     // Components in their initial state are not read: the area may end before them.
-    let mut in_use = [0; 8];
-    in_use.copy_from_slice(&area[HEADER..HEADER + 8]);
-    let end = VectorState::xsave_bytes(rfbm & u64::from_le_bytes(in_use));
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
+    let (in_use, xcomp) = (word(HEADER), word(HEADER + 8));
+    let compaction = v.cpu.caps.xgetbv1;
+    let layout = (compaction && xcomp & COMPACTED != 0).then_some(xcomp);
+    let end = VectorState::xsave_bytes(rfbm & in_use, layout);
     v.area(op, end, 64, false)?;
     let rest = linear.wrapping_add(HEADER_END as u64);
     v.read_run(rest, &mut area[HEADER_END..end], op.seg)?;
-    let (mode, xcr0, compaction) = (mode(v, op), v.cpu.xcr0, v.cpu.caps.xgetbv1);
-    v.vectors.xrstor(&area[..needed], rfbm, xcr0, mode, compaction).map_err(|_| v.cpu.gp(0))
+    let (mode, xcr0) = (mode(v, op), v.cpu.xcr0);
+    v.vectors.xrstor(&area[..end], rfbm, xcr0, mode, compaction).map_err(|_| v.cpu.gp(0))?;
+    v.follow_pkru();
+    Ok(())
+}
+
+pub(crate) fn rdpkru(v: &mut Vcpu, _op: &Op) -> Done {
+    control::check_pkru(v)?;
+    v.set::<W32>(AX, u64::from(v.vectors.pkru));
+    v.set::<W32>(DX, 0);
+    Ok(())
+}
+
+pub(crate) fn wrpkru(v: &mut Vcpu, _op: &Op) -> Done {
+    control::check_pkru(v)?;
+    if v.cpu.regs[reg::RDX] & 0xffff_ffff != 0 {
+        return Err(v.cpu.gp(0));
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    let value = v.cpu.regs[reg::RAX] as u32;
+    v.vectors.pkru = value;
+    v.follow_pkru();
+    Ok(())
 }

@@ -114,6 +114,8 @@ pub struct VectorState {
     pub pointers: X87Pointers,
     /// MXCSR.
     pub(super) mxcsr: u32,
+    /// PKRU.
+    pub pkru: u32,
 }
 
 impl fmt::Debug for VectorState {
@@ -125,6 +127,7 @@ impl fmt::Debug for VectorState {
             .field("ftw", &self.x87.ftw)
             .field("st", &self.x87.st)
             .field("mxcsr", &self.mxcsr)
+            .field("pkru", &self.pkru)
             .finish_non_exhaustive()
     }
 }
@@ -136,6 +139,7 @@ impl Default for VectorState {
             x87: X87Image::reset(),
             pointers: X87Pointers::default(),
             mxcsr: MXCSR_RESET,
+            pkru: 0,
         }
     }
 }

@@ -1,20 +1,21 @@
 //! The memory formats of FXSAVE and XSAVE (SDM volume 1, 10.5 and chapter 13), for the instructions
 //! and for `KVM_GET_XSAVE`.
 //!
-//! Components are x87 (0), SSE (1) and AVX (2). The last x87 instruction and operand pointers are
+//! Components are x87 (0), SSE (1), AVX (2) and the rights of protection keys (9). The last x87 instruction and operand pointers are
 //! always saved and restored, also without a pending exception, as Intel processors do and as AMD's
 //! announce it with CPUID 8000_0008h EBX bit 2.
 
 use std::fmt;
 
 use kvm_abi::KvmError;
+use kvm_cpu::cpuid::{AVX_OFFSET, PKRU_OFFSET, component};
 
 use super::state::{MXCSR_MASK, MXCSR_RESET, VectorState, X87Image, X87Pointers};
 
 /// The components that exist here, in XCR0 positions.
-pub const XSAVE_COMPONENTS: u64 = 7;
-/// Bytes of an area with all components, in either format.
-pub const XSAVE_BYTES: usize = 832;
+pub const XSAVE_COMPONENTS: u64 = 0x207;
+/// Bytes of an area with all components in standard format, the larger one.
+pub const XSAVE_BYTES: usize = PKRU_AT + PKRU_BYTES;
 /// Bytes of a legacy region.
 pub const FXSAVE_BYTES: usize = 512;
 /// Bytes that `KVM_GET_XSAVE` returns.
@@ -22,13 +23,19 @@ const KVM_BYTES: usize = 4096;
 
 const X87: u64 = 1;
 const SSE: u64 = 2;
-const AVX: u64 = 4;
+const AVX: u64 = component::AVX;
+const PKRU: u64 = component::PKRU;
 /// XCOMP_BV: the area is in compacted format.
 const COMPACTED: u64 = 1 << 63;
 /// Offset of the XSAVE header.
 const HEADER: usize = 512;
 /// Offset of the upper halves of YMM registers, in both formats.
-const YMM_HIGH: usize = 576;
+const YMM_HIGH: usize = AVX_OFFSET as usize;
+/// End of the upper halves.
+const YMM_END: usize = YMM_HIGH + 256;
+/// Offset of PKRU in the standard format.
+const PKRU_AT: usize = PKRU_OFFSET as usize;
+const PKRU_BYTES: usize = 8;
 
 /// Which instruction saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,15 @@ fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     out[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
+/// Where PKRU lies, in the layout that [`VectorState::xsave_bytes`] is told.
+fn pkru_at(compacted: Option<u64>) -> usize {
+    match compacted {
+        Some(present) if present & AVX != 0 => YMM_END,
+        Some(_) => YMM_HIGH,
+        None => PKRU_AT,
+    }
+}
+
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
@@ -105,7 +121,8 @@ impl VectorState {
             && x87.ftw == 0
             && self.pointers == X87Pointers::default()
             && x87.st.iter().all(|st| st[..10] == [0; 10]);
-        u64::from(!initial) | (u64::from(any(0)) << 1) | (u64::from(any(2)) << 2)
+        let keys = if self.pkru == 0 { 0 } else { PKRU };
+        u64::from(!initial) | (u64::from(any(0)) << 1) | (u64::from(any(2)) << 2) | keys
     }
 
     /// The bytes of the legacy region; only those of the components asked for are to be written.
@@ -192,10 +209,15 @@ impl VectorState {
         Ok(())
     }
 
-    /// Bytes that `XSAVE` and its relatives may write for `rfbm`.
+    /// Bytes that `XSAVE` and its relatives may write for `rfbm`, and `XRSTOR` reads: the layout is
+    /// compacted for the components in `compacted`, or standard.
     #[must_use]
-    pub fn xsave_bytes(rfbm: u64) -> usize {
-        if rfbm & AVX != 0 { XSAVE_BYTES } else { YMM_HIGH }
+    pub fn xsave_bytes(rfbm: u64, compacted: Option<u64>) -> usize {
+        match rfbm {
+            _ if rfbm & PKRU != 0 => pkru_at(compacted) + PKRU_BYTES,
+            _ if rfbm & AVX != 0 => YMM_END,
+            _ => YMM_HIGH,
+        }
     }
 
     /// `XSAVE`, `XSAVEOPT` or `XSAVEC` of the components `rfbm` (EDX:EAX and XCR0). `old_bv` is the
@@ -238,6 +260,10 @@ impl VectorState {
             }
             write(YMM_HIGH, &high[..16 * mode.registers()])?;
         }
+        if saved & PKRU != 0 {
+            let at = pkru_at(compacted.then_some(rfbm));
+            write(at, &u64::from(self.pkru).to_le_bytes())?;
+        }
         if compacted {
             write(HEADER, &used.to_le_bytes())?;
             write(HEADER + 8, &(rfbm | COMPACTED).to_le_bytes())
@@ -275,7 +301,8 @@ impl VectorState {
         if !valid {
             return Err(BadArea::Header);
         }
-        if rfbm & bv & AVX != 0 && area.len() < XSAVE_BYTES {
+        let layout = compacted.then_some(xcomp);
+        if area.len() < Self::xsave_bytes(rfbm & bv, layout) {
             return Err(BadArea::Short);
         }
         let mxcsr = match (compacted, rfbm & SSE != 0, bv & SSE != 0) {
@@ -300,6 +327,11 @@ impl VectorState {
                 (true, false) => self.init_halves(half, mode),
                 _ => {}
             }
+        }
+        match (rfbm & PKRU != 0, bv & PKRU != 0) {
+            (true, true) => self.pkru = u32_at(area, pkru_at(layout)),
+            (true, false) => self.pkru = 0,
+            _ => {}
         }
         Ok(())
     }

@@ -241,3 +241,33 @@ fn outside_64_bit_mode_only_eight_registers_move() {
         .expect("nothing fails");
     assert_eq!(end, 576 + 8 * 16);
 }
+
+#[test]
+fn key_rights_lie_where_cpuid_says() {
+    let mut state = VectorState { pkru: 0x5555_5554, ..VectorState::default() };
+    let area = state.to_xsave();
+    assert_eq!(area[2688..2696], [0x54, 0x55, 0x55, 0x55, 0, 0, 0, 0]);
+    assert_eq!(area[513], 2);
+    let mut copy = VectorState::default();
+    copy.load_xsave(&area).expect("a valid area");
+    assert_eq!(copy.pkru, 0x5555_5554);
+    // Compacted they follow what is there, and are initial where XSTATE_BV does not name them.
+    for (rfbm, at) in [(0x200, 576), (0x204, 832)] {
+        let mut area = [0; 1024];
+        state
+            .xsave::<()>(XsaveForm::Compacted, rfbm, LONG, 0, |at, bytes| {
+                area[at..at + bytes.len()].copy_from_slice(bytes);
+                Ok(())
+            })
+            .expect("nothing fails");
+        assert_eq!(area[at..at + 4], 0x5555_5554u32.to_le_bytes());
+        copy.pkru = 1;
+        copy.xrstor(&area, rfbm, 0x207, LONG, true).expect("a valid area");
+        assert_eq!(copy.pkru, 0x5555_5554);
+        let short = &area[..at + 4];
+        assert_eq!(copy.xrstor(short, rfbm, 0x207, LONG, true), Err(BadArea::Short));
+    }
+    state.pkru = 0;
+    copy.load_xsave(&state.to_xsave()).expect("a valid area");
+    assert_eq!(copy.pkru, 0);
+}
