@@ -18,8 +18,13 @@ interface Pending {
 // passed.
 const MAX_TIMEOUT_MS = 0x7fffffff
 
+/** The clocks may differ by this much before the system clock counts as set. */
+const WALL_SLACK_MS = 2
+
 /** Guest time that goes on with the host's time. Starts paused. */
 export class HostClock implements MachineClock {
+  /** The system clock against the steady one. */
+  #wallOffsetMs = 0
   readonly #guestNs: (() => number) | undefined
   readonly #timers = new Set<Pending>()
   /** Guest time while the clock is paused. */
@@ -41,7 +46,13 @@ export class HostClock implements MachineClock {
   }
 
   wallMs(): number {
-    return Date.now()
+    // The system clock has whole milliseconds here, too coarse for a guest that waits for the last
+    // quarter of one; the steady clock has the fraction, until somebody sets the system clock.
+    const wall = Date.now()
+    const steady = performance.timeOrigin + performance.now() + this.#wallOffsetMs
+    if (Math.abs(steady - wall) <= WALL_SLACK_MS) return steady
+    this.#wallOffsetMs += wall - steady
+    return wall
   }
 
   setTimer(atNs: number, fn: () => void): ClockTimer {
