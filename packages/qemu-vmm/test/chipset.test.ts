@@ -5,7 +5,7 @@ import { I8042 } from '../src/chipset/i8042.ts'
 import { DmaControllers } from '../src/chipset/i8237.ts'
 import { Rtc } from '../src/chipset/rtc.ts'
 import { Port92, ResetControl } from '../src/chipset/small-ports.ts'
-import { ManualClock } from '../src/machine/clock.ts'
+import { HostClock, ManualClock } from '../src/machine/clock.ts'
 import { FakeIrq } from './support/fakes.ts'
 
 const SECOND_NS = 1e9
@@ -237,7 +237,7 @@ test('port 92 and 0xcf9 reset on their bit only', (t) => {
 
 test('acpi: the timer runs at 3.579545 MHz and wraps at 24 bits', (t) => {
   const clock = new ManualClock()
-  const pm = new AcpiPm(new FakeIrq(), clock, { powerOff() {} })
+  const pm = new AcpiPm(new FakeIrq(), clock, { powerOff() {}, suspend() {}, wake() {} })
   clock.advance(SECOND_NS)
   t.is(pm.pm1.read(8, 4), PM_TIMER_HZ)
   clock.advance(4 * SECOND_NS)
@@ -252,6 +252,8 @@ test('acpi: enable, power button, timer overflow and soft-off', (t) => {
     powerOff() {
       isOff = true
     },
+    suspend() {},
+    wake() {},
   })
   pm.pressPowerButton()
   t.false(sci.level, 'not in ACPI mode')
@@ -288,4 +290,44 @@ test('dma: address, count and page registers hold what drivers write', (t) => {
   t.is(dma.read(0x81), 0x0f)
   dma.write(0xd4, 1, 0x00)
   t.is(dma.read(0xde) & 0x0f, 0x0e)
+})
+
+test('acpi: suspend to RAM ends by the button, or an alarm that is enabled', (t) => {
+  const clock = new ManualClock(Date.parse('2024-01-01T00:00:00.500Z'))
+  const seen: string[] = []
+  const pm = new AcpiPm(new FakeIrq(), clock, {
+    powerOff: () => seen.push('off'),
+    suspend: () => seen.push('suspend'),
+    wake: () => seen.push('wake'),
+  })
+  const rtc = new Rtc(new FakeIrq(), clock)
+  rtc.onAlarm = () => pm.rtcAlarm()
+  for (const register of [1, 3, 5]) cmosWrite(rtc, register, 0xc0)
+  cmosWrite(rtc, 0x0b, 0x22)
+  clock.advance(SECOND_NS)
+  t.deepEqual(seen, [], 'an alarm while awake')
+  const sleep = (): void => pm.pm1.write(4, 2, (1 << 10) | 0x2000)
+  sleep()
+  clock.advance(2 * SECOND_NS)
+  t.deepEqual(seen, ['suspend'], 'the alarm is not enabled')
+  t.is(pm.save().sleeping, true)
+  pm.pm1.write(2, 2, 0x0400)
+  clock.advance(SECOND_NS)
+  t.deepEqual(seen, ['suspend', 'wake'])
+  const cause = pm.wakeCause
+  pm.reset()
+  pm.woken(cause)
+  t.is(pm.pm1.read(0, 2) & 0x8400, 0x8400)
+  pm.pm1.write(0, 2, 0x8400)
+  t.is(pm.pm1.read(0, 2) & 0x8400, 0)
+  sleep()
+  pm.pressPowerButton()
+  t.deepEqual(seen, ['suspend', 'wake', 'suspend', 'wake'])
+})
+
+test('rtc: a guest that waits for the end of a second sees it coming on the host clock', (t) => {
+  const clock = new HostClock()
+  const fractions = Array.from({ length: 1000 }, () => clock.wallMs() % 1)
+  t.true(new Set(fractions).size > 1)
+  t.true(Math.abs(clock.wallMs() - Date.now()) <= 3)
 })

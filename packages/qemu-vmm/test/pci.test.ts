@@ -27,7 +27,10 @@ function createPci(): PciFixture {
   pci.add(createHostBridge(bus), 0, 0)
   pci.add(piix3.fn, 1, 0)
   pci.add(
-    new Piix4Pm(bus, new AcpiPm(new FakeIrq(), new ManualClock(), { powerOff() {} })).fn,
+    new Piix4Pm(
+      bus,
+      new AcpiPm(new FakeIrq(), new ManualClock(), { powerOff() {}, suspend() {}, wake() {} }),
+    ).fn,
     1,
     3,
   )

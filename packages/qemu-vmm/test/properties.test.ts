@@ -62,6 +62,8 @@ function createBoard(): Fixture {
     actions: {
       reset: () => trace.push('reset'),
       powerOff: () => trace.push('off'),
+      suspend: () => trace.push('suspend'),
+      wake: () => trace.push('wake'),
     },
   })
   board.reset()

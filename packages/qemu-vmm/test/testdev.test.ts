@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import test from 'ava'
 import { VirtualMachine } from 'qemu-vmm'
@@ -176,6 +177,27 @@ test('a multiboot kernel finds the vectors, controllers and timer of a BIOS', as
     .halt()
   await using vm = await start(code, ['isa-debug-exit', { iobase: '0xf4' }])
   t.like(await vm.exited, { code: 3 })
+})
+
+/** Where the table with the waking vector is, whatever the machine has. */
+const FACS_GPA = 0xf_0080
+
+test('suspend to RAM: the power button wakes the guest at its vector, in memory that stayed', async (t) => {
+  const store = (code: GuestCode, gpa: number, value: number): GuestCode => {
+    const dword = (n: number): number[] => [0, 8, 16, 24].map((shift) => (n >>> shift) & 0xff)
+    return code.raw(0xc7, 0x05, ...dword(gpa), ...dword(value))
+  }
+  const code = new GuestCode()
+  // At 0x1000, in real mode: mov dx, 0xf4; mov al, [0x2000]; out dx, al; jmp to itself.
+  store(store(store(code, 0x1000, 0xa0_00f4_ba), 0x1004, 0xeb_ee20_00), 0x1008, 0xfe)
+  store(store(code, 0x2000, 0x21), FACS_GPA + 12, 0x1000)
+  code.print('S').outw(0x604, 0x2400).outb(0xf4, 0x7f).halt()
+  await using vm = await start(code, ['isa-debug-exit', { iobase: '0xf4' }])
+  await vm.expect('S')
+  const ended = vm.exited.then(({ code: status }) => status)
+  t.is(await Promise.race([ended, delay(300, 'asleep')]), 'asleep')
+  vm.powerdown()
+  t.is(await ended, 0x43)
 })
 
 test('devices that cannot be as asked are refused', async (t) => {

@@ -1,5 +1,5 @@
 import type { Clock, ClockTimer, Device, IoHandler, IrqLine } from '../device.ts'
-import { parseState, u16, u32, u8 } from '../machine/state.ts'
+import { flag, parseState, u16, u32, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 
 /** Frequency of the ACPI power management timer (ACPI 6.5, 4.8.3.3). */
@@ -10,6 +10,8 @@ const TMR_STS = 0x0001
 const GBL_STS = 0x0020
 const PWRBTN_STS = 0x0100
 const RTC_STS = 0x0400
+/** The machine woke up. It enables nothing. */
+const WAK_STS = 0x8000
 const EVENT_BITS = TMR_STS | GBL_STS | PWRBTN_STS | RTC_STS
 
 const SCI_EN = 0x0001
@@ -17,8 +19,9 @@ const SLP_EN = 0x2000
 const SLP_TYP_SHIFT = 10
 const CONTROL_KEPT = 0x1c03
 
-/** SLP_TYP of the soft-off state, as `\_S5` in the DSDT says. */
+/** SLP_TYP of the soft-off state and of suspend to RAM, as `\_S5` and `\_S3` in the DSDT say. */
 export const SLP_TYP_S5 = 0
+export const SLP_TYP_S3 = 1
 /** Values of the SMI command port that switch ACPI mode on and off (FADT). */
 export const ACPI_ENABLE = 0xf1
 export const ACPI_DISABLE = 0xf0
@@ -33,6 +36,8 @@ export interface AcpiPmState {
   apmStatus: number
   /** Timer ticks at which the top bit last changed, in units of half the counter's range. */
   timerHalves: number
+  /** Suspended to RAM. */
+  sleeping: boolean
 }
 
 const STATE: { readonly [K in keyof AcpiPmState]: Field<AcpiPmState[K]> } = {
@@ -44,11 +49,16 @@ const STATE: { readonly [K in keyof AcpiPmState]: Field<AcpiPmState[K]> } = {
   apmControl: u8,
   apmStatus: u8,
   timerHalves: u32,
+  sleeping: flag,
 }
 
 /** What the power management block does to the machine. */
 export interface AcpiPmActions {
   powerOff(): void
+  /** Processors stop, memory stays. */
+  suspend(): void
+  /** What was suspended goes on at its waking vector, after a reset of everything else. */
+  wake(): void
 }
 
 /**
@@ -88,6 +98,30 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
   pressPowerButton(): void {
     this.#s.pm1Status |= PWRBTN_STS
     this.#update()
+    if (this.#s.sleeping) this.#wake()
+  }
+
+  /** The clock's alarm, which wakes a machine that has enabled it for that. */
+  rtcAlarm(): void {
+    if (!this.#s.sleeping || (this.#s.pm1Enable & RTC_STS) === 0) return
+    this.#s.pm1Status |= RTC_STS
+    this.#wake()
+  }
+
+  /** What woke the machine: it survives the reset between {@link AcpiPmActions.wake} and {@link woken}. */
+  get wakeCause(): number {
+    return this.#s.pm1Status & (PWRBTN_STS | RTC_STS)
+  }
+
+  /** The machine was reset and goes on: tells why. */
+  woken(cause: number): void {
+    this.#s.pm1Status |= WAK_STS | cause
+    this.#update()
+  }
+
+  #wake(): void {
+    this.#s.sleeping = false
+    this.#actions.wake()
   }
 
   /** PM1a event block, PM1a control block and PM timer: 12 bytes. */
@@ -187,7 +221,11 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
       s.pm1Control = word & CONTROL_KEPT
       this.#update()
       const sleepType = (word >> SLP_TYP_SHIFT) & 7
-      if (word & SLP_EN && sleepType === SLP_TYP_S5) this.#actions.powerOff()
+      if ((word & SLP_EN) === 0) return
+      if (sleepType === SLP_TYP_S5) this.#actions.powerOff()
+      if (sleepType !== SLP_TYP_S3) return
+      s.sleeping = true
+      this.#actions.suspend()
     }
   }
 
@@ -214,5 +252,6 @@ function powerOn(): AcpiPmState {
     apmControl: 0,
     apmStatus: 0,
     timerHalves: 0,
+    sleeping: false,
   }
 }

@@ -64,6 +64,9 @@ export class Rtc implements Device<RtcState> {
   #periodic: ClockTimer | undefined
   #update: ClockTimer | undefined
 
+  /** Called when the alarm's interrupt is due and enabled. */
+  onAlarm: () => void = () => {}
+
   constructor(irq: IrqLine, clock: Clock) {
     this.#irq = irq
     this.#clock = clock
@@ -269,6 +272,7 @@ export class Rtc implements Device<RtcState> {
   }
 
   #raise(flags: number): void {
+    if ((flags & C_AF) !== 0 && (this.#b & B_AIE) !== 0) this.onAlarm()
     const c = (this.#c & C_FLAGS) | flags
     const enabled = c & this.#b & C_FLAGS
     this.#cmos[REG_C] = enabled ? c | C_IRQF : c

@@ -58,6 +58,24 @@ export function entrySregs(afterReset: Uint8Array, entry: BootEntry): Uint8Array
   return sregs
 }
 
+/** General registers at a waking vector (ACPI 6.5, 16.3.3). */
+export function wakeRegs(vector: number): BigUint64Array {
+  const regs = new BigUint64Array(REG_COUNT)
+  regs[REGS.rip] = BigInt(vector & 0x0f)
+  regs[REGS.rflags] = RFLAGS_FIXED
+  return regs
+}
+
+/** Segment and control registers there: real mode, as after reset but for the code segment. */
+export function wakeSregs(afterReset: Uint8Array, vector: number): Uint8Array {
+  const sregs = afterReset.slice()
+  const view = new DataView(sregs.buffer)
+  const at = SEGMENTS.cs * SEGMENT_BYTES
+  view.setBigUint64(at, BigInt(vector & ~0x0f), true)
+  view.setUint16(at + 12, vector >>> 4, true)
+  return sregs
+}
+
 function segment(
   view: DataView,
   index: number,

@@ -10,6 +10,8 @@ import type { SmbiosConfig } from './smbios.ts'
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
   rsdpGpa: number
+  /** Where the table is that has the waking vector. */
+  facsGpa: number
   /** Everything, ready to be written at `gpa`. */
   gpa: number
   bytes: Uint8Array
@@ -46,5 +48,5 @@ export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): Firmwar
   const smbios = createSmbios(config, tableGpa)
   place(smbios.table)
   bytes.set(smbios.entryPoint, entryPointGpa - TABLES_START)
-  return { rsdpGpa, gpa: TABLES_START, bytes: bytes.slice(0, next - TABLES_START) }
+  return { rsdpGpa, facsGpa, gpa: TABLES_START, bytes: bytes.slice(0, next - TABLES_START) }
 }

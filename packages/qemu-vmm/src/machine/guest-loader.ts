@@ -3,10 +3,11 @@ import type { Vcpu, Vm } from 'kvm-core'
 import type { BootImage } from '../boot/loader.ts'
 import type { Entropy } from '../device.ts'
 import type { MachineConfig } from './config.ts'
-import { entryRegs, entrySregs } from './entry-state.ts'
+import { entryRegs, entrySregs, wakeRegs, wakeSregs } from './entry-state.ts'
 import { setFirmwareChips, writeVectors } from './firmware-chips.ts'
 import { firmwareMsrs } from './firmware-msrs.ts'
 import { createFirmwareTables } from './firmware-tables.ts'
+import type { FirmwareTables } from './firmware-tables.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { NIL_UUID } from './smbios.ts'
@@ -17,6 +18,10 @@ import { loadChips, loadVcpu } from './vcpu-state.ts'
 
 /** The versioned name of the machine, as guests and messages show it. */
 export const MACHINE_NAME = 'pc-i440fx-7.2'
+
+/** Offset of the waking vector in the firmware control structure (ACPI 6.5, 5.2.10). */
+const FACS_WAKING_VECTOR = 12
+const REAL_MODE_END = 0x10_0000
 
 /** What a boot starts from. All vCPUs are parked. */
 export interface GuestParts {
@@ -36,18 +41,9 @@ export interface GuestParts {
 
 /** Puts the machine where firmware and boot loader would have left it: about to run the kernel. */
 export function loadGuest(parts: GuestParts): void {
-  const { vm, vcpus, board, map, powerOn } = parts
-  board.reset()
-  loadChips(vm, powerOn.chips)
-  board.applyFirmwareSetup()
-  const tables = createFirmwareTables({
-    topology: parts.topology,
-    pciHoleStart: map.pciHoleStart,
-    serialPorts: board.serial.map((_, port) => port),
-    machine: MACHINE_NAME,
-    uuid: parts.config.uuid ?? NIL_UUID,
-    memoryBytes: map.memoryBytes,
-  })
+  const { vm, vcpus, map, powerOn } = parts
+  powerOnBoard(parts)
+  const tables = firmwareTables(parts)
   vm.memory.write(tables.gpa, tables.bytes)
   writeVectors(vm.memory)
   const entry = parts.boot.load({
@@ -56,16 +52,55 @@ export function loadGuest(parts: GuestParts): void {
     rsdpGpa: tables.rsdpGpa,
     entropy: parts.entropy,
   })
+  powerOnVcpus(parts)
+  vcpus[0]!.setSregs(entrySregs(powerOn.vcpus[0]!.sregs, entry))
+  vcpus[0]!.setRegs(entryRegs(entry))
+  // Last: its timer runs from now on.
+  setFirmwareChips(vm, powerOn.chips, parts.boot.kind === 'multiboot')
+}
+
+/**
+ * Puts the machine where firmware would have left it after a suspend to RAM: about to run at the
+ * guest's waking vector. Without one it boots.
+ */
+export function wakeGuest(parts: GuestParts): void {
+  const { vm, vcpus, powerOn } = parts
+  const { facsGpa } = firmwareTables(parts)
+  const vector = vm.memory.view(facsGpa + FACS_WAKING_VECTOR, 4).getUint32(0, true)
+  if (vector === 0 || vector >= REAL_MODE_END) {
+    loadGuest(parts)
+    return
+  }
+  powerOnBoard(parts)
+  powerOnVcpus(parts)
+  vcpus[0]!.setSregs(wakeSregs(powerOn.vcpus[0]!.sregs, vector))
+  vcpus[0]!.setRegs(wakeRegs(vector))
+  setFirmwareChips(vm, powerOn.chips, false)
+}
+
+function powerOnBoard({ vm, board, powerOn }: GuestParts): void {
+  board.reset()
+  loadChips(vm, powerOn.chips)
+  board.applyFirmwareSetup()
+}
+
+function powerOnVcpus({ vm, vcpus, map, powerOn, clock }: GuestParts): void {
+  // All but the first wait for their start-up interrupt.
   for (const [i, vcpu] of vcpus.entries()) {
     const state = powerOn.vcpus[i]!
     loadVcpu(vcpu, state)
-    setTscAt(vm, vcpu, parts.clock, state)
+    setTscAt(vm, vcpu, clock, state)
     vcpu.setMsrs(firmwareMsrs(map, state.cpuid))
-    // The others wait for their start-up interrupt.
-    if (i > 0) continue
-    vcpu.setSregs(entrySregs(state.sregs, entry))
-    vcpu.setRegs(entryRegs(entry))
   }
-  // Last: its timer runs from now on.
-  setFirmwareChips(vm, powerOn.chips, parts.boot.kind === 'multiboot')
+}
+
+function firmwareTables({ board, config, map, topology }: GuestParts): FirmwareTables {
+  return createFirmwareTables({
+    topology,
+    pciHoleStart: map.pciHoleStart,
+    serialPorts: board.serial.map((_, port) => port),
+    machine: MACHINE_NAME,
+    uuid: config.uuid ?? NIL_UUID,
+    memoryBytes: map.memoryBytes,
+  })
 }

@@ -15,7 +15,8 @@ import type { MachineClock } from './clock.ts'
 import type { MachineConfig } from './config.ts'
 import type { Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
-import { MACHINE_NAME, loadGuest } from './guest-loader.ts'
+import { MACHINE_NAME, loadGuest, wakeGuest } from './guest-loader.ts'
+import type { GuestParts } from './guest-loader.ts'
 import { IoEvents } from './io-events.ts'
 import { IrqLines } from './irq.ts'
 import { checkState, loadMachine, saveMachine } from './machine-state.ts'
@@ -23,7 +24,7 @@ import type { MachineState, StateParts } from './machine-state.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import { POST_PORT } from './pc.ts'
-import type { PcBoard } from './pc.ts'
+import type { BoardActions, PcBoard } from './pc.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
 import { captureStandstill, leaveStandstill } from './standstill.ts'
@@ -31,8 +32,11 @@ import type { Standstill } from './standstill.ts'
 import { resolveTopology } from './topology.ts'
 import type { CpuTopology } from './topology.ts'
 
+/** `KVM_MP_STATE_UNINITIALIZED`: waits for its start-up interrupt. */
+const MP_STATE_UNINITIALIZED = 1
+
 /** What the hardware asks of the machine around it. */
-export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'> {
+export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'>, BoardActions {
   /** A custom device ends the machine with this status. */
   exit(code: number): void
 }
@@ -140,17 +144,31 @@ export class Hardware {
 
   /** The reset button of hardware that stands. */
   async reset(): Promise<void> {
-    // What a disk still reads would land in the memory of the guest that is loaded next.
-    for (const device of this.#plugged) device.reset()
-    this.#drives.abandon()
-    await this.#quiesce()
+    await this.#resetPlugged()
     this.loadGuest()
+  }
+
+  /** Suspend to RAM, of hardware that stands: no processor goes on when it runs. */
+  suspend(): void {
+    for (const vcpu of this.handles.vcpus) vcpu.setMpState(MP_STATE_UNINITIALIZED)
+  }
+
+  /** The end of it: everything but memory is reset, and the guest goes on at its waking vector. */
+  async wake(): Promise<void> {
+    const cause = this.board.pm.wakeCause
+    await this.#resetPlugged()
+    this.#load(wakeGuest)
+    this.board.pm.woken(cause)
   }
 
   /** Power-on state of everything, then what firmware and boot loader leave behind. */
   loadGuest(): void {
+    this.#load(loadGuest)
+  }
+
+  #load(how: (parts: GuestParts) => void): void {
     const clock = this.#standstill?.clock ?? this.#powerOn.clock
-    loadGuest({
+    how({
       clock,
       config: this.#config,
       ...this.handles,
@@ -250,6 +268,13 @@ export class Hardware {
       `requests to drive ${waiting} failed and wait; mend the cause and resume the machine first`,
       { fields: { drive: waiting } },
     )
+  }
+
+  async #resetPlugged(): Promise<void> {
+    // What a disk still reads would land in the memory of the guest that goes on next.
+    for (const device of this.#plugged) device.reset()
+    this.#drives.abandon()
+    await this.#quiesce()
   }
 
   async #quiesce(): Promise<void> {

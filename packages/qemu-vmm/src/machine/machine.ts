@@ -13,7 +13,15 @@ const MP_STATE_HALTED = 3
 const RESUMABLE: ReadonlySet<MachineStatus> = new Set(['paused', 'prelaunch', 'io-error'])
 
 /** What the run loop and devices ask for; an error is the request to stop. */
-type GuestRequest = 'reset' | 'shutdown' | 'panic' | 'io-error' | { exitCode: number } | VmmError
+type GuestRequest =
+  | 'reset'
+  | 'shutdown'
+  | 'suspend'
+  | 'wake'
+  | 'panic'
+  | 'io-error'
+  | { exitCode: number }
+  | VmmError
 
 /**
  * A machine whose devices live in this isolate. Operations run one after the other; what the
@@ -39,6 +47,8 @@ export class Machine implements MachineBackend {
     this.#hardware = new Hardware(config, devices, drives, {
       reset: () => this.#request('reset'),
       powerOff: () => this.#request('shutdown'),
+      suspend: () => this.#request('suspend'),
+      wake: () => this.#request('wake'),
       panic: () => this.#request('panic'),
       fail: (error) => this.#request(error),
       log: (message) => events.log(message),
@@ -221,6 +231,12 @@ export class Machine implements MachineBackend {
     }
     if (typeof request === 'object') {
       await this.#finish({ reason: 'shutdown', guest: true, code: request.exitCode })
+      return
+    }
+    if (request === 'suspend' || request === 'wake') {
+      if (request === 'suspend') this.#hardware.suspend()
+      else await this.#hardware.wake()
+      this.#run()
       return
     }
     if (request === 'reset' && this.#config.rebootAction !== 'shutdown') {

@@ -29,6 +29,8 @@ const ISA_IRQS = 16
 export interface BoardActions {
   reset(): void
   powerOff(): void
+  suspend(): void
+  wake(): void
 }
 
 /** Parts that the board is built from. */
@@ -68,6 +70,7 @@ export class PcBoard {
     setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
     this.pm = new AcpiPm(line(SCI_GSI), clock, actions)
+    this.rtc.onAlarm = () => this.pm.rtcAlarm()
     const routed = Array.from({ length: ISA_IRQS }, (_, irq) => line(irq))
     this.#piix3 = new Piix3(this.bus, routed)
     this.#piix4 = new Piix4Pm(this.bus, this.pm)

@@ -1,4 +1,4 @@
-import { SLP_TYP_S5 } from '../../chipset/acpi-pm.ts'
+import { SLP_TYP_S3, SLP_TYP_S5 } from '../../chipset/acpi-pm.ts'
 import { FW_CFG_PORT, FW_CFG_PORTS } from '../../chipset/fw-cfg.ts'
 import { PIRQ_ROUTE } from '../../chipset/pci/piix.ts'
 import { COM_PORTS } from '../../chipset/serial-port.ts'
@@ -33,7 +33,8 @@ export interface DsdtConfig {
 /** The body of the DSDT: PCI root with its interrupt routing, ISA devices, CPUs, soft-off. */
 export function createDsdt(config: DsdtConfig): Uint8Array {
   return Uint8Array.from([
-    ...aml.name('\\_S5', aml.pkg(aml.int(SLP_TYP_S5), aml.int(SLP_TYP_S5), aml.int(0), aml.int(0))),
+    ...sleepState('\\_S3', SLP_TYP_S3),
+    ...sleepState('\\_S5', SLP_TYP_S5),
     ...aml.scope(
       '\\_SB',
       pciRoot(config),
@@ -42,6 +43,10 @@ export function createDsdt(config: DsdtConfig): Uint8Array {
       cpus(config.topology.cpus),
     ),
   ])
+}
+
+function sleepState(name: string, type: number): Aml {
+  return aml.name(name, aml.pkg(aml.int(type), aml.int(type), aml.int(0), aml.int(0)))
 }
 
 function pciRoot(config: DsdtConfig): Aml {
