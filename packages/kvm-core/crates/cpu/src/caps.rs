@@ -115,7 +115,8 @@ impl Caps {
             efer: when(bit(ext.edx, 11), efer::SCE)
                 | when(bit(ext.edx, 29), efer::LME | efer::LMA)
                 | when(bit(ext.edx, 20), efer::NXE)
-                | when(bit(ext.edx, 25), efer::FFXSR),
+                | when(bit(ext.edx, 25), efer::FFXSR)
+                | when(bit(leaf(0x8000_0021, 0).eax, 8), efer::AUTOIBRS),
             xcr0: when(
                 xsave,
                 3 | when(bit(one.ecx, 28), component::AVX)

@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::op::Op;
 use crate::thunk::VecOp;
-use crate::translate::Entries;
+use crate::translate::{Code, Entries};
 
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
@@ -108,6 +108,20 @@ struct PageCode {
     parts: u64,
     /// Writes that hit the page but no code since the last decoding.
     near_misses: u32,
+    /// Linear pages whose jumps lead here.
+    linear: Vec<u64>,
+}
+
+/// Linear addresses of a page that are remembered one by one: more have all jumps forgotten.
+const MAX_LINEAR: usize = 32;
+
+impl PageCode {
+    fn reached_from(&mut self, linear: u64) {
+        let page = linear & !0xfff;
+        if self.linear.len() <= MAX_LINEAR && !self.linear.contains(&page) {
+            self.linear.push(page);
+        }
+    }
 }
 
 /// All blocks of one vCPU.
@@ -171,9 +185,22 @@ impl BlockCache {
         (j.rip == rip && j.key == (context | self.epoch)).then_some(j.block)
     }
 
-    /// Remembers where a linear address leads.
-    pub fn remember(&mut self, rip: u64, context: u64, block: *const Block) {
+    /// Remembers where a linear address leads: to a block at a physical address.
+    pub fn remember(&mut self, rip: u64, context: u64, block: *const Block, gpa: u64) {
+        self.reached(gpa, rip);
         self.jumps[jump_slot(rip)] = Jump { rip, key: context | self.epoch, block };
+    }
+
+    /// Remembers the translated code for a linear address, made of what is at a physical one.
+    pub fn enter(&mut self, rip: u64, context: u64, code: Code, gpa: u64) {
+        self.reached(gpa, rip);
+        self.entries.insert(rip, context, code);
+    }
+
+    fn reached(&mut self, gpa: u64, rip: u64) {
+        if let Some(page) = self.pages.get_mut(&(gpa & !0xfff)) {
+            page.reached_from(rip);
+        }
     }
 
     /// Part of what makes a jump valid: changes when jumps are forgotten.
@@ -299,7 +326,12 @@ impl BlockCache {
             }
             self.graveyard.push(block);
         }
-        self.forget_jumps();
+        if page.linear.len() > MAX_LINEAR {
+            self.forget_jumps();
+        }
+        for linear in page.linear {
+            self.forget_page(linear);
+        }
     }
 
     /// Takes a withdrawn block from the list of its other page, where such keys would pile up.
@@ -379,7 +411,7 @@ mod tests {
     fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
         let mut c = BlockCache::default();
         let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        c.remember(0x9000, 5, at);
+        c.remember(0x9000, 5, at, 0x1000);
         assert!(c.jump(0x9000, 5).is_some());
         assert!(!c.invalidate(0x1800, 8));
         assert!(c.find(key(0x1000, 64)).is_some());
@@ -387,6 +419,23 @@ mod tests {
         assert!(c.find(key(0x1000, 64)).is_none());
         assert!(c.jump(0x9000, 5).is_none());
         assert_eq!(c.invalidated, 1);
+    }
+
+    #[test]
+    fn jumps_to_other_pages_survive() {
+        let mut c = BlockCache::default();
+        let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+        let other = c.insert(key(0x2000, 64), block(0x2000, 10, None));
+        c.remember(0x9000, 5, at, 0x1000);
+        c.remember(0xa000, 5, other, 0x2000);
+        c.invalidate(0x1000, 1);
+        assert!(c.jump(0x9000, 5).is_none() && c.jump(0xa000, 5).is_some());
+        // A page that is mapped in very many places takes everything with it.
+        for n in 0..100 {
+            c.remember(0x1_0000 + (n << 12), 5, other, 0x2000);
+        }
+        c.invalidate(0x2000, 1);
+        assert!((0..100).all(|n| c.jump(0x1_0000 + (n << 12), 5).is_none()));
     }
 
     #[test]
@@ -422,7 +471,7 @@ mod tests {
     fn no_jump_survives_a_whole_round_of_epochs() {
         let mut c = BlockCache::default();
         let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        c.remember(0x9000, 5, at);
+        c.remember(0x9000, 5, at, 0x1000);
         c.epoch = 0xffff_ffff << 32;
         c.forget_jumps();
         assert!(c.jump(0x9000, 5).is_none());

@@ -19,7 +19,7 @@ impl Vcpu {
         if let Some(found) = self.blocks.find(key) {
             // SAFETY: found in the cache just now.
             let Some(second) = (unsafe { (*found).second_page }) else {
-                self.blocks.remember(linear, self.fetch_context, found);
+                self.blocks.remember(linear, self.fetch_context, found, gpa);
                 return Ok(found);
             };
             // An instruction across two pages is only itself while the second page is the same.
@@ -39,7 +39,7 @@ impl Vcpu {
         let straddles = block.second_page;
         let at = self.blocks.insert(key, block);
         if straddles.is_none() {
-            self.blocks.remember(linear, self.fetch_context, at);
+            self.blocks.remember(linear, self.fetch_context, at, gpa);
         }
         Ok(at)
     }

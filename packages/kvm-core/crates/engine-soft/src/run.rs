@@ -222,6 +222,11 @@ impl Vcpu {
                 self.interrupt_window = false;
                 return Some(Exit::IrqWindowOpen);
             }
+            // RF only keeps instruction breakpoints away from the next instruction. Where there are
+            // none it need not be taken alone, which a repeated one would pay for at every element.
+            if !self.breakpoints {
+                self.cpu.rflags &= !flags::RF;
+            }
             if !self.must_step() {
                 self.next_check = self.retired + SLICE;
                 if let Some(stop) = self.stop_at {

@@ -2,8 +2,8 @@
 
 use Need::{Always, Host};
 use Word::{
-    Apm, Ext1Ecx, Ext1Edx, Kvm, Leaf1Ecx, Leaf1Edx, Leaf6Eax, Leaf7Ebx, Leaf7Ecx, Leaf7Edx,
-    XsaveEax,
+    Apm, Ext1Ecx, Ext1Edx, Ext21Eax, Kvm, Leaf1Ecx, Leaf1Edx, Leaf6Eax, Leaf7Ebx, Leaf7Ecx,
+    Leaf7Edx, XsaveEax,
 };
 
 /// A register of a leaf that holds feature bits.
@@ -31,10 +31,12 @@ pub enum Word {
     Apm,
     /// Leaf 0x40000001 EAX.
     Kvm,
+    /// Leaf 0x80000021 EAX.
+    Ext21Eax,
 }
 
 /// How many words there are.
-pub const WORDS: usize = 11;
+pub const WORDS: usize = 12;
 
 impl Word {
     /// Leaf, sub-leaf and register (0 is EAX, 3 EDX).
@@ -52,6 +54,7 @@ impl Word {
             Ext1Ecx => (0x8000_0001, 0, 2),
             Apm => (0x8000_0007, 0, 3),
             Kvm => (0x4000_0001, 0, 0),
+            Ext21Eax => (0x8000_0021, 0, 0),
         }
     }
 }
@@ -162,6 +165,8 @@ pub const FEATURES: &[Feature] = &[
     f("abm", Ext1Ecx, 5, Host),
     f("3dnowprefetch", Ext1Ecx, 8, Always),
     f("invtsc", Apm, 8, Always),
+    // Branches are not predicted across privileges here: a kernel need not avoid indirect ones.
+    f("auto-ibrs", Ext21Eax, 8, Always),
     f("kvmclock", Kvm, 0, Always),
     f("kvm-nopiodelay", Kvm, 1, Always),
     f("kvm-pv-unhalt", Kvm, 7, Always),

@@ -70,6 +70,10 @@ const IVY_BRIDGE: &[&str] = &[
     "arat",
 ];
 
+/// What `max` does not have although it works: with an address space for each process the kernel's own
+/// translations have to be found again in each of them, where a load of CR3 without PCIDs keeps them.
+const SLOW: &[&str] = &["pcid", "invpcid"];
+
 /// Who the CPU says it is.
 struct Identity {
     /// EBX, EDX, ECX of leaf 0.
@@ -142,7 +146,7 @@ pub fn cpuid_for_model(
         }
         "max" => {
             let identity = Identity::qemu("QEMU Virtual CPU version 2.5+");
-            (identity, FeatureSet::all(host, false))
+            (identity, FeatureSet::all(host, false).without(SLOW))
         }
         "IvyBridge" => {
             let set = FeatureSet::named(&[COMMON, IVY_BRIDGE].concat(), host);
@@ -255,8 +259,9 @@ const AMD_ALIASES: u32 = 0x0183_f3ff;
 fn extended_leaves(out: &mut Vec<CpuidEntry>, id: &Identity, set: &FeatureSet) {
     let [b, d, c] = id.vendor;
     let amd = !id.intel();
-    let vendor = if amd { [0x8000_0008, b, c, d] } else { [0x8000_0008, 0, 0, 0] };
-    out.push(plain(0x8000_0000, vendor));
+    let more = set.word(Word::Ext21Eax);
+    let last = if more != 0 { 0x8000_0021 } else { 0x8000_0008 };
+    out.push(plain(0x8000_0000, if amd { [last, b, c, d] } else { [last, 0, 0, 0] }));
     let aliases = if amd { set.word(Word::Leaf1Edx) & AMD_ALIASES } else { 0 };
     out.push(plain(
         0x8000_0001,
@@ -285,4 +290,7 @@ fn extended_leaves(out: &mut Vec<CpuidEntry>, id: &Identity, set: &FeatureSet) {
     out.push(plain(0x8000_0007, [0, 0, 0, set.word(Word::Apm)]));
     let linear_bits = if set.has("lm") { 48 } else { 32 };
     out.push(plain(0x8000_0008, [id.phys_bits | linear_bits << 8, 0, 0, 0]));
+    if more != 0 {
+        out.push(plain(0x8000_0021, [more, 0, 0, 0]));
+    }
 }

@@ -17,14 +17,27 @@ impl FeatureSet {
     pub fn all(host: HostCpuid<'_>, intel: bool) -> Self {
         let mut out = Self::default();
         for feature in FEATURES {
-            // AMD parts of before 2023 do not have it, and need none of what it says.
-            let fits = feature.name != "arch-capabilities" || intel;
+            // AMD parts of before 2023 do not have arch-capabilities, and need none of what it says.
+            let fits = match feature.name {
+                "arch-capabilities" => intel,
+                "auto-ibrs" => !intel,
+                _ => true,
+            };
             if fits && on_host(feature, host) {
                 out.insert(feature.name);
             }
         }
         out.drop_dependents();
         out
+    }
+
+    /// Leaves out features by name.
+    #[must_use]
+    pub fn without(mut self, names: &[&'static str]) -> Self {
+        for name in names {
+            self.remove(name);
+        }
+        self
     }
 
     /// The named features as far as this host has them.

@@ -117,6 +117,20 @@ fn qemu64_is_what_qemu_has() {
 }
 
 #[test]
+fn max_has_what_is_fast() {
+    let max = cpuid_for_model("max", &[], &rich).unwrap();
+    assert!(!has(&max, "pcid") && !has(&max, "invpcid") && has(&max, "auto-ibrs"));
+    assert_eq!(leaf(&max, 0x8000_0000, 0).eax, 0x8000_0021);
+    assert_eq!(leaf(&max, 0x8000_0021, 0).eax, 1 << 8);
+    assert_eq!(Caps::from_cpuid(&max).efer >> 21 & 1, 1);
+    let on = [("pcid".to_owned(), true), ("auto-ibrs".to_owned(), false)];
+    let with = cpuid_for_model("max", &on, &rich).unwrap();
+    assert!(has(&with, "pcid"));
+    assert_eq!(leaf(&with, 0x8000_0000, 0).eax, 0x8000_0008);
+    assert_eq!(Caps::from_cpuid(&with).efer >> 21 & 1, 0);
+}
+
+#[test]
 fn named_models_have_what_qemu_gives_them() {
     let ivy = cpuid_for_model("IvyBridge", &[], &rich).unwrap();
     assert_eq!(leaf(&ivy, 1, 0).eax, 0x0003_06a9);
@@ -134,7 +148,7 @@ fn the_host_limits_data_instructions_only() {
     for name in ["avx", "sse4.2", "xsave", "bmi1", "popcnt", "fsrm"] {
         assert_eq!(has(&entries, name), name == "fsrm", "{name}");
     }
-    for name in ["smap", "pcid", "x2apic", "rdrand", "pdpe1gb", "sse2", "pni"] {
+    for name in ["smap", "smep", "x2apic", "rdrand", "pdpe1gb", "sse2", "pni"] {
         assert!(has(&entries, name), "{name}");
     }
     let error = cpuid_for_model("max", &changes(&[("avx2", true)]), &poor).unwrap_err();

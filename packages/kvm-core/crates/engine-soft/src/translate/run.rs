@@ -81,7 +81,7 @@ impl Vcpu {
         let known = self.translator.as_ref().and_then(|t| t.find(number, class));
         let code = known.or_else(|| self.translate_block(gpa, class))?;
         let context = self.code_context();
-        self.blocks.entries.insert(linear, context, code);
+        self.blocks.enter(linear, context, code, gpa);
         Some(code)
     }
 
