@@ -138,6 +138,17 @@ impl Vcpu {
         self.check_linear(linear, size, Via::Segment(segment))
     }
 
+    /// What the x87 unit notes of an instruction.
+    fn x87_pointers(&self, op: &Op, memory: bool) -> X87Pointers {
+        X87Pointers {
+            fop: 0,
+            fcs: self.cpu.segs[seg::CS].selector,
+            fds: self.cpu.segs[usize::from(op.seg) & 7].selector,
+            fip: self.cpu.rip(),
+            fdp: if memory { self.offset(op) } else { 0 },
+        }
+    }
+
     fn vector_fault(&mut self, fault: VecFault) -> Trap {
         match fault {
             VecFault::Simd if self.cpu.cr4 & CR4_OSXMMEXCPT != 0 => self.cpu.raise(Vector::Xm, 0),
@@ -171,6 +182,9 @@ pub(crate) fn vector(v: &mut Vcpu, op: &Op) -> Done {
     let memory = vop.mem();
     let mut linear = 0;
     if let Some(m) = memory {
+        if vop.is_x87_store() && withheld(v, op, vop) {
+            return Ok(());
+        }
         linear = v.vector_linear(op, m)?;
         if m.read {
             v.load_operand(linear, m.bytes, op.seg, scratch)?;
@@ -180,17 +194,7 @@ pub(crate) fn vector(v: &mut Vcpu, op: &Op) -> Done {
     let saved = (v.io.careful() && memory.is_some_and(|m| m.write))
         .then(|| (Box::new(v.vectors.clone()), v.cpu.regs));
     let (written, pointers) = (vop.flags_written(), vop.needs_x87_pointers());
-    let x87 = if pointers {
-        X87Pointers {
-            fop: 0,
-            fcs: v.cpu.segs[seg::CS].selector,
-            fds: v.cpu.segs[usize::from(op.seg) & 7].selector,
-            fip: v.cpu.rip(),
-            fdp: if memory.is_some() { v.offset(op) } else { 0 },
-        }
-    } else {
-        X87Pointers::default()
-    };
+    let x87 = if pointers { v.x87_pointers(op, memory.is_some()) } else { X87Pointers::default() };
     let flags = if written != 0 || vop.flags_read() != 0 { v.cpu.arith.get() } else { 0 };
     let real_format = pointers && v.cpu.real_or_v86();
     let mut io =
@@ -215,6 +219,25 @@ pub(crate) fn vector(v: &mut Vcpu, op: &Op) -> Done {
         return Err(trap);
     }
     Ok(())
+}
+
+/// Executes a store of the x87 unit if it meets an unmasked exception, which then waits for the next
+/// instruction: nothing is stored, and Intel's processors do not look at the operand then, while
+/// AMD's fault as for a store. Otherwise does nothing.
+fn withheld(v: &mut Vcpu, op: &Op, vop: &VecOp) -> bool {
+    if v.cpu.caps.amd || v.vectors.x87_masked() {
+        return false;
+    }
+    let x87 = v.x87_pointers(op, true);
+    let mut state = v.vectors.clone();
+    let mem = &mut Scratch::default();
+    let gpr = &mut v.cpu.regs;
+    let mut io = Operands { mem, gpr, flags: 0, x87, real_format: false, store: true };
+    let withheld = thunk::execute(vop, &mut state, &mut io).is_ok() && !io.store;
+    if withheld {
+        v.vectors = state;
+    }
+    withheld
 }
 
 /// A store of an element: linear address, bytes, value.

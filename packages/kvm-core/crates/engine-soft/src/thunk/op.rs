@@ -234,6 +234,12 @@ impl VecOp {
         self.form.bits & bit::WAITS != 0 && self.kind != kind::VEC
     }
 
+    /// True for a store of the x87 unit that an unmasked exception keeps from happening.
+    #[must_use]
+    pub fn is_x87_store(&self) -> bool {
+        self.kind == kind::X87 && self.mem().is_some_and(|m| m.write)
+    }
+
     /// True if `Operands::x87` and, for the environment formats, `Operands::real_format` matter.
     #[must_use]
     pub fn needs_x87_pointers(&self) -> bool {

@@ -176,6 +176,12 @@ impl VectorState {
         self.x87.fsw & FSW_ES != 0
     }
 
+    /// True if no x87 exception can become pending.
+    #[must_use]
+    pub fn x87_masked(&self) -> bool {
+        self.x87.fcw & 0x3f == 0x3f
+    }
+
     /// The x87 registers after `FNINIT`, which leaves the data registers alone.
     pub fn fninit(&mut self) {
         self.x87.fcw = 0x37f;

@@ -59,12 +59,6 @@ fn several_accesses(i: &Instruction) -> bool {
     )
 }
 
-/// Stores of the x87 unit. Where an exception is unmasked nothing is stored, so that a processor
-/// need not look at the operand.
-pub fn x87_store(i: &Instruction) -> bool {
-    matches!(i.mnemonic(), M::Fst | M::Fstp | M::Fist | M::Fistp | M::Fisttp | M::Fbstp)
-}
-
 /// Takes a selector off the stack: two bytes or its whole slot are read.
 fn pops_selector(i: &Instruction) -> bool {
     i.mnemonic() == M::Retf || i.mnemonic() == M::Pop && i.op0_register().is_segment_register()
@@ -148,8 +142,6 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
         *tier0 = native.clone();
         memory_differs = true;
     }
-    const ES: u16 = 0x80;
-    let withheld = x87_store(i) && native.state.area.u16(2) & ES != 0 && !faulted(native);
     let narrow =
         pops_selector(i) && tier0.event.vector == 14 && (native.event.vector != 14 || !at_the_same);
     // Code that is not 64-bit reaches CR8 by a LOCK prefix, on AMD alone.
@@ -159,7 +151,7 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
     let far = matches!(i.mnemonic(), M::Retf | M::Iretq)
         && native.state.cs == USER_CS32
         && tier0.event.vector == 13;
-    if faulted(tier0) && (withheld || narrow || locked || far) {
+    if faulted(tier0) && (narrow || locked || far) {
         *tier0 = native.clone();
     }
     if i.mnemonic() == M::Push && i.op0_register().is_segment_register() {

@@ -87,9 +87,7 @@ fn anchored(b: &mut Builder<'_>, i: &mut Instruction) {
     let n = b.rng.pick(b.anchors);
     let value = b.state.gpr[n];
     let low = value < 1 << 32;
-    // Whether one that is not stored faults differs, and with it what runs next.
-    let may_fault = !super::allowed::x87_store(i);
-    let target = if may_fault && b.rng.chance(1, 24) {
+    let target = if b.rng.chance(1, 24) {
         spots::random(b.rng, low, operand_bytes(i))
     } else {
         spots::harmless(b.rng, if low { LOW } else { HIGH })

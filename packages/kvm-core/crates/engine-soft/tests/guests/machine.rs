@@ -82,7 +82,7 @@ pub struct Machine {
     pub memory: Arc<GuestMemory>,
     pub requests: Arc<VcpuRequests>,
     pub irqchip: Option<Arc<Irqchip>>,
-    _engine: Arc<SoftEngine>,
+    pub engine: Arc<SoftEngine>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -133,7 +133,7 @@ impl Machine {
         let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy());
         let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
         vcpu.set_cpuid(&engine.cpuid_for_model("max", &[]).unwrap()).unwrap();
-        let mut machine = Self { vcpu, memory, requests, irqchip, _engine: engine };
+        let mut machine = Self { vcpu, memory, requests, irqchip, engine };
         machine.write(CODE, code);
         machine.write(HANDLERS, &[0xf4; 256 * HANDLER_BYTES as usize]);
         machine.tables(mode);

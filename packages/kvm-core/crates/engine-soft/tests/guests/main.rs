@@ -10,3 +10,4 @@ mod modes;
 mod refused;
 mod self_modifying;
 mod strings;
+mod x87;
