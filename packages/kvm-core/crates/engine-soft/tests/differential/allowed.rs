@@ -3,7 +3,7 @@
 use iced_x86::{Instruction, Mnemonic as M, OpKind, Register};
 
 use super::host;
-use super::state::{Outcome, USER_CS32};
+use super::state::{Outcome, State, USER_CS32};
 
 /// True for an exception that restarts the instruction, as opposed to its regular end.
 fn faulted(o: &Outcome) -> bool {
@@ -96,13 +96,27 @@ fn same_upper_half(register: Register, native: &Outcome, tier0: &mut Outcome) {
     }
 }
 
+/// A repeated move from one of the two addresses of a page to the other. Its stores are not ordered
+/// (SDM volume 3, 9.2.4), so that a load may miss one whose linear address tells of no overlap.
+fn moves_under_two_names(i: &Instruction, end: &State) -> bool {
+    let moves = matches!(i.mnemonic(), M::Movsb | M::Movsw | M::Movsd | M::Movsq);
+    let base = match i.segment_prefix() {
+        Register::FS => end.fs_base,
+        Register::GS => end.gs_base,
+        _ => 0,
+    };
+    let low = |linear: u64| linear >> 32 == 0;
+    let wide = i.op1_kind() == OpKind::MemorySegRSI;
+    moves && wide && i.has_rep_prefix() && low(end.gpr[6].wrapping_add(base)) != low(end.gpr[7])
+}
+
 /// Makes `tier0` agree with `native` where both are right.
 ///
 /// Yields whether stores to memory may differ.
 pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool {
     let both_fault = faulted(native) && faulted(tier0);
     let at_the_same = native.state.rip == tier0.state.rip;
-    let mut memory_differs = false;
+    let mut memory_differs = moves_under_two_names(i, &native.state);
     if both_fault && at_the_same && several_accesses(i) {
         tier0.event = native.event;
         memory_differs = true;

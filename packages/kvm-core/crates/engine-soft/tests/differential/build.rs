@@ -405,10 +405,12 @@ const PREFIXES: [u8; 11] = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0
 /// illegal stays: it makes an undefined one.
 fn add_prefix(rng: &mut Rng, form: Form, ip: u64, code: &mut Vec<u8>, seen: &mut Instruction) {
     let prefix = rng.pick(&PREFIXES);
-    // Some processors take LOOPE with F2 for LOOPNE and the reverse, or allow LOCK VERW.
+    // Some processors take LOOPE with F2 for LOOPNE and the reverse, or allow LOCK VERW, or make two
+    // accesses of MOVBE with 66 and REX.W, neither of which is checked for alignment.
     let quirk = match form.code.mnemonic() {
         M::Loope | M::Loopne => matches!(prefix, 0xf2 | 0xf3),
         M::Verw => prefix == 0xf0,
+        M::Movbe => prefix == 0x66,
         _ => super::tune::alignment(form) > 1,
     };
     if quirk {
