@@ -64,7 +64,7 @@ impl Vcpu {
             return Ok(());
         }
         let via = Via::Part(segment);
-        self.probe(linear, u64::from(bytes), Access::Read, via)?;
+        self.probe_operand(linear, bytes, Access::Read, via)?;
         for at in (0..n).step_by(8) {
             let len = (n - at).min(8);
             #[allow(clippy::cast_possible_truncation)]
@@ -100,6 +100,18 @@ impl Vcpu {
         Ok(())
     }
 
+    /// [`probe`](Self::probe) for an operand of any size. Whether it is canonical comes first: for all
+    /// of it, or for the mantissa of a ten-byte number, while environments are several accesses.
+    fn probe_operand(&mut self, linear: u64, bytes: u8, access: Access, via: Via) -> Done {
+        let first = match bytes {
+            1 | 2 | 4 | 8 | 16 | 32 => bytes,
+            10 => 8,
+            _ => 1,
+        };
+        self.check_linear(linear, first, via)?;
+        self.probe(linear, u64::from(bytes), access, via)
+    }
+
     fn vector_linear(&mut self, op: &Op, m: MemOperand) -> Result<u64, Trap> {
         let linear = self.linear(op, u64::from(m.bytes), m.write)?;
         if m.align > 1 && linear & u64::from(m.align - 1) != 0 {
@@ -111,7 +123,7 @@ impl Vcpu {
             let e = self.tlb.entry(linear);
             if e.write != self.tlb.tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE {
                 let via = Via::Part(op.seg);
-                self.probe(linear, u64::from(m.bytes), Access::Write, via)?;
+                self.probe_operand(linear, m.bytes, Access::Write, via)?;
                 // The store may turn out to be a device's: only careful mode can take the
                 // instruction back then.
                 let e = self.tlb.entry(linear);
@@ -270,7 +282,7 @@ impl ElementMemory for Elements<'_> {
     }
     fn write(&mut self, offset: i64, bytes: u8, value: u64) -> Result<(), Trap> {
         let linear = self.linear(offset, bytes, true)?;
-        self.v.probe(linear, u64::from(bytes), Access::Write, Via::Part(self.op.seg))?;
+        self.v.probe_operand(linear, bytes, Access::Write, Via::Part(self.op.seg))?;
         self.stores.push((linear, bytes, value));
         Ok(())
     }
