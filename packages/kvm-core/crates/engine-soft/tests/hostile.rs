@@ -273,6 +273,26 @@ fn a_save_area_can_go_around_the_end_of_the_address_space() {
 }
 
 #[test]
+fn where_no_component_is_saved_only_the_header_of_the_area_is_accessed() {
+    // The first page of the area is not there, and its header in the second.
+    let area = TESTS + 0x1000 - 512;
+    // xsave [rdi]; hlt, and xrstor
+    for code in [[0x0f, 0xae, 0x27, 0xf4], [0x0f, 0xae, 0x2f, 0xf4]] {
+        for (components, end) in [(0, CODE + 4), (1, HANDLERS + 15)] {
+            let mut guest = Guest::new(&code, false);
+            guest.put(PML4 + 8 * (TESTS >> 39), 0xb007);
+            guest.put(0xb000, 0xc007);
+            guest.put(0xc000, 0xd007);
+            guest.put(0xd008, 0x20_5067);
+            guest.vcpu.set_xcr0(7).unwrap();
+            let exit = guest.run(Regs { rdi: area, rax: components, ..start() });
+            assert!(matches!(exit, Exit::Hlt), "{exit:?}");
+            assert_eq!(guest.vcpu.regs().rip, end);
+        }
+    }
+}
+
+#[test]
 fn an_instruction_pointer_beyond_32_bits_is_a_fault_in_protected_mode() {
     let mut guest = Guest::new(&[], false);
     let ram = GuestRam::new(4096, Backing::Anon).unwrap();

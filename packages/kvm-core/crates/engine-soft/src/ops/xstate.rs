@@ -37,12 +37,25 @@ impl Vcpu {
 
     /// The linear address of an area, aligned as the instruction demands.
     fn area(&mut self, op: &Op, bytes: usize, align: u64, write: bool) -> Result<u64, Trap> {
+        self.part_of_area(op, 0, bytes, align, write)
+    }
+
+    /// The same of an area whose first `skip` bytes are not accessed.
+    fn part_of_area(
+        &mut self,
+        op: &Op,
+        skip: usize,
+        bytes: usize,
+        align: u64,
+        write: bool,
+    ) -> Result<u64, Trap> {
         let linear = self.linear(op, bytes as u64, write)?;
         if linear & (align - 1) != 0 {
             return Err(self.cpu.gp(0));
         }
         let access = if write { Access::Write } else { Access::Read };
-        self.probe(linear, bytes as u64, access, Via::Segment(op.seg))?;
+        let start = linear.wrapping_add(skip as u64);
+        self.probe(start, (bytes - skip) as u64, access, Via::Segment(op.seg))?;
         Ok(linear)
     }
 
@@ -88,6 +101,11 @@ impl Vcpu {
     }
 }
 
+/// Bytes before the header that are not accessed: all, if no component is asked for.
+fn skipped(rfbm: u64) -> usize {
+    if rfbm == 0 { HEADER } else { 0 }
+}
+
 pub(crate) fn fxsave(v: &mut Vcpu, op: &Op) -> Done {
     if v.cpu.cr0 & CR0_EM_TS != 0 {
         return Err(v.cpu.raise(Vector::Nm, 0));
@@ -113,7 +131,8 @@ fn save(v: &mut Vcpu, op: &Op, form: XsaveForm) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
     let layout = (form == XsaveForm::Compacted).then_some(rfbm);
-    let linear = v.area(op, VectorState::xsave_bytes(rfbm, layout), 64, true)?;
+    let bytes = VectorState::xsave_bytes(rfbm, layout);
+    let linear = v.part_of_area(op, skipped(rfbm), bytes, 64, true)?;
     let old = match form {
         XsaveForm::Compacted => 0,
         _ => v.read_slow(linear.wrapping_add(512), 8, Via::Segment(op.seg))?,
@@ -147,16 +166,17 @@ pub(crate) fn xsavec(v: &mut Vcpu, op: &Op) -> Done {
 pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
-    let linear = v.area(op, HEADER_END, 64, false)?;
+    let skip = skipped(rfbm);
+    let linear = v.part_of_area(op, skip, HEADER_END, 64, false)?;
     let mut area = [0u8; XSAVE_BYTES];
-    v.read_run(linear, &mut area[..HEADER_END], op.seg)?;
+    v.read_run(linear.wrapping_add(skip as u64), &mut area[skip..HEADER_END], op.seg)?;
     // Components in their initial state are not read: the area may end before them.
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
     let (in_use, xcomp) = (word(HEADER), word(HEADER + 8));
     let compaction = v.cpu.caps.xgetbv1;
     let layout = (compaction && xcomp & COMPACTED != 0).then_some(xcomp);
     let end = VectorState::xsave_bytes(rfbm & in_use, layout);
-    v.area(op, end, 64, false)?;
+    v.part_of_area(op, skip, end, 64, false)?;
     let rest = linear.wrapping_add(HEADER_END as u64);
     v.read_run(rest, &mut area[HEADER_END..end], op.seg)?;
     let (mode, xcr0) = (mode(v, op), v.cpu.xcr0);

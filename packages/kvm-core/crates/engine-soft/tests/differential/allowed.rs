@@ -147,11 +147,11 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
             *to = *to & 0xffff_ffff | from & !0xffff_ffff;
         }
     }
-    // Whether a store without a selected byte, or a component that is not loaded, looks at its page.
+    // Whether a store without a selected byte, or a component that is not asked for, looks at its page.
     let masked = matches!(
         i.mnemonic(),
         M::Maskmovdqu | M::Vmaskmovdqu | M::Maskmovq | M::Xrstor | M::Xrstor64
-    );
+    ) || name.starts_with("Xsave");
     if masked && faulted(native) && !at_the_same {
         *tier0 = native.clone();
         memory_differs = true;
