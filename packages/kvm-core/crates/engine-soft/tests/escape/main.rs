@@ -6,6 +6,7 @@
 
 mod aim;
 mod fence;
+mod fetch;
 mod layout;
 mod machine;
 mod matrix;

@@ -1,5 +1,6 @@
 //! Small guests with hand-assembled code: what user code of the host cannot show.
 
+mod bad_code;
 mod debug;
 mod devices;
 mod events;
