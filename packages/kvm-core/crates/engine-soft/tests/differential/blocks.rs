@@ -18,6 +18,11 @@ use super::state::{RSP, State, USER_CS, USER_CS32};
 const ANCHORS_64: &[usize] = &[12, 13, 14, 15];
 const ANCHORS_32: &[usize] = &[3];
 
+/// The registers that address memory in a mode.
+pub fn anchors(bits: u32) -> &'static [usize] {
+    if bits == 64 { ANCHORS_64 } else { ANCHORS_32 }
+}
+
 /// The forms of a mode that usually complete, found by trying them.
 pub fn pool(pair: &mut Pair, bits: u32) -> Vec<Form> {
     const TRIES: u64 = 8;
@@ -78,14 +83,14 @@ fn by_count(i: &Instruction) -> bool {
 }
 
 /// True if `i` shows flags that may be undefined.
-fn shows(i: &Instruction, undefined: u64) -> bool {
+pub fn shows(i: &Instruction, undefined: u64) -> bool {
     let all = matches!(i.mnemonic(), M::Pushf | M::Pushfd | M::Pushfq | M::Lahf);
     undefined != 0 && (all || eflags(i.rflags_read()) & undefined != 0)
 }
 
 /// A random block of forms from the pool.
 pub fn case(rng: &mut Rng, pool: &[Form], bits: u32) -> Case {
-    let anchors = if bits == 64 { ANCHORS_64 } else { ANCHORS_32 };
+    let anchors = anchors(bits);
     let mut state = State::random(rng, if bits == 64 { USER_CS } else { USER_CS32 });
     // Alignment checks have their own rules by processor.
     state.rflags &= !(1 << 18);
@@ -143,7 +148,7 @@ pub fn case(rng: &mut Rng, pool: &[Form], bits: u32) -> Case {
 
 /// What depends on the values that registers happen to have: string instructions with a prefix run
 /// into the end of the pages, bit offsets lead anywhere, shifts beyond the operand are undefined.
-fn unfit(i: &Instruction) -> bool {
+pub fn unfit(i: &Instruction) -> bool {
     let double = matches!(i.mnemonic(), M::Shld | M::Shrd)
         && i.op1_register().size() == 2
         && i.op2_kind() == OpKind::Register;

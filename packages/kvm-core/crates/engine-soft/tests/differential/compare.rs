@@ -9,6 +9,9 @@ const NAMES: [&str; 16] = [
     "r14", "r15",
 ];
 
+/// CF, PF, AF, ZF, SF, OF.
+pub const ARITHMETIC: u64 = 0x8d5;
+
 /// EFLAGS positions of iced's bits.
 pub fn eflags(bits: u32) -> u64 {
     let table = [

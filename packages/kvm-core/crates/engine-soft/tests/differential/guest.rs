@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, MpState, Regs, Segment, Sregs};
+use kvm_abi::{Clock, Entropy};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
-use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
+use kvm_engine_soft::{SoftEngine, TranslationPolicy};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
-use super::layout::{CODE, HIGH, LOW, MAP, PAGE, PAGES, Permission};
+use super::layout::{CODE, HIGH, LOW, MAP, PAGE, PAGES, Permission, locate};
 use super::state::{AREA, Area, Event, Outcome, RSP, State};
 
 const RAM: u64 = 2 << 20;
@@ -50,6 +50,11 @@ impl KernelBus for Nothing {
 }
 
 struct Still;
+impl Entropy for Still {
+    fn next(&self) -> Option<u64> {
+        Some(0x1234_5678_9abc_def0)
+    }
+}
 impl Clock for Still {
     fn now_ns(&self) -> u64 {
         0
@@ -57,6 +62,18 @@ impl Clock for Still {
     fn wall_ns(&self) -> u64 {
         0
     }
+}
+
+/// The vector of the interrupts.
+const INTERRUPT: u8 = 0x40;
+/// `push rax; xor eax, eax; dec rax; pop rax; iretq`.
+const HANDLER: [u8; 9] = [0x50, 0x31, 0xc0, 0x48, 0xff, 0xc8, 0x58, 0x48, 0xcf];
+
+/// What is there between two instructions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub regs: Regs,
+    pub area: Vec<u8>,
 }
 
 /// The machine.
@@ -79,7 +96,7 @@ impl Guest {
         let memory = GuestMemory::new();
         let ram = GuestRam::new(RAM as usize, Backing::Anon).unwrap();
         memory.set_user_memory_region(0, 0, RAM, 0, Some(ram.clone()), 0).unwrap();
-        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy);
+        let engine = SoftEngine::with_policy(Arc::new(Still), policy);
         let context = VmContext {
             memory: memory.clone(),
             bus: Arc::new(Nothing),
@@ -231,6 +248,76 @@ impl Guest {
         self.write(ARENA + CODE as u64 * PAGE + offset as u64, code);
     }
 
+    /// Writes to data pages, as far as they are.
+    pub fn patch(&mut self, addr: u64, bytes: &[u8]) {
+        for (n, byte) in bytes.iter().enumerate() {
+            if let Some((page, at)) = locate(addr.wrapping_add(n as u64)) {
+                self.bytes(page)[at] = *byte;
+            }
+        }
+    }
+
+    /// Gives interrupts a handler that returns.
+    pub fn take_interrupts(&mut self) {
+        self.write(HANDLERS + 16 * u64::from(INTERRUPT), &HANDLER);
+    }
+
+    /// How many instructions follow `state`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn count(&mut self, state: &State) -> Result<u64, String> {
+        let before = self.vcpu.instructions();
+        let end = self.run(state)?;
+        // Two are not the program's: IRETQ before it and HLT behind it. The third is INT3 or INTO.
+        let others = if matches!(end.event.vector, 3 | 4) { 3 } else { 2 };
+        Ok(self.vcpu.instructions() - before - others)
+    }
+
+    /// As [`run`](Self::run), with an interrupt after so many instructions. Yields what was there
+    /// then, too.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and if so many are never executed.
+    pub fn run_interrupted(
+        &mut self,
+        state: &State,
+        after: u64,
+    ) -> Result<(Seen, Outcome), String> {
+        self.load(state);
+        let stop = self.vcpu.instructions() + 1 + after;
+        self.vcpu.stop_at_instruction(Some(stop)).unwrap();
+        let exit = self.vcpu.run();
+        if !matches!(exit, Exit::CountReached) {
+            return Err(format!("{exit:?} at {:#x}", self.vcpu.regs().rip));
+        }
+        let seen = Seen { regs: self.vcpu.regs(), area: self.vcpu.xsave() };
+        if !self.vcpu.interrupt_window().0 {
+            return Err(format!("no interrupt at {:#x}", seen.regs.rip));
+        }
+        self.vcpu.interrupt(INTERRUPT).unwrap();
+        let exit = self.vcpu.run();
+        if !matches!(exit, Exit::Hlt) {
+            return Err(format!("{exit:?} at {:#x}", self.vcpu.regs().rip));
+        }
+        Ok((seen, self.outcome()?))
+    }
+
+    /// Runs from `state` until an event, or for so many instructions. Yields the event and what is
+    /// there then.
+    pub fn run_for(&mut self, state: &State, instructions: u64) -> (Result<Outcome, String>, Seen) {
+        self.load(state);
+        let stop = self.vcpu.instructions() + 1 + instructions;
+        self.vcpu.stop_at_instruction(Some(stop)).unwrap();
+        let exit = self.vcpu.run();
+        self.vcpu.stop_at_instruction(None).unwrap();
+        let end = match exit {
+            Exit::Hlt => self.outcome(),
+            exit => Err(format!("{exit:?}")),
+        };
+        (end, Seen { regs: self.vcpu.regs(), area: self.vcpu.xsave() })
+    }
+
     /// Runs from `state` until an event.
     ///
     /// # Errors
@@ -300,9 +387,9 @@ impl Guest {
     fn outcome(&mut self) -> Result<Outcome, String> {
         let r = self.vcpu.regs();
         let s = self.vcpu.sregs();
-        let vector = ((r.rip - 1 - KERNEL - HANDLERS) / 16) as u8;
+        let vector = (r.rip.wrapping_sub(1 + KERNEL + HANDLERS) / 16) as u8;
         let has_error = matches!(vector, 8 | 10..=14 | 17);
-        let mut at = r.rsp - KERNEL;
+        let mut at = r.rsp.wrapping_sub(KERNEL);
         if at != STACK - 40 - if has_error { 8 } else { 0 } {
             return Err(format!("vector {vector} with RSP {:#x}", r.rsp));
         }

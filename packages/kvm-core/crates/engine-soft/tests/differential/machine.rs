@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
-use iced_x86::{Formatter, Instruction, IntelFormatter, Register};
+use iced_x86::{Code, Formatter, Instruction, IntelFormatter, Register};
 use kvm_engine_soft::TranslationPolicy;
 
 use super::allowed::reconcile;
 use super::blocks;
 use super::build::Case;
-use super::compare::{differences, undefined_flags};
+use super::compare::{ARITHMETIC, differences, undefined_flags};
 use super::guest::Guest;
 use super::layout::{CODE, PAGE, data_pages, locate};
 use super::native::{CASE, Native};
@@ -19,11 +19,11 @@ use super::state::{Outcome, State, vector};
 /// The host CPU and tier 0, with equal memory.
 #[derive(Debug)]
 pub struct Pair {
-    native: Native,
-    guest: Guest,
+    pub native: Native,
+    pub guest: Guest,
     policy: TranslationPolicy,
     /// What data pages hold at the start of every case.
-    template: Vec<(usize, Vec<u8>)>,
+    pub template: Vec<(usize, Vec<u8>)>,
 }
 
 impl Pair {
@@ -45,10 +45,49 @@ impl Pair {
         self.native.set_code(case.offset, &case.code);
         let end = self.native.run(&case.state);
         self.native.set_code(case.offset, &vec![0xcc; case.code.len()]);
-        self.compare_memory(&mut Vec::new());
-        self.compare_code(&mut Vec::new());
+        self.restore();
         let next = case.state.rip + case.code.len() as u64 + 1;
         end.event.vector == 3 && end.state.rip == next
+    }
+
+    /// Gives both the code and the data that a case begins with.
+    pub fn begin(&mut self, case: &Case, seed: u64) {
+        CASE.store(seed, Ordering::Relaxed);
+        self.native.set_code(case.offset, &case.code);
+        self.guest.set_code(case.offset, &case.code);
+        for (addr, bytes) in &case.patches {
+            self.patch(*addr, bytes);
+        }
+    }
+
+    /// Gives both the memory back that every case begins with.
+    pub fn restore(&mut self) {
+        self.compare_memory(&mut Vec::new());
+        self.compare_code(&mut Vec::new());
+    }
+
+    /// Whether the guest translates.
+    pub fn translates(&self) -> bool {
+        self.policy.threshold != 0
+    }
+
+    /// How many instructions of a case come before the one that did not complete, and the flags that
+    /// need not be equal then.
+    pub fn completed(&self, case: &Case, native: &Outcome) -> (usize, u64) {
+        let all = &case.instructions[..];
+        let at = all.iter().position(|i| i.ip() == native.state.rip);
+        let end = case.state.rip + case.code.len() as u64 + 1;
+        let completed = at.unwrap_or(all.len());
+        let undefined = match all {
+            [only] => undefined_flags(only, &case.state),
+            // It returned to somewhere else.
+            _ if at.is_none() && native.state.rip != end => ARITHMETIC,
+            _ => blocks::undefined_after(&all[..completed]),
+        };
+        // Translated code does not keep flags that the instruction, had it not faulted, or one behind
+        // it would overwrite.
+        let kept = !self.translates() || completed == all.len();
+        (completed, if kept { undefined } else { ARITHMETIC })
     }
 
     /// Runs a case on both.
@@ -56,36 +95,17 @@ impl Pair {
     /// # Errors
     /// A description of the case and of all differences.
     pub fn check(&mut self, case: &Case, seed: u64) -> Result<(), String> {
-        CASE.store(seed, Ordering::Relaxed);
-        self.native.set_code(case.offset, &case.code);
-        self.guest.set_code(case.offset, &case.code);
-        for (addr, bytes) in &case.patches {
-            self.patch(*addr, bytes);
-        }
+        self.begin(case, seed);
         let native = self.native.run(&case.state);
         let mut tier0 = match self.guest.run(&case.state) {
             Ok(outcome) => outcome,
             Err(why) => {
-                let filler = vec![0xcc; case.code.len()];
-                self.native.set_code(case.offset, &filler);
                 self.renew();
+                self.restore();
                 return Err(describe(case, seed, &[why], &native));
             }
         };
-        // The one that did not complete, or the last.
-        let at = case.instructions.iter().position(|i| i.ip() == native.state.rip);
-        let completed = at.unwrap_or(case.instructions.len());
-        let undefined = match &case.instructions[..] {
-            [only] => undefined_flags(only, &case.state),
-            all => blocks::undefined_after(&all[..completed]),
-        };
-        // Translated code does not keep flags that the instruction, had it not faulted, or one behind
-        // it would overwrite.
-        let undefined = if self.policy.threshold != 0 && completed < case.instructions.len() {
-            super::compare::eflags(u32::MAX)
-        } else {
-            undefined
-        };
+        let (completed, undefined) = self.completed(case, &native);
         let last = &case.instructions[completed.min(case.instructions.len() - 1)];
         let memory_differs = reconcile(last, &native, &mut tier0);
         self.same_mask(case);
@@ -107,16 +127,16 @@ impl Pair {
 
     /// Writes to data pages, as far as they are.
     fn patch(&mut self, addr: u64, bytes: &[u8]) {
+        self.guest.patch(addr, bytes);
         for (n, byte) in bytes.iter().enumerate() {
             if let Some((page, at)) = locate(addr.wrapping_add(n as u64)) {
                 self.native.bytes(page)[at] = *byte;
-                self.guest.bytes(page)[at] = *byte;
             }
         }
     }
 
     /// Replaces the guest after something went badly wrong.
-    fn renew(&mut self) {
+    pub fn renew(&mut self) {
         self.guest = Guest::new(self.policy);
         for (page, bytes) in &self.template {
             self.native.bytes(*page).copy_from_slice(bytes);
@@ -209,10 +229,10 @@ fn text(i: &Instruction) -> String {
     out
 }
 
-fn describe(case: &Case, seed: u64, found: &[String], native: &Outcome) -> String {
+pub fn describe(case: &Case, seed: u64, found: &[String], native: &Outcome) -> String {
     let mut out = format!("CASE={seed:#x} {:02x?} at {:#x}\n", case.code, case.state.rip);
-    for i in &case.instructions {
-        let _ = writeln!(out, "  {}", text(i));
+    for i in case.instructions.iter().filter(|i| i.code() != Code::Nopd) {
+        let _ = writeln!(out, "  {:x}: {}", i.ip(), text(i));
     }
     for line in found {
         let _ = writeln!(out, "  {line}");

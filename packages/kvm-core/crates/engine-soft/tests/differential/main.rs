@@ -2,19 +2,26 @@
 //!
 //! `CASES=n` runs n cases per form, `LONG=1` a hundred times the usual number, `SEED=x` starts from
 //! another seed, `FORM=name` runs one form only (`FORM=name CASE=x` one case, as a failure prints it).
+//!
+//! Blocks, programs with loops that change themselves, the same with an interrupt at every boundary,
+//! and bytes that hardly are a program take `SEED`, `LONG` and `CASE` too. A program that fails is
+//! shrunk before it is printed.
 
 mod allowed;
 mod blocks;
 mod build;
+mod bytes;
 mod compare;
 mod contents;
 mod forms;
 mod guest;
 mod host;
+mod interrupts;
 mod layout;
 mod machine;
 mod memory_operand;
 mod native;
+mod programs;
 mod rng;
 mod spots;
 mod state;
@@ -22,7 +29,9 @@ mod tune;
 
 use std::collections::BTreeMap;
 
+use bytes::Tiers;
 use forms::Form;
+use interrupts::Trio;
 use kvm_engine_soft::TranslationPolicy;
 use machine::Pair;
 use rng::{Rng, case_seed};
@@ -49,6 +58,11 @@ fn policy() -> TranslationPolicy {
 const CASES: u64 = 100;
 /// Blocks of the short run.
 const BLOCKS: u64 = 30_000;
+/// Programs of the short run, and those with interrupts.
+const PROGRAMS: u64 = 5000;
+const INTERRUPTED: u64 = 60;
+/// Runs of random bytes.
+const NOISES: u64 = 4000;
 const SEED: u64 = 0x6b76_6d20_6a73;
 
 fn run(bits: u32) {
@@ -132,6 +146,98 @@ fn blocks_of_64_bit_mode() {
 #[test]
 fn blocks_of_compatibility_mode() {
     run_blocks(32);
+}
+
+/// Programs that loop, call and change themselves.
+fn run_programs(bits: u32) {
+    let seed = number("SEED").unwrap_or(SEED);
+    let count = PROGRAMS * if number("LONG").is_some() { 100 } else { 1 };
+    let mut pair = Pair::new(policy());
+    let pool = blocks::pool(&mut pair, bits);
+    let one = number("CASE");
+    for n in 0..if one.is_some() { 1 } else { count } {
+        let seed = one.unwrap_or_else(|| case_seed(seed, u64::from(bits) << 33, n));
+        let case = programs::case(&mut Rng::new(seed), &pool, bits, policy().threshold == 0);
+        if let Err(text) = pair.check(&case, seed) {
+            let less = programs::shrink(case, bits, |less| pair.check(less, seed).is_err());
+            let less = pair.check(&less, seed).err();
+            panic!("program {n} of {bits}-bit code, seed {seed:#x}\n{}", less.unwrap_or(text));
+        }
+    }
+    println!("{count} programs of {} forms, seed {seed:#x}", pool.len());
+}
+
+#[test]
+fn programs_of_64_bit_mode() {
+    run_programs(64);
+}
+
+#[test]
+fn programs_of_compatibility_mode() {
+    run_programs(32);
+}
+
+/// The same with an interrupt before each of their instructions.
+fn run_interrupted(bits: u32) {
+    let seed = number("SEED").unwrap_or(SEED);
+    let count = INTERRUPTED * if number("LONG").is_some() { 100 } else { 1 };
+    let mut trio = Trio::new(Pair::new(policy()));
+    let pool = blocks::pool(trio.pair(), bits);
+    let one = number("CASE");
+    let mut boundaries = 0;
+    for n in 0..if one.is_some() { 1 } else { count } {
+        let seed = one.unwrap_or_else(|| case_seed(seed, u64::from(bits) << 34, n));
+        let case = programs::case(&mut Rng::new(seed), &pool, bits, policy().threshold == 0);
+        match trio.check(&case, seed) {
+            Ok(tried) => boundaries += tried,
+            Err(text) => {
+                let less = programs::shrink(case, bits, |less| trio.check(less, seed).is_err());
+                let less = trio.check(&less, seed).err();
+                panic!("program {n} of {bits}-bit code, seed {seed:#x}\n{}", less.unwrap_or(text));
+            }
+        }
+    }
+    println!("{count} programs at {boundaries} boundaries, seed {seed:#x}");
+}
+
+#[test]
+fn interrupts_of_64_bit_mode() {
+    run_interrupted(64);
+}
+
+#[test]
+fn interrupts_of_compatibility_mode() {
+    run_interrupted(32);
+}
+
+/// Bytes that hardly are a program.
+fn run_bytes(bits: u32) {
+    let seed = number("SEED").unwrap_or(SEED);
+    let count = NOISES * if number("LONG").is_some() { 100 } else { 1 };
+    let pool = blocks::pool(&mut Pair::new(policy()), bits);
+    let mut tiers = Tiers::new(policy());
+    let one = number("CASE");
+    let mut agreed = 0;
+    for n in 0..if one.is_some() { 1 } else { count } {
+        let seed = one.unwrap_or_else(|| case_seed(seed, u64::from(bits) << 35, n));
+        let noise = bytes::case(&mut Rng::new(seed), &pool, bits);
+        match tiers.check(&noise) {
+            Ok(same) => agreed += u64::from(same),
+            Err(text) => panic!("CASE={seed:#x} {bits}-bit code\n{text}"),
+        }
+    }
+    println!("{agreed} of {count} runs of bytes are the same, seed {seed:#x}");
+    assert!(one.is_some() || agreed * 10 > count * 8);
+}
+
+#[test]
+fn bytes_of_64_bit_mode() {
+    run_bytes(64);
+}
+
+#[test]
+fn bytes_of_compatibility_mode() {
+    run_bytes(32);
 }
 
 fn one_case(pair: &mut Pair, form: Form, seed: u64) -> Result<(), String> {
