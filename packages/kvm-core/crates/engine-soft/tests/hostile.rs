@@ -276,9 +276,12 @@ fn a_save_area_can_go_around_the_end_of_the_address_space() {
 fn where_no_component_is_saved_only_the_header_of_the_area_is_accessed() {
     // The first page of the area is not there, and its header in the second.
     let area = TESTS + 0x1000 - 512;
-    // xsave [rdi]; hlt, and xrstor
-    for code in [[0x0f, 0xae, 0x27, 0xf4], [0x0f, 0xae, 0x2f, 0xf4]] {
-        for (components, end) in [(0, CODE + 4), (1, HANDLERS + 15)] {
+    let fault = HANDLERS + 15;
+    // xsave [rdi]; hlt, xrstor, and xsavec, which stores MXCSR with SSE alone
+    let (xsave, xrstor, xsavec) = ([0x0f, 0xae, 0x27], [0x0f, 0xae, 0x2f], [0x0f, 0xc7, 0x27]);
+    for (code, avx) in [(xsave, fault), (xrstor, fault), (xsavec, CODE + 4)] {
+        let code = [&code[..], &[0xf4]].concat();
+        for (components, end) in [(0, CODE + 4), (1, fault), (4, avx)] {
             let mut guest = Guest::new(&code, false);
             guest.put(PML4 + 8 * (TESTS >> 39), 0xb007);
             guest.put(0xb000, 0xc007);

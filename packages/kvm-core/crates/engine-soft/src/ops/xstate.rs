@@ -101,9 +101,12 @@ impl Vcpu {
     }
 }
 
-/// Bytes before the header that are not accessed: all, if no component is asked for.
-fn skipped(rfbm: u64) -> usize {
-    if rfbm == 0 { HEADER } else { 0 }
+/// Bytes before the header that are not accessed: all, if no component is asked for that has a part
+/// there. In the compacted format MXCSR belongs to SSE alone.
+fn skipped(rfbm: u64, compacted: bool) -> usize {
+    const X87_SSE: u64 = 3;
+    let there = if compacted { rfbm & X87_SSE } else { rfbm };
+    if there == 0 { HEADER } else { 0 }
 }
 
 pub(crate) fn fxsave(v: &mut Vcpu, op: &Op) -> Done {
@@ -132,7 +135,8 @@ fn save(v: &mut Vcpu, op: &Op, form: XsaveForm) -> Done {
     let rfbm = v.requested();
     let layout = (form == XsaveForm::Compacted).then_some(rfbm);
     let bytes = VectorState::xsave_bytes(rfbm, layout);
-    let linear = v.part_of_area(op, skipped(rfbm), bytes, 64, true)?;
+    let skip = skipped(rfbm, form == XsaveForm::Compacted);
+    let linear = v.part_of_area(op, skip, bytes, 64, true)?;
     let old = match form {
         XsaveForm::Compacted => 0,
         _ => v.read_slow(linear.wrapping_add(512), 8, Via::Segment(op.seg))?,
@@ -166,10 +170,17 @@ pub(crate) fn xsavec(v: &mut Vcpu, op: &Op) -> Done {
 pub(crate) fn xrstor(v: &mut Vcpu, op: &Op) -> Done {
     v.check_xsave()?;
     let rfbm = v.requested();
-    let skip = skipped(rfbm);
-    let linear = v.part_of_area(op, skip, HEADER_END, 64, false)?;
     let mut area = [0u8; XSAVE_BYTES];
+    let mut skip = skipped(rfbm, true);
+    let linear = v.part_of_area(op, skip, HEADER_END, 64, false)?;
     v.read_run(linear.wrapping_add(skip as u64), &mut area[skip..HEADER_END], op.seg)?;
+    // XCOMP_BV tells the format.
+    let compacted = v.cpu.caps.xgetbv1 && area[HEADER + 15] & 0x80 != 0;
+    if skip != 0 && skipped(rfbm, compacted) == 0 {
+        skip = 0;
+        v.part_of_area(op, skip, HEADER_END, 64, false)?;
+        v.read_run(linear, &mut area[..HEADER], op.seg)?;
+    }
     // Components in their initial state are not read: the area may end before them.
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| area[at + i]));
     let (in_use, xcomp) = (word(HEADER), word(HEADER + 8));
