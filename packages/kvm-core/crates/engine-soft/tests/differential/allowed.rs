@@ -107,7 +107,8 @@ fn moves_under_two_names(i: &Instruction, end: &State) -> bool {
     };
     let low = |linear: u64| linear >> 32 == 0;
     let wide = i.op1_kind() == OpKind::MemorySegRSI;
-    moves && wide && i.has_rep_prefix() && low(end.gpr[6].wrapping_add(base)) != low(end.gpr[7])
+    let repeated = i.has_rep_prefix() || i.has_repne_prefix();
+    moves && wide && repeated && low(end.gpr[6].wrapping_add(base)) != low(end.gpr[7])
 }
 
 /// Makes `tier0` agree with `native` where both are right.

@@ -246,14 +246,13 @@ impl Builder<'_> {
         let short = match (n, self.bits) {
             (0, _) => self.rng.chance(1, 6),
             // The second operand follows the first.
+            (_, 64) => matches!(
+                i.op0_kind(),
+                OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI
+            ),
             _ => matches!(
                 i.op0_kind(),
-                OpKind::MemorySegESI
-                    | OpKind::MemoryESEDI
-                    | OpKind::MemorySegEDI
-                    | OpKind::MemorySegSI
-                    | OpKind::MemoryESDI
-                    | OpKind::MemorySegDI
+                OpKind::MemorySegSI | OpKind::MemoryESDI | OpKind::MemorySegDI
             ),
         };
         let short = if i.op_count() == 2 && n == 1 && matches!(i.op0_kind(), OpKind::Register) {
