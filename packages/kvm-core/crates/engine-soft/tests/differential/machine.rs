@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
-use iced_x86::{Code, Formatter, Instruction, IntelFormatter, Register};
+use iced_x86::{Code, FlowControl, Formatter, Instruction, IntelFormatter, Register};
 use kvm_engine_soft::TranslationPolicy;
 
 use super::allowed::reconcile;
@@ -82,7 +82,14 @@ impl Pair {
             [only] => undefined_flags(only, &case.state),
             // It returned to somewhere else.
             _ if at.is_none() && native.state.rip != end => ARITHMETIC,
-            _ => blocks::undefined_after(&all[..completed]),
+            // To the end one may come from any return, too.
+            _ => all
+                .iter()
+                .enumerate()
+                .filter(|(_, i)| i.flow_control() == FlowControl::Return)
+                .map(|(n, _)| n)
+                .chain([completed])
+                .fold(0, |undefined, n| undefined | blocks::undefined_after(&all[..n])),
         };
         // Translated code does not keep flags that the instruction, had it not faulted, or one behind
         // it would overwrite.
