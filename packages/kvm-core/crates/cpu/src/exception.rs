@@ -162,7 +162,7 @@ fn attempt<E: Exec + ?Sized>(e: &mut E, event: Event) -> Result<(), Trap> {
     if event == Event::Nmi {
         events.nmi_masked = true;
     }
-    e.context_changed();
+    e.privilege_changed();
     Ok(())
 }
 

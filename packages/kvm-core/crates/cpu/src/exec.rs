@@ -64,6 +64,11 @@ pub trait Exec {
     /// The decode mode, paging or permission context changed (CR0, CR4, EFER, CS, CPL, AC): the
     /// engine re-derives what it caches. Called after `Cpu` was updated.
     fn context_changed(&mut self);
+    /// Only CPL, RFLAGS and the code and stack segments changed, between levels of the same kind: what
+    /// system calls and their returns do all the time.
+    fn privilege_changed(&mut self) {
+        self.context_changed();
+    }
     /// Guest TSC now (offset and scaling applied).
     fn tsc(&mut self) -> u64;
     /// Nanoseconds of the VM's clock.

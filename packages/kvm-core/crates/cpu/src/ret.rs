@@ -106,7 +106,7 @@ fn load_flags<E: Exec + ?Sized>(e: &mut E, popped: u64, mask: u64) {
     let cpu = e.cpu();
     let now = cpu.get_rflags();
     cpu.set_rflags(now & !mask | popped & mask);
-    e.context_changed();
+    e.privilege_changed();
 }
 
 fn drop_items<E: Exec + ?Sized>(e: &mut E, stack: &Stack, bytes: u64) {

@@ -58,7 +58,7 @@ pub fn syscall<E: Exec + ?Sized>(e: &mut E, next: u64) -> Result<(), Trap> {
         cpu.rflags &= !(flags::VM | flags::IF | flags::RF);
     }
     set_level(cpu, selector, selector.wrapping_add(8), 0, long);
-    e.context_changed();
+    e.privilege_changed();
     Ok(())
 }
 
@@ -90,7 +90,7 @@ pub fn sysret<E: Exec + ?Sized>(e: &mut E, wide: bool) -> Result<(), Trap> {
     }
     cpu.regs[reg::RIP] = if wide { rcx } else { rcx & 0xffff_ffff };
     set_level(cpu, code, stack, 3, wide);
-    e.context_changed();
+    e.privilege_changed();
     Ok(())
 }
 

@@ -88,6 +88,22 @@ impl Vcpu {
             || self.cpu.lapic.as_ref().is_some_and(|l| l.has_interrupt())
     }
 
+    /// True if something is to be done before the next instruction, or with it: an event that can be
+    /// delivered, or a reason to execute instructions one by one.
+    pub(crate) fn has_business(&self) -> bool {
+        let e = &self.cpu.events;
+        let interrupt =
+            self.cpu.rflags & flags::IF != 0 && (self.interrupt_window || self.interrupt_waits());
+        interrupt
+            || self.must_step()
+            || e.injected.is_some()
+            || e.interrupt.is_some()
+            || e.nmi_pending > 0
+            || e.nmi_injected
+            || e.triple_fault
+            || self.exit.is_some()
+    }
+
     /// Fires the timers of this vCPU that are due.
     pub(crate) fn poll_clock(&mut self) {
         if let Some(irqchip) = &self.context.irqchip

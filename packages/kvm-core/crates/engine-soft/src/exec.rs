@@ -84,6 +84,10 @@ impl Exec for Vcpu {
         self.refresh_context();
     }
 
+    fn privilege_changed(&mut self) {
+        self.follow_privilege();
+    }
+
     fn tsc(&mut self) -> u64 {
         let ns = self.context.clock.now_ns();
         let khz = self.cpu.tsc_khz;

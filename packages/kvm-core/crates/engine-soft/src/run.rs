@@ -205,7 +205,11 @@ impl Vcpu {
                 self.rest();
                 return Some(Exit::Hlt);
             }
-            self.poll_clock();
+            // Whoever leaves the code often must not pay for the time each time.
+            if wanted != 0 || self.retired >= self.next_clock {
+                self.poll_clock();
+                self.next_clock = self.retired + SLICE;
+            }
             if self.stop_at == Some(self.retired) {
                 self.stop_at = None;
                 return Some(Exit::CountReached);
@@ -228,7 +232,7 @@ impl Vcpu {
                 self.cpu.rflags &= !flags::RF;
             }
             if !self.must_step() {
-                self.next_check = self.retired + SLICE;
+                self.next_check = self.next_clock;
                 if let Some(stop) = self.stop_at {
                     self.next_check = self.next_check.min(stop.saturating_sub(MAX_OPS as u64));
                 }
@@ -244,7 +248,7 @@ impl Vcpu {
     }
 
     /// True while instructions must run one at a time.
-    fn must_step(&self) -> bool {
+    pub(crate) fn must_step(&self) -> bool {
         let e = &self.cpu.events;
         e.sti_shadow
             || e.mov_ss_shadow

@@ -36,6 +36,8 @@ pub struct Vcpu {
     pub(crate) retired: u64,
     /// The run loop looks around when `retired` reaches this.
     pub(crate) next_check: u64,
+    /// And at the clock when it reaches this.
+    pub(crate) next_clock: u64,
     /// Something needs the run loop's attention before the next block.
     pub(crate) attention: bool,
     /// Key of jump-cache entries: address space, privilege and decode mode.
@@ -112,6 +114,7 @@ impl Vcpu {
             block_end: 0,
             retired: 0,
             next_check: 0,
+            next_clock: 0,
             attention: true,
             fetch_context: 0,
             tlb_restarts: 0,
@@ -158,6 +161,20 @@ impl Vcpu {
         self.update_fetch_context();
         self.update_vector_gate();
         self.attention = true;
+    }
+
+    /// Follows a change of CPL, RFLAGS and segments: [`refresh_context`](Self::refresh_context) unless
+    /// the decode mode changed as well. The run loop is only bothered if it has something to do.
+    pub(crate) fn follow_privilege(&mut self) {
+        let before = self.cpu.mode;
+        self.cpu.update_mode();
+        if before != Mode::Long64 || self.cpu.mode != Mode::Long64 {
+            self.refresh_context();
+            return;
+        }
+        self.update_class();
+        self.update_fetch_context();
+        self.attention |= self.has_business();
     }
 
     /// Follows a change of CPL, AC, CR4.SMAP or CR0.AM.

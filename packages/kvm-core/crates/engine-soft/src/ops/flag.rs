@@ -56,8 +56,9 @@ pub(crate) fn interrupt_flag<const ON: bool>(v: &mut Vcpu, _op: &Op) -> Done {
     if ON {
         if v.cpu.rflags & flags::IF == 0 {
             v.cpu.rflags |= flags::IF;
+            // The shadow lasts until somebody looks: it holds off an interrupt that comes later, too.
+            v.attention |= v.has_business();
             v.cpu.events.sti_shadow = true;
-            v.attention = true;
         }
     } else {
         v.cpu.rflags &= !flags::IF;
@@ -109,9 +110,9 @@ impl Vcpu {
     /// Follows a change of AC, TF or IF.
     pub(crate) fn flags_changed(&mut self, old: u64, new: u64) {
         if (old ^ new) & flags::AC != 0 {
-            kvm_cpu::Exec::context_changed(self);
+            kvm_cpu::Exec::privilege_changed(self);
         }
-        self.attention = true;
+        self.attention |= self.has_business();
     }
 }
 

@@ -214,6 +214,7 @@ pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
 /// Stays on the instruction, after a look at clock and interrupts: no instruction retires meanwhile.
 fn again(v: &mut Vcpu, op: &Op) -> Done {
     v.attention = true;
+    v.next_clock = v.retired;
     v.cpu.regs[reg::RIP] = v.cpu.regs[reg::RIP].wrapping_sub(u64::from(op.len));
     v.retired = v.retired.wrapping_sub(1);
     Ok(())

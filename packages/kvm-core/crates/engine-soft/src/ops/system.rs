@@ -306,6 +306,8 @@ pub(crate) fn cpuid(v: &mut Vcpu, _op: &Op) -> Done {
 
 pub(crate) fn hlt(v: &mut Vcpu, _op: &Op) -> Done {
     v.cpu.require_cpl0()?;
+    // What an STI before it held off ends the halt.
+    v.cpu.events.sti_shadow = false;
     if v.context.irqchip.is_some() {
         v.cpu.mp_state = kvm_abi::regs::MpState::Halted;
     } else {

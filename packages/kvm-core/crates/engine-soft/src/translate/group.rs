@@ -52,7 +52,7 @@ fn access(source: &Source<'_>, n: usize) -> Option<Access> {
         if !plain || op.base >= 16 {
             return None;
         }
-        let disp = i32::try_from(op.disp).ok().filter(|d| d.abs() < 1 << 20)?;
+        let disp = i32::try_from(op.disp).ok().filter(|d| d.unsigned_abs() < 1 << 20)?;
         Some(Access { base: op.base, disp, size: i32::from(size), write })
     };
     match source.shapes[n]? {
@@ -86,7 +86,7 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
             #[allow(clippy::cast_possible_truncation)]
             let value = i32::try_from(i.immediate(1).cast_signed()).ok()?;
             let value = if e == 0 { value } else { value.checked_neg()? };
-            (value.abs() < 1 << 20).then_some(value)
+            (value.unsigned_abs() < 1 << 20).then_some(value)
         }
         Shape::Lea(form) => {
             let op = &source.ops[n];
@@ -95,7 +95,7 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
                 && usize::from(op.index) == kvm_cpu::reg::ZERO
                 && op.addressing == FLAT
                 && form.op.wide;
-            let disp = i32::try_from(op.disp).ok().filter(|d| d.abs() < 1 << 20);
+            let disp = i32::try_from(op.disp).ok().filter(|d| d.unsigned_abs() < 1 << 20);
             disp.filter(|_| same)
         }
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use kvm_cpu::flags::OF;
 use kvm_cpu::{Mode, Trap, reg};
@@ -26,21 +26,39 @@ thread_local! {
     static OWNER: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Whether user programs can read the base of GS by an instruction: what the kernel says in the
+/// auxiliary vector (`HWCAP2_FSGSBASE`).
+fn reads_base() -> bool {
+    static READS: OnceLock<bool> = OnceLock::new();
+    // SAFETY: reads the auxiliary vector.
+    *READS.get_or_init(|| unsafe { libc::getauxval(libc::AT_HWCAP2) } & 2 != 0)
+}
+
 impl Gs {
     /// Lets GS point at `vcpu`. Nothing else in a Linux process uses GS.
     fn point_at(vcpu: u64) -> bool {
-        const ARCH_SET_GS: libc::c_int = 0x1001;
+        if reads_base() {
+            let base: u64;
+            // SAFETY: reads a register; the kernel allows it.
+            unsafe { std::arch::asm!("rdgsbase {}", out(reg) base, options(nomem, nostack)) };
+            return base == vcpu || Self::set_base(vcpu);
+        }
         OWNER.with(|owner| {
             if owner.get() == vcpu {
                 return true;
             }
-            // SAFETY: sets the base of a segment that no compiled code refers to.
-            let done = unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, vcpu) } == 0;
+            let done = Self::set_base(vcpu);
             if done {
                 owner.set(vcpu);
             }
             done
         })
+    }
+
+    fn set_base(vcpu: u64) -> bool {
+        const ARCH_SET_GS: libc::c_int = 0x1001;
+        // SAFETY: sets the base of a segment that no compiled code refers to.
+        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_SET_GS, vcpu) == 0 }
     }
 }
 

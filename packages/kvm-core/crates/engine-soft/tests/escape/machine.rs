@@ -97,12 +97,14 @@ impl std::fmt::Debug for Machine {
     }
 }
 
-/// Translates everything at once in the test that is named for it, else nothing.
+/// Translates everything at once or what runs again in the tests that are named for it, else nothing.
 fn policy() -> TranslationPolicy {
-    if env!("CARGO_CRATE_NAME").ends_with("translated") {
-        TranslationPolicy { threshold: 1, forced: true, cache_bytes: 1 << 20 }
-    } else {
-        TranslationPolicy::OFF
+    let name = env!("CARGO_CRATE_NAME");
+    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
+    match () {
+        () if name.ends_with("translated") => forced(1),
+        () if name.ends_with("regions") => forced(3),
+        () => TranslationPolicy::OFF,
     }
 }
 
