@@ -18,6 +18,9 @@ const JUMPS: usize = 8192;
 /// Blocks kept beside those that are translated: bounds the memory that code takes which runs now and
 /// then. A boot of Linux decodes ten times as many, most of them to run once.
 const MAX_COLD: usize = 6_000;
+/// The same with those that ran more than once, which are on their way to a translation: a guest that
+/// wakes up needs more code at once than [`MAX_COLD`], and would never come to translate it.
+const MAX_WARM: usize = 4 * MAX_COLD;
 
 /// A run of decoded instructions.
 pub struct Block {
@@ -129,6 +132,8 @@ pub struct BlockCache {
     blocks: Map<Box<Block>>,
     /// How many of them have a translation.
     translated: usize,
+    /// How many others there may be.
+    room: usize,
     pages: Map<PageCode>,
     jumps: Box<[Jump; JUMPS]>,
     /// The like of `jumps` for translated code.
@@ -151,6 +156,7 @@ impl Default for BlockCache {
         Self {
             blocks: Map::default(),
             translated: 0,
+            room: MAX_COLD,
             pages: Map::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
             entries: Entries::default(),
@@ -242,12 +248,16 @@ impl BlockCache {
 
     /// True when cold blocks should go before more come.
     pub fn full(&self) -> bool {
-        self.blocks.len() - self.translated >= MAX_COLD
+        self.blocks.len() - self.translated >= self.room
     }
 
-    /// Withdraws all blocks without a translation.
+    /// Withdraws blocks without a translation: those that ran once, or all if that are not enough.
     pub fn drop_cold(&mut self) {
-        let cold = |_: &u64, block: &mut Box<Block>| block.translated == 0;
+        let warm = |block: &Block| block.translated == 0 && block.heat.get() > 1;
+        let kept = self.blocks.values().filter(|block| warm(block)).count();
+        let all = kept > MAX_WARM - MAX_COLD;
+        self.room = MAX_COLD + if all { 0 } else { kept };
+        let cold = |_: &u64, block: &mut Box<Block>| block.translated == 0 && (all || !warm(block));
         self.graveyard.extend(self.blocks.extract_if(cold).map(|(_, block)| block));
         let blocks = &self.blocks;
         for page in self.pages.values_mut() {
@@ -348,6 +358,7 @@ impl BlockCache {
     /// Withdraws everything.
     pub fn clear(&mut self) {
         self.translated = 0;
+        self.room = MAX_COLD;
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
@@ -419,6 +430,35 @@ mod tests {
         assert!(c.find(key(0x1000, 64)).is_none());
         assert!(c.jump(0x9000, 5).is_none());
         assert_eq!(c.invalidated, 1);
+    }
+
+    #[test]
+    fn what_ran_again_outlives_what_ran_once() {
+        let mut c = BlockCache::default();
+        let again = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+        for _ in 0..2 {
+            // SAFETY: in the cache.
+            assert!(!unsafe { (*again).wants_code(16) });
+        }
+        for n in 1..MAX_COLD as u64 {
+            c.insert(key(0x10_0000 + n * 64, 64), block(0x10_0000 + n * 64, 10, None));
+        }
+        assert!(c.full());
+        c.drop_cold();
+        assert!(!c.full() && c.len() == 1 && c.find(key(0x1000, 64)).is_some());
+        // Not without end.
+        for n in 0..MAX_WARM as u64 {
+            let at = 0x10_0000 + n * 64;
+            let b = c.insert(key(at, 64), block(at, 10, None));
+            for _ in 0..2 {
+                // SAFETY: in the cache.
+                unsafe { (*b).wants_code(16) };
+            }
+            if c.full() {
+                c.drop_cold();
+            }
+            assert!(c.len() <= MAX_WARM);
+        }
     }
 
     #[test]
