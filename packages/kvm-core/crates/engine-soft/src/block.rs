@@ -368,7 +368,12 @@ impl BlockCache {
     /// Forgets where the linear addresses of a page lead.
     pub fn forget_page(&mut self, linear: u64) {
         let first = jump_slot(linear & !0xfff) & !127;
-        self.jumps[first..first + 128].fill(NO_JUMP);
+        // Only this page's: a guest flushes many pages of data, which share slots with code.
+        for jump in &mut self.jumps[first..first + 128] {
+            if jump.rip >> 12 == linear >> 12 {
+                *jump = NO_JUMP;
+            }
+        }
         self.entries.forget_page(linear);
     }
 

@@ -32,7 +32,7 @@ pub const ENTRY_RIP: i32 = offset_of!(EntryPoint, rip) as i32;
 pub const ENTRY_CONTEXT: i32 = offset_of!(EntryPoint, context) as i32;
 pub const ENTRY_CODE: i32 = offset_of!(EntryPoint, code) as i32;
 
-const COUNT: usize = 8192;
+const COUNT: usize = 32768;
 /// Bits of a slot's number.
 pub const SLOT_MASK: usize = COUNT - 1;
 /// Entries of one page lie together, so that a page can be swept.
@@ -72,10 +72,14 @@ impl Entries {
         self.0[slot(rip)] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
     }
 
-    /// Forgets the addresses of one page, and those that share its slots.
+    /// Forgets the addresses of one page.
     pub fn forget_page(&mut self, linear: u64) {
         let first = (linear >> 5) as usize & SLOT_MASK & !(OF_PAGE - 1);
-        self.0[first..first + OF_PAGE].fill(NONE);
+        for entry in &mut self.0[first..first + OF_PAGE] {
+            if entry.rip >> 12 == linear >> 12 {
+                *entry = NONE;
+            }
+        }
     }
 
     /// Forgets all.
@@ -103,5 +107,9 @@ mod tests {
         for rip in before {
             assert_eq!(e.find(rip, 5).is_some(), !(0x2000..0x3000).contains(&rip), "{rip:#x}");
         }
+        // A page whose addresses have the same slots.
+        e.insert(0x10_2010, 5, code(0x10_2010));
+        e.forget_page(0x2000);
+        assert_eq!(e.find(0x10_2010, 5), Some(code(0x10_2010)));
     }
 }
