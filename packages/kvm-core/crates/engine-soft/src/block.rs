@@ -17,10 +17,10 @@ pub const MAX_OPS: usize = 64;
 const JUMPS: usize = 8192;
 /// Blocks kept beside those that are translated: bounds the memory that code takes which runs now and
 /// then. A boot of Linux decodes ten times as many, most of them to run once.
-const MAX_COLD: usize = 6_000;
+const MAX_COLD: usize = 4_000;
 /// The same with those that ran more than once, which are on their way to a translation: a guest that
 /// wakes up needs more code at once than [`MAX_COLD`], and would never come to translate it.
-const MAX_WARM: usize = 4 * MAX_COLD;
+const MAX_WARM: usize = 3 * MAX_COLD;
 
 /// A run of decoded instructions.
 pub struct Block {
@@ -64,6 +64,11 @@ impl Block {
 }
 
 impl Block {
+    /// Executions by the interpreter, 255 at most.
+    pub fn executions(&self) -> u8 {
+        self.heat.get()
+    }
+
     /// Counts an execution; true if a translation is there or this one makes `threshold`.
     #[inline(always)]
     pub fn wants_code(&self, threshold: u8) -> bool {

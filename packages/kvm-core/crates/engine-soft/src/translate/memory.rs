@@ -9,6 +9,8 @@ pub struct CodeMemory {
     executable: *mut u8,
     size: usize,
     used: usize,
+    /// What of it was written when the writable pages were last let go.
+    tidy: usize,
 }
 
 // SAFETY: the mappings belong to this value alone.
@@ -16,6 +18,8 @@ unsafe impl Send for CodeMemory {}
 
 /// Code starts at multiples of this many bytes.
 const ALIGNMENT: usize = 16;
+/// Bytes written before the writable pages are let go.
+const UNTIDY: usize = 256 << 10;
 
 impl CodeMemory {
     /// Reserves `size` bytes, or says why the host does not allow that.
@@ -49,7 +53,7 @@ impl CodeMemory {
         };
         let writable = view(libc::PROT_READ | libc::PROT_WRITE)?;
         match view(libc::PROT_READ | libc::PROT_EXEC) {
-            Ok(executable) => Ok(Self { writable, executable, size, used: 0 }),
+            Ok(executable) => Ok(Self { writable, executable, size, used: 0, tidy: 0 }),
             Err(error) => {
                 // SAFETY: mapped just now and used by nobody.
                 unsafe { libc::munmap(writable.cast(), size) };
@@ -81,6 +85,18 @@ impl CodeMemory {
             ptr::copy_nonoverlapping(code.as_ptr(), self.writable.add(self.used), code.len())
         };
         self.used = (self.used + code.len()).next_multiple_of(ALIGNMENT);
+        if self.used - self.tidy >= UNTIDY {
+            self.tidy_up();
+        }
+    }
+
+    /// Unmaps the pages that were written. Their contents are the memfd's and come back with the next
+    /// write; until then nothing needs a second table entry for each page, nor counts it twice.
+    fn tidy_up(&mut self) {
+        let full = self.used & !4095;
+        // SAFETY: whole pages of our own shared mapping, which lose no contents.
+        unsafe { libc::madvise(self.writable.cast(), full, libc::MADV_DONTNEED) };
+        self.tidy = full;
     }
 
     /// Forgets everything behind the first `keep` bytes and gives its memory back to the host.
@@ -93,6 +109,7 @@ impl CodeMemory {
             };
         }
         self.used = keep.next_multiple_of(ALIGNMENT);
+        self.tidy = self.tidy.min(self.used);
     }
 
     /// Lets the jump whose displacement ends at `after` (an executable address) go to `target`.

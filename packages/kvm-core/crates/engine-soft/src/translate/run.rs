@@ -230,7 +230,7 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
     let native = known.native;
     // Where a whole region was counted in advance the number is only about right.
     let left_over = if translator.exact() { (ops.len() - first) as u64 } else { 0 };
-    v.cpu.regs[reg::RIP] = v.hot.page + u64::from(known.offsets[first]);
+    v.cpu.regs[reg::RIP] = v.hot.page + known.offset(first);
     v.cpu.arith.set(from_ax(flags));
     v.retired = v.next_check.wrapping_sub(v.hot.budget.cast_unsigned()).wrapping_sub(left_over);
     debug_assert!(site >= SITES);

@@ -27,7 +27,7 @@ const MAX_KNOWN: usize = 1 << 18;
 /// More code than any region becomes.
 const MAX_REGION_BYTES: usize = 48 << 10;
 /// Instructions of a region after which no more blocks are added.
-const REGION_OPS: usize = 160;
+const REGION_OPS: usize = 96;
 /// Blocks of a region at most.
 const REGION_BLOCKS: usize = 32;
 /// How far the use of flags is followed into other code.
@@ -39,13 +39,22 @@ pub struct Known {
     pub ops: *const [Op],
     /// Instructions that are not the interpreter's.
     pub native: u64,
-    /// Offset in its page of each instruction.
-    pub offsets: Box<[u16]>,
+    /// Offset in its page of the first instruction.
+    start: u16,
     /// Where it is entered; nowhere if it is only part of a region.
     code: Option<Code>,
     class: Class,
     /// Another translation of the same block, for another class.
     next: u32,
+}
+
+impl Known {
+    /// Offset in its page of instruction `n`.
+    pub fn offset(&self, n: usize) -> u64 {
+        // SAFETY: the block lives while its translation is used.
+        let ops = unsafe { &*self.ops };
+        u64::from(self.start) + ops[..n].iter().map(|op| u64::from(op.len)).sum::<u64>()
+    }
 }
 
 /// The translated code of one vCPU.
@@ -56,6 +65,8 @@ pub struct Translator {
     stub_bytes: usize,
     known: Vec<Known>,
     forced: bool,
+    /// Executions of a block that lets it come along in a region.
+    warm: u8,
     /// Instructions are counted one by one.
     exact: bool,
 }
@@ -85,6 +96,7 @@ impl Translator {
             // Number 0 stands for none.
             known: vec![nothing()],
             forced: policy.forced,
+            warm: policy.threshold / 4,
             exact: false,
         })
     }
@@ -188,7 +200,7 @@ impl Translator {
             self.known.push(Known {
                 ops: source.ops,
                 native: native(&source.shapes),
-                offsets: source.offsets.into_boxed_slice(),
+                start: source.offsets[0],
                 code: (n == 0).then_some(code),
                 class,
                 next,
@@ -213,14 +225,19 @@ struct Finder<'a, 'p> {
 }
 
 impl<'p> Finder<'_, 'p> {
+    /// Whether a block that is led to becomes part of the region: not if it is translated already, or
+    /// hardly ever ran, which would only take room.
+    fn comes_along(&self, block: &Block) -> bool {
+        self.translator.find(block.translated, self.class).is_none()
+            && block.executions() >= self.translator.warm
+    }
+
     /// The block at an offset of the page, if it is worth translating.
     fn source(&self, offset: u16, entry: bool) -> Option<Source<'p>> {
         let key = block::key(self.page_gpa | u64::from(offset), 64);
         // SAFETY: found in the cache just now, which drops no block while sources are in use.
         let block: &'p Block = unsafe { &*self.blocks.find(key)? };
-        if block.second_page.is_some()
-            || !entry && self.translator.find(block.translated, self.class).is_some()
-        {
+        if block.second_page.is_some() || !entry && !self.comes_along(block) {
             return None;
         }
         let start = usize::from(offset);
@@ -290,14 +307,7 @@ fn native(shapes: &[Option<Shape>]) -> u64 {
 }
 
 fn nothing() -> Known {
-    Known {
-        ops: &[],
-        native: 0,
-        offsets: Box::default(),
-        code: None,
-        class: Class::Checked,
-        next: 0,
-    }
+    Known { ops: &[], native: 0, start: 0, code: None, class: Class::Checked, next: 0 }
 }
 
 /// The instructions of a block, if they are still those that were lowered.
