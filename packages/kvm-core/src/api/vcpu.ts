@@ -92,9 +92,15 @@ export interface Vcpu extends AsyncDisposable {
   setTscKhz(khz: number): void
   /** `KVM_TRANSLATE`: the guest physical address of a linear one, or undefined. */
   translate(gva: bigint): number | undefined
-  /** Retired instructions since creation (soft engine). */
+  /**
+   * Retired instructions since creation (soft engine). About right at first, because translated code
+   * counts in advance; exact in what follows the first `stopAtInstruction` with a number.
+   */
   instructions(): number
-  /** Exit with `CountReached` just before this instruction number; undefined clears it. */
+  /**
+   * Exit with `CountReached` just before this instruction number; undefined clears it. From the first
+   * number on every instruction is counted alone, at some cost of speed.
+   */
   stopAtInstruction(count: number | undefined): void
 
   /** `KVM_INTERRUPT`, only without an irqchip. */

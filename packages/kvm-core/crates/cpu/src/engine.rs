@@ -193,7 +193,8 @@ pub trait VcpuEngine: Send {
     fn interrupt_window(&self) -> (bool, bool);
     /// `request_interrupt_window` of the next entry.
     fn request_interrupt_window(&mut self, on: bool);
-    /// Retired instructions since creation; 0 where the engine cannot count.
+    /// Retired instructions since creation; 0 where the engine cannot count. Exact only in what follows
+    /// the first `stop_at_instruction` with a number.
     fn instructions(&self) -> u64;
     /// Exit with `Exit::CountReached` exactly before instruction number `count` (soft engine).
     fn stop_at_instruction(&mut self, count: Option<u64>) -> Result<(), KvmError>;

@@ -20,6 +20,8 @@ impl Vcpu {
     /// Runs the guest until an exit.
     pub(crate) fn run_guest(&mut self) -> Exit {
         let _inside = self.member_enter();
+        // Time passed while somebody answered the last exit.
+        self.next_clock = self.retired;
         self.run_inside()
     }
 
