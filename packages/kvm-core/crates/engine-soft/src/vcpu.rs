@@ -174,6 +174,8 @@ impl Vcpu {
         }
         self.update_class();
         self.update_fetch_context();
+        // Whatever changes the privilege is itself the instruction behind an STI.
+        self.cpu.events.sti_shadow = false;
         self.attention |= self.has_business();
     }
 

@@ -9,9 +9,14 @@ use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, Regs, Segment, Sregs};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
-use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
+use kvm_engine_soft::{HostEntropy, SoftEngine};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
+
+#[path = "support/policy.rs"]
+mod policy;
+
+use policy::policy;
 
 const RAM: u64 = 6 << 20;
 const PML4: u64 = 0x1000;
@@ -56,17 +61,6 @@ impl Clock for Now {
 struct Deaf;
 impl VcpuWaker for Deaf {
     fn wake(&self, _: Wake) {}
-}
-
-/// Translates everything at once or what runs again in the tests that are named for it, else nothing.
-fn policy() -> TranslationPolicy {
-    let name = env!("CARGO_CRATE_NAME");
-    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
-    match () {
-        () if name.ends_with("translated") => forced(1),
-        () if name.ends_with("regions") => forced(3),
-        () => TranslationPolicy::OFF,
-    }
 }
 
 struct Guest {

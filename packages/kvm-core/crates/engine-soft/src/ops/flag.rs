@@ -112,6 +112,8 @@ impl Vcpu {
         if (old ^ new) & flags::AC != 0 {
             kvm_cpu::Exec::privilege_changed(self);
         }
+        // POPF is itself the instruction behind an STI.
+        self.cpu.events.sti_shadow = false;
         self.attention |= self.has_business();
     }
 }

@@ -20,7 +20,7 @@ pub struct Emitted {
 
 /// A block without groups: for each instruction, where it is and whether the flags are in their place
 /// there. Empty where there is no copy.
-type Copy = Vec<(u64, bool)>;
+type Ungrouped = Vec<(u64, bool)>;
 
 pub struct Emitter<'a> {
     pub asm: Assembler,
@@ -40,7 +40,6 @@ pub struct Emitter<'a> {
     pending: Vec<(usize, usize)>,
     /// The flags that are needed after each instruction of the block.
     pub live: Vec<u32>,
-    linked: u64,
     /// Which vector registers the region needs.
     level: usize,
     /// Calls the interpreter.
@@ -50,7 +49,7 @@ pub struct Emitter<'a> {
     /// Groups of the block, unless it is the copy that is being emitted.
     pub groups: Vec<Group>,
     copying: bool,
-    pub copies: Vec<Copy>,
+    pub copies: Vec<Ungrouped>,
     pub misses: Vec<Miss>,
 }
 
@@ -70,18 +69,16 @@ pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
         labels: vec![None; region.blocks.len()],
         pending: Vec::new(),
         live: Vec::new(),
-        linked: 0,
         level,
         interpret: stubs.interpret[level],
         flags_saved: false,
         groups: Vec::new(),
         copying: false,
-        copies: vec![Copy::new(); region.blocks.len()],
+        copies: vec![Ungrouped::new(); region.blocks.len()],
         misses: Vec::new(),
     };
     e.prologue(region.needs[0] != 0);
     let linked = e.asm.len();
-    e.linked = e.asm.here();
     e.raise_level();
     e.borrow();
     for block in 0..region.blocks.len() {
@@ -203,8 +200,8 @@ impl Emitter<'_> {
     }
 
     fn find_live(&mut self) {
-        let effects = self.region.effects(self.block);
-        self.live = flags::live_after(&effects, self.region.needs_behind(self.block, self.page));
+        let behind = self.region.needs_behind(self.block);
+        self.live = flags::live_after(&self.source.effects, behind);
     }
 
     /// Copies of the blocks with groups, from the first check on.
@@ -222,8 +219,9 @@ impl Emitter<'_> {
         }
     }
 
-    /// Takes instructions off the budget, or leaves: also when a request waits, so that who sees what
-    /// another vCPU stored sees code that it stored before.
+    /// Takes instructions off the budget, or leaves: also when a request waits. Another vCPU that
+    /// stores code asks for it to be dropped; who executes such code must serialize first (SDM volume
+    /// 3, 9.1.3), which the interpreter does, and it looks for requests as well.
     fn poll(&mut self, flags: bool) {
         let budget = Rm::State { index: None, disp: BUDGET };
         let n = self.region.weight(self.block) as u32;
@@ -278,17 +276,7 @@ impl Emitter<'_> {
             }
         }
         self.note_copy(count);
-        let last = self.source.last();
-        if !matches!(
-            self.source.shapes[last],
-            Some(
-                Shape::Jump
-                    | Shape::Branch(_)
-                    | Shape::Call
-                    | Shape::Indirect(..)
-                    | Shape::Return(_)
-            )
-        ) {
+        if !self.source.shapes[self.source.last()].is_some_and(|shape| shape.transfers()) {
             self.go_on();
         }
     }
@@ -327,10 +315,7 @@ impl Emitter<'_> {
         let slow = self.slow.len();
         self.emit_shape(n, shape);
         self.flags_after(n);
-        if matches!(
-            shape,
-            Shape::Jump | Shape::Branch(_) | Shape::Call | Shape::Indirect(..) | Shape::Return(_)
-        ) {
+        if shape.transfers() {
             return;
         }
         let first = self.groups.iter().map(|g| g.at).min();

@@ -39,25 +39,23 @@ impl Emitter<'_> {
         if !self.flags_saved {
             return;
         }
-        let i = &self.source.instructions[n];
-        let effect = flags::effect(i);
+        let effect = self.source.effects[n];
         let keeps = self.live[n] & !effect.kills != 0;
-        if effect.reads != 0 || flags::changes(i) && keeps {
+        if effect.reads != 0 || effect.changes && keeps {
             self.need_flags();
         }
     }
 
     /// After it they are the host's again if it changed them.
     pub fn flags_after(&mut self, n: usize) {
-        if self.flags_saved && flags::changes(&self.source.instructions[n]) {
+        if self.source.effects[n].changes {
             self.flags_saved = false;
         }
     }
 
     /// True if a check in front of instruction `n` must leave the flags as they are.
     pub fn flags_live_at_check(&self, n: usize) -> bool {
-        let effect = flags::effect(&self.source.instructions[n]);
-        flags::live_before(effect, self.live[n]) != 0
+        flags::live_before(self.source.effects[n], self.live[n]) != 0
     }
 
     /// Puts live flags where a check cannot reach them.

@@ -16,21 +16,19 @@ pub struct Effect {
     pub reads: u32,
     /// Certainly overwritten, whatever the operands are.
     pub kills: u32,
+    /// Some may be overwritten.
+    pub changes: bool,
 }
 
 /// Everything is needed and nothing goes: what must be assumed of code that is not known.
-pub const UNKNOWN: Effect = Effect { reads: ARITH, kills: 0 };
+pub const UNKNOWN: Effect = Effect { reads: ARITH, kills: 0, changes: true };
 
 /// The effect of an instruction that is emitted as such.
 pub fn effect(i: &Instruction) -> Effect {
     let reads = i.rflags_read() & ARITH;
-    let kills = if may_keep(i) { 0 } else { i.rflags_modified() & ARITH };
-    Effect { reads, kills }
-}
-
-/// True if an instruction may write any of them.
-pub fn changes(i: &Instruction) -> bool {
-    i.rflags_modified() & ARITH != 0
+    let modified = i.rflags_modified() & ARITH;
+    let kills = if may_keep(i) { 0 } else { modified };
+    Effect { reads, kills, changes: modified != 0 }
 }
 
 /// A shift by zero leaves all flags.

@@ -6,8 +6,6 @@
 //! which each access is checked alone. The copy is also where a slow path comes back to, as the
 //! interpreter may have changed what the check found out.
 
-use iced_x86::{InstructionInfoFactory, OpAccess};
-
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::Source;
 use crate::op::FLAT;
@@ -102,6 +100,11 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
     }
 }
 
+/// True if an instruction does not write a register.
+fn keeps(source: &Source<'_>, n: usize, register: u8) -> bool {
+    source.written[n] >> register & 1 == 0
+}
+
 /// A group that may grow.
 struct Open {
     group: Group,
@@ -116,7 +119,6 @@ pub fn plan(
     has_home: impl Fn(u8) -> bool,
     flags_live: impl Fn(usize) -> bool,
 ) -> Vec<Group> {
-    let mut factory = InstructionInfoFactory::new();
     let mut open: Vec<Open> = Vec::new();
     let mut done = Vec::new();
     for n in 0..source.ops.len() {
@@ -127,18 +129,14 @@ pub fn plan(
         if let Some(access) = access(source, n).filter(|a| has_home(a.base)) {
             join(&mut open, &mut done, access, n);
         }
-        let info = factory.info(&source.instructions[n]);
-        for used in info.used_registers() {
-            let register = used.register();
-            let write = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
-            if !register.is_gpr() || !write {
-                continue;
-            }
-            let number = register.full_register().number() as u8;
-            let Some(at) = open.iter().position(|o| o.group.base == number) else { continue };
-            match step(source, n, number) {
-                Some(by) => open[at].moved += by,
-                None => done.push(open.swap_remove(at).group),
+        for mut o in std::mem::take(&mut open) {
+            let base = o.group.base;
+            match step(source, n, base).or(keeps(source, n, base).then_some(0)) {
+                Some(by) => {
+                    o.moved += by;
+                    open.push(o);
+                }
+                None => done.push(o.group),
             }
         }
     }
@@ -180,7 +178,6 @@ fn join(open: &mut Vec<Open>, done: &mut Vec<Group>, access: Access, n: usize) {
 /// Moves a check that would have to save the flags to where it need not, if there is such a place
 /// not far above.
 fn hoist(source: &Source<'_>, group: &mut Group, flags_live: &impl Fn(usize) -> bool) {
-    let mut factory = InstructionInfoFactory::new();
     let mut moved = 0;
     let mut at = group.at;
     while flags_live(at) {
@@ -188,17 +185,9 @@ fn hoist(source: &Source<'_>, group: &mut Group, flags_live: &impl Fn(usize) -> 
             return;
         }
         at -= 1;
-        let writes = factory.info(&source.instructions[at]).used_registers().iter().any(|used| {
-            let write = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
-            write
-                && used.register().is_gpr()
-                && used.register().full_register().number() as u8 == group.base
-        });
-        if writes {
-            match step(source, at, group.base) {
-                Some(by) => moved += by,
-                None => return,
-            }
+        match step(source, at, group.base).or(keeps(source, at, group.base).then_some(0)) {
+            Some(by) => moved += by,
+            None => return,
         }
     }
     group.at = at;

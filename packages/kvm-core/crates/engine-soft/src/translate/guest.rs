@@ -89,6 +89,16 @@ pub enum Shape {
     Return(u16),
 }
 
+impl Shape {
+    /// True for what says itself where the guest goes on.
+    pub fn transfers(&self) -> bool {
+        matches!(
+            self,
+            Self::Jump | Self::Branch(_) | Self::Call | Self::Indirect(..) | Self::Return(_)
+        )
+    }
+}
+
 /// The parts of an encoding.
 pub struct Parts {
     pub op: Opcode,

@@ -4,7 +4,7 @@
 //! region is entered and at the head of each loop. Guest registers R9 to R11, which have no host
 //! register, borrow those of registers that the region does not use.
 
-use iced_x86::{Instruction, InstructionInfoFactory};
+use iced_x86::{Instruction, InstructionInfoFactory, OpAccess};
 
 use super::flags::{self, Effect, UNKNOWN};
 use super::guest::Shape;
@@ -20,10 +20,47 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
     /// The shapes of those that are emitted.
     pub shapes: Vec<Option<Shape>>,
+    /// What each does with the flags.
+    pub effects: Vec<Effect>,
+    /// General registers that those which are emitted use and write, as bits.
+    pub used: Vec<u16>,
+    pub written: Vec<u16>,
     /// Offset in the page of each instruction, and of the end.
     pub offsets: Vec<u16>,
     /// The first number of the block's sites.
     pub site: u32,
+}
+
+/// What the analyses need to know of each instruction.
+pub struct Facts {
+    pub effects: Vec<Effect>,
+    pub used: Vec<u16>,
+    pub written: Vec<u16>,
+}
+
+/// Looks all instructions of a block up at once. What is the interpreter's works on the registers in
+/// the vCPU, and on all flags.
+pub fn facts(instructions: &[Instruction], shapes: &[Option<Shape>]) -> Facts {
+    let mut factory = InstructionInfoFactory::new();
+    let mut out = Facts { effects: Vec::new(), used: Vec::new(), written: Vec::new() };
+    for (i, shape) in instructions.iter().zip(shapes) {
+        let (mut used, mut written) = (0, 0);
+        if shape.is_some() {
+            for register in factory.info(i).used_registers() {
+                if register.register().is_gpr() {
+                    let bit = 1 << register.register().full_register().number();
+                    used |= bit;
+                    if !matches!(register.access(), OpAccess::Read | OpAccess::CondRead) {
+                        written |= bit;
+                    }
+                }
+            }
+        }
+        out.effects.push(shape.map_or(UNKNOWN, |_| flags::effect(i)));
+        out.used.push(used);
+        out.written.push(written);
+    }
+    out
 }
 
 impl Source<'_> {
@@ -86,6 +123,10 @@ pub trait Page {
 pub struct Region<'a> {
     pub blocks: Vec<Source<'a>>,
     pub class: Class,
+    /// Where each block goes within the region.
+    inside: Vec<Vec<usize>>,
+    /// The flags that each block's ways out need.
+    outside: Vec<u32>,
     /// What each block needs of the flags.
     pub needs: Vec<u32>,
     /// Blocks that look at budget and requests: the entry, and targets of jumps backwards.
@@ -99,13 +140,16 @@ impl<'a> Region<'a> {
     /// instruction.
     pub fn new(blocks: Vec<Source<'a>>, class: Class, exact: bool, page: &dyn Page) -> Self {
         let mut region = Self {
+            inside: Vec::new(),
+            outside: Vec::new(),
             needs: vec![0; blocks.len()],
             polls: vec![false; blocks.len()],
             borrowed: Vec::new(),
             blocks,
             class,
         };
-        region.find_needs(page);
+        region.find_ways(page);
+        region.find_needs();
         region.find_polls();
         if !exact {
             region.borrow();
@@ -118,40 +162,35 @@ impl<'a> Region<'a> {
         self.blocks.iter().position(|b| i64::from(b.offsets[0]) == offset)
     }
 
-    /// The effects of a block on the flags.
-    pub fn effects(&self, block: usize) -> Vec<Effect> {
-        let b = &self.blocks[block];
-        b.instructions
-            .iter()
-            .zip(&b.shapes)
-            .map(|(i, shape)| shape.map_or(UNKNOWN, |_| flags::effect(i)))
-            .collect()
+    fn find_ways(&mut self, page: &dyn Page) {
+        for block in &self.blocks {
+            let successors = block.successors();
+            let mut inside = Vec::new();
+            let mut outside = if successors.near.is_none() { flags::ALL } else { 0 };
+            for to in successors.all() {
+                match (self.find(to), super::emit::in_page(to)) {
+                    (Some(to), _) => inside.push(to),
+                    (None, Some(offset)) => outside |= page.needs(offset),
+                    (None, None) => outside = flags::ALL,
+                }
+            }
+            self.inside.push(inside);
+            self.outside.push(outside);
+        }
     }
 
     /// The flags that code behind a block needs.
-    pub fn needs_behind(&self, block: usize, page: &dyn Page) -> u32 {
-        let b = &self.blocks[block];
-        let successors = b.successors();
-        if successors.near.is_none() {
-            return flags::ALL;
-        }
-        successors
-            .all()
-            .map(|to| match (self.find(to), super::emit::in_page(to)) {
-                (Some(inside), _) => self.needs[inside],
-                (None, Some(offset)) => page.needs(offset),
-                (None, None) => flags::ALL,
-            })
-            .fold(0, |all, one| all | one)
+    pub fn needs_behind(&self, block: usize) -> u32 {
+        self.inside[block].iter().fold(self.outside[block], |all, &to| all | self.needs[to])
     }
 
-    fn find_needs(&mut self, page: &dyn Page) {
+    fn find_needs(&mut self) {
         loop {
             let mut changed = false;
             for block in (0..self.blocks.len()).rev() {
-                let behind = self.needs_behind(block, page);
-                let before =
-                    self.effects(block).iter().rev().fold(behind, |l, &e| flags::live_before(e, l));
+                let behind = self.needs_behind(block);
+                let effects = &self.blocks[block].effects;
+                let before = effects.iter().rev().fold(behind, |l, &e| flags::live_before(e, l));
                 changed |= before != self.needs[block];
                 self.needs[block] = before;
             }
@@ -163,13 +202,9 @@ impl<'a> Region<'a> {
 
     fn find_polls(&mut self) {
         self.polls[0] = true;
-        for block in 0..self.blocks.len() {
-            for to in self.blocks[block].successors().all() {
-                if let Some(to) = self.find(to)
-                    && to <= block
-                {
-                    self.polls[to] = true;
-                }
+        for (block, ways) in self.inside.iter().enumerate() {
+            for &to in ways.iter().filter(|&&to| to <= block) {
+                self.polls[to] = true;
             }
         }
     }
@@ -188,23 +223,13 @@ impl<'a> Region<'a> {
 
     /// Gives R9 to R11 the host registers of registers that are not used here, if that pays.
     fn borrow(&mut self) {
-        let mut factory = InstructionInfoFactory::new();
         let mut uses = [0usize; 16];
-        for b in &self.blocks {
-            for (i, shape) in b.instructions.iter().zip(&b.shapes) {
-                if shape.is_none() {
-                    continue;
-                }
-                for used in factory.info(i).used_registers() {
-                    let register = used.register();
-                    if register.is_gpr() {
-                        uses[register.full_register().number() & 15] += 1;
-                    }
-                }
+        for bits in self.blocks.iter().flat_map(|b| &b.used) {
+            for (r, count) in uses.iter_mut().enumerate() {
+                *count += usize::from(bits >> r & 1);
             }
         }
-        let loops = self.polls.iter().skip(1).any(|&p| p)
-            || self.blocks.iter().any(|b| b.successors().all().any(|to| self.find(to) == Some(0)));
+        let loops = self.inside.iter().enumerate().any(|(n, ways)| ways.iter().any(|&w| w <= n));
         // Each way in and out costs two accesses per register.
         let worth = if loops { 2 } else { 8 };
         let mut wanted: Vec<u8> =

@@ -11,7 +11,7 @@ use super::entries::Code;
 use super::flags;
 use super::guest::{self, Form, Operand, Register, Shape};
 use super::memory::CodeMemory;
-use super::region::{Page, Region, Source};
+use super::region::{self, Facts, Page, Region, Source};
 use super::state::pinned;
 use super::stubs::Stubs;
 use crate::block::{self, Block, BlockCache};
@@ -249,12 +249,18 @@ impl<'p> Finder<'_, 'p> {
         }
         let shapes = shapes(&block.ops, &instructions, bytes, &offsets, self.guest.features);
         let gains = 2 * native(&shapes).count_ones() as usize > shapes.len();
-        let forced = self.translator.forced;
-        (gains || forced).then_some(Source {
+        if !gains && !self.translator.forced {
+            return None;
+        }
+        let Facts { effects, used, written } = region::facts(&instructions, &shapes);
+        Some(Source {
             ops: &block.ops,
             instructions,
             bytes,
             shapes,
+            effects,
+            used,
+            written,
             offsets,
             site: 0,
         })
@@ -426,16 +432,8 @@ impl Page for Around<'_> {
             self.seen.set((first.min(at as u16), last.max(end)));
             let Some(shape) = guest::shape(&i, bytes, self.guest.features) else { break };
             effects.push(flags::effect(&i));
-            let ends = matches!(
-                shape,
-                Shape::Jump
-                    | Shape::Call
-                    | Shape::Branch(_)
-                    | Shape::Indirect(..)
-                    | Shape::Return(_)
-            );
             at += i.len();
-            if ends || at >= PAGE {
+            if shape.transfers() || at >= PAGE {
                 break;
             }
         }

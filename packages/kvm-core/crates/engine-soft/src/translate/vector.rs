@@ -156,19 +156,16 @@ pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<
     fits(&form).then_some(Shape::Vector(form))
 }
 
-/// A field of a general register that has no host register.
-fn homeless(field: Field) -> Option<(u8, Access)> {
-    match field {
-        Field::General(r, access) if pinned(r).is_none() => Some((r, access)),
-        _ => None,
-    }
+/// True for a general register that has no host register unless it borrows one.
+fn homeless(field: Field) -> bool {
+    matches!(field, Field::General(r, _) if pinned(r).is_none())
 }
 
 /// Whether the two scratch registers are enough: a memory operand takes one of them.
 fn fits(form: &VectorForm) -> bool {
     let fields = [form.reg, form.rm, form.vvvv];
     let memory = usize::from(form.rm == Field::Memory);
-    fields.into_iter().filter(|&f| homeless(f).is_some()).count() + memory <= 2
+    fields.into_iter().filter(|&f| homeless(f)).count() + memory <= 2
 }
 
 impl VectorForm {

@@ -21,6 +21,10 @@ mod layout;
 mod machine;
 mod memory_operand;
 mod native;
+#[path = "../support/number.rs"]
+mod number;
+#[path = "../support/policy.rs"]
+mod policy;
 mod programs;
 mod rng;
 mod spots;
@@ -32,29 +36,10 @@ use std::collections::BTreeMap;
 use bytes::Tiers;
 use forms::Form;
 use interrupts::Trio;
-use kvm_engine_soft::TranslationPolicy;
 use machine::Pair;
+use number::number;
+use policy::policy;
 use rng::{Rng, case_seed};
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number")))
-}
-
-/// Translates everything at once or what runs again in the tests that are named for it, else nothing.
-fn policy() -> TranslationPolicy {
-    let name = env!("CARGO_CRATE_NAME");
-    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
-    match () {
-        () if name.ends_with("translated") => forced(1),
-        () if name.ends_with("regions") => forced(3),
-        () => TranslationPolicy::OFF,
-    }
-}
 
 /// Cases per form of the short run.
 const CASES: u64 = 100;

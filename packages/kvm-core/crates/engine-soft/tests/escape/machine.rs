@@ -6,11 +6,12 @@ use kvm_abi::Clock;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{Dtable, MpState, Regs, Segment};
 use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
-use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
+use kvm_engine_soft::{HostEntropy, SoftEngine};
 use kvm_memory::{Backing, GuestMemory, GuestRam, MEM_READONLY};
 
 use super::fence::{Fence, Neighbour};
 use super::layout::{CODE, CODE_AT, LARGE, MAP, PAGE, PIECES};
+use super::policy::policy;
 
 const TABLES: u64 = 0x1000;
 const GDT: u64 = 0x2_0000;
@@ -94,17 +95,6 @@ pub struct Machine {
 impl std::fmt::Debug for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Machine")
-    }
-}
-
-/// Translates everything at once or what runs again in the tests that are named for it, else nothing.
-fn policy() -> TranslationPolicy {
-    let name = env!("CARGO_CRATE_NAME");
-    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
-    match () {
-        () if name.ends_with("translated") => forced(1),
-        () if name.ends_with("regions") => forced(3),
-        () => TranslationPolicy::OFF,
     }
 }
 

@@ -10,19 +10,16 @@ mod fetch;
 mod layout;
 mod machine;
 mod matrix;
+#[path = "../support/number.rs"]
+mod number;
 mod ops;
 mod patterns;
+#[path = "../support/policy.rs"]
+mod policy;
 #[path = "../differential/rng.rs"]
 mod rng;
 
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number")))
-}
+use number::number;
 
 /// False for an instruction that this host cannot run for its guests.
 fn on_host(code: iced_x86::Code) -> bool {

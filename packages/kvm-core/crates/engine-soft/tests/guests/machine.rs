@@ -11,6 +11,8 @@ use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
+use super::policy::policy;
+
 /// RAM at zero; devices beyond.
 pub const RAM: u64 = 4 << 20;
 /// Guest physical memory that nobody claims.
@@ -21,11 +23,11 @@ pub const STACK: u64 = 0x8_0000;
 pub const GDT: u64 = 0x4000;
 pub const IDT: u64 = 0x5000;
 pub const PAGE_TABLES: u64 = 0x6000;
-const TSS: u64 = 0xa000;
+pub const TSS: u64 = 0xa000;
 /// 256 handlers of 16 bytes that halt, unless a test puts other code there.
 pub const HANDLERS: u64 = 0xb000;
 /// Offset of the handlers in the 16-bit modes.
-const HANDLER_BYTES: u64 = 16;
+pub const HANDLER_BYTES: u64 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -91,29 +93,23 @@ impl std::fmt::Debug for Machine {
     }
 }
 
-/// Translates everything at once or what runs again in the tests that are named for it, else nothing.
-fn policy() -> TranslationPolicy {
-    let name = env!("CARGO_CRATE_NAME");
-    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
-    match () {
-        () if name.ends_with("translated") => forced(1),
-        () if name.ends_with("regions") => forced(3),
-        () => TranslationPolicy::OFF,
-    }
-}
-
 impl Machine {
     /// In `mode`, about to run `code`.
     pub fn new(mode: Mode, code: &[u8]) -> Self {
-        Self::build(mode, code, false)
+        Self::build(mode, code, false, policy())
+    }
+
+    /// The same with another policy than that of the crate.
+    pub fn with_policy(mode: Mode, code: &[u8], policy: TranslationPolicy) -> Self {
+        Self::build(mode, code, false, policy)
     }
 
     /// The same with local APIC and the other interrupt controllers.
     pub fn with_irqchip(mode: Mode, code: &[u8]) -> Self {
-        Self::build(mode, code, true)
+        Self::build(mode, code, true, policy())
     }
 
-    fn build(mode: Mode, code: &[u8], chips: bool) -> Self {
+    fn build(mode: Mode, code: &[u8], chips: bool, policy: TranslationPolicy) -> Self {
         let memory = GuestMemory::new();
         let ram = GuestRam::new(RAM as usize, Backing::Anon).unwrap();
         memory.set_user_memory_region(0, 0, RAM, 0, Some(ram), 0).unwrap();
@@ -130,7 +126,7 @@ impl Machine {
             irqchip: irqchip.clone(),
             clock,
         };
-        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy());
+        let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy);
         let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
         vcpu.set_cpuid(&engine.cpuid_for_model("max", &[]).unwrap()).unwrap();
         let mut machine = Self { vcpu, memory, requests, irqchip, engine };
@@ -155,7 +151,7 @@ impl Machine {
         u64::from_le_bytes(self.read(gpa, 8).try_into().unwrap())
     }
 
-    fn words(&self, gpa: u64, words: &[u64]) {
+    pub fn words(&self, gpa: u64, words: &[u64]) {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         self.write(gpa, &bytes);
     }
@@ -284,7 +280,7 @@ impl Machine {
     }
 }
 
-fn gate(offset: u64, selector: u64, kind: u64) -> u64 {
+pub fn gate(offset: u64, selector: u64, kind: u64) -> u64 {
     offset & 0xffff | selector << 16 | (0x80 | kind) << 40 | (offset >> 16 & 0xffff) << 48
 }
 

@@ -8,7 +8,14 @@ mod legacy;
 mod machine;
 mod memory;
 mod modes;
+#[path = "../support/policy.rs"]
+mod policy;
 mod refused;
+// The differential tests use all of it.
+#[allow(dead_code)]
+#[path = "../differential/rng.rs"]
+mod rng;
 mod self_modifying;
+mod shared_checks;
 mod strings;
 mod x87;
