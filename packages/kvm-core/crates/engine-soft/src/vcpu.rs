@@ -52,6 +52,8 @@ pub struct Vcpu {
     pub(crate) apic_page: Option<u64>,
     pub(crate) io: IoLog,
     pub(crate) blocks: BlockCache,
+    /// Where operations are put together, to be used again.
+    pub(crate) lowered: Vec<crate::op::Op>,
     pub(crate) vectors: VectorState,
     /// CR0, CR4 and XCR0 allow these classes of vector instructions.
     pub(crate) vector_gate: u8,
@@ -123,6 +125,7 @@ impl Vcpu {
             apic_page: None,
             io: IoLog::default(),
             blocks: BlockCache::default(),
+            lowered: Vec::new(),
             vectors: VectorState::default(),
             vector_gate: 0,
             table,

@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 /// Sites per block: one for each instruction.
 pub const SITES: u32 = 64;
 /// Translated blocks, dead ones included, before all are dropped.
-const MAX_KNOWN: usize = 1 << 18;
+const MAX_KNOWN: usize = 1 << 19;
 /// More code than any region becomes.
 const MAX_REGION_BYTES: usize = 48 << 10;
 /// Instructions of a region after which no more blocks are added.
