@@ -158,6 +158,8 @@ pub struct BlockCache {
     pub released: Vec<u64>,
     /// Counts decoded blocks.
     pub decoded: u64,
+    /// Counts blocks withdrawn to make room.
+    pub evicted: u64,
     /// Counts blocks withdrawn because their bytes changed.
     pub invalidated: u64,
 }
@@ -175,6 +177,7 @@ impl Default for BlockCache {
             graveyard: Vec::new(),
             released: Vec::new(),
             decoded: 0,
+            evicted: 0,
             invalidated: 0,
         }
     }
@@ -270,6 +273,7 @@ impl BlockCache {
                     } else {
                         self.withdraw(key);
                         self.cold.went(key);
+                        self.evicted += 1;
                     }
                 }
                 _ => {}

@@ -111,12 +111,18 @@ impl Translator {
         self.memory.patch(after, linked);
     }
 
-    /// Drops everything if there may be no room for one more block.
-    pub fn make_room(&mut self, blocks: &mut BlockCache) {
-        if self.memory.fits(MAX_REGION_BYTES) && self.known.len() < MAX_KNOWN {
-            return;
+    /// Drops everything if there may be no room for one more region. True if so.
+    pub fn make_room(&mut self, blocks: &mut BlockCache) -> bool {
+        let full = !self.memory.fits(MAX_REGION_BYTES) || self.known.len() >= MAX_KNOWN;
+        if full {
+            self.reset(blocks);
         }
-        self.reset(blocks);
+        full
+    }
+
+    /// Bytes of code.
+    pub fn bytes(&self) -> u64 {
+        self.memory.used() as u64
     }
 
     /// Drops everything.
