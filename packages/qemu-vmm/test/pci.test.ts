@@ -3,7 +3,7 @@ import test from 'ava'
 import { AcpiPm } from '../src/chipset/acpi-pm.ts'
 import { PciBus } from '../src/chipset/pci/bus.ts'
 import { PciFunction } from '../src/chipset/pci/function.ts'
-import { createHostBridge } from '../src/chipset/pci/i440fx.ts'
+import { HostBridge } from '../src/chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
 import { Bus } from '../src/machine/bus.ts'
 import { ManualClock } from '../src/machine/clock.ts'
@@ -24,7 +24,7 @@ function createPci(): PciFixture {
   const irqs = Array.from({ length: 16 }, () => new FakeIrq())
   const piix3 = new Piix3(bus, irqs)
   const pci = new PciBus((pirq, level) => piix3.setPirq(pirq, level))
-  pci.add(createHostBridge(bus), 0, 0)
+  pci.add(new HostBridge(bus).fn, 0, 0)
   pci.add(piix3.fn, 1, 0)
   pci.add(
     new Piix4Pm(

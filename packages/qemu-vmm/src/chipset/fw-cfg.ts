@@ -24,6 +24,7 @@ export const FW_CFG_ITEM = {
   ramSize: 0x03,
   noGraphic: 0x04,
   cpus: 0x05,
+  numa: 0x0d,
   bootMenu: 0x0e,
   maxCpus: 0x0f,
   commandLineSize: 0x14,
@@ -195,7 +196,7 @@ const ZEROS: Uint8Array = new Uint8Array(64 * 1024)
 /** Little-endian bytes of an item. */
 export function little(value: number, size: 2 | 4 | 8): Uint8Array {
   const view = new DataView(new ArrayBuffer(8))
-  view.setBigUint64(0, BigInt(value), true)
+  view.setBigInt64(0, BigInt(value), true)
   return new Uint8Array(view.buffer, 0, size)
 }
 

@@ -6,6 +6,7 @@ import { Msix } from '../chipset/pci/msix.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
 import { PCI_ADDRESS_PROPERTY, plugFunction } from './pci-address.ts'
+import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
@@ -19,6 +20,7 @@ export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
 
 /** A virtio device on the PCI bus: function, MSI-X, and an ioeventfd for each queue. */
 export class VirtioPciDevice implements PluggedDevice {
+  readonly address: PciAddress
   readonly #device: VirtioDevice
   readonly #transport: VirtioPciTransport
   readonly #fn: PciFunction
@@ -73,7 +75,7 @@ export class VirtioPciDevice implements PluggedDevice {
       this.#msix?.configWritten()
       this.#transport.updateIntx()
     }
-    plugFunction(context.pci, this.#fn, option)
+    this.address = plugFunction(context.pci, this.#fn, option)
   }
 
   reset(): void {
