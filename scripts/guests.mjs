@@ -6,6 +6,7 @@
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
 //   root.qcow2         busybox and the same init on an ext4 file system
+//   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
@@ -25,8 +26,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
-import { ext4Image } from './guests/disk.mjs'
+import { ext4Image, systemTree } from './guests/disk.mjs'
 import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
+import { bootableDisk, grubMenu } from './guests/grub.mjs'
 import { initramfs, moduleArchive } from './guests/initramfs.mjs'
 import { debianPackages, debianTree, programSources, programsImage } from './guests/programs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
@@ -109,6 +111,32 @@ export async function diskGuest() {
     rmSync(raw)
   })
   return paths
+}
+
+/**
+ * The disk that firmware boots. Needs what `diskGuest` needs.
+ * @returns {Promise<string>} its path
+ */
+export async function bootGuest() {
+  const { kernel } = await kernelGuest()
+  const { initrd } = await diskGuest()
+  const disk = join(folder, 'boot.qcow2')
+  await once('boot', 'BUSYBOX', [disk], async (own) => {
+    const apt = new Apt(folder)
+    const busybox = own ?? (await fromPackage('busybox', fetchBusybox))
+    const raw = join(folder, 'boot.img')
+    await systemTree(busybox, async (tree) => {
+      mkdirSync(join(tree, 'boot/grub'), { recursive: true })
+      copyFileSync(kernel, join(tree, 'boot/vmlinuz'))
+      copyFileSync(initrd, join(tree, 'boot/initrd'))
+      const menu = grubMenu('console=ttyS0 quiet root=/dev/vda1')
+      writeFileSync(join(tree, 'boot/grub/grub.cfg'), menu)
+      await bootableDisk(raw, tree, 64, apt)
+    })
+    await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
+    rmSync(raw)
+  })
+  return disk
 }
 
 /**
@@ -219,6 +247,6 @@ function release(image) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
-    await diskGuest()
+    await bootGuest()
   })
 }
