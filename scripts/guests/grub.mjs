@@ -1,5 +1,13 @@
 // A disk that firmware boots: a partition table, GRUB without its installer, and a file system. Neither root nor a loop device.
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { Failure, run } from '../lib/run.mjs'
 import { fileSystem } from './disk.mjs'
@@ -15,8 +23,20 @@ const driveCheckAt = 0x66
 const tableAt = 0x1be
 const nop = 0x90
 /** What GRUB needs to read a kernel from the first partition. */
-const modules = ['biosdisk', 'part_msdos', 'ext2', 'linux', 'normal', 'configfile', 'serial', 'terminal', 'echo', 'test']
-const early = 'set root=(hd0,msdos1)\nset prefix=(hd0,msdos1)/boot/grub\nconfigfile /boot/grub/grub.cfg\n'
+const modules = [
+  'biosdisk',
+  'part_msdos',
+  'ext2',
+  'linux',
+  'normal',
+  'configfile',
+  'serial',
+  'terminal',
+  'echo',
+  'test',
+]
+const early =
+  'set root=(hd0,msdos1)\nset prefix=(hd0,msdos1)/boot/grub\nconfigfile /boot/grub/grub.cfg\n'
 const libraries = ['liblzma5', 'libdevmapper1.02.1', 'libselinux1', 'libudev1', 'libpcre2-8-0']
 
 /** The menu: one entry, on the serial port. @param {string} commandLine @param {string} [kernel] @param {string} [initrd] */

@@ -152,12 +152,15 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     // Nothing here can be written.
     else if (control & DMA_WRITE) failed = true
     else if (control & DMA_SKIP) this.#skip(length!)
-    this.#memory.view(address, 4).setUint32(0, failed ? DMA_ERROR : 0)
+    // The block was read: it is in RAM, and can be answered.
+    this.#memory.write(address, Uint8Array.of(0, 0, 0, failed ? DMA_ERROR : 0))
   }
 
   #block(address: number): { control: number; length: number; target: number } | undefined {
     try {
-      const view = this.#memory.view(address, DMA_BLOCK_BYTES)
+      const bytes = new Uint8Array(DMA_BLOCK_BYTES)
+      this.#memory.read(address, bytes)
+      const view = new DataView(bytes.buffer)
       return {
         control: view.getUint32(0),
         length: view.getUint32(4),

@@ -5,7 +5,7 @@ import { PciFunction } from '../chipset/pci/function.ts'
 import { Msix } from '../chipset/pci/msix.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTY, plugFunction } from './pci-address.ts'
+import { PCI_ADDRESS_PROPERTY, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
 import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
@@ -15,6 +15,7 @@ const MSIX_BAR = 1
 /** Properties that all virtio devices on PCI have. */
 export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
   PCI_ADDRESS_PROPERTY,
+  ...PCI_ROM_PROPERTIES,
   { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
 ]
 
