@@ -5,13 +5,14 @@
 //   manifest.json      {release, kernel}: the kernel's release and the file it comes from
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
+//   firmware           SeaBIOS and its VGA BIOS, for -L
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
 //
-// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
+// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS a folder with firmware.
 import {
   copyFileSync,
   existsSync,
@@ -39,7 +40,8 @@ import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
 const folder = join(cache, 'guests')
 const advice = `Either run on Debian 12 or newer, where apt-get fetches it without root, or give your own:
   KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
-  BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64`
+  BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
+  SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS`
 
 /**
  * The kernel, as a bzImage and as the ELF file inside.
@@ -111,6 +113,28 @@ export async function diskGuest() {
     rmSync(raw)
   })
   return paths
+}
+
+const firmwareFiles = ['bios-256k.bin', 'vgabios-stdvga.bin']
+
+/**
+ * Firmware for PCs, of Debian's package even where another is installed.
+ * @returns {Promise<string>} the folder that it is in
+ */
+export async function firmwareGuest() {
+  const target = join(folder, 'firmware')
+  const paths = firmwareFiles.map((name) => join(target, name))
+  await once('firmware', 'SEABIOS', paths, async (own) => {
+    const source = own ?? join(await fromPackage('SeaBIOS', fetchSeabios), 'usr/share/seabios')
+    mkdirSync(target, { recursive: true })
+    for (const name of firmwareFiles) copyFileSync(join(source, name), join(target, name))
+  })
+  return target
+}
+
+/** @param {Apt} apt */
+async function fetchSeabios(apt) {
+  return await apt.fetch('seabios')
 }
 
 /**
@@ -247,6 +271,7 @@ function release(image) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
+    await firmwareGuest()
     await bootGuest()
   })
 }
