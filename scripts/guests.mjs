@@ -8,6 +8,7 @@
 //   firmware           SeaBIOS and its VGA BIOS, for -L
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
+//   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
@@ -27,6 +28,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
+import { debianDisk, debianRecipe, installDebian } from './guests/debian.mjs'
 import { ext4Image, systemTree } from './guests/disk.mjs'
 import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
 import { bootableDisk, grubMenu } from './guests/grub.mjs'
@@ -153,10 +155,29 @@ export async function bootGuest() {
       mkdirSync(join(tree, 'boot/grub'), { recursive: true })
       copyFileSync(kernel, join(tree, 'boot/vmlinuz'))
       copyFileSync(initrd, join(tree, 'boot/initrd'))
-      const menu = grubMenu('console=ttyS0 quiet root=/dev/vda1')
+      const files = { kernel: '/boot/vmlinuz', initrd: '/boot/initrd' }
+      const menu = grubMenu('console=ttyS0 quiet root=/dev/vda1', files)
       writeFileSync(join(tree, 'boot/grub/grub.cfg'), menu)
       await bootableDisk(raw, tree, 64, apt)
     })
+    await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
+    rmSync(raw)
+  })
+  return disk
+}
+
+/**
+ * A whole Debian that firmware boots. Not every machine can make it.
+ * @returns {Promise<string>} its path
+ */
+export async function debianGuest() {
+  const tarball = join(folder, `debian-${hashFiles([], debianRecipe).slice(0, 12)}.tar`)
+  const disk = join(folder, 'debian.qcow2')
+  await once('debian', '', [disk], async () => {
+    const apt = new Apt(folder)
+    if (!existsSync(tarball)) await installDebian(tarball, apt)
+    const raw = join(folder, 'debian.img')
+    await debianDisk(raw, tarball, apt)
     await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
     rmSync(raw)
   })
@@ -273,5 +294,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     await firmwareGuest()
     await bootGuest()
+    if (process.argv.includes('--debian')) await debianGuest()
   })
 }

@@ -39,13 +39,12 @@ const early =
   'set root=(hd0,msdos1)\nset prefix=(hd0,msdos1)/boot/grub\nconfigfile /boot/grub/grub.cfg\n'
 const libraries = ['liblzma5', 'libdevmapper1.02.1', 'libselinux1', 'libudev1', 'libpcre2-8-0']
 
-/** The menu: one entry, on the serial port. @param {string} commandLine @param {string} [kernel] @param {string} [initrd] */
-export function grubMenu(commandLine, kernel = '/boot/vmlinuz', initrd = '/boot/initrd') {
-  return `serial --unit=0 --speed=115200
-terminal_input serial
-terminal_output serial
-set timeout=0
-echo 'GRUB loads Linux'
+/**
+ * The menu, without a choice. GRUB writes to the BIOS's screen, which without graphics is the serial port.
+ * @param {string} commandLine @param {{kernel: string, initrd: string}} files
+ */
+export function grubMenu(commandLine, { kernel, initrd }) {
+  return `echo 'GRUB loads Linux'
 linux ${kernel} ${commandLine}
 initrd ${initrd}
 boot
