@@ -14,6 +14,8 @@ export const guestFiles = {
   firmware: `${root}.cache/guests/firmware`,
   /** A whole disk, with GRUB, that firmware boots. */
   bootDisk: `${root}.cache/guests/boot.qcow2`,
+  /** A whole Debian, for `npm run test:guests` only. */
+  debian: `${root}.cache/guests/debian.qcow2`,
 } as const
 
 /** The commands as a user calls them. */

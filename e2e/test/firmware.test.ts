@@ -132,6 +132,11 @@ test.serial('GRUB loads Linux from a disk, which finds what firmware left', asyn
     t.regex(log, /BIOS-e820: \[mem 0x00000000fffc0000-0x00000000ffffffff\] reserved/)
     t.notRegex(log, /BIOS bug|Firmware Bug|ACPI Error|ACPI BIOS Error/i)
     t.regex(await guest.shell('cat /proc/interrupts'), /PCI-MSI.*virtio0-req/)
+    // Firmware finds the waking vector, and starts the other processor.
+    await guest.shell('echo kept > /tmp/file; echo +2 > /sys/class/rtc/rtc0/wakealarm')
+    t.is(await guest.shell('echo mem > /sys/power/state; cat /tmp/file'), 'kept\n')
+    const resume = await guest.shell('dmesg | grep -E "PM: suspend|Low-level resume|CPU1 is up"')
+    t.regex(resume, /suspend entry \(deep\)[^]*Low-level resume[^]*CPU1 is up[^]*suspend exit/)
     // A reset goes through the firmware again.
     guest.type('reboot -f\n')
     await guest.expect(/SeaBIOS \(version/)

@@ -1,7 +1,7 @@
 import { MemFlag } from 'kvm-core'
-import type { GuestRam, Vm } from 'kvm-core'
+import type { GuestRam, UserMemoryRegion, Vm } from 'kvm-core'
 
-import { PAM_AREAS, PAM_READ, PAM_WRITE } from '../chipset/pci/pam.ts'
+import { PAM_AREAS, PAM_READ } from '../chipset/pci/pam.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
 import type { BiosImage } from '../firmware/bios-image.ts'
 
@@ -13,7 +13,7 @@ const LOW_BIOS_BYTES = 128 * 1024
 const HIGH_BIOS_SLOT = 8
 const FIRST_SLOT = 9
 
-type Parts = Pick<Vm, 'createRam' | 'setUserMemoryRegion' | 'memory'>
+type Parts = Pick<Vm, 'createRam' | 'setUserMemoryRegions'>
 
 /** Addresses that show one piece of memory. */
 interface Run {
@@ -29,7 +29,8 @@ interface Run {
  * nothing, as the host bridge says for each of thirteen areas. And the BIOS at the end of the
  * 4 GiB.
  *
- * Neighbours that show the same memory share a memslot: a driver's queue may lie across them.
+ * Neighbours that show the same memory share a memslot: a driver's queue may lie across them. All
+ * slots of a change change at once, because other processors may run what is there.
  */
 export class ShadowMemory implements ShadowControl {
   readonly #vm: Parts
@@ -48,21 +49,23 @@ export class ShadowMemory implements ShadowControl {
   /** `modes` has a value of `PAM_READ` and `PAM_WRITE` for each area. */
   show(modes: Uint8Array): void {
     const wanted = this.#runs(modes)
+    const changes: UserMemoryRegion[] = []
     for (const [slot, run] of this.#shown) {
       const at = wanted.findIndex((other) => same(run, other))
       if (at >= 0) {
         wanted.splice(at, 1)
         continue
       }
-      this.#vm.setUserMemoryRegion({ slot, gpa: run.gpa, size: 0 })
+      changes.push({ slot, gpa: run.gpa, size: 0 })
       this.#shown.delete(slot)
       this.#free.push(slot)
     }
     for (const run of wanted) {
       const slot = this.#free.pop()!
-      this.#setSlot(slot, run)
+      changes.push(region(slot, run))
       this.#shown.set(slot, run)
     }
+    if (changes.length > 0) this.#vm.setUserMemoryRegions(changes)
   }
 
   #runs(modes: Uint8Array): Run[] {
@@ -78,11 +81,8 @@ export class ShadowMemory implements ShadowControl {
   }
 
   #area(gpa: number, size: number, mode: number): Run | undefined {
-    const { PCI, READ_ONLY } = MODES
-    if (mode !== PCI) {
-      // Writes that go to RAM while reads come from the bus: what writes them reads them back.
-      return { gpa, size, ram: this.#ram, offset: gpa, readOnly: mode === READ_ONLY }
-    }
+    // An area whose writes alone go to RAM is RAM altogether.
+    if (mode !== 0) return { gpa, size, ram: this.#ram, offset: gpa, readOnly: mode === PAM_READ }
     const bios = this.#bios
     if (bios === undefined || gpa < MIB - Math.min(bios.size, LOW_BIOS_BYTES)) return undefined
     return { gpa, size, ram: bios, offset: bios.size - (MIB - gpa), readOnly: true }
@@ -91,23 +91,16 @@ export class ShadowMemory implements ShadowControl {
   #showBios({ bytes }: BiosImage): GuestRam {
     const bios = this.#vm.createRam({ size: bytes.length })
     new Uint8Array(bios.segment(0)).set(bytes)
-    this.#setSlot(HIGH_BIOS_SLOT, {
-      gpa: GIB4 - bytes.length,
-      size: bytes.length,
-      ram: bios,
-      offset: 0,
-      readOnly: true,
-    })
+    const { length: size } = bytes
+    const run = { gpa: GIB4 - size, size, ram: bios, offset: 0, readOnly: true }
+    this.#vm.setUserMemoryRegions([region(HIGH_BIOS_SLOT, run)])
     return bios
-  }
-
-  #setSlot(slot: number, { gpa, size, ram, offset, readOnly }: Run): void {
-    const flags = readOnly ? MemFlag.Readonly : 0
-    this.#vm.setUserMemoryRegion({ slot, gpa, size, ram, offset, flags })
   }
 }
 
-const MODES = { PCI: 0, READ_ONLY: PAM_READ, WRITE_ONLY: PAM_WRITE } as const
+function region(slot: number, { gpa, size, ram, offset, readOnly }: Run): UserMemoryRegion {
+  return { slot, gpa, size, ram, offset, flags: readOnly ? MemFlag.Readonly : 0 }
+}
 
 function same(a: Run, b: Run): boolean {
   return a.gpa === b.gpa && a.size === b.size && a.ram === b.ram && a.readOnly === b.readOnly

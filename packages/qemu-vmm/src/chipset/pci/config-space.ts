@@ -38,6 +38,7 @@ export class ConfigSpace {
   readonly #writable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   readonly #clearable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   #initial: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  readonly #kept: { offset: number; size: number }[] = []
   #nextCapability = FIRST_CAPABILITY
   #lastPointer = PCI_CAPABILITY_LIST
 
@@ -92,8 +93,17 @@ export class ConfigSpace {
     this.#initial = this.data.slice()
   }
 
+  /** Lets a reset pass over these bytes: only power-on gives them their first values. */
+  keepOverReset(offset: number, size: number): void {
+    this.#kept.push({ offset, size })
+  }
+
   reset(): void {
-    this.data.set(this.#initial)
+    const next = this.#initial.slice()
+    for (const { offset, size } of this.#kept) {
+      next.set(this.data.subarray(offset, offset + size), offset)
+    }
+    this.data.set(next)
   }
 
   read(offset: number, size: number): number {

@@ -33,6 +33,8 @@ export class HostBridge {
     // There is no system management mode: the register is only kept.
     config.set(SMRAM, 1, SMRAM_DEFAULT)
     config.allowWrites(SMRAM, 1, 0x78)
+    // As on QEMU, whose firmware tells by its copy in RAM that it has run before.
+    config.keepOverReset(PAM_FIRST, PAM_COUNT)
     config.seal()
     this.fn.onConfigWrite = (offset, size) => {
       if (offset < PAM_FIRST + PAM_COUNT && offset + size > PAM_FIRST) this.#update()
