@@ -2,6 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { VirtualMachine } from 'qemu-vmm'
+import type { MachineConfig } from 'qemu-vmm'
 import { bootDisk, optionRom, sectorBytes } from '../src/boot-sector.ts'
 import { withFolder } from '../src/disk.ts'
 import { GuestProcess, command, guestFiles, prompt, withGuest } from '../src/guest.ts'
@@ -101,6 +103,34 @@ test.serial('bootindex chooses among disks, and the menu asks', async (t) => {
       seen.map((text) => /\d(?=\. disk)/.exec(text)?.[0]),
       ['1', '2', '1'],
     )
+  })
+})
+
+test.serial('firmware that waits for a key goes on in another machine', async (t) => {
+  await withFolder(async (folder) => {
+    const file = join(folder, 'disk')
+    writeFileSync(file, bootDisk('booted', ''))
+    const config: MachineConfig = {
+      memory: 64 << 20,
+      accel: 'tcg',
+      firmwareFolders: [guestFiles.firmware],
+      boot: { menu: true, splashTime: 60_000 },
+      drives: [{ id: 'd', file, format: 'raw', snapshot: true }],
+      plug: [{ driver: 'virtio-blk-pci', properties: { drive: 'd' } }],
+      log: () => {},
+    }
+    await using first = await VirtualMachine.start(config)
+    await first.expect('Press ESC for boot menu')
+    const state = await first.saveState()
+    await using second = await VirtualMachine.start({ ...config, startPaused: true })
+    await second.loadState(structuredClone(state))
+    await second.resume()
+    second.type('\u001b')
+    await second.expect('1. Virtio disk')
+    second.type('1')
+    await second.expect('booted')
+    t.like(await second.exited, { reason: 'shutdown', guest: true })
+    t.is(first.status, 'running')
   })
 })
 
