@@ -1,5 +1,6 @@
 import type { CpuidEntry } from './api/kvm.ts'
 import type {
+  CodeStats,
   GuestDebug,
   StartOptions,
   StopReason,
@@ -210,7 +211,9 @@ export class VcpuImpl implements Vcpu {
 
   stats(): VcpuStats {
     const [entries, exits, kernelExits, halts, spinHits, spinMisses] = this.#native.stats()
-    return { entries, exits, kernelExits, halts, spinHits, spinMisses }
+    const code = this.#native.codeStats() as (CodeStats & Record<string, number>) | null
+    const counters = { entries, exits, kernelExits, halts, spinHits, spinMisses }
+    return code === null ? counters : { ...counters, code }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

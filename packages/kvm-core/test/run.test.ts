@@ -348,6 +348,16 @@ test('routes answer without exits, ioeventfds signal', async (t) => {
   t.is(latched.latch?.length, 0)
 })
 
+test('the soft engine counts what it decodes and interprets', (t) => {
+  const { vcpu } = guest(t, 16, (a) => a.movImm8(Reg.ax, 1).outImm8(0x10).hlt())
+  t.is(vcpu.stats().code?.decodedBlocks, 0)
+  t.is(vcpu.runSync(), ExitReason.Io)
+  t.is(vcpu.runSync(), ExitReason.Hlt)
+  const { code } = vcpu.stats()
+  t.is(code?.interpretedInstructions, vcpu.instructions())
+  t.true((code?.decodedBlocks ?? 0) >= 2 && code?.translations === 0 && code?.codeBytes === 0)
+})
+
 test('an exit that is deferred is answered later', async (t) => {
   const { vm, vcpu, run } = guest(t, 16, (a) => a.inImm8(0x10).store(1, 0x2000).outImm8(0x11).hlt())
   let deferred = false

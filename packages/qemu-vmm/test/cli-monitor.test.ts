@@ -99,6 +99,9 @@ test('commands of the monitor', async (t) => {
   t.is(await run('info'), await run('help info'))
   t.regex(await run('?'), /^cont\|c .*\nhelp\|\? \[cmd\]/)
   t.regex(await run('info registers 7'), /CPU#7 not available/)
+  t.regex(await run('info jit'), /only available with accel=tcg/)
+  machine.counters = { instructions: 1000, translations: 7, codeBytes: 900 }
+  t.regex(await run('info jit'), /^instructions executed +1000\n[^]*\nregions translated +7\n/)
   machine.status = 'shutdown'
   t.is(await run('cont'), 'Error: reset it first\n')
   t.is(await run('q'), '')

@@ -39,6 +39,30 @@ export interface VcpuStats {
   spinHits: number
   /** Answers for which the thread had to sleep. */
   spinMisses: number
+  /** What the soft engine did to execute the guest's code. */
+  code?: CodeStats
+}
+
+/** Counters of the soft engine since the vCPU was created; what is kept now, for `codeBytes`. */
+export interface CodeStats {
+  /** Blocks of instructions that were decoded. */
+  decodedBlocks: number
+  /** Blocks that went because there was no room. */
+  evictedBlocks: number
+  /** Blocks that went because their bytes changed. */
+  invalidatedBlocks: number
+  /** Regions that were translated to host code. */
+  translations: number
+  /** Bytes of host code. */
+  codeBytes: number
+  /** Times that all host code was dropped to make room. */
+  codeResets: number
+  /** Instructions that the interpreter executed. */
+  interpretedInstructions: number
+  /** Times that translated code asked it to. */
+  slowPaths: number
+  /** Of these, branches whose target was not found at once. */
+  branchMisses: number
 }
 
 /**

@@ -72,6 +72,7 @@ export interface NativeVcpu {
   smi(): void
   failure(): string | null
   stats(): [number, number, number, number, number, number]
+  codeStats(): Record<string, number> | null
   getRegs(into: BigUint64Array): void
   setRegs(regs: BigUint64Array): void
   getSregs(): Uint8Array

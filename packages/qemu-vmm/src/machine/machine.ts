@@ -172,7 +172,8 @@ export class Machine implements MachineBackend {
         ...this.#hardware.deviceStats(),
       }
       for (const vcpu of vcpus) {
-        const counters = Object.entries(vcpu.stats()) as [string, number][]
+        const { code, ...own } = vcpu.stats()
+        const counters = Object.entries({ ...own, ...code }) as [string, number][]
         if (kvm.engine === 'soft') counters.push(['instructions', vcpu.instructions()])
         for (const [name, value] of counters) totals[name] = (totals[name] ?? 0) + value
       }

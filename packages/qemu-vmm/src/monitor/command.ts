@@ -8,6 +8,8 @@ export interface MonitoredMachine {
   reset(): Promise<void>
   powerdown(): void
   cpus(): Promise<CpuInfo[]>
+  /** Counters by name. */
+  stats(): Promise<Record<string, number>>
 }
 
 /** A character device as the monitor sees it. */

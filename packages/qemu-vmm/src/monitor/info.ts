@@ -1,5 +1,6 @@
 import { versionText } from '../cli/version.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
+import { formatJit } from './jit.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { formatRegisters } from './registers.ts'
@@ -45,6 +46,13 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     help: 'show the lines entered so far',
     maxArgs: 0,
     run: ({ history }) => lines(history().map((line, i) => `${i}: '${line}'`)),
+  },
+  {
+    name: 'jit',
+    params: '',
+    help: 'show what the translator did',
+    maxArgs: 0,
+    run: async ({ machine }) => formatJit(await machine.stats()),
   },
   {
     name: 'name',

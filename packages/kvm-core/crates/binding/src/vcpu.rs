@@ -1,5 +1,6 @@
 //! Running a vCPU.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +113,12 @@ impl NativeVcpu {
     pub fn stats(&self) -> Vec<f64> {
         let s = self.vcpu.stats();
         [s.entries, s.exits, s.kernel_exits, s.halts, s.spin_hits, s.spin_misses].map(number).into()
+    }
+
+    /// The counters of a software engine by name.
+    #[napi]
+    pub fn code_stats(&self) -> Option<HashMap<&'static str, f64>> {
+        self.vcpu.code_counters().map(|c| c.read().map(|(name, n)| (name, number(n))).into())
     }
 }
 

@@ -15,6 +15,7 @@ use kvm_abi::{Clock, Errno, KvmError};
 use kvm_irqchip::Irqchip;
 use kvm_memory::GuestMemory;
 
+use crate::code_counters::CodeCounters;
 use crate::kernel::KernelVm;
 
 /// Bits of [`VcpuRequests`]: what a running vCPU is asked to do at its next boundary.
@@ -211,6 +212,10 @@ pub trait VcpuEngine: Send {
     /// `KVM_SET_LAPIC`, where the kernel has the local APIC.
     fn set_kernel_lapic(&mut self, _state: &[u8; 1024]) -> Result<(), KvmError> {
         Err(KvmError::new(Errno::ENXIO, "the kernel has no local APIC of this vCPU"))
+    }
+    /// What the engine did to execute the guest's code, where it is software.
+    fn code_counters(&self) -> Option<Arc<CodeCounters>> {
+        None
     }
     /// What the engine left out though it was asked for, since the last call: one sentence each.
     fn take_notes(&mut self) -> Vec<String> {

@@ -9,6 +9,7 @@
 mod apic;
 pub mod bits;
 mod caps;
+pub mod code_counters;
 pub mod control;
 pub mod cpuid;
 mod debug;

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::cold::Cold;
 use crate::op::Op;
 use crate::thunk::VecOp;
 use crate::translate::{Code, Entries};
@@ -15,13 +16,6 @@ use crate::translate::{Code, Entries};
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
 const JUMPS: usize = 8192;
-/// Blocks kept beside those that are translated: bounds the memory that code takes which runs now and
-/// then. A boot of Linux decodes ten times as many, most of them to run once.
-const MAX_COLD: usize = 4_000;
-/// The same with those that ran more than once, which are on their way to a translation: a guest that
-/// wakes up needs more code at once than [`MAX_COLD`], and would never come to translate it.
-const MAX_WARM: usize = 3 * MAX_COLD;
-
 /// A run of decoded instructions.
 pub struct Block {
     /// Instructions in order. Only the last one may change control flow.
@@ -35,6 +29,8 @@ pub struct Block {
     pub translated: u32,
     /// Executions by the interpreter, as far as they are counted.
     heat: Cell<u8>,
+    /// What that was when the block was last looked at.
+    seen: Cell<u8>,
     /// Guest physical address of the first byte.
     pub gpa: u64,
     /// Guest physical page of the second half, for an instruction that straddles two pages.
@@ -45,18 +41,20 @@ impl Block {
     /// A block over `ops`, whose vector operands stay where they are.
     #[allow(clippy::vec_box)]
     pub fn new(
-        ops: Vec<Op>,
+        ops: &[Op],
         vectors: Vec<Box<VecOp>>,
         bytes: u32,
         gpa: u64,
         second_page: Option<u64>,
     ) -> Self {
         Self {
-            ops: ops.into_boxed_slice(),
+            ops: ops.into(),
             _vectors: vectors,
             bytes,
             translated: 0,
             heat: Cell::new(0),
+            // To have run once is not to have run again.
+            seen: Cell::new(1),
             gpa,
             second_page,
         }
@@ -67,6 +65,14 @@ impl Block {
     /// Executions by the interpreter, 255 at most.
     pub fn executions(&self) -> u8 {
         self.heat.get()
+    }
+
+    /// True if the block ran since this was last asked.
+    fn ran(&self) -> bool {
+        // Where the counter stops it would say no for ever.
+        let heat = self.heat.get().min(254);
+        self.heat.set(heat);
+        self.seen.replace(heat) != heat && heat > 1
     }
 
     /// Counts an execution; true if a translation is there or this one makes `threshold`.
@@ -137,8 +143,8 @@ pub struct BlockCache {
     blocks: Map<Box<Block>>,
     /// How many of them have a translation.
     translated: usize,
-    /// How many others there may be.
-    room: usize,
+    /// Those that may go.
+    cold: Cold,
     pages: Map<PageCode>,
     jumps: Box<[Jump; JUMPS]>,
     /// The like of `jumps` for translated code.
@@ -152,6 +158,8 @@ pub struct BlockCache {
     pub released: Vec<u64>,
     /// Counts decoded blocks.
     pub decoded: u64,
+    /// Counts blocks withdrawn to make room.
+    pub evicted: u64,
     /// Counts blocks withdrawn because their bytes changed.
     pub invalidated: u64,
 }
@@ -161,7 +169,7 @@ impl Default for BlockCache {
         Self {
             blocks: Map::default(),
             translated: 0,
-            room: MAX_COLD,
+            cold: Cold::default(),
             pages: Map::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
             entries: Entries::default(),
@@ -169,6 +177,7 @@ impl Default for BlockCache {
             graveyard: Vec::new(),
             released: Vec::new(),
             decoded: 0,
+            evicted: 0,
             invalidated: 0,
         }
     }
@@ -234,7 +243,9 @@ impl BlockCache {
         for block in self.blocks.values_mut() {
             block.translated = 0;
             block.heat.set(0);
+            block.seen.set(1);
         }
+        self.cold.restart(self.blocks.keys().copied());
         self.entries.clear();
         self.forget_jumps();
     }
@@ -251,26 +262,52 @@ impl BlockCache {
         self.blocks.get(&key).map(|b| std::ptr::from_ref::<Block>(b))
     }
 
-    /// True when cold blocks should go before more come.
-    pub fn full(&self) -> bool {
-        self.blocks.len() - self.translated >= self.room
+    /// Withdraws blocks without a translation until there is room for one more.
+    pub fn make_room(&mut self) {
+        while self.blocks.len() - self.translated >= self.cold.room() {
+            let Some(key) = self.cold.next() else { return };
+            match self.blocks.get(&key) {
+                Some(block) if block.translated == 0 => {
+                    if block.ran() {
+                        self.cold.again(key);
+                    } else {
+                        self.withdraw(key);
+                        self.cold.went(key);
+                        self.evicted += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
-    /// Withdraws blocks without a translation: those that ran once, or all if that are not enough.
-    pub fn drop_cold(&mut self) {
-        let warm = |block: &Block| block.translated == 0 && block.heat.get() > 1;
-        let kept = self.blocks.values().filter(|block| warm(block)).count();
-        let all = kept > MAX_WARM - MAX_COLD;
-        self.room = MAX_COLD + if all { 0 } else { kept };
-        let cold = |_: &u64, block: &mut Box<Block>| block.translated == 0 && (all || !warm(block));
-        self.graveyard.extend(self.blocks.extract_if(cold).map(|(_, block)| block));
-        let blocks = &self.blocks;
-        for page in self.pages.values_mut() {
-            page.blocks.retain(|key| blocks.contains_key(key));
+    /// Withdraws one block, which has no translation.
+    fn withdraw(&mut self, key: u64) {
+        let Some(block) = self.blocks.remove(&key) else { return };
+        self.forget_jumps_to(&block);
+        self.forget_key(block.gpa & !0xfff, key);
+        if let Some(second) = block.second_page {
+            self.forget_key(second, key);
         }
-        let empty = |_: &u64, page: &mut PageCode| page.blocks.is_empty();
-        self.released.extend(self.pages.extract_if(empty).map(|(gpa, _)| gpa));
-        self.jumps.fill(NO_JUMP);
+        self.graveyard.push(block);
+    }
+
+    /// Forgets the linear addresses that lead to a block.
+    fn forget_jumps_to(&mut self, block: &Block) {
+        let Some(page) = self.pages.get(&(block.gpa & !0xfff)) else { return };
+        let offset = block.gpa & 0xfff;
+        let jumps = &mut self.jumps;
+        let mut forget = |page: u64| {
+            let jump = &mut jumps[jump_slot(page | offset)];
+            if std::ptr::eq(jump.block, block) {
+                *jump = NO_JUMP;
+            }
+        };
+        if page.linear.len() <= MAX_LINEAR {
+            page.linear.iter().copied().for_each(forget);
+        } else {
+            (0..64).for_each(|n| forget(n << 12));
+        }
     }
 
     /// Blocks with and without translations.
@@ -306,6 +343,11 @@ impl BlockCache {
         if let Some(old) = self.blocks.insert(key, block) {
             self.translated -= usize::from(old.translated != 0);
             self.graveyard.push(old);
+        }
+        self.cold.came(key);
+        if self.cold.untidy() {
+            let blocks = &self.blocks;
+            self.cold.tidy(|key| blocks.get(&key).is_some_and(|b| b.translated == 0));
         }
         at
     }
@@ -363,7 +405,7 @@ impl BlockCache {
     /// Withdraws everything.
     pub fn clear(&mut self) {
         self.translated = 0;
-        self.room = MAX_COLD;
+        self.cold = Cold::default();
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
@@ -413,123 +455,4 @@ fn parts(start: u64, end: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
-        Block::new(Vec::new(), Vec::new(), bytes, gpa, second_page)
-    }
-
-    #[test]
-    fn parts_cover_the_bytes_and_no_more() {
-        assert_eq!(parts(0, 0), 1);
-        assert_eq!(parts(63, 64), 3);
-        assert_eq!(parts(0xfc0, 0xfff), 1 << 63);
-        assert_eq!(parts(0, 0xfff), u64::MAX);
-    }
-
-    #[test]
-    fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
-        let mut c = BlockCache::default();
-        let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        c.remember(0x9000, 5, at, 0x1000);
-        assert!(c.jump(0x9000, 5).is_some());
-        assert!(!c.invalidate(0x1800, 8));
-        assert!(c.find(key(0x1000, 64)).is_some());
-        assert!(c.invalidate(0x1008, 1));
-        assert!(c.find(key(0x1000, 64)).is_none());
-        assert!(c.jump(0x9000, 5).is_none());
-        assert_eq!(c.invalidated, 1);
-    }
-
-    #[test]
-    fn what_ran_again_outlives_what_ran_once() {
-        let mut c = BlockCache::default();
-        let again = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        for _ in 0..2 {
-            // SAFETY: in the cache.
-            assert!(!unsafe { (*again).wants_code(16) });
-        }
-        for n in 1..MAX_COLD as u64 {
-            c.insert(key(0x10_0000 + n * 64, 64), block(0x10_0000 + n * 64, 10, None));
-        }
-        assert!(c.full());
-        c.drop_cold();
-        assert!(!c.full() && c.len() == 1 && c.find(key(0x1000, 64)).is_some());
-        // Not without end.
-        for n in 0..MAX_WARM as u64 {
-            let at = 0x10_0000 + n * 64;
-            let b = c.insert(key(at, 64), block(at, 10, None));
-            for _ in 0..2 {
-                // SAFETY: in the cache.
-                unsafe { (*b).wants_code(16) };
-            }
-            if c.full() {
-                c.drop_cold();
-            }
-            assert!(c.len() <= MAX_WARM);
-        }
-    }
-
-    #[test]
-    fn jumps_to_other_pages_survive() {
-        let mut c = BlockCache::default();
-        let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        let other = c.insert(key(0x2000, 64), block(0x2000, 10, None));
-        c.remember(0x9000, 5, at, 0x1000);
-        c.remember(0xa000, 5, other, 0x2000);
-        c.invalidate(0x1000, 1);
-        assert!(c.jump(0x9000, 5).is_none() && c.jump(0xa000, 5).is_some());
-        // A page that is mapped in very many places takes everything with it.
-        for n in 0..100 {
-            c.remember(0x1_0000 + (n << 12), 5, other, 0x2000);
-        }
-        c.invalidate(0x2000, 1);
-        assert!((0..100).all(|n| c.jump(0x1_0000 + (n << 12), 5).is_none()));
-    }
-
-    #[test]
-    fn many_stores_beside_code_withdraw_it_too() {
-        let mut c = BlockCache::default();
-        c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        assert!((0..300).any(|_| c.invalidate(0x1800, 8)));
-    }
-
-    #[test]
-    fn an_instruction_across_pages_goes_with_either() {
-        for page in [0x1fff, 0x5000] {
-            let mut c = BlockCache::default();
-            c.insert(key(0x1ffe, 32), block(0x1ffe, 5, Some(0x5000)));
-            assert!(c.invalidate(page, 1));
-            assert!(c.find(key(0x1ffe, 32)).is_none());
-        }
-    }
-
-    #[test]
-    fn an_instruction_decoded_again_and_again_takes_no_more_room() {
-        let mut c = BlockCache::default();
-        for _ in 0..1000 {
-            c.insert(key(0x1ffe, 32), block(0x1ffe, 5, Some(0x5000)));
-            c.invalidate(0x5000, 1);
-            c.bury();
-        }
-        assert!(c.pages.values().all(|page| page.blocks.len() <= 1));
-        assert!(c.pages.len() <= 1);
-    }
-
-    #[test]
-    fn no_jump_survives_a_whole_round_of_epochs() {
-        let mut c = BlockCache::default();
-        let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-        c.remember(0x9000, 5, at, 0x1000);
-        c.epoch = 0xffff_ffff << 32;
-        c.forget_jumps();
-        assert!(c.jump(0x9000, 5).is_none());
-    }
-
-    #[test]
-    fn the_same_bytes_decode_apart_in_each_mode() {
-        let keys = [key(0x1000, 16), key(0x1000, 32), key(0x1000, 64)];
-        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
-    }
-}
+mod tests;

@@ -31,10 +31,8 @@ impl Vcpu {
             self.blocks.drop_page(gpa & !0xfff);
             self.release_code();
         }
-        if self.blocks.full() {
-            self.blocks.drop_cold();
-            self.release_code();
-        }
+        self.blocks.make_room();
+        self.release_code();
         let block = self.decode_block(linear, gpa)?;
         let straddles = block.second_page;
         let at = self.blocks.insert(key, block);
@@ -82,13 +80,12 @@ impl Vcpu {
 
     fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<Block, Trap> {
         let (bits, dialect) = (self.code_bits(), self.dialect());
-        let mut bytes = [0u8; PAGE as usize];
-        let in_page = (PAGE - (gpa & 0xfff)) as usize;
         // More than a block of average instructions: long ones end the block early.
-        let window = in_page.min(MAX_OPS * 8);
+        let mut bytes = [0u8; MAX_OPS * 8];
+        let window = ((PAGE - (gpa & 0xfff)) as usize).min(bytes.len());
         self.fetch_bytes(gpa, &mut bytes[..window])?;
         let ip = self.cpu.rip();
-        let mut lowering = Lowering::new(bits, self.features);
+        let mut lowering = Lowering::new(bits, self.features, std::mem::take(&mut self.lowered));
         let mut at = 0;
         while lowering.len() < MAX_OPS && at < window {
             let here = ip.wrapping_add(at as u64);
@@ -115,7 +112,9 @@ impl Vcpu {
         }
         let (ops, vectors) = lowering.finish();
         #[allow(clippy::cast_possible_truncation)]
-        Ok(Block::new(ops, vectors, at as u32, gpa, None))
+        let block = Block::new(&ops, vectors, at as u32, gpa, None);
+        self.lowered = ops;
+        Ok(block)
     }
 
     /// One instruction whose bytes lie in two pages.
@@ -129,7 +128,7 @@ impl Vcpu {
         let first = first.min(bytes.len());
         self.fetch_bytes(gpa, &mut bytes[..first])?;
         self.fetch_bytes(second, &mut bytes[first..])?;
-        let mut lowering = Lowering::new(bits, self.features);
+        let mut lowering = Lowering::new(bits, self.features, Vec::new());
         let len = match decode(bits, &bytes, ip, self.dialect()) {
             Decoded::Instruction(i) => {
                 lowering.add(&i, ip, &bytes);
@@ -143,7 +142,7 @@ impl Vcpu {
         };
         let (ops, vectors) = lowering.finish();
         #[allow(clippy::cast_possible_truncation)]
-        Ok(Block::new(ops, vectors, len.max(first + 1) as u32, gpa, Some(second)))
+        Ok(Block::new(&ops, vectors, len.max(first + 1) as u32, gpa, Some(second)))
     }
 
     /// Copies instruction bytes out of one page of RAM; code outside RAM cannot be executed.

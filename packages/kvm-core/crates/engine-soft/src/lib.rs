@@ -6,6 +6,7 @@
 //! ([`io`]); vector and x87 data operations run on the host CPU ([`thunk`]).
 
 mod block;
+mod cold;
 mod condition;
 mod engine;
 mod entropy;

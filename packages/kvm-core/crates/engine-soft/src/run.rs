@@ -1,5 +1,7 @@
 //! The run loop: blocks, boundaries between them, events, exits.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use kvm_abi::exit::{Exit, INTERNAL_ERROR_EMULATION};
 use kvm_abi::regs::{MpState, guestdbg};
 use kvm_cpu::engine::request;
@@ -22,7 +24,9 @@ impl Vcpu {
         let _inside = self.member_enter();
         // Time passed while somebody answered the last exit.
         self.next_clock = self.retired;
-        self.run_inside()
+        let exit = self.run_inside();
+        self.publish();
+        exit
     }
 
     fn run_inside(&mut self) -> Exit {
@@ -90,6 +94,7 @@ impl Vcpu {
                 n += 1;
             }
             self.retired = self.retired.wrapping_add(n as u64);
+            self.interpreted += n as u64;
         }
         Ok(())
     }
@@ -119,6 +124,7 @@ impl Vcpu {
         (op.handler)(self, op)?;
         self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_add(u64::from(op.len));
         self.retired = self.retired.wrapping_add(1);
+        self.interpreted += 1;
         Ok(())
     }
 
@@ -188,10 +194,20 @@ impl Vcpu {
         })
     }
 
+    /// Lets others read what was counted.
+    fn publish(&self) {
+        let set = |counter: &AtomicU64, value| counter.store(value, Ordering::Relaxed);
+        set(&self.counters.decoded_blocks, self.blocks.decoded);
+        set(&self.counters.evicted_blocks, self.blocks.evicted);
+        set(&self.counters.invalidated_blocks, self.blocks.invalidated);
+        set(&self.counters.interpreted, self.interpreted);
+    }
+
     /// Looks around between blocks: requests, timers, events, single-stepping. An exit if the
     /// caller must act.
     fn boundary(&mut self) -> Option<Exit> {
         self.blocks.bury();
+        self.publish();
         loop {
             self.attention = false;
             if let Some(exit) = self.exit.take() {

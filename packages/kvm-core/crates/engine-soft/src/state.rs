@@ -1,9 +1,12 @@
 //! `VcpuEngine`: entering the guest, and all state in and out.
 
+use std::sync::Arc;
+
 use kvm_abi::cpuid::CpuidEntry;
 use kvm_abi::exit::Exit;
 use kvm_abi::regs::{DebugRegs, GuestDebug, MpState, Regs, Sregs, VcpuEvents};
 use kvm_abi::{Errno, KvmError};
+use kvm_cpu::code_counters::CodeCounters;
 use kvm_cpu::engine::{VcpuEngine, request};
 use kvm_cpu::{flags, msr, paging};
 
@@ -207,6 +210,10 @@ impl VcpuEngine for Vcpu {
     fn request_interrupt_window(&mut self, on: bool) {
         self.interrupt_window = on;
         self.attention |= on;
+    }
+
+    fn code_counters(&self) -> Option<Arc<CodeCounters>> {
+        Some(Arc::clone(&self.counters))
     }
 
     fn instructions(&self) -> u64 {

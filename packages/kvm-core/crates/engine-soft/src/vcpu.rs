@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kvm_abi::Entropy;
 use kvm_abi::exit::Exit;
+use kvm_cpu::code_counters::CodeCounters;
 use kvm_cpu::engine::{VcpuRequests, VmContext};
 use kvm_cpu::{Cpu, Mode, Trap, flags};
 use kvm_memory::SlotTable;
@@ -52,6 +53,12 @@ pub struct Vcpu {
     pub(crate) apic_page: Option<u64>,
     pub(crate) io: IoLog,
     pub(crate) blocks: BlockCache,
+    /// For others to read.
+    pub(crate) counters: Arc<CodeCounters>,
+    /// Instructions that the interpreter executed.
+    pub(crate) interpreted: u64,
+    /// Where operations are put together, to be used again.
+    pub(crate) lowered: Vec<crate::op::Op>,
     pub(crate) vectors: VectorState,
     /// CR0, CR4 and XCR0 allow these classes of vector instructions.
     pub(crate) vector_gate: u8,
@@ -123,6 +130,9 @@ impl Vcpu {
             apic_page: None,
             io: IoLog::default(),
             blocks: BlockCache::default(),
+            counters: Arc::default(),
+            interpreted: 0,
+            lowered: Vec::new(),
             vectors: VectorState::default(),
             vector_gate: 0,
             table,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kvm_abi::exit::{Exit, RUN_BYTES, reason, run};
 use kvm_abi::{Clock, Errno, KvmError};
+use kvm_cpu::code_counters::CodeCounters;
 use kvm_cpu::engine::{VcpuEngine, VcpuRequests, request};
 use kvm_irqchip::Irqchip;
 
@@ -66,6 +67,7 @@ pub struct Vcpu {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
+    code: Option<Arc<CodeCounters>>,
     chip: Option<Chip>,
     bus: Arc<Bus>,
     clock: Arc<HostClock>,
@@ -101,6 +103,7 @@ impl Vcpu {
         Ok(Arc::new(Self {
             id,
             page,
+            code: engine.code_counters(),
             timer: Timer::new(parts.events, kicker.clone()),
             kicker,
             core: Mutex::new(Some(Core::new(engine))),
@@ -143,6 +146,13 @@ impl Vcpu {
             spin_hits: get(&self.counters.spin_hits),
             spin_misses: get(&self.counters.spin_misses),
         }
+    }
+
+    /// What the engine did to execute the guest's code; `None` where the processor does that. At any
+    /// time.
+    #[must_use]
+    pub fn code_counters(&self) -> Option<&CodeCounters> {
+        self.code.as_deref()
     }
 
     /// Calls `f` with the engine, which is outside the guest.

@@ -13,7 +13,6 @@ mod vector;
 use iced_x86::{Instruction, OpKind, Register};
 use kvm_cpu::reg;
 
-use crate::block::MAX_OPS;
 use crate::features::GuestFeatures;
 use crate::op::{ADDR16, ADDR32, ADDR64, FLAT, HIGH_BYTE, Handler, Op};
 use crate::thunk::VecOp;
@@ -30,9 +29,11 @@ pub struct Lowering {
 }
 
 impl Lowering {
-    /// For code of the given default size.
-    pub fn new(bits: u32, features: GuestFeatures) -> Self {
-        Self { bits, features, ops: Vec::with_capacity(MAX_OPS), vectors: Vec::new(), ended: false }
+    /// For code of the given default size. The operations are put into `ops`, which is used again and
+    /// again: what is kept of them takes no more memory than they need.
+    pub fn new(bits: u32, features: GuestFeatures, mut ops: Vec<Op>) -> Self {
+        ops.clear();
+        Self { bits, features, ops, vectors: Vec::new(), ended: false }
     }
 
     /// Instructions so far.

@@ -32,11 +32,14 @@ pub const ENTRY_RIP: i32 = offset_of!(EntryPoint, rip) as i32;
 pub const ENTRY_CONTEXT: i32 = offset_of!(EntryPoint, context) as i32;
 pub const ENTRY_CODE: i32 = offset_of!(EntryPoint, code) as i32;
 
-const COUNT: usize = 32768;
-/// Bits of a slot's number.
-pub const SLOT_MASK: usize = COUNT - 1;
-/// Entries of one page lie together, so that a page can be swept.
-const OF_PAGE: usize = 128;
+const COUNT: usize = 65536;
+/// Entries that an address can have: code of a large program has many entry points.
+const WAYS: usize = 2;
+/// Bits of a set's number.
+pub const SET_MASK: usize = COUNT / WAYS - 1;
+pub const SET_BYTES: usize = WAYS * ENTRY_BYTES;
+/// Sets of one page lie together, so that a page can be swept.
+const OF_PAGE: usize = 64;
 
 // SAFETY: numbers.
 unsafe impl Plain for EntryPoint {}
@@ -48,9 +51,9 @@ const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, linked: 0 };
 #[derive(Debug, Default)]
 pub struct Entries(Table<EntryPoint, COUNT>);
 
-/// The stubs compute the same.
-fn slot(rip: u64) -> usize {
-    ((rip >> 5) ^ (rip & (OF_PAGE as u64 - 1))) as usize & SLOT_MASK
+/// The first entry of an address's set. The stubs compute the same.
+fn set(rip: u64) -> usize {
+    (((rip >> 6) ^ (rip & (OF_PAGE as u64 - 1))) as usize & SET_MASK) * WAYS
 }
 
 impl Entries {
@@ -62,20 +65,26 @@ impl Entries {
     /// The code for an address in a context.
     #[inline(always)]
     pub fn find(&self, rip: u64, context: u64) -> Option<Code> {
-        let e = &self.0[slot(rip)];
-        let code = Code { entry: e.code, linked: e.linked };
-        (e.rip == rip && e.context == context).then_some(code)
+        let first = set(rip);
+        let e =
+            self.0[first..first + WAYS].iter().find(|e| e.rip == rip && e.context == context)?;
+        Some(Code { entry: e.code, linked: e.linked })
     }
 
-    /// Enters an address.
+    /// Enters an address. The last one entered is found first.
     pub fn insert(&mut self, rip: u64, context: u64, code: Code) {
-        self.0[slot(rip)] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
+        let first = set(rip);
+        let old = self.0[first];
+        if old.rip != rip || old.context != context {
+            self.0[first + 1] = old;
+        }
+        self.0[first] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
     }
 
     /// Forgets the addresses of one page.
     pub fn forget_page(&mut self, linear: u64) {
-        let first = (linear >> 5) as usize & SLOT_MASK & !(OF_PAGE - 1);
-        for entry in &mut self.0[first..first + OF_PAGE] {
+        let first = ((linear >> 6) as usize & SET_MASK & !(OF_PAGE - 1)) * WAYS;
+        for entry in &mut self.0[first..first + OF_PAGE * WAYS] {
             if entry.rip >> 12 == linear >> 12 {
                 *entry = NONE;
             }
@@ -107,9 +116,30 @@ mod tests {
         for rip in before {
             assert_eq!(e.find(rip, 5).is_some(), !(0x2000..0x3000).contains(&rip), "{rip:#x}");
         }
-        // A page whose addresses have the same slots.
-        e.insert(0x10_2010, 5, code(0x10_2010));
+        // A page whose addresses have the same sets.
+        e.insert(0x20_2010, 5, code(0x20_2010));
         e.forget_page(0x2000);
-        assert_eq!(e.find(0x10_2010, 5), Some(code(0x10_2010)));
+        assert_eq!(e.find(0x20_2010, 5), Some(code(0x20_2010)));
+    }
+
+    #[test]
+    fn two_addresses_of_a_set_are_both_found() {
+        let mut e = Entries::default();
+        let code = |rip| Code { entry: rip, linked: rip + 1 };
+        let [a, b, c] = [0x1234, 0x20_1234, 0x40_1234];
+        e.insert(a, 5, code(a));
+        e.insert(b, 5, code(b));
+        assert_eq!((e.find(a, 5), e.find(b, 5)), (Some(code(a)), Some(code(b))));
+        // One in another context goes in its own right.
+        e.insert(b, 6, code(b));
+        assert_eq!(
+            (e.find(a, 5), e.find(b, 6), e.find(b, 5)),
+            (None, Some(code(b)), Some(code(b)))
+        );
+        e.insert(c, 5, code(c));
+        assert_eq!(
+            (e.find(a, 5), e.find(b, 6), e.find(c, 5)),
+            (None, Some(code(b)), Some(code(c)))
+        );
     }
 }

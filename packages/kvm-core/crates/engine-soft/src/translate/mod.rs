@@ -49,6 +49,6 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 24, forced: false, cache_bytes: 32 << 20 }
+        Self { threshold: 24, forced: false, cache_bytes: 128 << 20 }
     }
 }

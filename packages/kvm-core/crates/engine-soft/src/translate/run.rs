@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Once, OnceLock};
 
+use kvm_cpu::code_counters::add;
 use kvm_cpu::flags::OF;
 use kvm_cpu::{Mode, Trap, reg};
 
@@ -113,9 +115,14 @@ impl Vcpu {
         }
         let dialect = self.dialect();
         let translator = self.translator.as_mut()?;
-        translator.make_room(&mut self.blocks);
+        if translator.make_room(&mut self.blocks) {
+            add(&self.counters.code_resets, 1);
+        }
         let guest = Guest { features: &self.features, dialect };
-        translator.translate(&mut self.blocks, guest, gpa, class, &page)
+        let code = translator.translate(&mut self.blocks, guest, gpa, class, &page)?;
+        add(&self.counters.translations, 1);
+        self.counters.code_bytes.store(translator.bytes(), Ordering::Relaxed);
+        Some(code)
     }
 
     /// Makes the translator at its first use; where the host forbids that, never again.
@@ -195,11 +202,16 @@ impl Vcpu {
     fn interpret_ops(&mut self, ops: &[Op], first: usize, native: u64) -> Result<(), Trap> {
         self.block_end = ops.len();
         let mut n = first;
+        add(&self.counters.slow_paths, 1);
+        if native >> first & 1 != 0 && first + 1 == ops.len() {
+            add(&self.counters.branch_misses, 1);
+        }
         loop {
             let op = &ops[n];
             (op.handler)(self, op)?;
             self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_add(u64::from(op.len));
             self.retired = self.retired.wrapping_add(1);
+            self.interpreted += 1;
             n += 1;
             if n >= self.block_end || native >> (n - 1) & 1 != 0 || native >> n & 1 != 0 {
                 return Ok(());

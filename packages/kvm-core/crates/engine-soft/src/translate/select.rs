@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 /// Sites per block: one for each instruction.
 pub const SITES: u32 = 64;
 /// Translated blocks, dead ones included, before all are dropped.
-const MAX_KNOWN: usize = 1 << 18;
+const MAX_KNOWN: usize = 1 << 19;
 /// More code than any region becomes.
 const MAX_REGION_BYTES: usize = 48 << 10;
 /// Instructions of a region after which no more blocks are added.
@@ -111,12 +111,18 @@ impl Translator {
         self.memory.patch(after, linked);
     }
 
-    /// Drops everything if there may be no room for one more block.
-    pub fn make_room(&mut self, blocks: &mut BlockCache) {
-        if self.memory.fits(MAX_REGION_BYTES) && self.known.len() < MAX_KNOWN {
-            return;
+    /// Drops everything if there may be no room for one more region. True if so.
+    pub fn make_room(&mut self, blocks: &mut BlockCache) -> bool {
+        let full = !self.memory.fits(MAX_REGION_BYTES) || self.known.len() >= MAX_KNOWN;
+        if full {
+            self.reset(blocks);
         }
-        self.reset(blocks);
+        full
+    }
+
+    /// Bytes of code.
+    pub fn bytes(&self) -> u64 {
+        self.memory.used() as u64
     }
 
     /// Drops everything.

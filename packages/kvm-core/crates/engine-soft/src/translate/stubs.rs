@@ -6,7 +6,7 @@
 //! its place in the vCPU and the flags in [`FLAGS`], its *linked entry* has both live.
 
 use super::asm::{Assembler, Opcode, Rm, host};
-use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SLOT_MASK};
+use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SET_BYTES, SET_MASK};
 use super::state::{
     ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH,
     SITE, VCPU, field, reload, spill, table,
@@ -224,10 +224,10 @@ fn emit_finish(asm: &mut Assembler, engine: Engine, leave: u64) {
     let out = test_status(asm);
     store_flags(asm);
     asm.load(host::R10, RIP);
-    let misses = look_up(asm);
+    let looked = look_up(asm);
     reload(asm);
     go(asm);
-    misses.into_iter().for_each(|m| asm.land(m));
+    second_entry(asm, &looked);
     asm.mov_imm32(host::RAX, left::DONE as u32);
     asm.jump(leave);
     asm.land(out);
@@ -255,9 +255,9 @@ fn emit_ahead(asm: &mut Assembler, leave: u64) {
     take_flags(asm);
     store_flags(asm);
     asm.modrm(Opcode::wide(0x03), host::R10, Rm::State { index: None, disp: PAGE_BASE });
-    let misses = look_up(asm);
+    let looked = look_up(asm);
     go(asm);
-    misses.into_iter().for_each(|m| asm.land(m));
+    second_entry(asm, &looked);
     asm.store(RIP, host::R10);
     spill(asm);
     asm.mov_imm32(host::RAX, left::JUMP as u32);
@@ -270,27 +270,50 @@ fn emit_exhausted(asm: &mut Assembler, leave: u64) {
     emit_way_out(asm, left::BUDGET, leave);
 }
 
-/// The entry point for the linear address in R10, left in R11, or jumps away. Uses RAX.
-fn look_up(asm: &mut Assembler) -> [usize; 2] {
+/// A look at the table of entry points.
+struct LookUp {
+    /// Jumps away where the first entry of the set is another's.
+    first: [usize; 2],
+    found: u64,
+}
+
+/// The entry point for the linear address in R10, left in R11. Uses RAX. [`second_entry`] must follow
+/// out of line.
+fn look_up(asm: &mut Assembler) -> LookUp {
     asm.mov(host::R11, host::R10);
-    // shr r11, 5; mov eax, r10d; and eax, 127; xor r11, rax; and r11d, mask; shl r11d, 5
+    // shr r11, 6; mov eax, r10d; and eax, 63; xor r11, rax; and r11d, mask; shl r11d, 6
     asm.modrm(Opcode::wide(0xc1), 5, Rm::Reg(host::R11));
-    asm.byte(5);
+    asm.byte(6);
     asm.modrm(Opcode::narrow(0x8b), host::RAX, Rm::Reg(host::R10));
-    asm.bytes(&[0x83, 0xe0, 127]);
+    asm.bytes(&[0x83, 0xe0, 63]);
     asm.modrm(Opcode::wide(0x33), host::R11, Rm::Reg(host::RAX));
     asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
-    asm.bytes(&(SLOT_MASK as u32).to_le_bytes());
+    asm.bytes(&(SET_MASK as u32).to_le_bytes());
     asm.modrm(Opcode::narrow(0xc1), 4, Rm::Reg(host::R11));
-    asm.byte(ENTRY_BYTES.trailing_zeros() as u8);
+    asm.byte(SET_BYTES.trailing_zeros() as u8);
     asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: ENTRIES });
+    let first = compare_entry(asm);
+    LookUp { first, found: asm.here() }
+}
+
+/// Compares the entry at R11 with the linear address in R10 and the context, or jumps away.
+fn compare_entry(asm: &mut Assembler) -> [usize; 2] {
     let field = |disp| Rm::Mem { base: host::R11, index: None, disp };
     asm.modrm(Opcode::wide(0x3b), host::R10, field(ENTRY_RIP));
-    let first = asm.jcc_later(5);
+    let address = asm.jcc_later(5);
     asm.load(host::RAX, CONTEXT);
     asm.modrm(Opcode::wide(0x3b), host::RAX, field(ENTRY_CONTEXT));
-    let second = asm.jcc_later(5);
-    [first, second]
+    let context = asm.jcc_later(5);
+    [address, context]
+}
+
+/// Looks at the other entry of the set, and lands the jumps away if it is another's, too.
+fn second_entry(asm: &mut Assembler, look_up: &LookUp) {
+    look_up.first.iter().for_each(|&m| asm.land(m));
+    asm.lea(host::R11, host::R11, None, ENTRY_BYTES as i32);
+    let misses = compare_entry(asm);
+    asm.jump(look_up.found);
+    misses.into_iter().for_each(|m| asm.land(m));
 }
 
 /// Enters the block that [`look_up`] found.
@@ -329,15 +352,11 @@ fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
     asm.jump(leave);
 }
 
-fn jump_to_missed(asm: &mut Assembler, misses: &[usize], missed: u64) {
-    misses.iter().for_each(|&m| asm.land(m));
-    asm.jump(missed);
-}
-
 fn emit_jump(asm: &mut Assembler, missed: u64) {
-    let misses = look_up(asm);
+    let looked = look_up(asm);
     go(asm);
-    jump_to_missed(asm, &misses, missed);
+    second_entry(asm, &looked);
+    asm.jump(missed);
 }
 
 /// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
@@ -379,7 +398,7 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32) {
 fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     let miss = stack_addend(asm, -8, field::WRITE, class);
     asm.store(SCRATCH, host::RAX);
-    let [first, second] = look_up(asm);
+    let looked = look_up(asm);
     // The page of the target, the return address to the stack, and there.
     asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
     asm.bytes(&(-4096i32).to_le_bytes());
@@ -391,22 +410,27 @@ fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     asm.lea(host::R9, host::R9, None, -8);
     let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
     asm.modrm(Opcode::narrow(0xff), 4, code);
-    jump_to_missed(asm, &[miss, first, second], missed);
+    second_entry(asm, &looked);
+    asm.land(miss);
+    asm.jump(missed);
 }
 
 fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
     let miss = stack_addend(asm, 0, field::READ, class);
     let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
     asm.modrm(Opcode::wide(0x8b), host::R10, slot);
-    let [first, second] = look_up(asm);
+    let looked = look_up(asm);
     asm.lea(host::R9, host::R9, None, 8);
     go(asm);
-    jump_to_missed(asm, &[miss, first, second], missed);
+    second_entry(asm, &looked);
+    asm.land(miss);
+    asm.jump(missed);
 }
 
 fn emit_return_to(asm: &mut Assembler, missed: u64) {
-    let misses = look_up(asm);
+    let looked = look_up(asm);
     asm.lea(host::R9, host::R9, None, 8);
     go(asm);
-    jump_to_missed(asm, &misses, missed);
+    second_entry(asm, &looked);
+    asm.jump(missed);
 }

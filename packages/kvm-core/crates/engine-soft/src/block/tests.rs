@@ -1,0 +1,160 @@
+//! The cache of decoded blocks.
+
+use super::*;
+use crate::cold;
+
+fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
+    Block::new(&[], Vec::new(), bytes, gpa, second_page)
+}
+
+#[test]
+fn parts_cover_the_bytes_and_no_more() {
+    assert_eq!(parts(0, 0), 1);
+    assert_eq!(parts(63, 64), 3);
+    assert_eq!(parts(0xfc0, 0xfff), 1 << 63);
+    assert_eq!(parts(0, 0xfff), u64::MAX);
+}
+
+#[test]
+fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
+    let mut c = BlockCache::default();
+    let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    c.remember(0x9000, 5, at, 0x1000);
+    assert!(c.jump(0x9000, 5).is_some());
+    assert!(!c.invalidate(0x1800, 8));
+    assert!(c.find(key(0x1000, 64)).is_some());
+    assert!(c.invalidate(0x1008, 1));
+    assert!(c.find(key(0x1000, 64)).is_none());
+    assert!(c.jump(0x9000, 5).is_none());
+    assert_eq!(c.invalidated, 1);
+}
+
+fn run(block: *const Block) {
+    // SAFETY: in the cache.
+    assert!(!unsafe { (*block).wants_code(200) });
+}
+
+#[test]
+fn what_ran_again_outlives_what_ran_once() {
+    let mut c = BlockCache::default();
+    let again = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    c.remember(0x9000, 5, again, 0x1000);
+    let once = c.insert(key(0x2000, 64), block(0x2000, 10, None));
+    c.remember(0xa000, 5, once, 0x2000);
+    run(once);
+    for round in 0..10u64 {
+        run(again);
+        run(again);
+        for n in 0..cold::LEAST as u64 {
+            let at = 0x10_0000 + (round * cold::LEAST as u64 + n) * 64;
+            c.make_room();
+            c.insert(key(at, 64), block(at, 10, None));
+            assert!(c.len() <= cold::LEAST);
+        }
+    }
+    assert!(c.find(key(0x1000, 64)).is_some() && c.jump(0x9000, 5).is_some());
+    assert!(c.find(key(0x2000, 64)).is_none() && c.jump(0xa000, 5).is_none());
+    assert!(c.released.contains(&0x2000) && !c.released.contains(&0x1000));
+    // It does not stay for ever.
+    for n in 0..3 * cold::LEAST as u64 {
+        c.make_room();
+        let at = 0x100_0000 + n * 64;
+        c.insert(key(at, 64), block(at, 10, None));
+    }
+    assert!(c.find(key(0x1000, 64)).is_none() && c.jump(0x9000, 5).is_none());
+}
+
+#[test]
+fn there_is_more_room_for_what_comes_back() {
+    let mut c = BlockCache::default();
+    // More than there is room for, again and again.
+    for _ in 0..20 {
+        for n in 0..cold::LEAST as u64 + 500 {
+            let at = 0x10_0000 + n * 64;
+            if c.find(key(at, 64)).is_none() {
+                c.make_room();
+                c.insert(key(at, 64), block(at, 10, None));
+            }
+        }
+    }
+    assert_eq!(c.len(), cold::LEAST + 500);
+    c.clear();
+    assert_eq!(c.cold.room(), cold::LEAST);
+}
+
+#[test]
+fn a_block_that_goes_is_not_jumped_to_from_anywhere() {
+    let mut c = BlockCache::default();
+    let at = c.insert(key(0x1230, 64), block(0x1230, 10, None));
+    // As few linear pages as are remembered, and more.
+    for pages in [3u64, 100] {
+        let at = if pages == 3 { at } else { c.insert(key(0x1230, 64), block(0x1230, 10, None)) };
+        for n in 0..pages {
+            c.remember(0x7_0000_0230 + (n << 12), 5, at, 0x1230);
+        }
+        c.withdraw(key(0x1230, 64));
+        assert!((0..pages).all(|n| c.jump(0x7_0000_0230 + (n << 12), 5).is_none()));
+    }
+}
+
+#[test]
+fn jumps_to_other_pages_survive() {
+    let mut c = BlockCache::default();
+    let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    let other = c.insert(key(0x2000, 64), block(0x2000, 10, None));
+    c.remember(0x9000, 5, at, 0x1000);
+    c.remember(0xa000, 5, other, 0x2000);
+    c.invalidate(0x1000, 1);
+    assert!(c.jump(0x9000, 5).is_none() && c.jump(0xa000, 5).is_some());
+    // A page that is mapped in very many places takes everything with it.
+    for n in 0..100 {
+        c.remember(0x1_0000 + (n << 12), 5, other, 0x2000);
+    }
+    c.invalidate(0x2000, 1);
+    assert!((0..100).all(|n| c.jump(0x1_0000 + (n << 12), 5).is_none()));
+}
+
+#[test]
+fn many_stores_beside_code_withdraw_it_too() {
+    let mut c = BlockCache::default();
+    c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    assert!((0..300).any(|_| c.invalidate(0x1800, 8)));
+}
+
+#[test]
+fn an_instruction_across_pages_goes_with_either() {
+    for page in [0x1fff, 0x5000] {
+        let mut c = BlockCache::default();
+        c.insert(key(0x1ffe, 32), block(0x1ffe, 5, Some(0x5000)));
+        assert!(c.invalidate(page, 1));
+        assert!(c.find(key(0x1ffe, 32)).is_none());
+    }
+}
+
+#[test]
+fn an_instruction_decoded_again_and_again_takes_no_more_room() {
+    let mut c = BlockCache::default();
+    for _ in 0..1000 {
+        c.insert(key(0x1ffe, 32), block(0x1ffe, 5, Some(0x5000)));
+        c.invalidate(0x5000, 1);
+        c.bury();
+    }
+    assert!(c.pages.values().all(|page| page.blocks.len() <= 1));
+    assert!(c.pages.len() <= 1);
+}
+
+#[test]
+fn no_jump_survives_a_whole_round_of_epochs() {
+    let mut c = BlockCache::default();
+    let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    c.remember(0x9000, 5, at, 0x1000);
+    c.epoch = 0xffff_ffff << 32;
+    c.forget_jumps();
+    assert!(c.jump(0x9000, 5).is_none());
+}
+
+#[test]
+fn the_same_bytes_decode_apart_in_each_mode() {
+    let keys = [key(0x1000, 16), key(0x1000, 32), key(0x1000, 64)];
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+}
