@@ -1,5 +1,5 @@
 import test from 'ava'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { MemFlag } from 'kvm-core'
 import type { GuestRam, UserMemoryRegion, Vm } from 'kvm-core'
 
