@@ -85,6 +85,17 @@ test('a reset leaves the areas and RAM as they are', async (t) => {
   t.is(await vm.expect('\n'), 'k\n')
 })
 
+test('what a device writes into the BIOS is gone after a reset', async (t) => {
+  // fw_cfg's DMA reads four bytes of item 0 to 0xf2000, by a block at 0x500.
+  const block = [0, 0, 0, 0x0a, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0x0f, 0x20, 0]
+  const code = new BiosCode().dataSegment(0xf000).send(0x2000).dataSegment(0)
+  for (const [i, byte] of block.entries()) code.store(0x500 + i, byte)
+  code.outl(0x518, 0x0005_0000).dataSegment(0xf000).send(0x2000).outb(0x3f8, 0x0a)
+  const image = code.outb(0xcf9, 0x06).exit(1)
+  await using vm = await start(biosImage(128 * KIB, 'b'.charCodeAt(0), 0xe000, image))
+  for (let boot = 0; boot < 3; boot++) t.is(await vm.expect('\n'), 'bQ\n')
+})
+
 test('a saved state has the areas as they were', async (t) => {
   const code = new BiosCode().configWrite(0, 0, 0x59, 0x30).dataSegment(0xf000)
   const image = biosImage(

@@ -56,6 +56,7 @@ export class PcBoard {
   readonly pm: AcpiPm
   readonly serial: readonly SerialPort[]
   readonly #hostBridge: HostBridge
+  readonly #shadow: ShadowControl | undefined
   readonly #piix3: Piix3
   readonly #piix4: Piix4Pm
   readonly #irqs: IrqLines
@@ -79,6 +80,7 @@ export class PcBoard {
     this.#piix3 = new Piix3(this.bus, routed)
     this.#piix4 = new Piix4Pm(this.bus, this.pm)
     this.pci = new PciBus((pirq, level) => this.#piix3.setPirq(pirq, level))
+    this.#shadow = config.shadow
     this.#hostBridge = new HostBridge(this.bus, config.shadow)
     this.pci.add(this.#hostBridge.fn, 0, 0)
     this.pci.add(this.#piix3.fn, 1, 0)
@@ -145,6 +147,7 @@ export class PcBoard {
 
   /** Power-on state of all devices. */
   reset(): void {
+    this.#shadow?.restore()
     for (const device of this.#devices.values()) device.reset()
   }
 

@@ -35,6 +35,7 @@ interface Run {
 export class ShadowMemory implements ShadowControl {
   readonly #vm: Parts
   readonly #ram: GuestRam
+  readonly #image: BiosImage | undefined
   readonly #bios: GuestRam | undefined
   readonly #free: number[] = Array.from({ length: PAM_AREAS.length }, (_, i) => FIRST_SLOT + i)
   readonly #shown = new Map<number, Run>()
@@ -43,6 +44,7 @@ export class ShadowMemory implements ShadowControl {
   constructor(vm: Parts, ram: GuestRam, bios?: BiosImage) {
     this.#vm = vm
     this.#ram = ram
+    this.#image = bios
     this.#bios = bios === undefined ? undefined : this.#showBios(bios)
   }
 
@@ -66,6 +68,12 @@ export class ShadowMemory implements ShadowControl {
       this.#shown.set(slot, run)
     }
     if (changes.length > 0) this.#vm.setUserMemoryRegions(changes)
+  }
+
+  restore(): void {
+    if (this.#bios === undefined || this.#image === undefined) return
+    new Uint8Array(this.#bios.segment(0)).set(this.#image.bytes)
+    this.#bios.markWritten(0, this.#bios.size)
   }
 
   #runs(modes: Uint8Array): Run[] {

@@ -33,12 +33,16 @@ export class BiosCode {
     return this
   }
 
+  outl(port: number, value: number): this {
+    // mov eax, value; mov dx, port; out dx, eax
+    this.#code.db(0x66, 0xb8).value(value, 4).movImm(Reg.dx, port).db(0x66, 0xef)
+    return this
+  }
+
   /** Writes a byte of the configuration space of the function at a slot. */
   configWrite(slot: number, fn: number, offset: number, value: number): this {
     const address = 0x8000_0000 + slot * 0x800 + fn * 0x100 + (offset & 0xfc)
-    // mov eax, address; mov dx, 0xcf8; out dx, eax
-    this.#code.db(0x66, 0xb8).value(address, 4).movImm(Reg.dx, 0xcf8).db(0x66, 0xef)
-    return this.outb(0xcfc + (offset & 3), value)
+    return this.outl(0xcf8, address).outb(0xcfc + (offset & 3), value)
   }
 
   /** Sends the byte at ds:offset to COM1. */

@@ -21,6 +21,8 @@ export const PAM_AREAS: readonly { gpa: number; size: number }[] = [
 export interface ShadowControl {
   /** For each of {@link PAM_AREAS}: whether reads and writes go to RAM. */
   show(modes: Uint8Array): void
+  /** What is read-only has its first contents again: devices may have written there. */
+  restore(): void
 }
 
 /** The modes of the areas by the registers, which begin at `PAM_FIRST` of `config`. */
