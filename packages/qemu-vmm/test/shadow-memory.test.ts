@@ -3,7 +3,14 @@ import * as fc from 'fast-check'
 import { MemFlag } from 'kvm-core'
 import type { GuestRam, UserMemoryRegion, Vm } from 'kvm-core'
 
-import { PAM_AREAS, PAM_COUNT, PAM_FIRST, PAM_READ, PAM_WRITE, pamModes } from '../src/chipset/pci/pam.ts'
+import {
+  PAM_AREAS,
+  PAM_COUNT,
+  PAM_FIRST,
+  PAM_READ,
+  PAM_WRITE,
+  pamModes,
+} from '../src/chipset/pci/pam.ts'
 import { ShadowMemory } from '../src/machine/shadow-memory.ts'
 
 const KIB = 1024
@@ -58,12 +65,16 @@ test('every sequence of attributes shows what they say, in as few slots as can b
           if (slot !== before && slot !== undefined) pieces++
           before = slot
           if (present[i] !== 0) {
-            if (slot?.ram !== ram || slot.offset! + gpa - slot.gpa !== gpa) throw new Error('no RAM')
+            if (slot?.ram !== ram || slot.offset! + gpa - slot.gpa !== gpa)
+              throw new Error('no RAM')
             const readOnly = (slot.flags! & MemFlag.Readonly) !== 0
             if (readOnly !== (present[i] === PAM_READ)) throw new Error('a wrong flag')
           } else if (gpa < lowBios) {
             if (slot !== undefined) throw new Error('something where nothing is')
-          } else if (slot === undefined || slot.offset! + gpa - slot.gpa !== biosBytes - END + gpa) {
+          } else if (
+            slot === undefined ||
+            slot.offset! + gpa - slot.gpa !== biosBytes - END + gpa
+          ) {
             throw new Error('no BIOS')
           }
         }

@@ -223,6 +223,12 @@ test('devices that cannot be as asked are refused', async (t) => {
     ['isa-debugcon', {}, /chardev/],
     ['pc-testdev', { x: '1' }, /not found/],
     ['pci-testdev', { membar: '4096' }, /not found/],
+    ['virtio-rng-pci', { 'disable-legacy': 'maybe' }, /disable-legacy/],
+    [
+      'virtio-rng-pci',
+      { 'disable-legacy': 'on', 'disable-modern': 'on' },
+      /neither modern nor legacy/,
+    ],
   ]
   for (const [driver, properties, message] of refusals) {
     await t.throwsAsync(start(new GuestCode().halt(), [driver, properties]), {
