@@ -3,14 +3,15 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { diskGuest, engineGuest, programsGuest } from './guests.mjs'
+import { bootGuest, engineGuest, firmwareGuest, programsGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
 import { peers } from './peers.mjs'
 
 await script(async () => {
   await build()
-  await diskGuest()
+  await firmwareGuest()
+  await bootGuest()
   const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
   if (named.length === 0 || named.includes('engine')) {
     await engineGuest()

@@ -5,12 +5,15 @@
 //   manifest.json      {release, kernel}: the kernel's release and the file it comes from
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
+//   firmware           SeaBIOS and its VGA BIOS, for -L
 //   root.qcow2         busybox and the same init on an ext4 file system
+//   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
+//   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
 //
-// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones.
+// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS a folder with firmware.
 import {
   copyFileSync,
   existsSync,
@@ -25,8 +28,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
-import { ext4Image } from './guests/disk.mjs'
+import { debianDisk, debianRecipe, installDebian } from './guests/debian.mjs'
+import { ext4Image, systemTree } from './guests/disk.mjs'
 import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
+import { bootableDisk, grubMenu } from './guests/grub.mjs'
 import { initramfs, moduleArchive } from './guests/initramfs.mjs'
 import { debianPackages, debianTree, programSources, programsImage } from './guests/programs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
@@ -37,7 +42,8 @@ import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
 const folder = join(cache, 'guests')
 const advice = `Either run on Debian 12 or newer, where apt-get fetches it without root, or give your own:
   KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
-  BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64`
+  BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
+  SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS`
 
 /**
  * The kernel, as a bzImage and as the ELF file inside.
@@ -109,6 +115,73 @@ export async function diskGuest() {
     rmSync(raw)
   })
   return paths
+}
+
+const firmwareFiles = ['bios-256k.bin', 'vgabios-stdvga.bin']
+
+/**
+ * Firmware for PCs, of Debian's package even where another is installed.
+ * @returns {Promise<string>} the folder that it is in
+ */
+export async function firmwareGuest() {
+  const target = join(folder, 'firmware')
+  const paths = firmwareFiles.map((name) => join(target, name))
+  await once('firmware', 'SEABIOS', paths, async (own) => {
+    const source = own ?? join(await fromPackage('SeaBIOS', fetchSeabios), 'usr/share/seabios')
+    mkdirSync(target, { recursive: true })
+    for (const name of firmwareFiles) copyFileSync(join(source, name), join(target, name))
+  })
+  return target
+}
+
+/** @param {Apt} apt */
+async function fetchSeabios(apt) {
+  return await apt.fetch('seabios')
+}
+
+/**
+ * The disk that firmware boots. Needs what `diskGuest` needs.
+ * @returns {Promise<string>} its path
+ */
+export async function bootGuest() {
+  const { kernel } = await kernelGuest()
+  const { initrd } = await diskGuest()
+  const disk = join(folder, 'boot.qcow2')
+  await once('boot', 'BUSYBOX', [disk], async (own) => {
+    const apt = new Apt(folder)
+    const busybox = own ?? (await fromPackage('busybox', fetchBusybox))
+    const raw = join(folder, 'boot.img')
+    await systemTree(busybox, async (tree) => {
+      mkdirSync(join(tree, 'boot/grub'), { recursive: true })
+      copyFileSync(kernel, join(tree, 'boot/vmlinuz'))
+      copyFileSync(initrd, join(tree, 'boot/initrd'))
+      const files = { kernel: '/boot/vmlinuz', initrd: '/boot/initrd' }
+      const menu = grubMenu('console=ttyS0 quiet root=/dev/vda1', files)
+      writeFileSync(join(tree, 'boot/grub/grub.cfg'), menu)
+      await bootableDisk(raw, tree, 64, apt)
+    })
+    await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
+    rmSync(raw)
+  })
+  return disk
+}
+
+/**
+ * A whole Debian that firmware boots. Not every machine can make it.
+ * @returns {Promise<string>} its path
+ */
+export async function debianGuest() {
+  const tarball = join(folder, `debian-${hashFiles([], debianRecipe).slice(0, 12)}.tar`)
+  const disk = join(folder, 'debian.qcow2')
+  await once('debian', '', [disk], async () => {
+    const apt = new Apt(folder)
+    if (!existsSync(tarball)) await installDebian(tarball, apt)
+    const raw = join(folder, 'debian.img')
+    await debianDisk(raw, tarball, apt)
+    await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
+    rmSync(raw)
+  })
+  return disk
 }
 
 /**
@@ -219,6 +292,8 @@ function release(image) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
-    await diskGuest()
+    await firmwareGuest()
+    await bootGuest()
+    if (process.argv.includes('--debian')) await debianGuest()
   })
 }

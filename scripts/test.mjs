@@ -2,7 +2,7 @@
 // --long (npm run test:long) lets the tests that have a long form run it: they see LONG=1 in the environment.
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
-import { diskGuest } from './guests.mjs'
+import { bootGuest, firmwareGuest } from './guests.mjs'
 import { bin, core, root } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
@@ -65,7 +65,8 @@ await script(async () => {
   if (await stage('build', () => single(build))) {
     const ready = await stage('guests', () =>
       single(async () => {
-        await diskGuest()
+        await firmwareGuest()
+        await bootGuest()
       }),
     )
     // What it cannot have, the tests do without.

@@ -57,15 +57,21 @@ export function diskArguments(image: string, more = ''): string[] {
   ]
 }
 
-/** Complaints about an image and the file system in it; empty when all is well. */
-export function inspect(folder: string, image: string): string[] {
+/** Complaints about an image; empty when all is well. */
+export function inspectImage(image: string): string[] {
   const complaints: string[] = []
-  const raw = join(folder, 'inspected.raw')
   for (const tool of hasPeerImageTool ? [imageCommand, 'qemu-img'] : [imageCommand]) {
     // 3 means leaked clusters, which cost space and nothing else.
     const { code, text } = say(tool, ['check', image])
     if (code !== 0 && code !== 3) complaints.push(`${tool} check: ${text}`)
   }
+  return complaints
+}
+
+/** Complaints about an image and the file system in it; empty when all is well. */
+export function inspect(folder: string, image: string): string[] {
+  const complaints = inspectImage(image)
+  const raw = join(folder, 'inspected.raw')
   must(imageCommand, ['convert', '-f', 'qcow2', '-O', 'raw', image, raw])
   if (hasPeerImageTool) {
     const { code, text } = say('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', raw, image])

@@ -10,6 +10,12 @@ export const guestFiles = {
   /** The same with drivers for VirtIO; it goes on from the disk that `root=` names. */
   diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
   disk: `${root}.cache/guests/root.qcow2`,
+  /** The folder with SeaBIOS. */
+  firmware: `${root}.cache/guests/firmware`,
+  /** A whole disk, with GRUB, that firmware boots. */
+  bootDisk: `${root}.cache/guests/boot.qcow2`,
+  /** A whole Debian, for `npm run test:guests` only. */
+  debian: `${root}.cache/guests/debian.qcow2`,
 } as const
 
 /** The commands as a user calls them. */

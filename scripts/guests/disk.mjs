@@ -16,11 +16,21 @@ const packages = ['e2fsprogs', 'libext2fs2', 'libcom-err2', 'libblkid1', 'libuui
  * @param {import('./apt.mjs').Apt} apt
  */
 export async function ext4Image(image, busybox, apt) {
+  await systemTree(busybox, async (tree) => {
+    rmSync(image, { force: true })
+    await fileSystem(tree, image, 64, apt)
+  })
+}
+
+/**
+ * Gives `use` a folder with busybox and the init of the initramfs, and removes it afterwards.
+ * @param {string} busybox @param {(folder: string) => Promise<void>} use
+ */
+export async function systemTree(busybox, use) {
   const folder = mkdtempSync(join(tmpdir(), 'guest-disk-'))
   try {
     addFiles([...systemFiles(busybox), { name: 'etc/on-disk', mode: archive.file }], folder)
-    rmSync(image, { force: true })
-    await fileSystem(folder, image, 64, apt)
+    await use(folder)
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -30,10 +40,12 @@ export async function ext4Image(image, busybox, apt) {
  * Writes an ext4 file system with what is in a folder.
  * @param {string} folder @param {string} image @param {number} sizeMib
  * @param {import('./apt.mjs').Apt} apt
+ * @param {number} [offset] where it begins in the image
  */
-export async function fileSystem(folder, image, sizeMib, apt) {
+export async function fileSystem(folder, image, sizeMib, apt, offset = 0) {
   const { program, env } = await mke2fs(apt)
-  const args = ['-q', '-t', 'ext4', '-L', 'root', '-E', 'root_owner=0:0', '-d', folder, image]
+  const extended = `root_owner=0:0,offset=${offset}`
+  const args = ['-q', '-t', 'ext4', '-L', 'root', '-E', extended, '-d', folder, image]
   if ((await run(program, [...args, `${sizeMib}M`], { env })) !== 0) {
     throw new Failure(`${program} could not make ${image}`)
   }

@@ -34,7 +34,7 @@ const sizeMib = 640
  * @returns {Promise<string | undefined>} what is missing; undefined when all went well
  */
 export async function debianTree(tarball, apt) {
-  const release = /^VERSION_CODENAME=(\w+)/m.exec(readRelease())?.[1]
+  const release = codename()
   if (release === undefined) return 'this is not a Debian release'
   const program = await mmdebstrap(apt)
   if (program === undefined) return 'mmdebstrap cannot be had'
@@ -47,16 +47,20 @@ export async function debianTree(tarball, apt) {
   return undefined
 }
 
-function readRelease() {
+/** The name of this machine's Debian release; undefined where it is another system. */
+export function codename() {
   try {
-    return readFileSync('/etc/os-release', 'utf8')
+    return /^VERSION_CODENAME=(\w+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1]
   } catch {
-    return ''
+    return undefined
   }
 }
 
-/** @param {import('./apt.mjs').Apt} apt */
-async function mmdebstrap(apt) {
+/**
+ * The path of the program, which is fetched where it is not installed.
+ * @param {import('./apt.mjs').Apt} apt
+ */
+export async function mmdebstrap(apt) {
   if (capture('perl', ['-v']) === undefined) return undefined
   if (capture('mmdebstrap', ['--version'])) return '/usr/bin/mmdebstrap'
   const unpacked = await apt.fetch('mmdebstrap')

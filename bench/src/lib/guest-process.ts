@@ -11,6 +11,9 @@ export const guestFiles = {
   initrd: `${root}.cache/guests/initramfs.cpio`,
   /** The same with drivers for VirtIO. */
   diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
+  /** The folder with SeaBIOS, and a whole disk that it boots. */
+  firmware: `${root}.cache/guests/firmware`,
+  bootDisk: `${root}.cache/guests/boot.qcow2`,
 } as const
 
 /** The published commands. */

@@ -91,12 +91,22 @@ export class VmImpl implements Vm {
   }
 
   setUserMemoryRegion(region: UserMemoryRegion): void {
-    const { slot, gpa, size, ram, offset = 0, flags = 0 } = region
-    if (ram !== undefined && !(ram instanceof GuestRamImpl)) {
-      throw invalid('ram was not made by createRam')
+    this.setUserMemoryRegions([region])
+  }
+
+  setUserMemoryRegions(regions: readonly UserMemoryRegion[]): void {
+    const rams: GuestRamImpl[] = []
+    const numbers = regions.flatMap(({ slot, gpa, size, ram, offset = 0, flags = 0 }) => {
+      if (ram === undefined) return [slot, gpa, size, flags, offset, -1]
+      if (!(ram instanceof GuestRamImpl)) throw invalid('ram was not made by createRam')
+      rams.push(ram)
+      return [slot, gpa, size, flags, offset, rams.length - 1]
+    })
+    const handles = rams.map((ram) => ram.handle)
+    native(() => this.#nativeMemory.setRegions(Float64Array.from(numbers), handles))
+    for (const { size, ram } of regions) {
+      if (ram instanceof GuestRamImpl && size > 0) this.#memory.adopt(ram)
     }
-    native(() => this.#nativeMemory.setRegion(slot, gpa, size, flags, ram?.handle, offset))
-    if (ram !== undefined && size > 0) this.#memory.adopt(ram)
   }
 
   getDirtyLog(slot: number): Uint8Array {

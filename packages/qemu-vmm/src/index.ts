@@ -30,6 +30,7 @@ export type {
   SerialBackend,
 } from './machine/config.ts'
 export type { DeviceOption } from './devices/device-type.ts'
+export type { BootOptions } from './machine/boot-options.ts'
 export type { DriveConfig } from './machine/drive-config.ts'
 export type { CpuTopology, SmpConfig } from './machine/topology.ts'
 export { VirtualMachine } from './machine/virtual-machine.ts'

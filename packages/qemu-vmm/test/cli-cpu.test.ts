@@ -106,7 +106,10 @@ test('fw_cfg, the timer and displays that are none', (t) => {
   }
   t.regex(refused('-fw_cfg', 'opt/a,string=1', '-fw_cfg', 'opt/a,string=2'), /duplicate/)
   const { machine } = config('-M', 'pc,pit=off', '-global', 'kvm-pit.lost_tick_policy=discard')
-  t.deepEqual(machine, { type: 'pc', options: { pit: false, pitLostTicks: 'discard' } })
+  t.deepEqual(machine, {
+    type: 'pc',
+    options: { graphics: false, pit: false, pitLostTicks: 'discard' },
+  })
   t.regex(refused('-global', 'kvm-pit.lost_tick_policy=merge'), /policy/)
   t.regex(refused('-global', 'pc.x=1'), /only/)
   t.is(settings('-vnc', 'none', '-serial', 'null').display, 'none')

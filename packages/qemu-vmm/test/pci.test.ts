@@ -3,7 +3,7 @@ import test from 'ava'
 import { AcpiPm } from '../src/chipset/acpi-pm.ts'
 import { PciBus } from '../src/chipset/pci/bus.ts'
 import { PciFunction } from '../src/chipset/pci/function.ts'
-import { createHostBridge } from '../src/chipset/pci/i440fx.ts'
+import { HostBridge } from '../src/chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
 import { Bus } from '../src/machine/bus.ts'
 import { ManualClock } from '../src/machine/clock.ts'
@@ -24,7 +24,7 @@ function createPci(): PciFixture {
   const irqs = Array.from({ length: 16 }, () => new FakeIrq())
   const piix3 = new Piix3(bus, irqs)
   const pci = new PciBus((pirq, level) => piix3.setPirq(pirq, level))
-  pci.add(createHostBridge(bus), 0, 0)
+  pci.add(new HostBridge(bus).fn, 0, 0)
   pci.add(piix3.fn, 1, 0)
   pci.add(
     new Piix4Pm(
@@ -107,6 +107,30 @@ test('pci: read-only fields stay, BARs are sized, moved and switched', (t) => {
   set(slot, 0, 0x10, 4, 0xd000)
   t.is(bus.pio.read(0xc001, 1), 0xff)
   t.is(bus.pio.read(0xd001, 1), 0x21)
+})
+
+test('pci: an expansion ROM is sized, moved and switched, and cannot be written', (t) => {
+  const { bus, pci, config, set } = createPci()
+  const fn = new PciFunction('card', bus, { vendor: 0x1af4, device: 0x1000, classCode: 0x020000 })
+  fn.addRom(Uint8Array.from({ length: 2050 }, (_, i) => i & 0xff))
+  const { slot } = pci.add(fn)
+  set(slot, 0, 0x30, 4, 0xffff_fffe)
+  t.is(config(slot, 0, 0x30), 0xffff_f000, '4 KiB, off')
+  set(slot, 0, 0x30, 4, 0xfebd_0000)
+  set(slot, 0, 4, 2, 2)
+  t.is(bus.mmio.read(0xfebd_0000, 4), 0xffff_ffff, 'its own switch is off')
+  set(slot, 0, 0x30, 4, 0xfebd_0001)
+  t.is(bus.mmio.read(0xfebd_0004, 4), 0x0706_0504)
+  bus.mmio.write(0xfebd_0004, 4, 0)
+  t.is(bus.mmio.read(0xfebd_0004, 2), 0x0504)
+  t.is(bus.mmio.read(0xfebd_0801, 2), 0xff01, 'erased behind the image')
+  t.is(bus.mmio.read(0xfebd_0fff, 4), 0xffff_ffff, 'over the end')
+  set(slot, 0, 4, 2, 0)
+  t.is(bus.mmio.read(0xfebd_0004, 4), 0xffff_ffff, 'decoding is off')
+  fn.reset()
+  t.is(config(slot, 0, 0x30), 0)
+  t.throws(() => fn.addRom(new Uint8Array(0)), { code: 'E_FIRMWARE_SIZE' })
+  t.throws(() => fn.addRom(new Uint8Array((2 << 20) + 1)), { code: 'E_FIRMWARE_SIZE' })
 })
 
 test('pci: a pin reaches the ISA interrupt that its PIRQ is routed to', (t) => {

@@ -25,7 +25,10 @@ function ram(): { memory: GuestMemory; bytes: Uint8Array } {
     bytes,
     memory: {
       view,
-      read: (gpa, target) => target.set(new Uint8Array(view(gpa, target.length).buffer, gpa)),
+      read(gpa, target) {
+        view(gpa, target.length)
+        target.set(bytes.subarray(gpa, gpa + target.length))
+      },
       write(gpa, source) {
         view(gpa, source.length)
         bytes.set(source, gpa)
@@ -133,6 +136,12 @@ test('fw_cfg: by port, by DMA, and a guest that asks for nonsense', (t) => {
   t.is(dma(0x0020_0018, 1, 0x100), 1, 'nothing can be written')
   t.is(dma(0x0020_000a, 0xffff_ffff, 0x100), 1, 'the end of RAM')
   t.is(dma(0x0020_000a, 1, 2 ** 40), 1)
+  t.is(dma(0x0020_000a, 16, 64), 0, 'over the block itself')
+  t.is(dma(0xffff_ffff, 4, 0x100), 0, 'all bits: reads nothing')
+  // A block at the end of RAM, or beyond.
+  for (const address of [4081, 4096, 0xffff_fff0]) {
+    device.write(8, 4, swapped(address))
+  }
   device.write(4, 4, 0xffff_ffff)
   device.write(8, 4, 0xffff_ffff)
   const saved = device.save()
@@ -145,6 +154,13 @@ test('fw_cfg: by port, by DMA, and a guest that asks for nonsense', (t) => {
     code: 'E_CONFIG',
   })
 })
+
+/** As the address register takes it. */
+function swapped(value: number): number {
+  const view = new DataView(new ArrayBuffer(4))
+  view.setUint32(0, value)
+  return view.getUint32(0, true)
+}
 
 /** A machine that runs `code` with these devices. */
 async function start(code: GuestCode, ...plug: [driver: string, properties?: object][]) {
@@ -207,6 +223,12 @@ test('devices that cannot be as asked are refused', async (t) => {
     ['isa-debugcon', {}, /chardev/],
     ['pc-testdev', { x: '1' }, /not found/],
     ['pci-testdev', { membar: '4096' }, /not found/],
+    ['virtio-rng-pci', { 'disable-legacy': 'maybe' }, /disable-legacy/],
+    [
+      'virtio-rng-pci',
+      { 'disable-legacy': 'on', 'disable-modern': 'on' },
+      /neither modern nor legacy/,
+    ],
   ]
   for (const [driver, properties, message] of refusals) {
     await t.throwsAsync(start(new GuestCode().halt(), [driver, properties]), {

@@ -17,7 +17,7 @@ import type { DeviceContext, DeviceModel } from './model.ts'
 import type { DescriptorChain } from './queue/chain.ts'
 import type { VirtqueueState } from './queue/queue-state.ts'
 import { type QueueFeatures, Virtqueue } from './queue/virtqueue.ts'
-import { int, list, opaque, parseState, word64 } from './state.ts'
+import { flag, int, list, opaque, parseState, word64 } from './state.ts'
 
 const DRIVER_BITS =
   VIRTIO_CONFIG_S_ACKNOWLEDGE |
@@ -47,6 +47,8 @@ export interface VirtioDeviceState {
   status: number
   driverFeatures: bigint
   configGeneration: number
+  /** The driver is of before VirtIO 1.0. */
+  legacy: boolean
   queues: VirtqueueState[]
   model: object
 }
@@ -67,6 +69,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
   #interrupt: Interrupt = { queue() {}, config() {} }
   #status = 0
   #driverFeatures = 0n
+  #legacy = false
   #configGeneration = 0
   #resetting = false
   #drained: (() => void)[] = []
@@ -145,10 +148,23 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
       added &= ~VIRTIO_CONFIG_S_FEATURES_OK
     }
     // A driver without VERSION_1, or one that skips negotiation, is of a kind not served here.
-    if (((before | added) & VIRTIO_CONFIG_S_FEATURES_OK) === 0) added &= ~VIRTIO_CONFIG_S_DRIVER_OK
+    const negotiated = (before | added) & VIRTIO_CONFIG_S_FEATURES_OK
+    if (negotiated === 0 && !this.#legacy) added &= ~VIRTIO_CONFIG_S_DRIVER_OK
     this.#status = before | added
     if (added & VIRTIO_CONFIG_S_DRIVER_OK && this.running) this.#activate()
     else if (added & VIRTIO_CONFIG_S_DRIVER_OK) this.#interrupt.config()
+  }
+
+  /** The status register as a legacy driver writes it, which knows no FEATURES_OK. */
+  writeLegacyStatus(value: number): void {
+    if (value !== 0 && !this.#resetting) this.#legacy = true
+    this.writeStatus(value & ~VIRTIO_CONFIG_S_FEATURES_OK)
+  }
+
+  /** The features of a legacy driver: of the first 32, those that were offered. */
+  acceptLegacy(word: number): void {
+    if (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) return
+    this.setDriverWord(0, word & this.offeredWord(0))
   }
 
   /** Back to the state after power-on; await {@link quiesce} before memory is given other use. */
@@ -156,6 +172,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     for (const queue of this.queues) queue.reset()
     this.model.reset()
     this.#driverFeatures = 0n
+    this.#legacy = false
     this.#resetting = true
     this.onReset()
     this.#afterDrain()
@@ -282,6 +299,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
       status: this.#resetting ? 0 : this.#status,
       driverFeatures: this.#driverFeatures,
       configGeneration: this.#configGeneration,
+      legacy: this.#legacy,
       queues: this.queues.map((queue) => queue.save()),
       model: this.model.save() as object,
     }
@@ -294,10 +312,11 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
       status: int(0, 0xff),
       driverFeatures: word64,
       configGeneration: int(0, 0xff),
+      legacy: flag,
       queues: list(opaque, this.queues.length, this.queues.length) as never,
       model: opaque,
     })
-    const negotiated = s.status & VIRTIO_CONFIG_S_FEATURES_OK
+    const negotiated = s.status & VIRTIO_CONFIG_S_FEATURES_OK || s.legacy
     if (negotiated && s.driverFeatures & ~this.offeredFeatures) {
       const missing = (s.driverFeatures & ~this.offeredFeatures).toString(16)
       throw new VirtioError('E_STATE', `the saved ${name} uses features 0x${missing} not offered`, {
@@ -305,6 +324,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
       })
     }
     this.#driverFeatures = s.driverFeatures
+    this.#legacy = s.legacy
     const features = this.#queueFeatures()
     for (const queue of this.queues) queue.load(s.queues[queue.index]!, features)
     this.model.load(s.model)

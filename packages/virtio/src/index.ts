@@ -8,6 +8,7 @@ export type { QueueLayout } from './queue/layout.ts'
 export type { VirtqueueState } from './queue/queue-state.ts'
 export { type QueueFeatures, Virtqueue } from './queue/virtqueue.ts'
 export type { PciCapability, VirtioPciIdentity } from './transport/pci/capabilities.ts'
+export { LEGACY_QUEUE_NOTIFY } from './transport/pci/legacy.ts'
 export { VIRTIO_MSI_NO_VECTOR } from './transport/pci/common-config.ts'
 export {
   type NotifyAddress,

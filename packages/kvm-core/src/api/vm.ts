@@ -96,6 +96,12 @@ export interface Vm extends AsyncDisposable {
   createRam(opts: CreateRamOptions): GuestRam
   /** `KVM_SET_USER_MEMORY_REGION`: EEXIST for an overlap, EINVAL with the reason otherwise. */
   setUserMemoryRegion(region: UserMemoryRegion): void
+  /**
+   * Several changes, one after the other, of which vCPUs see all or none: memory that is deleted and
+   * created anew is never absent. The host engine's kernel has no such call: there a vCPU that runs
+   * meanwhile may see each. After an error nothing has changed, unless the kernel refused.
+   */
+  setUserMemoryRegions(regions: readonly UserMemoryRegion[]): void
   /** One bit per page; clears them unless `setManualDirtyLogProtect(true)`. */
   getDirtyLog(slot: number): Uint8Array
   clearDirtyLog(log: ClearDirtyLog): void

@@ -17,14 +17,8 @@ export interface NativeRam {
 
 export interface NativeMemory {
   generation(): ArrayBuffer
-  setRegion(
-    slot: number,
-    gpa: number,
-    size: number,
-    flags: number,
-    ram: NativeRam | undefined,
-    offset: number,
-  ): void
+  /** Six numbers per region: slot, gpa, size, flags, offset, place of its memory in `rams` or -1. */
+  setRegions(numbers: Float64Array, rams: NativeRam[]): void
   /** Five numbers per memslot: slot, gpa, size, offset, key of the RAM. */
   slots(): Float64Array
   slotRam(slot: number): NativeRam

@@ -24,6 +24,7 @@ export const FW_CFG_ITEM = {
   ramSize: 0x03,
   noGraphic: 0x04,
   cpus: 0x05,
+  numa: 0x0d,
   bootMenu: 0x0e,
   maxCpus: 0x0f,
   commandLineSize: 0x14,
@@ -151,12 +152,15 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     // Nothing here can be written.
     else if (control & DMA_WRITE) failed = true
     else if (control & DMA_SKIP) this.#skip(length!)
-    this.#memory.view(address, 4).setUint32(0, failed ? DMA_ERROR : 0)
+    // The block was read: it is in RAM, and can be answered.
+    this.#memory.write(address, Uint8Array.of(0, 0, 0, failed ? DMA_ERROR : 0))
   }
 
   #block(address: number): { control: number; length: number; target: number } | undefined {
     try {
-      const view = this.#memory.view(address, DMA_BLOCK_BYTES)
+      const bytes = new Uint8Array(DMA_BLOCK_BYTES)
+      this.#memory.read(address, bytes)
+      const view = new DataView(bytes.buffer)
       return {
         control: view.getUint32(0),
         length: view.getUint32(4),
@@ -195,7 +199,7 @@ const ZEROS: Uint8Array = new Uint8Array(64 * 1024)
 /** Little-endian bytes of an item. */
 export function little(value: number, size: 2 | 4 | 8): Uint8Array {
   const view = new DataView(new ArrayBuffer(8))
-  view.setBigUint64(0, BigInt(value), true)
+  view.setBigInt64(0, BigInt(value), true)
   return new Uint8Array(view.buffer, 0, size)
 }
 

@@ -37,7 +37,6 @@ const NOTES: readonly string[] = [
   '- A file that is not a socket is never replaced by one; QEMU deletes whatever is at the path.',
   '- A peer of a socket that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
-  '- A machine without `-kernel` is refused: there is no firmware yet.',
   '- `-nographic` or `-display none` is required: there is no graphical display yet.',
   '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',

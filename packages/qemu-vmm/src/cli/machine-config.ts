@@ -15,10 +15,12 @@ export function machineConfig(
   chardevs: Pick<CharWiring, 'serials' | 'devices'>,
   log: (message: string) => void,
 ): MachineConfig {
-  const { name, uuid, kernel, initrd, append } = settings
+  const { name, uuid, bios, kernel, initrd, append, machineOptions: options } = settings
   return {
     ...guestMemory(settings),
-    machine: { type: settings.machine, options: settings.machineOptions },
+    machine: { type: settings.machine, options: { ...options, graphics: hasScreen(settings) } },
+    firmwareFolders: settings.firmwareFolders,
+    boot: settings.boot,
     fwCfg: settings.fwCfg,
     accel: accelChoice(settings.accelerators),
     cpu: settings.cpu,
@@ -37,10 +39,16 @@ export function machineConfig(
     logItems: [...settings.logItems],
     ...(name === undefined ? {} : { name }),
     ...(uuid === undefined ? {} : { uuid }),
+    ...(bios === undefined ? {} : { bios }),
     ...(kernel === undefined ? {} : { kernel }),
     ...(initrd === undefined ? {} : { initrd }),
     ...(append === undefined ? {} : { append }),
   }
+}
+
+/** -nographic takes the screen away, -display none only leaves it unseen. */
+function hasScreen({ machineOptions, nographic }: Settings): boolean {
+  return machineOptions.graphics ?? !nographic
 }
 
 /** What `-m`, `-object`, `-machine memory-backend=`, `-mem-path` and `-mem-prealloc` add up to. */

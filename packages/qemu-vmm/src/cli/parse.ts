@@ -93,7 +93,10 @@ function checkTogether(settings: Settings): void {
       throw new CliError('-append only allowed with -kernel option')
     if (settings.initrd !== undefined)
       throw new CliError('-initrd only allowed with -kernel option')
-    throw new CliError('there is nothing to boot: give a kernel with -kernel')
+  } else if (settings.bios !== undefined) {
+    throw new CliError(
+      '-bios cannot be used together with -kernel: a kernel is started without a BIOS here',
+    )
   }
   if (!settings.nographic && settings.display === undefined) {
     throw new CliError(

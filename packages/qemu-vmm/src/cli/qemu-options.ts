@@ -4,7 +4,7 @@
  */
 export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
-    'acpitable action add-fd async-teardown audio audio-help audiodev bios boot bt cdrom ' +
+    'acpitable action add-fd async-teardown audio audio-help audiodev bt cdrom ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fda fdb fsdev full-screen gdb hda hdb hdc hdd icount incoming iscsi k loadvm ' +
     'msg mtdblock net netdev nic no-acpi no-fd-bootchk no-hpet ' +

@@ -3,6 +3,7 @@ import type { OptionGroup, OptionSpec } from './option.ts'
 import { boot } from './options/boot.ts'
 import { character } from './options/character.ts'
 import { cpu } from './options/cpu.ts'
+import { firmware } from './options/firmware.ts'
 import { identity } from './options/identity.ts'
 import { information } from './options/information.ts'
 import { lifecycle } from './options/lifecycle.ts'
@@ -17,6 +18,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   machine,
   cpu,
   memory,
+  firmware,
   boot,
   storage,
   character,

@@ -1,5 +1,6 @@
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
+import type { BootOptions } from '../machine/boot-options.ts'
 import type { CpuConfig, LogItem, MachineOptions } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
@@ -60,6 +61,10 @@ export interface Settings {
   /** In order of preference. */
   accelerators: Accelerator[]
   machine: 'pc' | 'pc-i440fx-7.2'
+  bios?: string
+  /** What `-L` names, in order. */
+  firmwareFolders: string[]
+  boot: BootOptions
   kernel?: string
   initrd?: string
   append?: string
@@ -104,6 +109,8 @@ export function defaultSettings(): Settings {
     smp: { cpus: 1 },
     accelerators: [],
     machine: 'pc',
+    firmwareFolders: [],
+    boot: {},
     fwCfg: [],
     machineOptions: {},
     drives: [],

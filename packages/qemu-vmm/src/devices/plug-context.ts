@@ -4,6 +4,7 @@ import type { PciBus } from '../chipset/pci/bus.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { Clock, Entropy } from '../device.ts'
+import type { BootIndex } from '../machine/boot-index.ts'
 import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drives.ts'
 import type { IoEvents } from '../machine/io-events.ts'
@@ -15,6 +16,8 @@ import type { PluggedDevice } from './device-type.ts'
 export interface PlugContext {
   readonly bus: Bus
   readonly pci: PciBus
+  /** Takes the `bootindex` of devices. */
+  readonly bootIndex: BootIndex
   readonly irqs: IrqLines
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents

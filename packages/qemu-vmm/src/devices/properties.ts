@@ -28,7 +28,7 @@ export function propertyReader({ driver, properties }: DeviceOption): PropertyRe
     int(name, min, max, otherwise) {
       const value = properties[name]
       if (value === undefined) return otherwise
-      const number = /^(0x[0-9a-f]+|\d+)$/i.test(value) ? Number(value) : Number.NaN
+      const number = /^(0x[0-9a-f]+|-?\d+)$/i.test(value) ? Number(value) : Number.NaN
       if (number >= min && number <= max) return number
       throw bad(name, value, `a number from ${min} to ${max}`)
     },

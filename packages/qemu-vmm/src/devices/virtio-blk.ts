@@ -1,7 +1,9 @@
 import { createBlk } from 'virtio'
 
+import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
 import type { DeviceType } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
+import { firmwarePath } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
 import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
 
@@ -25,6 +27,7 @@ export const virtioBlkPci: DeviceType = {
       default: 'one for each vCPU',
     },
     { name: 'queue-size', type: 'uint16', help: 'Descriptors of each queue', default: '256' },
+    BOOT_INDEX_PROPERTY,
     ...VIRTIO_PCI_PROPERTIES,
   ],
   plug(context, option) {
@@ -41,6 +44,8 @@ export const virtioBlkPci: DeviceType = {
       onError: (error) => context.log(`${name}: ${String(error)}`),
       ...(serial === undefined ? {} : { serial }),
     })
-    return new VirtioPciDevice(context, option, device, queues + 1)
+    const plugged = new VirtioPciDevice(context, option, device, queues + 1)
+    addBootIndex(context, option, `${firmwarePath('scsi', plugged.address)}/disk@0,0`)
+    return plugged
   },
 }

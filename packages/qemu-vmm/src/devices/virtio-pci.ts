@@ -1,11 +1,13 @@
-import { VirtioPciTransport } from 'virtio'
+import { LEGACY_QUEUE_NOTIFY, VirtioPciTransport } from 'virtio'
 import type { PciCapability, VirtioDevice, VirtioPciState } from 'virtio'
 
 import { PciFunction } from '../chipset/pci/function.ts'
 import { Msix } from '../chipset/pci/msix.ts'
+import { VmmError } from '../errors.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTY, plugFunction } from './pci-address.ts'
+import { PCI_ADDRESS_PROPERTY, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
+import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
@@ -14,17 +16,32 @@ const MSIX_BAR = 1
 /** Properties that all virtio devices on PCI have. */
 export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
   PCI_ADDRESS_PROPERTY,
+  ...PCI_ROM_PROPERTIES,
   { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
+  {
+    name: 'disable-legacy',
+    type: 'OnOffAuto',
+    help: 'Without the interface from before VirtIO 1.0',
+    default: 'auto, which is off',
+  },
+  {
+    name: 'disable-modern',
+    type: 'bool',
+    help: 'Without the interface of VirtIO 1.0',
+    default: 'off',
+  },
 ]
 
 /** A virtio device on the PCI bus: function, MSI-X, and an ioeventfd for each queue. */
 export class VirtioPciDevice implements PluggedDevice {
+  readonly address: PciAddress
   readonly #device: VirtioDevice
   readonly #transport: VirtioPciTransport
   readonly #fn: PciFunction
   #msix: Msix | undefined
   readonly #context: PlugContext
   #bindings: (IoEventBinding | undefined)[] = []
+  #legacyBindings: (IoEventBinding | undefined)[] = []
   /** Kicks that signalled an ioeventfd, and those that were synchronous exits. */
   readonly kicks: { signalled: number; exits: number } = { signalled: 0, exits: 0 }
 
@@ -38,20 +55,40 @@ export class VirtioPciDevice implements PluggedDevice {
     const read = propertyReader(option)
     const vectors = read.int('vectors', 0, 128, defaultVectors)
     this.#context = context
+    const interfaces = virtioInterfaces(option)
     this.#device = device
     const usesMsix = (): boolean => this.#msix?.enabled ?? false
-    this.#transport = new VirtioPciTransport(device, {
-      msix: {
-        get enabled() {
-          return usesMsix()
+    this.#transport = new VirtioPciTransport(
+      device,
+      {
+        msix: {
+          get enabled() {
+            return usesMsix()
+          },
+          vectors,
+          trigger: (vector) => this.#msix?.trigger(vector),
         },
-        vectors,
-        trigger: (vector) => this.#msix?.trigger(vector),
+        intx: { set: (level) => this.#fn.setInterrupt(level) },
       },
-      intx: { set: (level) => this.#fn.setInterrupt(level) },
-    })
-    const { identity, bar, capabilities } = this.#transport
-    this.#fn = new PciFunction(option.id ?? option.driver, context.bus, identity)
+      { transitional: interfaces.legacy },
+    )
+    this.#fn = new PciFunction(option.id ?? option.driver, context.bus, this.#transport.identity)
+    this.#addLegacyBar()
+    if (interfaces.modern) this.#addModernBar()
+    if (vectors > 0) this.#msix = new Msix(this.#fn, MSIX_BAR, vectors, context.sendMessage)
+    if (interfaces.modern) {
+      for (const capability of this.#transport.capabilities) this.#addCapability(capability)
+    }
+    this.#fn.config.seal()
+    this.#fn.onConfigWrite = () => {
+      this.#msix?.configWritten()
+      this.#transport.updateIntx()
+    }
+    this.address = plugFunction(context.pci, this.#fn, option)
+  }
+
+  #addModernBar(): void {
+    const { bar } = this.#transport
     this.#fn.addBar(bar.index, {
       space: 'mmio',
       size: bar.size,
@@ -66,14 +103,23 @@ export class VirtioPciDevice implements PluggedDevice {
       },
       onMove: (base) => this.#bindQueues(base),
     })
-    if (vectors > 0) this.#msix = new Msix(this.#fn, MSIX_BAR, vectors, context.sendMessage)
-    for (const capability of capabilities) this.#addCapability(capability)
-    this.#fn.config.seal()
-    this.#fn.onConfigWrite = () => {
-      this.#msix?.configWritten()
-      this.#transport.updateIntx()
-    }
-    plugFunction(context.pci, this.#fn, option)
+  }
+
+  #addLegacyBar(): void {
+    const bar = this.#transport.legacyBar
+    if (bar === undefined) return
+    this.#fn.addBar(bar.index, {
+      space: 'pio',
+      size: bar.size,
+      handler: {
+        read: (offset, size) => this.#transport.legacyRead(offset, size),
+        write: (offset, size, value) => {
+          if (offset === LEGACY_QUEUE_NOTIFY) this.kicks.exits++
+          this.#transport.legacyWrite(offset, size, value)
+        },
+      },
+      onMove: (base) => this.#bindLegacyQueues(base),
+    })
   }
 
   reset(): void {
@@ -107,6 +153,7 @@ export class VirtioPciDevice implements PluggedDevice {
 
   close(): void {
     this.#bindQueues(undefined)
+    this.#bindLegacyQueues(undefined)
   }
 
   get #firstNotify(): number {
@@ -128,10 +175,42 @@ export class VirtioPciDevice implements PluggedDevice {
     }
   }
 
+  /** The same for the one register by which all queues of a legacy driver are kicked. */
+  #bindLegacyQueues(base: number | undefined): void {
+    for (const binding of this.#legacyBindings) binding?.close()
+    this.#legacyBindings = []
+    if (base === undefined) return
+    const addr = base + LEGACY_QUEUE_NOTIFY
+    for (const { queue } of this.#transport.notifyAddresses) {
+      const range = { addr, len: 2, datamatch: queue, pio: true } as const
+      this.#legacyBindings.push(
+        this.#context.ioEvents.bind(range, () => {
+          this.kicks.signalled++
+          this.#transport.notifyQueue(queue)
+        }),
+      )
+    }
+  }
+
   #addCapability({ bytes, writable, access }: PciCapability): void {
     const { config } = this.#fn
     const at = config.addCapability(bytes[0]!, bytes)
     for (const [i, mask] of writable.entries()) if (mask !== 0) config.allowWrites(at + i, 1, mask)
     if (access !== undefined) this.#fn.addConfigWindow(at, bytes.length, access)
   }
+}
+
+/** Which of the two interfaces a device has. */
+function virtioInterfaces(option: DeviceOption): { legacy: boolean; modern: boolean } {
+  const read = propertyReader(option)
+  const isAuto = read.text('disable-legacy') === 'auto'
+  const legacy = isAuto || !read.bool('disable-legacy', false)
+  const modern = !read.bool('disable-modern', false)
+  if (legacy || modern) return { legacy, modern }
+  throw new VmmError(
+    'E_DEVICE_OPTION',
+    `${option.driver}: device cannot work as neither modern nor legacy mode is enabled; ` +
+      'leave out disable-modern or disable-legacy',
+    { fields: { device: option.driver } },
+  )
 }

@@ -2,6 +2,8 @@ import type { PluggedDevice } from '../devices/device-type.ts'
 import type { DeviceDefinition } from '../device.ts'
 import type { PlugParts } from './plug-devices.ts'
 import { plugDevices } from './plug-devices.ts'
+import { BootIndex } from './boot-index.ts'
+import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import type { MachineConfig } from './config.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
@@ -18,7 +20,7 @@ export interface FullBoard {
 
 /** What the board and its devices are built from. */
 export type BoardParts = Omit<BoardConfig, 'serial'> &
-  Omit<PlugParts, 'bus' | 'pci'> & {
+  Omit<PlugParts, 'bus' | 'pci' | 'bootIndex'> & {
     config: MachineConfig
     devices: readonly DeviceDefinition[]
     topology: CpuTopology
@@ -27,7 +29,18 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 /** Builds the board, then custom devices, then what options plug in. */
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
-  const board = new PcBoard({ irqs, clock, map, cpus, actions, serial: config.serial ?? [] })
+  const { serial = [] } = config
+  const { shadow } = parts
+  const board = new PcBoard({
+    irqs,
+    clock,
+    map,
+    cpus,
+    actions,
+    serial,
+    ...(shadow === undefined ? {} : { shadow }),
+  })
+  setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)
   for (const definition of devices) {
     board.addCustomDevice(definition, {
       ram: deviceMemory(memory),
@@ -37,8 +50,10 @@ export function setUpBoard(parts: BoardParts): FullBoard {
       exit,
     })
   }
-  board.addPlugged('fw-cfg', mapFwCfg(board.bus, deviceMemory(memory), parts))
-  const plugged = plugDevices({ ...parts, bus: board.bus, pci: board.pci }, config.plug ?? [])
+  const bootIndex = new BootIndex()
+  const { bus, pci } = board
+  const plugged = plugDevices({ ...parts, bus, pci, bootIndex }, config.plug ?? [])
+  board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   for (const [name, device] of plugged) board.addPlugged(name, device)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
   return { board, plugged: [...plugged.values()] }

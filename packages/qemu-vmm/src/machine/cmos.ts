@@ -1,6 +1,11 @@
 import type { Rtc } from '../chipset/rtc.ts'
 import type { MemoryMap } from './memory-map.ts'
 
+/** How the processor was reset; firmware looks at it first. */
+export const CMOS_SHUTDOWN_STATUS = 0x0f
+/** The end of a suspend to RAM. */
+export const CMOS_RESUMES = 0xfe
+
 const KIB = 1024
 const MIB = 1024 * KIB
 const UNIT_64K = 64 * KIB

@@ -2,8 +2,9 @@ import { totalmem } from 'node:os'
 
 import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
+import { checkBootOptions } from './boot-options.ts'
 import { checkObjects } from './object-check.ts'
-import { MACHINE_NAME } from './guest-loader.ts'
+import { MACHINE_NAME } from './firmware-tables.ts'
 import { createMemoryMap } from './memory-map.ts'
 import { isUuid } from './smbios.ts'
 import { resolveTopology } from './topology.ts'
@@ -18,6 +19,9 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'accel',
   'cpu',
   'cpus',
+  'bios',
+  'firmwareFolders',
+  'boot',
   'kernel',
   'initrd',
   'append',
@@ -44,7 +48,7 @@ const CHOICES = {
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']
 const MACHINES: readonly string[] = ['pc', 'pc-i440fx-7.2']
-const MACHINE_OPTIONS: readonly string[] = ['pit', 'pitLostTicks']
+const MACHINE_OPTIONS: readonly string[] = ['pit', 'pitLostTicks', 'graphics']
 const SERIAL_PORTS = 4
 
 /** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */
@@ -86,8 +90,10 @@ export function checkConfig(config: MachineConfig): void {
   if (config.kernel === undefined) {
     const orphan = config.initrd === undefined ? config.append && 'append' : 'initrd'
     if (orphan) throw bad(`${orphan} needs a kernel; give one`)
-    throw bad('there is nothing to boot; give a kernel (this machine has no firmware or disks)')
+  } else if (config.bios !== undefined) {
+    throw bad('a kernel is started without a BIOS; give one of kernel and bios')
   }
+  checkBootOptions(config.boot ?? {})
   checkIsolate(config)
 }
 

@@ -2,6 +2,7 @@ import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
+import type { BootOptions } from './boot-options.ts'
 import type { DriveConfig } from './drive-config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { MachineClock } from './clock.ts'
@@ -18,6 +19,10 @@ export interface MachineOptions {
   pit?: boolean
   /** What becomes of its ticks while an earlier one is pending; `delay` by default. */
   pitLostTicks?: 'delay' | 'discard'
+  /**
+   * Whether the guest has a screen. Without one, the default, firmware uses the first serial port.
+   */
+  graphics?: boolean
 }
 
 /** CPU model and changes to it, as in `-cpu max,+avx2,-smap`. */
@@ -53,6 +58,15 @@ export interface MachineConfig {
   cpu?: CpuConfig
   /** How many vCPUs, 1 by default, and how they are arranged; see {@link SmpConfig}. */
   cpus?: number | SmpConfig
+  /**
+   * File of a PC BIOS, by name or path, which runs when no kernel is given. Default `bios-256k.bin`
+   * of SeaBIOS.
+   */
+  bios?: string
+  /** Folders in which firmware is searched before those of distributions. */
+  firmwareFolders?: readonly string[]
+  /** What the BIOS boots. */
+  boot?: BootOptions
   /** Path of a bzImage, a PVH-capable ELF file or a multiboot-1 image; recognised by content. */
   kernel?: string
   /** Path of an initial RAM disk; for multiboot, comma-separated modules. */

@@ -3,9 +3,16 @@ import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
 import { dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
+import type { MachineConfig } from './config.ts'
 import { TABLES_END, TABLES_START } from './memory-map.ts'
-import { createSmbios } from './smbios.ts'
+import type { MemoryMap } from './memory-map.ts'
+import type { PcBoard } from './pc.ts'
+import { NIL_UUID, createSmbios } from './smbios.ts'
 import type { SmbiosConfig } from './smbios.ts'
+import type { CpuTopology } from './topology.ts'
+
+/** The versioned name of the machine, as guests and messages show it. */
+export const MACHINE_NAME = 'pc-i440fx-7.2'
 
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
@@ -15,6 +22,24 @@ export interface FirmwareTables {
   /** Everything, ready to be written at `gpa`. */
   gpa: number
   bytes: Uint8Array
+}
+
+/** What the tables say about a machine. */
+export function tableConfig(parts: {
+  board: PcBoard
+  config: MachineConfig
+  map: MemoryMap
+  topology: CpuTopology
+}): DsdtConfig & SmbiosConfig {
+  const { board, config, map, topology } = parts
+  return {
+    topology,
+    pciHoleStart: map.pciHoleStart,
+    serialPorts: board.serial.map((_, port) => port),
+    machine: MACHINE_NAME,
+    uuid: config.uuid ?? NIL_UUID,
+    memoryBytes: map.memoryBytes,
+  }
 }
 
 /** ACPI and SMBIOS tables laid out in the BIOS segment, where guests that are not told look. */

@@ -1,46 +1,77 @@
 import { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg, little } from '../chipset/fw-cfg.ts'
 import type { GuestMemory, Stateful } from '../device.ts'
-import type { Bus } from './bus.ts'
+import type { BootIndex } from './boot-index.ts'
+import { bootFiles } from './boot-options.ts'
 import type { MachineConfig } from './config.ts'
+import { firmwareFiles } from './firmware-files.ts'
+import { tableConfig } from './firmware-tables.ts'
+import { E820_RAM } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
+import type { PcBoard } from './pc.ts'
 import { NIL_UUID, uuidBytes } from './smbios.ts'
 import { apicId } from './topology.ts'
 import type { CpuTopology } from './topology.ts'
 
 const E820_BYTES = 20
+const GIB4 = 0x1_0000_0000
+
+/** What of the machine firmware and guests are told. */
+export interface FwCfgParts {
+  config: MachineConfig
+  map: MemoryMap
+  topology: CpuTopology
+  bootIndex: BootIndex
+}
 
 /** Creates the firmware configuration device with what it tells about the machine. */
-export function mapFwCfg(
-  bus: Bus,
-  memory: GuestMemory,
-  { config, map, topology }: { config: MachineConfig; map: MemoryMap; topology: CpuTopology },
-): Stateful {
+export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts): Stateful {
+  const { config, map, topology, bootIndex } = parts
+  const boot = config.boot ?? {}
   const commandLine = Buffer.from(`${config.append ?? ''}\0`)
+  const maxCpus = apicId(topology, topology.maxcpus - 1) + 1
   const items = new Map<number, Uint8Array>([
     [FW_CFG_ITEM.uuid, uuidBytes(config.uuid ?? NIL_UUID)],
     [FW_CFG_ITEM.ramSize, little(map.memoryBytes, 8)],
-    [FW_CFG_ITEM.noGraphic, little(1, 2)],
+    [FW_CFG_ITEM.noGraphic, little(config.machine?.options?.graphics === true ? 0 : 1, 2)],
     [FW_CFG_ITEM.cpus, little(topology.cpus, 2)],
-    [FW_CFG_ITEM.bootMenu, little(0, 2)],
+    [FW_CFG_ITEM.numa, numa(maxCpus)],
+    [FW_CFG_ITEM.bootMenu, little(boot.menu === true ? 1 : 0, 2)],
     // As on QEMU a bound for APIC ids, which is more than the CPUs where ids have gaps.
-    [FW_CFG_ITEM.maxCpus, little(apicId(topology, topology.maxcpus - 1) + 1, 2)],
+    [FW_CFG_ITEM.maxCpus, little(maxCpus, 2)],
     [FW_CFG_ITEM.commandLineSize, little(commandLine.length, 4)],
     [FW_CFG_ITEM.commandLine, commandLine],
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
   ])
-  const files = [{ name: 'etc/e820', data: e820(map) }, ...(config.fwCfg ?? [])]
+  const files = [
+    { name: 'etc/e820', data: e820(map) },
+    { name: 'bootorder', data: bootIndex.file(boot.strict === true) },
+    // No disk has a geometry of its own.
+    { name: 'bios-geometry', data: new Uint8Array(0) },
+    ...bootFiles(boot),
+    ...firmwareFiles(tableConfig({ board, config, map, topology })),
+    ...(config.fwCfg ?? []),
+  ]
   const device = new FwCfg(memory, items, files)
-  bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
+  board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
   return device
 }
 
-/** Address, size and type of each entry. */
-function e820(map: MemoryMap): Uint8Array {
-  const table = new DataView(new ArrayBuffer(map.e820.length * E820_BYTES))
-  for (const [i, { addr, size, type }] of map.e820.entries()) {
+/** The number of nodes, for each APIC id its node, for each node its memory: there are none. */
+function numa(maxCpus: number): Uint8Array {
+  return new Uint8Array(8 * (1 + maxCpus))
+}
+
+/** Address, size and type of RAM: what lies in it firmware decides. */
+function e820({ lowRamEnd, highRamBytes }: MemoryMap): Uint8Array {
+  const ranges = [
+    { addr: 0, size: lowRamEnd },
+    { addr: GIB4, size: highRamBytes },
+  ].filter(({ size }) => size > 0)
+  const table = new DataView(new ArrayBuffer(ranges.length * E820_BYTES))
+  for (const [i, { addr, size }] of ranges.entries()) {
     table.setBigUint64(i * E820_BYTES, BigInt(addr), true)
     table.setBigUint64(i * E820_BYTES + 8, BigInt(size), true)
-    table.setUint32(i * E820_BYTES + 16, type, true)
+    table.setUint32(i * E820_BYTES + 16, E820_RAM, true)
   }
   return new Uint8Array(table.buffer)
 }

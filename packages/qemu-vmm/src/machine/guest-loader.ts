@@ -1,23 +1,20 @@
 import type { Vcpu, Vm } from 'kvm-core'
 
 import type { BootImage } from '../boot/loader.ts'
+import { CMOS_RESUMES, CMOS_SHUTDOWN_STATUS } from './cmos.ts'
 import type { Entropy } from '../device.ts'
 import type { MachineConfig } from './config.ts'
 import { entryRegs, entrySregs, wakeRegs, wakeSregs } from './entry-state.ts'
 import { setFirmwareChips, writeVectors } from './firmware-chips.ts'
 import { firmwareMsrs } from './firmware-msrs.ts'
-import { createFirmwareTables } from './firmware-tables.ts'
+import { createFirmwareTables, tableConfig } from './firmware-tables.ts'
 import type { FirmwareTables } from './firmware-tables.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
-import { NIL_UUID } from './smbios.ts'
 import { setTscAt } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
 import type { CpuTopology } from './topology.ts'
 import { loadChips, loadVcpu } from './vcpu-state.ts'
-
-/** The versioned name of the machine, as guests and messages show it. */
-export const MACHINE_NAME = 'pc-i440fx-7.2'
 
 /** Offset of the waking vector in the firmware control structure (ACPI 6.5, 5.2.10). */
 const FACS_WAKING_VECTOR = 12
@@ -31,7 +28,8 @@ export interface GuestParts {
   board: PcBoard
   map: MemoryMap
   topology: CpuTopology
-  boot: BootImage
+  /** The kernel; without one the firmware runs. */
+  boot: BootImage | undefined
   entropy: Entropy
   /** The hardware after power-on. */
   powerOn: Standstill
@@ -39,14 +37,21 @@ export interface GuestParts {
   clock: bigint
 }
 
-/** Puts the machine where firmware and boot loader would have left it: about to run the kernel. */
+/**
+ * Puts the machine where power-on leaves it, about to run its firmware; or with a kernel where
+ * firmware and boot loader would have left it, about to run that.
+ */
 export function loadGuest(parts: GuestParts): void {
-  const { vm, vcpus, map, powerOn } = parts
+  const { vm, vcpus, map, powerOn, boot } = parts
+  if (boot === undefined) {
+    powerOnBare(parts)
+    return
+  }
   powerOnBoard(parts)
   const tables = firmwareTables(parts)
   vm.memory.write(tables.gpa, tables.bytes)
   writeVectors(vm.memory)
-  const entry = parts.boot.load({
+  const entry = boot.load({
     memory: vm.memory,
     map,
     rsdpGpa: tables.rsdpGpa,
@@ -56,15 +61,20 @@ export function loadGuest(parts: GuestParts): void {
   vcpus[0]!.setSregs(entrySregs(powerOn.vcpus[0]!.sregs, entry))
   vcpus[0]!.setRegs(entryRegs(entry))
   // Last: its timer runs from now on.
-  setFirmwareChips(vm, powerOn.chips, parts.boot.kind === 'multiboot')
+  setFirmwareChips(vm, powerOn.chips, boot.kind === 'multiboot')
 }
 
 /**
  * Puts the machine where firmware would have left it after a suspend to RAM: about to run at the
- * guest's waking vector. Without one it boots.
+ * guest's waking vector. Without one it boots. Firmware finds the vector by itself.
  */
 export function wakeGuest(parts: GuestParts): void {
   const { vm, vcpus, powerOn } = parts
+  if (parts.boot === undefined) {
+    powerOnBare(parts)
+    parts.board.rtc.setCmos(CMOS_SHUTDOWN_STATUS, CMOS_RESUMES)
+    return
+  }
   const { facsGpa } = firmwareTables(parts)
   const vector = vm.memory.view(facsGpa + FACS_WAKING_VECTOR, 4).getUint32(0, true)
   if (vector === 0 || vector >= REAL_MODE_END) {
@@ -76,6 +86,17 @@ export function wakeGuest(parts: GuestParts): void {
   vcpus[0]!.setSregs(wakeSregs(powerOn.vcpus[0]!.sregs, vector))
   vcpus[0]!.setRegs(wakeRegs(vector))
   setFirmwareChips(vm, powerOn.chips, false)
+}
+
+/** Everything as after power-on; only RAM keeps what it has. */
+function powerOnBare(parts: GuestParts): void {
+  const { vm, board, powerOn } = parts
+  board.reset()
+  loadChips(vm, powerOn.chips)
+  for (const [i, vcpu] of parts.vcpus.entries()) {
+    loadVcpu(vcpu, powerOn.vcpus[i]!)
+    setTscAt(vm, vcpu, parts.clock, powerOn.vcpus[i]!)
+  }
 }
 
 function powerOnBoard({ vm, board, powerOn }: GuestParts): void {
@@ -94,13 +115,6 @@ function powerOnVcpus({ vm, vcpus, map, powerOn, clock }: GuestParts): void {
   }
 }
 
-function firmwareTables({ board, config, map, topology }: GuestParts): FirmwareTables {
-  return createFirmwareTables({
-    topology,
-    pciHoleStart: map.pciHoleStart,
-    serialPorts: board.serial.map((_, port) => port),
-    machine: MACHINE_NAME,
-    uuid: config.uuid ?? NIL_UUID,
-    memoryBytes: map.memoryBytes,
-  })
+function firmwareTables(parts: GuestParts): FirmwareTables {
+  return createFirmwareTables(tableConfig(parts))
 }

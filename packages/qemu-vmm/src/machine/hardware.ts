@@ -2,6 +2,7 @@ import type { DeviceHost } from 'kvm-core'
 
 import type { BootImage } from '../boot/loader.ts'
 import { openBootImage } from '../boot/open.ts'
+import { readBios } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
@@ -9,13 +10,15 @@ import { ObjectRegistry } from '../objects/registry.ts'
 import { assembleVm } from './assemble.ts'
 import type { VmHandles } from './assemble.ts'
 import { setUpBoard } from './board-setup.ts'
+import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import { ChardevLinks } from './chardev-links.ts'
 import { HostClock } from './clock.ts'
 import type { MachineClock } from './clock.ts'
 import type { MachineConfig } from './config.ts'
 import type { Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
-import { MACHINE_NAME, loadGuest, wakeGuest } from './guest-loader.ts'
+import { MACHINE_NAME } from './firmware-tables.ts'
+import { loadGuest, wakeGuest } from './guest-loader.ts'
 import type { GuestParts } from './guest-loader.ts'
 import { IoEvents } from './io-events.ts'
 import { IrqLines } from './irq.ts'
@@ -27,6 +30,7 @@ import { POST_PORT } from './pc.ts'
 import type { BoardActions, PcBoard } from './pc.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
+import { ShadowMemory } from './shadow-memory.ts'
 import { captureStandstill, leaveStandstill } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
 import { resolveTopology } from './topology.ts'
@@ -56,7 +60,7 @@ export class Hardware {
   readonly #entropy: Entropy
   readonly #plugged: readonly PluggedDevice[]
   readonly #drives: Drives
-  readonly #boot: BootImage
+  readonly #boot: BootImage | undefined
   readonly #host: DeviceHost
   readonly #irqs: IrqLines
   readonly #msrs: readonly number[]
@@ -76,22 +80,21 @@ export class Hardware {
     this.#map = createMemoryMap(config.memory)
     this.#topology = resolveTopology(config.cpus ?? 1, MACHINE_NAME)
     this.#entropy = config.entropy ?? hostEntropy
-    this.#boot = openBootImage({
-      kernel: config.kernel ?? '',
-      ...(config.initrd === undefined ? {} : { initrd: config.initrd }),
-      ...(config.append === undefined ? {} : { append: config.append }),
-    })
+    this.#boot =
+      config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
+    const bios =
+      this.#boot === undefined ? readBios(config.bios, config.firmwareFolders ?? []) : undefined
     try {
       this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy)
     } catch (error) {
-      this.#boot.close()
+      this.#boot?.close()
       throw error
     }
     try {
       this.handles = assembleVm(config, this.#map, this.#topology, requests.log)
     } catch (error) {
       this.#objects.close()
-      this.#boot.close()
+      this.#boot?.close()
       throw error
     }
     const { kvm, vm } = this.handles
@@ -112,6 +115,7 @@ export class Hardware {
         cpus: this.#topology.cpus,
         topology: this.#topology,
         objects: this.#objects,
+        shadow: new ShadowMemory(vm, this.handles.ram, bios),
         memory: vm.memory,
         ioEvents,
         // What is sent while the machine stands would be lost with the state that it goes on from.
@@ -145,6 +149,8 @@ export class Hardware {
   /** The reset button of hardware that stands. */
   async reset(): Promise<void> {
     await this.#resetPlugged()
+    const { once, order = DEFAULT_BOOT_ORDER } = this.#config.boot ?? {}
+    if (once !== undefined) setBootCmos(this.board.rtc, order)
     this.loadGuest()
   }
 
@@ -255,7 +261,7 @@ export class Hardware {
     await this.#drives.close()
     this.#host?.close()
     this.#objects.close()
-    this.#boot.close()
+    this.#boot?.close()
     await vm.close()
     kvm.close()
   }

@@ -50,6 +50,7 @@ export interface MemoryMap {
   readonly lowRamEnd: number
   /** Bytes of RAM from 4 GiB up. */
   readonly highRamBytes: number
+  /** The RAM that is always there. Between 768 KiB and 1 MiB the host bridge decides. */
   readonly slots: readonly RamSlot[]
   readonly e820: readonly E820Entry[]
   /** Start of the window for PCI memory below 4 GiB. */
@@ -66,7 +67,7 @@ export function createMemoryMap(memoryBytes: number): MemoryMap {
   const highRamBytes = memoryBytes - lowRamEnd
   const slots: RamSlot[] = [
     { gpa: 0, offset: 0, size: VGA_HOLE_START },
-    { gpa: VGA_HOLE_END, offset: VGA_HOLE_END, size: lowRamEnd - VGA_HOLE_END },
+    { gpa: HIGH_MEMORY_START, offset: HIGH_MEMORY_START, size: lowRamEnd - HIGH_MEMORY_START },
   ]
   const e820: E820Entry[] = [
     { addr: 0, size: EBDA_START, type: E820_RAM },

@@ -3,7 +3,8 @@ import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciBus } from '../chipset/pci/bus.ts'
-import { createHostBridge } from '../chipset/pci/i440fx.ts'
+import { HostBridge } from '../chipset/pci/i440fx.ts'
+import type { ShadowControl } from '../chipset/pci/pam.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
 import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
@@ -41,6 +42,8 @@ export interface BoardConfig {
   /** Processors. */
   cpus: number
   serial: readonly (SerialBackend | undefined)[]
+  /** Makes the host bridge's attribute map take effect. */
+  shadow?: ShadowControl
   actions: BoardActions
 }
 
@@ -52,6 +55,8 @@ export class PcBoard {
   readonly i8042: I8042
   readonly pm: AcpiPm
   readonly serial: readonly SerialPort[]
+  readonly #hostBridge: HostBridge
+  readonly #shadow: ShadowControl | undefined
   readonly #piix3: Piix3
   readonly #piix4: Piix4Pm
   readonly #irqs: IrqLines
@@ -75,7 +80,9 @@ export class PcBoard {
     this.#piix3 = new Piix3(this.bus, routed)
     this.#piix4 = new Piix4Pm(this.bus, this.pm)
     this.pci = new PciBus((pirq, level) => this.#piix3.setPirq(pirq, level))
-    this.pci.add(createHostBridge(this.bus), 0, 0)
+    this.#shadow = config.shadow
+    this.#hostBridge = new HostBridge(this.bus, config.shadow)
+    this.pci.add(this.#hostBridge.fn, 0, 0)
     this.pci.add(this.#piix3.fn, 1, 0)
     this.pci.add(this.#piix4.fn, 1, 3)
     this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(
@@ -140,11 +147,13 @@ export class PcBoard {
 
   /** Power-on state of all devices. */
   reset(): void {
+    this.#shadow?.restore()
     for (const device of this.#devices.values()) device.reset()
   }
 
   /** Programs what firmware would have programmed before it starts a kernel. */
   applyFirmwareSetup(): void {
+    this.#hostBridge.showRam()
     const piix3 = this.#piix3.fn
     for (const [i, irq] of [10, 10, 11, 11].entries()) piix3.configWrite(PIRQ_ROUTE + i, 1, irq)
     const piix4 = this.#piix4.fn

@@ -1,6 +1,7 @@
 import type { GuestRam, Vm } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
+import { HIGH_MEMORY_START, VGA_HOLE_END } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 
 const PAGE = 4096
@@ -53,6 +54,7 @@ export function loadRam(vm: Vm, map: MemoryMap, ram: GuestRam, runs: readonly Ra
     new Uint8Array(ram.segment(segment)).set(data, offset - segment * ram.segmentBytes)
   }
   for (const { gpa, size } of map.slots) vm.memory.markWritten(gpa, size)
+  vm.memory.markWritten(VGA_HOLE_END, HIGH_MEMORY_START - VGA_HOLE_END)
 }
 
 /** Zeroes what is not zero already: writing zeros to untouched pages would make them resident. */

@@ -32,12 +32,14 @@ interface Structure {
 /**
  * SMBIOS 2.8 (DSP0134): the 31-byte entry point and the structure table it points to.
  * @param tableGpa where the caller will put the structure table.
+ * @param options `describesFirmware`: with structure 0, which real firmware makes for itself
  */
 export function createSmbios(
   config: SmbiosConfig,
   tableGpa: number,
+  { describesFirmware = true }: { describesFirmware?: boolean } = {},
 ): { entryPoint: Uint8Array; table: Uint8Array } {
-  const structures = describe(config)
+  const structures = describe(config).filter(({ type }) => type !== 0 || describesFirmware)
   const encoded = structures.map(encode)
   const table = Uint8Array.from(encoded.flatMap((bytes) => [...bytes]))
   const entryPoint = new Table(31)

@@ -47,14 +47,23 @@ export class DriverQueue {
   /** `avail.idx` when the device was last considered for a kick. */
   #kicked: number
 
-  /** The rings lie one after another from `gpa`; `startIdx` is where the indices begin. */
+  /**
+   * The rings lie one after another from `gpa`, the used ring at a multiple of `usedAlignment`, which is
+   * 4096 for legacy drivers; `startIdx` is where the indices begin.
+   */
   constructor(
     memory: FakeMemory,
-    options: { gpa: number; size: number; eventIdx?: boolean; startIdx?: number },
+    options: {
+      gpa: number
+      size: number
+      eventIdx?: boolean
+      startIdx?: number
+      usedAlignment?: number
+    },
   ) {
-    const { gpa, size, eventIdx = false, startIdx = 0 } = options
+    const { gpa, size, eventIdx = false, startIdx = 0, usedAlignment = 4 } = options
     const availGpa = gpa + 16 * size
-    const usedGpa = Math.ceil((availGpa + 6 + 2 * size) / 4) * 4
+    const usedGpa = Math.ceil((availGpa + 6 + 2 * size) / usedAlignment) * usedAlignment
     this.layout = { size, descGpa: gpa, availGpa, usedGpa }
     this.#memory = memory
     this.#desc = memory.view(gpa, 16 * size)

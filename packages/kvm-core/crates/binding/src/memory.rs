@@ -4,10 +4,10 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use kvm_abi::{Errno, KvmError};
-use kvm_memory::{Backing, GuestMemory, GuestRam};
+use kvm_memory::{Backing, GuestMemory, GuestRam, Region};
 use kvm_vm::Vm;
 use napi::Env;
-use napi::bindgen_prelude::{Float64Array, Object, Uint8Array, Uint8ArraySlice};
+use napi::bindgen_prelude::{ClassInstance, Float64Array, Object, Uint8Array, Uint8ArraySlice};
 use napi_derive::napi;
 
 use crate::buffers::{External, detach};
@@ -16,6 +16,8 @@ use crate::numbers::{integer, number, word};
 
 /// f64 numbers per memslot in the array of `slots`: slot number, gpa, size, offset, RAM key.
 const SLOT_NUMBERS: usize = 5;
+/// f64 numbers per region that `set_regions` takes.
+const REGION_NUMBERS: usize = 6;
 
 /// A mapping, until it is released: memory does not wait for the garbage collector.
 #[napi]
@@ -142,30 +144,32 @@ impl NativeMemory {
         External::new(env.raw(), page.as_ptr(), 4, page.clone())
     }
 
-    /// `KVM_SET_USER_MEMORY_REGION`.
+    /// `KVM_SET_USER_MEMORY_REGION`, for several at once: six numbers for each, of which the last is
+    /// the place of its memory in `rams`, or -1.
     #[napi]
-    pub fn set_region(
+    pub fn set_regions(
         &self,
-        slot: f64,
-        gpa: f64,
-        size: f64,
-        flags: f64,
-        ram: Option<&NativeRam>,
-        offset: f64,
+        numbers: Float64Array,
+        rams: Vec<ClassInstance<'_, NativeRam>>,
     ) -> Result<()> {
         self.vm.check_open().map_err(js)?;
-        let ram = ram.map(|native| native.ram().cloned()).transpose()?;
-        self.vm
-            .memory()
-            .set_user_memory_region(
-                word(slot, "slot")?,
-                integer(gpa, "gpa")?,
-                integer(size, "size")?,
-                word(flags, "flags")?,
-                ram,
-                integer(offset, "offset")?,
-            )
-            .map_err(js)
+        let mut regions = Vec::new();
+        for region in numbers.chunks_exact(REGION_NUMBERS) {
+            let &[slot, gpa, size, flags, offset, place] = region else { continue };
+            let ram = match place {
+                -1.0 => None,
+                place => rams.get(integer(place, "place")? as usize),
+            };
+            regions.push(Region {
+                slot: word(slot, "slot")?,
+                gpa: integer(gpa, "gpa")?,
+                size: integer(size, "size")?,
+                flags: word(flags, "flags")?,
+                ram: ram.map(|native| native.ram().cloned()).transpose()?,
+                offset: integer(offset, "offset")?,
+            });
+        }
+        self.vm.memory().set_user_memory_regions(regions).map_err(js)
     }
 
     /// The present memslots by address, `SLOT_NUMBERS` for each.

@@ -81,19 +81,49 @@ impl GuestMemory {
         ram: Option<Arc<GuestRam>>,
         offset: u64,
     ) -> Result<(), KvmError> {
+        self.set_user_memory_regions([Region { slot, gpa, size, flags, ram, offset }])
+    }
+
+    /// Several changes, one after the other, of which vCPUs see all or none: memory that is deleted
+    /// and created anew is never absent. A kernel that runs the guest has no such call: there a
+    /// vCPU may see each.
+    ///
+    /// # Errors
+    /// As [`set_user_memory_region`](Self::set_user_memory_region), and nothing has changed then; of
+    /// changes that the kernel refuses, those before are made.
+    pub fn set_user_memory_regions(
+        &self,
+        regions: impl IntoIterator<Item = Region>,
+    ) -> Result<(), KvmError> {
         let _order = self.changing();
-        let old = self.table();
-        let Some(new) = (Region { slot, gpa, size, flags, ram, offset }).apply(&old)? else {
-            return Ok(());
-        };
-        if let Some(keeper) = self.keeper() {
-            keeper.set_slot(slot, new.by_number(slot).map(|slot| &**slot))?;
+        let mut steps: Vec<(u32, Arc<SlotTable>)> = Vec::new();
+        let mut table = self.table();
+        for region in regions {
+            let slot = region.slot;
+            if let Some(new) = region.apply(&table)? {
+                table = Arc::new(new);
+                steps.push((slot, table.clone()));
+            }
         }
-        let generation = new.generation;
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-        self.generation.store(generation, Ordering::Release);
-        self.tell(|l| l.slots_changed());
-        Ok(())
+        let keeper = self.keeper();
+        let mut reached = None;
+        let mut result = Ok(());
+        for (slot, table) in steps {
+            if let Some(keeper) = &keeper {
+                result = keeper.set_slot(slot, table.by_number(slot).map(|slot| &**slot));
+                if result.is_err() {
+                    break;
+                }
+            }
+            reached = Some(table);
+        }
+        if let Some(table) = reached {
+            let generation = table.generation;
+            *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+            self.generation.store(generation, Ordering::Release);
+            self.tell(|l| l.slots_changed());
+        }
+        result
     }
 
     /// `KVM_GET_DIRTY_LOG`: one bit per page of the slot, rounded up to 64 pages. The bits are

@@ -23,6 +23,7 @@ pub use guest::{GuestMemory, MemoryListener};
 pub use keeper::SlotKeeper;
 pub use page::{PageFlags, Writers};
 pub use ram::{Backing, GuestRam};
+pub use region::Region;
 pub use slot::{Memslot, SlotTable};
 
 /// Bytes of the smallest page, the granularity of memslots and of the dirty log.

@@ -10,19 +10,27 @@ use crate::{
     SlotTable,
 };
 
-/// What the VMM asks for.
-pub(crate) struct Region {
+/// What the VMM asks for (`kvm_userspace_memory_region`). All numbers but `slot` and `flags` are
+/// multiples of 4 KiB.
+#[derive(Debug)]
+pub struct Region {
+    /// Number of the slot.
     pub slot: u32,
+    /// Where it begins.
     pub gpa: u64,
+    /// Bytes; 0 deletes the slot.
     pub size: u64,
+    /// [`MEM_LOG_DIRTY_PAGES`] and [`MEM_READONLY`].
     pub flags: u32,
+    /// The memory; may be left out when the slot exists.
     pub ram: Option<Arc<GuestRam>>,
+    /// Where in the memory the slot begins.
     pub offset: u64,
 }
 
 impl Region {
     /// The table after this change, or `None` if nothing changes.
-    pub fn apply(self, table: &SlotTable) -> Result<Option<SlotTable>, KvmError> {
+    pub(crate) fn apply(self, table: &SlotTable) -> Result<Option<SlotTable>, KvmError> {
         self.check_numbers()?;
         let old = table.by_number(self.slot).cloned();
         let mut slots: Vec<_> =

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use kvm_abi::Errno;
 use kvm_memory::{
-    Backing, GuestMemory, GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, MemoryListener,
+    Backing, GuestMemory, GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, MemoryListener, Region,
 };
 
 const KIB4: u64 = 4096;
@@ -68,6 +68,34 @@ fn ram_is_aligned_zeroed_and_fenced_by_guard_pages() {
     assert_eq!(errno(GuestRam::new(4097, Backing::Anon)), Errno::EINVAL);
     assert_eq!(errno(GuestRam::new(1 << 52, Backing::Anon)), Errno::ENOMEM);
     assert_eq!(errno(GuestRam::new(usize::MAX - 4095, Backing::Memfd)), Errno::ENOMEM);
+}
+
+#[test]
+fn several_changes_are_one_for_those_who_look() {
+    let memory = GuestMemory::new();
+    let seen = listen(&memory);
+    let block = ram(16);
+    let region = |slot, gpa, pages: u64, flags| Region {
+        slot,
+        gpa,
+        size: pages * KIB4,
+        flags,
+        ram: Some(block.clone()),
+        offset: 0,
+    };
+    memory.set_user_memory_regions([region(1, 0, 4, 0), region(2, 0x4000, 4, 0)]).unwrap();
+    assert_eq!(seen.take(), ["slots"]);
+    // The same slot goes and comes back read-only.
+    memory.set_user_memory_regions([region(1, 0, 0, 0), region(1, 0, 4, MEM_READONLY)]).unwrap();
+    assert_eq!(seen.take(), ["slots"]);
+    assert!(memory.table().find(0).unwrap().readonly());
+    let generation = memory.generation();
+    let bad = [region(1, 0, 0, 0), region(3, 0x4000, 1, 0)];
+    assert_eq!(errno(memory.set_user_memory_regions(bad)), Errno::EEXIST);
+    assert_eq!(memory.generation(), generation, "an error leaves all as it was");
+    assert!(memory.table().find(0).is_some());
+    memory.set_user_memory_regions([]).unwrap();
+    assert_eq!(seen.take(), [""; 0]);
 }
 
 #[test]

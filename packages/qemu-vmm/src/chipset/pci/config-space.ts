@@ -10,6 +10,7 @@ export const PCI_HEADER_TYPE = 0x0e
 export const PCI_BASE_ADDRESS_0 = 0x10
 export const PCI_SUBSYSTEM_VENDOR_ID = 0x2c
 export const PCI_SUBSYSTEM_ID = 0x2e
+export const PCI_ROM_ADDRESS = 0x30
 export const PCI_CAPABILITY_LIST = 0x34
 export const PCI_INTERRUPT_LINE = 0x3c
 export const PCI_INTERRUPT_PIN = 0x3d
@@ -19,6 +20,7 @@ export const PCI_COMMAND_MEMORY = 0x002
 export const PCI_COMMAND_MASTER = 0x004
 export const PCI_COMMAND_INTX_DISABLE = 0x400
 export const PCI_STATUS_INTERRUPT = 0x08
+export const PCI_ROM_ADDRESS_ENABLE = 1
 
 const COMMAND_WRITABLE = 0x547
 const STATUS_CLEARABLE = 0xf9
@@ -36,6 +38,7 @@ export class ConfigSpace {
   readonly #writable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   readonly #clearable: Uint8Array = new Uint8Array(CONFIG_BYTES)
   #initial: Uint8Array = new Uint8Array(CONFIG_BYTES)
+  readonly #kept: { offset: number; size: number }[] = []
   #nextCapability = FIRST_CAPABILITY
   #lastPointer = PCI_CAPABILITY_LIST
 
@@ -90,8 +93,17 @@ export class ConfigSpace {
     this.#initial = this.data.slice()
   }
 
+  /** Lets a reset pass over these bytes: only power-on gives them their first values. */
+  keepOverReset(offset: number, size: number): void {
+    this.#kept.push({ offset, size })
+  }
+
   reset(): void {
-    this.data.set(this.#initial)
+    const next = this.#initial.slice()
+    for (const { offset, size } of this.#kept) {
+      next.set(this.data.subarray(offset, offset + size), offset)
+    }
+    this.data.set(next)
   }
 
   read(offset: number, size: number): number {

@@ -16,12 +16,15 @@ import {
   PCI_HEADER_TYPE,
   PCI_INTERRUPT_PIN,
   PCI_REVISION_ID,
+  PCI_ROM_ADDRESS,
+  PCI_ROM_ADDRESS_ENABLE,
   PCI_STATUS,
   PCI_STATUS_INTERRUPT,
   PCI_SUBSYSTEM_ID,
   PCI_SUBSYSTEM_VENDOR_ID,
   PCI_VENDOR_ID,
 } from './config-space.ts'
+import { createRom } from './rom.ts'
 
 /** Fixed facts about a function. */
 export interface PciIdentity {
@@ -69,7 +72,11 @@ interface WindowSlot {
 
 interface BarSlot {
   bar: PciBar
-  register: number
+  /** For messages. */
+  name: string
+  /** Offset in the configuration space. */
+  at: number
+  isRom: boolean
   base: number | undefined
   mapping: Mapping | undefined
 }
@@ -81,6 +88,7 @@ export class PciFunction {
   readonly interruptPin: number
   readonly #bus: Bus
   readonly #bars: BarSlot[] = []
+  readonly #registers: { register: number; bar: PciBar }[] = []
   readonly #windows: WindowSlot[] = []
   #interrupt = false
   /** Set by the PCI bus: drives the pin of this slot. */
@@ -107,7 +115,7 @@ export class PciFunction {
 
   /** The sizes of the BARs by register index, for the code that assigns addresses. */
   get bars(): readonly { register: number; bar: PciBar }[] {
-    return this.#bars
+    return this.#registers
   }
 
   /** Adds base address register `register` (0..5). */
@@ -130,7 +138,18 @@ export class PciFunction {
       this.config.allowWrites(at + 4, 4, 0xffffffff)
     }
     this.config.seal()
-    this.#bars.push({ bar, register, base: undefined, mapping: undefined })
+    this.#registers.push({ register, bar })
+    this.#addSlot(bar, `BAR ${register}`, at)
+  }
+
+  /**
+   * Adds an expansion ROM (PCI 3.0, 6.2.5.2), which firmware copies to memory and runs. The image is
+   * filled up to a power of two.
+   */
+  addRom(image: Uint8Array): void {
+    const bar = createRom(this.name, image)
+    this.config.allowWrites(PCI_ROM_ADDRESS, 4, (-bar.size | PCI_ROM_ADDRESS_ENABLE) >>> 0)
+    this.#addSlot(bar, 'ROM', PCI_ROM_ADDRESS)
   }
 
   reset(): void {
@@ -188,6 +207,11 @@ export class PciFunction {
     this.onConfigWrite(0, 256)
   }
 
+  #addSlot(bar: PciBar, name: string, at: number): void {
+    const isRom = at === PCI_ROM_ADDRESS
+    this.#bars.push({ bar, name, at, isRom, base: undefined, mapping: undefined })
+  }
+
   #window(offset: number, size: number): WindowSlot | undefined {
     return this.#windows.find(({ start, end }) => offset >= start && offset + size <= end)
   }
@@ -211,7 +235,7 @@ export class PciFunction {
         base === undefined
           ? undefined
           : this.#bus[bar.space].map({
-              name: `${this.name} BAR ${slot.register}`,
+              name: `${this.name} ${slot.name}`,
               base,
               len: bar.size,
               // Fixed devices win over whatever a guest programs on top of them.
@@ -226,8 +250,8 @@ export class PciFunction {
 
   /** The programmed base, or undefined where it decodes nothing: unset, or being sized. */
   #barBase(slot: BarSlot): number | undefined {
-    const { bar } = slot
-    const at = PCI_BASE_ADDRESS_0 + slot.register * 4
+    const { bar, at, isRom } = slot
+    if (isRom && (this.config.get32(at) & PCI_ROM_ADDRESS_ENABLE) === 0) return undefined
     const low = (this.config.get32(at) & -bar.size) >>> 0
     const high = bar.is64 ? this.config.get32(at + 4) : 0
     const base = high * 0x1_0000_0000 + low

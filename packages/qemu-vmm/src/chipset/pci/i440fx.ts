@@ -1,29 +1,53 @@
 import type { Bus } from '../../machine/bus.ts'
 import { PCI_COMMAND, PCI_STATUS } from './config-space.ts'
 import { PciFunction } from './function.ts'
+import { PAM_AREAS, PAM_COUNT, PAM_FIRST, pamModes } from './pam.ts'
+import type { ShadowControl } from './pam.ts'
 
-const PAM_FIRST = 0x59
-const PAM_COUNT = 7
 const SMRAM = 0x72
 const SMRAM_DEFAULT = 0x02
+const PAM_ALL_RAM = 0x33
 
-/** The 82441FX host bridge (PMC) at 00.0. */
-export function createHostBridge(bus: Bus): PciFunction {
-  const fn = new PciFunction('i440fx', bus, {
-    vendor: 0x8086,
-    device: 0x1237,
-    revision: 0x02,
-    classCode: 0x060000,
-  })
-  fn.config.set(PCI_COMMAND, 2, 0x0006)
-  fn.config.set(PCI_STATUS, 2, 0x0280)
-  // Shadow RAM attributes and SMRAM control: this machine has RAM there from the start, so they
-  // are registers that firmware can set and read back.
-  fn.config.allowWrites(0x50, 2, 0xffff)
-  fn.config.allowWrites(0x57, 1, 0xff)
-  for (let i = 0; i < PAM_COUNT; i++) fn.config.allowWrites(PAM_FIRST + i, 1, i === 0 ? 0x30 : 0x33)
-  fn.config.set(SMRAM, 1, SMRAM_DEFAULT)
-  fn.config.allowWrites(SMRAM, 1, 0x78)
-  fn.config.seal()
-  return fn
+/** The 82441FX host bridge (PMC) at 00.0: its registers say what is below 1 MiB. */
+export class HostBridge {
+  readonly fn: PciFunction
+  readonly #shadow: ShadowControl | undefined
+  readonly #modes: Uint8Array = new Uint8Array(PAM_AREAS.length)
+
+  /** Without `shadow` the registers can be set and read back, and nothing more. */
+  constructor(bus: Bus, shadow?: ShadowControl) {
+    this.#shadow = shadow
+    this.fn = new PciFunction('i440fx', bus, {
+      vendor: 0x8086,
+      device: 0x1237,
+      revision: 0x02,
+      classCode: 0x060000,
+    })
+    const { config } = this.fn
+    config.set(PCI_COMMAND, 2, 0x0006)
+    config.set(PCI_STATUS, 2, 0x0280)
+    config.allowWrites(0x50, 2, 0xffff)
+    config.allowWrites(0x57, 1, 0xff)
+    config.allowWrites(PAM_FIRST, 1, 0x30)
+    for (let i = 1; i < PAM_COUNT; i++) config.allowWrites(PAM_FIRST + i, 1, PAM_ALL_RAM)
+    // There is no system management mode: the register is only kept.
+    config.set(SMRAM, 1, SMRAM_DEFAULT)
+    config.allowWrites(SMRAM, 1, 0x78)
+    // As on QEMU, whose firmware tells by its copy in RAM that it has run before.
+    config.keepOverReset(PAM_FIRST, PAM_COUNT)
+    config.seal()
+    this.fn.onConfigWrite = (offset, size) => {
+      if (offset < PAM_FIRST + PAM_COUNT && offset + size > PAM_FIRST) this.#update()
+    }
+  }
+
+  /** What firmware does that is done with shadowing: RAM everywhere. */
+  showRam(): void {
+    for (let i = 0; i < PAM_COUNT; i++) this.fn.configWrite(PAM_FIRST + i, 1, PAM_ALL_RAM)
+  }
+
+  #update(): void {
+    pamModes(this.fn.config.data, this.#modes)
+    this.#shadow?.show(this.#modes)
+  }
 }

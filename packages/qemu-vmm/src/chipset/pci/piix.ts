@@ -91,6 +91,8 @@ export class Piix4Pm {
     })
     const { config } = this.fn
     config.set(PCI_STATUS, 2, 0x0280)
+    // APMC enable: the firmware takes it that system management mode is set up. There is none.
+    config.set(0x5b, 1, 0x02)
     config.set(PM_BASE, 4, 0x0000_0001)
     config.allowWrites(PM_BASE, 4, 0x0000_ffc0)
     config.allowWrites(PM_REGISTERS, 1, PM_ENABLED)

@@ -9,6 +9,8 @@ import type { Settings } from '../settings.ts'
 const INTERFACES = ['virtio', 'none'] as const
 /** Interfaces of QEMU's that this machine has no controller for. */
 const ABSENT = ['ide', 'scsi', 'floppy', 'pflash', 'sd', 'mtd', 'xen'] as const
+/** Keys that are properties of the device. */
+const DEVICE_KEYS = ['addr', 'serial', 'bootindex'] as const
 const FORMATS = ['raw', 'qcow2'] as const
 
 export const drive: OptionSpec = keyvalOption({
@@ -38,6 +40,7 @@ export const drive: OptionSpec = keyvalOption({
     { name: 'werror', value: ERROR_ACTIONS.join('|'), help: 'what a failed write does' },
     { name: 'rerror', value: 'report|ignore|stop', help: 'what a failed read does' },
     { name: 'serial', value: 'text', help: 'serial number that the guest sees' },
+    { name: 'bootindex', value: 'n', help: 'place in the boot order, with if=virtio' },
     { name: 'addr', value: 'slot', help: 'PCI address, with if=virtio' },
   ],
   refused: {
@@ -77,14 +80,14 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   const config: DriveConfig = { id, file, ...driveOptions(values) }
   settings.drives.push(config)
   if (kind === 'none') {
-    for (const key of ['addr', 'serial'] as const) {
+    for (const key of DEVICE_KEYS) {
       if (values.has(key))
         throw new CliError(`Parameter '${key}' needs if=virtio; give it to -device`)
     }
     return
   }
   const properties: Record<string, string> = { drive: id }
-  for (const key of ['addr', 'serial'] as const) {
+  for (const key of DEVICE_KEYS) {
     const value = values.get(key)
     if (value !== undefined) properties[key] = value
   }

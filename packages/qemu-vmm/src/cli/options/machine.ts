@@ -5,6 +5,7 @@ import type { OptionGroup } from '../option.ts'
 import type { Accelerator, Settings } from '../settings.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
+const SMM_CHOICES = ['auto', 'off', 'on'] as const
 const MACHINES = ['pc', 'pc-i440fx-7.2'] as const
 
 export const machine: OptionGroup = {
@@ -13,7 +14,7 @@ export const machine: OptionGroup = {
     keyvalOption({
       name: 'machine',
       aliases: ['M'],
-      argument: '[type=]name[,accel=accel1[:accel2]][,memory-backend=id][,pit=on|off]',
+      argument: '[type=]name[,accel=accel1[:accel2]][,memory-backend=id][,key=value...]',
       implied: 'type',
       help: ["kind of machine ('-machine help' lists them; default: pc)"],
       keys: [
@@ -29,6 +30,12 @@ export const machine: OptionGroup = {
           help: 'the -object that guest memory is made of',
         },
         { name: 'pit', value: 'on|off', help: 'the timer of every PC (default: on)' },
+        {
+          name: 'graphics',
+          value: 'on|off',
+          help: "off: firmware's screen is the first serial port (default: on, off with -nographic)",
+        },
+        { name: 'smm', value: 'auto|off', help: 'system management mode, which there is none of' },
       ],
       list: () =>
         [
@@ -49,6 +56,14 @@ export const machine: OptionGroup = {
         if (backend !== undefined) settings.memoryBackend = backend
         const pit = values.get('pit')
         if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
+        const graphics = values.get('graphics')
+        if (graphics !== undefined) {
+          settings.machineOptions.graphics = parseBool(graphics, 'graphics')
+        }
+        const smm = choice(values.get('smm') ?? 'auto', SMM_CHOICES, 'invalid value of smm')
+        if (smm === 'on') {
+          throw new CliError("System Management Mode not supported; leave out 'smm=on'")
+        }
         if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
       },
     }),

@@ -67,6 +67,35 @@ export class Table {
 }
 
 const HEADER_BYTES = 36
+/** The checksum of a table with the standard header. */
+export const CHECKSUM_AT = 9
+
+interface Pointer {
+  at: number
+  size: 4 | 8
+}
+
+/** The fields that hold addresses of tables. The pointers to absent tables are zero, and left out. */
+export const POINTERS: {
+  readonly fadt: readonly Pointer[]
+  readonly rsdp: readonly Pointer[]
+  rsdt(tables: number): Pointer[]
+  xsdt(tables: number): Pointer[]
+} = {
+  fadt: [
+    { at: 36, size: 4 },
+    { at: 40, size: 4 },
+    { at: 140, size: 8 },
+  ],
+  rsdp: [
+    { at: 16, size: 4 },
+    { at: 24, size: 8 },
+  ],
+  rsdt: (tables) =>
+    Array.from({ length: tables }, (_, i) => ({ at: HEADER_BYTES + 4 * i, size: 4 })),
+  xsdt: (tables) =>
+    Array.from({ length: tables }, (_, i) => ({ at: HEADER_BYTES + 8 * i, size: 8 })),
+}
 
 /** A description table with the standard header; `fill` writes the body before the checksum. */
 function sdt(
@@ -86,7 +115,7 @@ function sdt(
     .text(28, CREATOR_ID)
     .u32(32, 1)
   fill(table)
-  return table.checksum(9).bytes
+  return table.checksum(CHECKSUM_AT).bytes
 }
 
 /** Wraps AML as a DSDT. Revision 1: integers are 32 bits wide. */

@@ -19,6 +19,7 @@ import {
   pciIdentity,
   virtioCapability,
 } from './capabilities.ts'
+import { LEGACY_BAR, LegacyRegisters, legacyBarBytes } from './legacy.ts'
 import { CommonConfig, type CommonConfigState, VIRTIO_MSI_NO_VECTOR } from './common-config.ts'
 
 const STRUCTURE_BYTES = 0x1000
@@ -41,7 +42,10 @@ export interface PciLinks {
 }
 
 export interface VirtioPciOptions {
-  /** Takes the id of a transitional device, whose type is then the subsystem id. Default false. */
+  /**
+   * Is a transitional device: has the legacy interface as well, the id of one, and its type as
+   * subsystem id. Default false.
+   */
   transitional?: boolean
 }
 
@@ -69,10 +73,13 @@ export class VirtioPciTransport implements Interrupt {
   readonly identity: VirtioPciIdentity
   /** The memory BAR that `read` and `write` serve. */
   readonly bar: { index: number; size: number } = { index: VIRTIO_PCI_BAR, size: BAR_BYTES }
+  /** The port BAR of the legacy interface, which `legacyRead` and `legacyWrite` serve. */
+  readonly legacyBar: { index: number; size: number } | undefined
   readonly capabilities: readonly PciCapability[]
   readonly notifyAddresses: readonly NotifyAddress[]
   readonly #links: PciLinks
   readonly #common: CommonConfig
+  readonly #legacy: LegacyRegisters
   readonly #window = { bar: 0, offset: 0, length: 0 }
   #isr = 0
 
@@ -81,6 +88,15 @@ export class VirtioPciTransport implements Interrupt {
     this.#links = links
     this.identity = pciIdentity(device, options.transitional ?? false)
     this.#common = new CommonConfig(device, () => links.msix.vectors)
+    this.legacyBar = options.transitional
+      ? { index: LEGACY_BAR, size: legacyBarBytes(device) }
+      : undefined
+    this.#legacy = new LegacyRegisters(device, this.#common, {
+      get msixEnabled() {
+        return links.msix.enabled
+      },
+      readIsr: () => this.#readIsr(),
+    })
     this.notifyAddresses = device.queues.map(({ index }) => ({
       queue: index,
       offset: NOTIFY_OFFSET + NOTIFY_OFF_MULTIPLIER * index,
@@ -113,6 +129,16 @@ export class VirtioPciTransport implements Interrupt {
     } else if (offset < ISR_OFFSET) {
       this.#common.write(offset, size, value)
     }
+  }
+
+  /** Reads 1, 2 or 4 bytes of the legacy BAR. */
+  legacyRead(offset: number, size: number): number {
+    return this.#legacy.read(offset, size)
+  }
+
+  /** Writes 1, 2 or 4 bytes of the legacy BAR. */
+  legacyWrite(offset: number, size: number, value: number): void {
+    this.#legacy.write(offset, size, value)
   }
 
   /** A kick, from a write to the notify address or from the ioeventfd there. */

@@ -1,0 +1,109 @@
+// Boot sectors and option ROMs of our own, for firmware to run.
+import { Assembler, Cond, Reg } from 'kvm-core/testing'
+
+export const sectorBytes = 512
+const loadAddress = 0x7c00
+/** Where the boot sector reads the next sector to. */
+const bufferAddress = 0x7e00
+const driveAt = 0x600
+const packetAt = 0x610
+const signature = 0xaa55
+
+/** INT 13h functions of drives beyond what cylinders can say. */
+const readSectors = 0x42
+const writeSectors = 0x43
+
+/**
+ * A disk whose boot sector prints `text`, then the text in the sector behind it, then copies that to
+ * the third sector and switches the machine off. It does so through the BIOS alone.
+ */
+export function bootDisk(text: string, nextSector: string, sectors = 2048): Uint8Array {
+  const disk = new Uint8Array(sectors * sectorBytes)
+  disk.set(bootSector(text))
+  disk.set(Buffer.from(`${nextSector}\0`), sectorBytes)
+  return disk
+}
+
+function bootSector(text: string): Uint8Array {
+  const code = new Assembler(16, loadAddress)
+  // xor ax, ax; mov ds, es and ss, ax; mov sp, 0x7c00; mov [drive], dl
+  code.cli().db(0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0).movImm(Reg.sp, loadAddress)
+  code.sti().db(0x88, 0x16).value(driveAt, 2)
+  code.movLabel(Reg.si, 'text').call('print')
+  transfer(code, readSectors, 1)
+  code.movImm(Reg.si, bufferAddress).call('print')
+  transfer(code, writeSectors, 2)
+  code.movLabel(Reg.si, 'done').call('print')
+  // SeaBIOS sends the last characters at a tick of its clock.
+  for (let tick = 0; tick < 4; tick++) code.hlt()
+  // The firmware has put the power management block at port 0x600.
+  code.movImm(Reg.dx, 0x604).movImm(Reg.ax, 0x2000).db(0xef)
+  code.label('stop').hlt().jmp('stop')
+  code.label('failed').movLabel(Reg.si, 'failure').call('print').jmp('stop')
+  printer(code)
+  string(code, 'text', `${text}\r\n`)
+  string(code, 'done', '\r\nwritten\r\n')
+  string(code, 'failure', 'the disk fails\r\n')
+  const bytes = code.build()
+  if (bytes.length > sectorBytes - 2) throw new Error(`${bytes.length} bytes in a boot sector`)
+  const sector = new Uint8Array(sectorBytes)
+  sector.set(bytes)
+  new DataView(sector.buffer).setUint16(sectorBytes - 2, signature, true)
+  return sector
+}
+
+/** One sector between the disk and the buffer, by a disk address packet. */
+function transfer(code: Assembler, what: number, sector: number): void {
+  const packet = [0x0010, 1, bufferAddress, 0, sector, 0, 0, 0]
+  for (const [i, word] of packet.entries()) {
+    code.movImm(Reg.ax, word).store(2, packetAt + 2 * i)
+  }
+  // mov dl, [drive]; mov ah, what; int 0x13
+  code.movImm(Reg.si, packetAt).db(0x8a, 0x16).value(driveAt, 2)
+  code
+    .movImm(Reg.ax, what << 8)
+    .int(0x13)
+    .jcc(Cond.b, 'failed')
+}
+
+/** Prints the text at ds:si through INT 10h. */
+function printer(code: Assembler): void {
+  // lodsb; test al, al; mov ah, 0x0e; mov bx, 7
+  code.label('print').db(0xac, 0x84, 0xc0).jcc(Cond.z, 'printed')
+  code.db(0xb4, 0x0e).movImm(Reg.bx, 7).int(0x10).jmp('print')
+  code.label('printed').ret()
+}
+
+function string(code: Assembler, label: string, text: string): void {
+  code.label(label).db(...Buffer.from(text, 'latin1'), 0)
+}
+
+const romBytes = 1024
+const pciStructureAt = 0x1c
+
+/** An option ROM of a PCI device that prints `text` when firmware runs it. */
+export function optionRom(vendor: number, device: number, text: string): Uint8Array {
+  const rom = new Uint8Array(romBytes)
+  const view = new DataView(rom.buffer)
+  // Signature, size, entry: jmp to the code behind the structure.
+  rom.set([0x55, 0xaa, romBytes / sectorBytes, 0xeb, 0x3b])
+  view.setUint16(0x18, pciStructureAt, true)
+  rom.set(Buffer.from('PCIR'), pciStructureAt)
+  view.setUint16(pciStructureAt + 4, vendor, true)
+  view.setUint16(pciStructureAt + 6, device, true)
+  view.setUint16(pciStructureAt + 10, 0x18, true)
+  view.setUint16(pciStructureAt + 16, romBytes / sectorBytes, true)
+  view.setUint8(pciStructureAt + 21, 0x80)
+  const code = new Assembler(16, 0x40)
+  // pusha; push ds; push cs; pop ds; cld
+  code.db(0x60, 0x1e, 0x0e, 0x1f, 0xfc).movLabel(Reg.si, 'text').call('print')
+  // pop ds; popa; xor ax, ax; retf
+  code.db(0x1f, 0x61, 0x31, 0xc0, 0xcb)
+  printer(code)
+  string(code, 'text', text)
+  rom.set(code.build(), 0x40)
+  let sum = 0
+  for (const byte of rom) sum += byte
+  rom[romBytes - 1] = -sum & 0xff
+  return rom
+}

@@ -1,0 +1,56 @@
+import { readFileSync } from 'node:fs'
+
+import { VmmError, formatBytes } from '../../errors.ts'
+import type { PciBar } from './function.ts'
+
+/** What the address register can tell apart. */
+const LEAST = 2048
+const MOST = 2 << 20
+/** Bytes behind the image, as an unprogrammed chip has them. */
+const ERASED = 0xff
+
+/** The memory of an expansion ROM: the image, filled up to a power of two. */
+export function createRom(owner: string, image: Uint8Array): PciBar {
+  checkRom(owner, image.length)
+  let size = LEAST
+  while (size < image.length) size *= 2
+  const bytes = new Uint8Array(size).fill(ERASED)
+  bytes.set(image)
+  return {
+    space: 'mmio',
+    size,
+    handler: {
+      read(offset, length) {
+        let value = 0
+        for (let i = 0; i < length; i++) value |= (bytes[offset + i] ?? ERASED) << (i * 8)
+        return value >>> 0
+      },
+      write() {},
+    },
+  }
+}
+
+/** Reads an image. Throws `E_FILE`, or `E_FIRMWARE_SIZE` for what no ROM can be. */
+export function readRom(path: string): Uint8Array {
+  let image: Uint8Array
+  try {
+    image = readFileSync(path)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new VmmError('E_FILE', `failed to find romfile "${path}": ${reason}`, {
+      fields: { path },
+      cause: error,
+    })
+  }
+  checkRom(`romfile "${path}"`, image.length)
+  return image
+}
+
+function checkRom(what: string, size: number): void {
+  if (size >= 1 && size <= MOST) return
+  throw new VmmError(
+    'E_FIRMWARE_SIZE',
+    `${what} has ${size} bytes; an option ROM has 1 to ${formatBytes(MOST)}`,
+    { fields: { size, limit: MOST } },
+  )
+}

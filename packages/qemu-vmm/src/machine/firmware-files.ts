@@ -1,0 +1,91 @@
+import { SLP_TYP_S3 } from '../chipset/acpi-pm.ts'
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
+import { createDsdt } from './acpi/dsdt.ts'
+import type { DsdtConfig } from './acpi/dsdt.ts'
+import { CHECKSUM_AT, POINTERS, dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import { createSmbios } from './smbios.ts'
+import type { SmbiosConfig } from './smbios.ts'
+import { TableLoader } from './table-loader.ts'
+
+const TABLES_FILE = 'etc/acpi/tables'
+const RSDP_FILE = 'etc/acpi/rsdp'
+const LOADER_FILE = 'etc/table-loader'
+const TABLES_ALIGNMENT = 64
+const RSDP_ALIGNMENT = 16
+const SLEEP_STATES = 6
+const SLEEP_STATE_SUPPORTED = 0x80
+
+/** What firmware passes on to the guest: ACPI tables, SMBIOS structures, sleep states. */
+export function firmwareFiles(config: DsdtConfig & SmbiosConfig): FwCfgFile[] {
+  return [
+    ...acpiFiles(config),
+    ...smbiosFiles(config),
+    { name: 'etc/system-states', data: states() },
+  ]
+}
+
+/**
+ * The tables in one file, in which addresses are offsets until the loader's program has added
+ * the file's address to them.
+ */
+function acpiFiles(config: DsdtConfig): FwCfgFile[] {
+  const loader = new TableLoader()
+  loader.allocate(RSDP_FILE, RSDP_ALIGNMENT, 'fseg')
+  loader.allocate(TABLES_FILE, TABLES_ALIGNMENT, 'high')
+  const parts: Uint8Array[] = []
+  let next = 0
+  const place = (table: Uint8Array): number => {
+    const at = next
+    parts.push(table)
+    next += table.length
+    return at
+  }
+  const fixPointers = (at: number, pointers: readonly { at: number; size: 4 | 8 }[]): void => {
+    for (const { at: offset, size } of pointers) {
+      loader.addPointer(TABLES_FILE, at + offset, size, TABLES_FILE)
+    }
+  }
+  const checksum = (at: number, length: number): void => {
+    loader.addChecksum(TABLES_FILE, at + CHECKSUM_AT, at, length)
+  }
+  // Its contents must be aligned to 64 bytes: it is the first.
+  const facsAt = place(facs())
+  const dsdtAt = place(dsdt(createDsdt(config)))
+  const fadtTable = fadt(facsAt, dsdtAt)
+  const fadtAt = place(fadtTable)
+  fixPointers(fadtAt, POINTERS.fadt)
+  checksum(fadtAt, fadtTable.length)
+  const tables = [fadtAt, place(madt(config.topology))]
+  const roots = [rsdt(tables), xsdt(tables)] as const
+  const rootAt = roots.map(place) as [number, number]
+  for (const [i, kind] of (['rsdt', 'xsdt'] as const).entries()) {
+    fixPointers(rootAt[i]!, POINTERS[kind](tables.length))
+    checksum(rootAt[i]!, roots[i]!.length)
+  }
+  for (const { at, size } of POINTERS.rsdp) loader.addPointer(RSDP_FILE, at, size, TABLES_FILE)
+  loader.addChecksum(RSDP_FILE, 8, 0, 20)
+  loader.addChecksum(RSDP_FILE, 32, 0, 36)
+  return [
+    { name: RSDP_FILE, data: rsdp(...rootAt) },
+    { name: TABLES_FILE, data: Buffer.concat(parts) },
+    { name: LOADER_FILE, data: loader.bytes() },
+  ]
+}
+
+/** Firmware describes itself, in a structure of its own, and places the table. */
+function smbiosFiles(config: SmbiosConfig): FwCfgFile[] {
+  const { entryPoint, table } = createSmbios(config, 0, { describesFirmware: false })
+  return [
+    { name: 'etc/smbios/smbios-anchor', data: entryPoint },
+    { name: 'etc/smbios/smbios-tables', data: table },
+  ]
+}
+
+/** For S0 to S5 the sleep type, and whether there is one: the machine sleeps in S3 and S5. */
+function states(): Uint8Array {
+  const data = new Uint8Array(SLEEP_STATES)
+  data[0] = SLEEP_STATE_SUPPORTED
+  data[3] = SLEEP_STATE_SUPPORTED | SLP_TYP_S3
+  data[5] = SLEEP_STATE_SUPPORTED
+  return data
+}

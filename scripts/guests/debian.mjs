@@ -1,0 +1,99 @@
+// A whole Debian: mmdebstrap installs it as a system administrator would, with Debian's kernel, systemd and an SSH server.
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Failure, log, must, run } from '../lib/run.mjs'
+import { bootableDisk, grubMenu } from './grub.mjs'
+import { codename, mmdebstrap } from './programs.mjs'
+
+/** What is installed, beside what is essential. */
+const packages = [
+  'linux-image-amd64',
+  'zstd',
+  'systemd-sysv',
+  'udev',
+  'kmod',
+  'login',
+  'procps',
+  'iproute2',
+  'ifupdown',
+  'openssh-server',
+  'less',
+]
+/** Drivers of the disks that machines have: all others would only make the initial RAM disk large. */
+const drivers = ['virtio_pci', 'virtio_blk', 'ata_piix', 'ahci', 'sd_mod', 'ext4', 'crc32c_generic']
+const sizeMib = 1536
+/** Both screens, the kernel's messages on the serial one, where the first getty is, too. */
+const commandLine = 'root=LABEL=root ro quiet console=tty0 console=ttyS0'
+
+/** Runs before the kernel's package makes its initial RAM disk. */
+const before = `set -e
+mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+echo MODULES=list >"$1/etc/initramfs-tools/conf.d/guest"
+printf '%s\\n' ${drivers.join(' ')} >"$1/usr/share/initramfs-tools/modules.d/guest"
+`
+/** Runs in the end. Root has no password; the id keeps the first boot from asking questions. */
+const after = `set -e
+echo guest >"$1/etc/hostname"
+echo 127.0.0.1 localhost guest >"$1/etc/hosts"
+echo LABEL=root / ext4 errors=remount-ro 0 1 >"$1/etc/fstab"
+printf 'auto lo\\niface lo inet loopback\\n' >"$1/etc/network/interfaces"
+echo 6b0b9c3ed0c94fd5a7a1e3fbc3a1d2f4 >"$1/etc/machine-id"
+chroot "$1" passwd -d root
+rm -rf "$1/var/cache/apt/archives" "$1/var/lib/apt/lists"
+`
+
+/** Bound to all that decides what is installed. */
+export const debianRecipe = [packages, drivers, before, after].flat().join()
+
+/**
+ * Installs this machine's Debian release. Needs root, for the owners of files, and no loop device.
+ * @param {string} tarball what is written
+ * @param {import('./apt.mjs').Apt} apt
+ */
+export async function installDebian(tarball, apt) {
+  const release = codename()
+  if (release === undefined) throw new Failure('this is not a Debian release')
+  if (process.getuid?.() !== 0) throw new Failure('installing Debian for a disk needs root')
+  const program = await mmdebstrap(apt)
+  if (program === undefined) throw new Failure('mmdebstrap cannot be had')
+  log('installing Debian for a disk; this takes minutes')
+  const hooks = mkdtempSync(join(tmpdir(), 'guest-hooks-'))
+  const unfinished = `${tarball}.part.tar`
+  try {
+    const options = [
+      '--mode=root',
+      '--variant=minbase',
+      '--quiet',
+      `--include=${packages.join(',')}`,
+    ]
+    for (const [name, text] of Object.entries({ essential: before, customize: after })) {
+      writeFileSync(join(hooks, name), text)
+      options.push(`--${name}-hook=sh ${join(hooks, name)} "$1"`)
+    }
+    const onLine = () => {}
+    const code = await run('perl', [program, ...options, release, unfinished], { onLine })
+    if (code !== 0) throw new Failure('mmdebstrap could not install Debian')
+    renameSync(unfinished, tarball)
+  } finally {
+    rmSync(hooks, { recursive: true })
+  }
+}
+
+/**
+ * Writes a raw image, which firmware boots to login prompts on the screen and the first serial port.
+ * @param {string} image @param {string} tarball of `installDebian`
+ * @param {import('./apt.mjs').Apt} apt
+ */
+export async function debianDisk(image, tarball, apt) {
+  const tree = mkdtempSync(join(tmpdir(), 'guest-debian-'))
+  try {
+    await must('tar', ['-x', '--numeric-owner', '-p', '-f', tarball, '-C', tree])
+    mkdirSync(join(tree, 'boot/grub'), { recursive: true })
+    const menu = grubMenu(commandLine, { kernel: '/vmlinuz', initrd: '/initrd.img' })
+    writeFileSync(join(tree, 'boot/grub/grub.cfg'), menu)
+    await bootableDisk(image, tree, sizeMib, apt)
+  } finally {
+    rmSync(tree, { recursive: true })
+  }
+}

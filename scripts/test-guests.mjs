@@ -1,0 +1,15 @@
+// npm run test:guests: the tests with whole guests, which take minutes each and whose disks not every machine can make.
+import { build } from './build.mjs'
+import { bootGuest, debianGuest, firmwareGuest } from './guests.mjs'
+import { bin, root } from './lib/paths.mjs'
+import { must, script } from './lib/run.mjs'
+import { join } from 'node:path'
+
+await script(async () => {
+  await build()
+  await firmwareGuest()
+  await bootGuest()
+  await debianGuest()
+  process.env['GUESTS'] = '1'
+  await must(bin('ava'), ['test/guests/*.test.ts'], { cwd: join(root, 'e2e') })
+})
