@@ -1,5 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
+import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { PciBus } from '../chipset/pci/bus.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
@@ -18,6 +19,8 @@ export interface PlugContext {
   readonly pci: PciBus
   /** Takes the `bootindex` of devices. */
   readonly bootIndex: BootIndex
+  /** Where disks are plugged in that are neither on PCI nor virtio; controllers add theirs. */
+  readonly ataBuses: AtaBus[]
   readonly irqs: IrqLines
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents

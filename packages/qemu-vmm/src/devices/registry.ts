@@ -1,4 +1,5 @@
 import type { DeviceType } from './device-type.ts'
+import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
@@ -8,6 +9,8 @@ import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts
 /** All kinds of devices that can be plugged in; lists and documentation come from here. */
 export const deviceTypes: readonly DeviceType[] = [
   virtioBlkPci,
+  ideHd,
+  ideCd,
   virtioSerialPci,
   virtconsole,
   virtserialport,

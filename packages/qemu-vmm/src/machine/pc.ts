@@ -1,6 +1,9 @@
+import type { GuestMemory } from 'kvm-core'
+
 import { AcpiPm } from '../chipset/acpi-pm.ts'
 import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
+import { PiixIde } from '../chipset/ide/piix-ide.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciBus } from '../chipset/pci/bus.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
@@ -39,6 +42,8 @@ export interface BoardConfig {
   irqs: IrqLines
   clock: Clock
   map: MemoryMap
+  /** For the devices of the board that are bus masters. */
+  memory: GuestMemory
   /** Processors. */
   cpus: number
   serial: readonly (SerialBackend | undefined)[]
@@ -54,6 +59,7 @@ export class PcBoard {
   readonly rtc: Rtc
   readonly i8042: I8042
   readonly pm: AcpiPm
+  readonly ide: PiixIde
   readonly serial: readonly SerialPort[]
   readonly #hostBridge: HostBridge
   readonly #shadow: ShadowControl | undefined
@@ -84,6 +90,8 @@ export class PcBoard {
     this.#hostBridge = new HostBridge(this.bus, config.shadow)
     this.pci.add(this.#hostBridge.fn, 0, 0)
     this.pci.add(this.#piix3.fn, 1, 0)
+    this.ide = new PiixIde(this.bus, config.memory, [line(14), line(15)])
+    this.pci.add(this.ide.fn, 1, 1)
     this.pci.add(this.#piix4.fn, 1, 3)
     this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(
       ({ irq }, i) => new SerialPort(line(irq), clock, config.serial[i]),
@@ -129,6 +137,7 @@ export class PcBoard {
     this.#add('i8042', this.i8042)
     this.#add('acpi-pm', this.pm)
     this.#add('pci', this.pci)
+    this.#add('ide', this.ide)
     this.#add('dma', dma)
     this.#add('port92', port92)
     this.#add('reset-control', resetControl)
@@ -160,6 +169,7 @@ export class PcBoard {
     piix4.configWrite(0x40, 4, PM_BASE_PORT)
     piix4.configWrite(0x80, 1, 1)
     piix4.configWrite(0x3c, 1, SCI_GSI)
+    this.ide.enable()
     // Self-test, then translation and the keyboard interrupt on: Linux keeps to what it finds.
     this.i8042.write(4, 1, 0xaa)
     this.i8042.read(0)
