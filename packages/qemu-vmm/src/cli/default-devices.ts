@@ -6,6 +6,13 @@ import type { Settings } from './settings.ts'
 const DISPLACES_CDROM = new Set(['ide-cd', 'ide-hd'])
 const CDROM_PLACE = 2
 
+/** The VGA that comes before all other devices, as in QEMU: `-vga`, or one by default. */
+export function videoDevices({ vga, defaultDevices, devices }: Settings): DeviceOption[] {
+  const isDisplaced = !defaultDevices || devices.some(({ driver }) => driver === 'VGA')
+  const kind = vga ?? (isDisplaced ? 'none' : 'std')
+  return kind === 'std' ? [{ driver: 'VGA', properties: {} }] : []
+}
+
 /** Devices that a machine has without being asked, as QEMU's: an empty CD drive. */
 export function defaultDevices(settings: Settings): DeviceOption[] {
   if (!settings.defaultDevices) return []

@@ -11,7 +11,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'no-user-config numa only-migratable option-rom overcommit parallel pflash plugin ' +
     'portrait preconfig prom-env qmp qmp-pretty qtest qtest-log readconfig rotate rtc runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +
-    'tb-size tpmdev trace usb usbdevice vga virtfs watchdog watchdog-action win2k-hack ' +
+    'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +
     'writeconfig xen-attach xen-domid xen-domid-restrict'
   ).split(' '),
 )

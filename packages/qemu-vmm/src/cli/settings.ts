@@ -84,6 +84,8 @@ export interface Settings {
   monitors: CharUser[]
   nographic: boolean
   display?: 'none'
+  /** Undefined without -vga: std, unless there are to be no default devices. */
+  vga?: 'std' | 'none'
   /** The character after Ctrl that begins a command of the multiplexer, as a code 1 to 26. */
   escapeCode: number
   defaultDevices: boolean

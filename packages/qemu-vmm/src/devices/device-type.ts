@@ -35,7 +35,7 @@ export interface DeviceType {
   name: string
   /** The bus it is plugged into, for the list. */
   bus: 'PCI' | 'ISA' | 'IDE' | 'virtio-serial-bus'
-  category: 'Storage devices' | 'Input devices' | 'Misc devices'
+  category: 'Storage devices' | 'Input devices' | 'Display devices' | 'Misc devices'
   description: string
   properties: readonly PropertySpec[]
   /**

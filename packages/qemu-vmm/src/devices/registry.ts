@@ -2,6 +2,7 @@ import type { DeviceType } from './device-type.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
+import { vga } from './vga.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioRngPci } from './virtio-rng.ts'
 import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
@@ -14,6 +15,7 @@ export const deviceTypes: readonly DeviceType[] = [
   virtioSerialPci,
   virtconsole,
   virtserialport,
+  vga,
   virtioRngPci,
   isaDebugExit,
   isaDebugcon,

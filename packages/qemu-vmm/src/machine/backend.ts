@@ -1,3 +1,4 @@
+import type { Picture } from '../chipset/vga/render.ts'
 import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
 import type { MachineEvent } from './emitter.ts'
 import type { MachineState } from './machine-state.ts'
@@ -14,6 +15,12 @@ export interface MachineBackend {
   saveState(): Promise<MachineState>
   loadState(state: MachineState): Promise<void>
   stats(): Promise<Record<string, number>>
+  /** The text on the screen; undefined without a screen, and in graphics modes. */
+  screenText(): Promise<string | undefined>
+  /** What a monitor would show. Throws `E_CONFIG` without a screen. */
+  picture(): Promise<Picture>
+  /** Presses keys of the keyboard together, by their names. Throws `E_KEY`. */
+  sendKeys(names: readonly string[], holdMs?: number): Promise<void>
 }
 
 /** What a backend reports. */

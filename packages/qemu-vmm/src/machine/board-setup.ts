@@ -21,7 +21,10 @@ export interface FullBoard {
 
 /** What the board and its devices are built from. */
 export type BoardParts = Omit<BoardConfig, 'serial'> &
-  Omit<PlugParts, 'bus' | 'pci' | 'bootIndex' | 'ataBuses'> & {
+  Omit<
+    PlugParts,
+    'bus' | 'pci' | 'bootIndex' | 'ataBuses' | 'displays' | 'firmwareFolders' | 'runsFirmware'
+  > & {
     config: MachineConfig
     devices: readonly DeviceDefinition[]
     topology: CpuTopology
@@ -54,8 +57,17 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   }
   const bootIndex = new BootIndex()
   const { bus, pci, ide } = board
-  const ataBuses = [...ide.buses]
-  const plugged = plugDevices({ ...parts, bus, pci, bootIndex, ataBuses }, config.plug ?? [])
+  const context: PlugParts = {
+    ...parts,
+    bus,
+    pci,
+    bootIndex,
+    ataBuses: [...ide.buses],
+    displays: board.displays,
+    firmwareFolders: config.firmwareFolders ?? [],
+    runsFirmware: config.kernel === undefined,
+  }
+  const plugged = plugDevices(context, config.plug ?? [])
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   for (const [name, device] of plugged) board.addPlugged(name, device)
   setDiskCmos(board.rtc, board.ide)

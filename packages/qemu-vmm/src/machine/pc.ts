@@ -13,6 +13,8 @@ import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
+import { KeyQueue } from '../display/key-queue.ts'
+import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import { GPE0_PORT, PM_BASE_PORT, RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
@@ -58,8 +60,12 @@ export class PcBoard {
   readonly pci: PciBus
   readonly rtc: Rtc
   readonly i8042: I8042
+  /** What is typed on the keyboard. */
+  readonly keys: KeyQueue
   readonly pm: AcpiPm
   readonly ide: PiixIde
+  /** Screens that were plugged in. */
+  readonly displays: Display[] = []
   readonly serial: readonly SerialPort[]
   readonly #hostBridge: HostBridge
   readonly #shadow: ShadowControl | undefined
@@ -80,6 +86,7 @@ export class PcBoard {
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
+    this.keys = new KeyQueue(this.i8042.keyboard, clock)
     this.pm = new AcpiPm(line(SCI_GSI), clock, actions)
     this.rtc.onAlarm = () => this.pm.rtcAlarm()
     const routed = Array.from({ length: ISA_IRQS }, (_, irq) => line(irq))
@@ -157,6 +164,7 @@ export class PcBoard {
   /** Power-on state of all devices. */
   reset(): void {
     this.#shadow?.restore()
+    this.keys.clear()
     for (const device of this.#devices.values()) device.reset()
   }
 
@@ -170,6 +178,7 @@ export class PcBoard {
     piix4.configWrite(0x80, 1, 1)
     piix4.configWrite(0x3c, 1, SCI_GSI)
     this.ide.enable()
+    for (const display of this.displays) display.setTextMode()
     // Self-test, then translation and the keyboard interrupt on: Linux keeps to what it finds.
     this.i8042.write(4, 1, 0xaa)
     this.i8042.read(0)

@@ -19,7 +19,7 @@ export const lifecycle: OptionGroup = {
     ),
     flagOption(
       'nodefaults',
-      ['no serial port, monitor or CD drive unless asked for'],
+      ['no serial port, monitor, VGA or CD drive unless asked for'],
       (settings) => {
         settings.defaultDevices = false
       },

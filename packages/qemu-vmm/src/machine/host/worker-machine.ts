@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 
+import type { Picture } from '../../chipset/vga/render.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
@@ -111,6 +112,18 @@ export class WorkerMachine implements MachineBackend {
 
   async stats(): Promise<Record<string, number>> {
     return (await this.#call('stats')) as Record<string, number>
+  }
+
+  async screenText(): Promise<string | undefined> {
+    return (await this.#call('screenText')) as string | undefined
+  }
+
+  async picture(): Promise<Picture> {
+    return (await this.#call('picture')) as Picture
+  }
+
+  async sendKeys(names: readonly string[], holdMs: number = 0): Promise<void> {
+    await this.#call('sendKeys', names, holdMs)
   }
 
   /** Resolves when the worker has built the machine. */
