@@ -50,7 +50,7 @@ test('no sequence of accesses makes the adapter throw, and its screen is bounded
     const value = step(driver, random)
     if (!Number.isInteger(value) || value < 0) return t.fail(`access ${i} gave ${value}`)
     if (i % PICTURES_EVERY !== 0) continue
-    const text = driver.vga.text() ?? ''
+    const text = driver.text() ?? ''
     const { width, height, pixels } = driver.vga.picture()
     const isBounded = text.length < 100_000 && pixels.length <= 2 * 3 * 8 * (1 << 20)
     if (!isBounded || pixels.length !== width * height * 3) return t.fail(`${width}x${height}`)

@@ -2,6 +2,7 @@ import type { Picture } from '../chipset/vga/render.ts'
 import type { DeviceDefinition } from '../device.ts'
 import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
+import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
@@ -184,8 +185,8 @@ export class Machine implements MachineBackend {
     })
   }
 
-  async screenText(): Promise<string | undefined> {
-    return this.#display?.text()
+  async screen(): Promise<Screen | undefined> {
+    return this.#display?.screen()
   }
 
   async picture(): Promise<Picture> {

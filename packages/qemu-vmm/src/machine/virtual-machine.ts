@@ -1,6 +1,8 @@
 import type { Picture } from '../chipset/vga/render.ts'
 import { keysOfCharacter } from '../display/keys.ts'
 import { encodePng } from '../display/png.ts'
+import { screenText } from '../display/screen.ts'
+import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import { checkConfig } from './config-check.ts'
@@ -141,8 +143,8 @@ export class VirtualMachine implements AsyncDisposable {
    * there is none the end of what it wrote on COM1. Rejects with `E_CONFIG` when there is neither.
    */
   async screen(): Promise<string> {
-    const text = await (await this.#running).screenText()
-    if (text !== undefined) return text
+    const screen = await this.screenState()
+    if (screen.kind === 'text') return screenText(screen)
     if (this.#console !== undefined) return this.#console.screen
     throw new VmmError(
       'E_CONFIG',
@@ -160,9 +162,10 @@ export class VirtualMachine implements AsyncDisposable {
     return this.#running.then((backend) => backend.picture())
   }
 
-  /** The text of the VGA screen; undefined in graphics modes, and where there is no VGA. */
-  screenText(): Promise<string | undefined> {
-    return this.#running.then((backend) => backend.screenText())
+  /** What is on the VGA screen: characters with their attributes, or the size of a picture. */
+  async screenState(): Promise<Screen> {
+    const backend = await this.#running
+    return (await backend.screen()) ?? { kind: 'off' }
   }
 
   /**

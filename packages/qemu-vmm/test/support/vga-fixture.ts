@@ -1,5 +1,6 @@
 import { Vga } from '../../src/chipset/vga/vga.ts'
 import type { VideoMemory } from '../../src/chipset/vga/video-memory.ts'
+import { screenText } from '../../src/display/screen.ts'
 import { Bus } from '../../src/machine/bus.ts'
 
 /** Video memory that notes where it was shown. */
@@ -45,6 +46,12 @@ export class VgaDriver {
       ...(rom === undefined ? {} : { rom }),
     })
     this.vga.reset()
+  }
+
+  /** The text on the screen; undefined where there is none. */
+  text(): string | undefined {
+    const screen = this.vga.screen()
+    return screen.kind === 'text' ? screenText(screen) : undefined
   }
 
   out(port: number, value: number): void {

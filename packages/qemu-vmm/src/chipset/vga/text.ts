@@ -68,17 +68,19 @@ export function glyphAt(font: number, character: number, line: number): number {
   return font + (character * GLYPH_LINES + line) * CELL_BYTES
 }
 
-/** The text on the screen: rows without the spaces at their ends. */
-export function textOf(mode: TextMode, memory: Uint8Array): string {
-  const rows: string[] = []
-  for (let row = 0; row < mode.rows; row++) {
-    let text = ''
-    for (let column = 0; column < mode.columns; column++) {
-      text += CP437[memory[cellAt(mode, row, column, memory.length)]!]
+/** What is on the screen: for each place the character and its attribute. */
+export function cellsOf(mode: TextMode, memory: Uint8Array): Uint8Array {
+  const { rows, columns } = mode
+  const cells = new Uint8Array(rows * columns * 2)
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const from = cellAt(mode, row, column, memory.length)
+      const to = (row * columns + column) * 2
+      cells[to] = memory[from]!
+      cells[to + 1] = memory[from + 1]!
     }
-    rows.push(text.trimEnd())
   }
-  return rows.join('\n')
+  return cells
 }
 
 /** Puts a font of 256 characters, `height` bytes each, where the hardware looks for it. */

@@ -1,4 +1,5 @@
 import type { IoHandler, Stateful } from '../../device.ts'
+import type { Screen } from '../../display/screen.ts'
 import type { Bus } from '../../machine/bus.ts'
 import { VmmError } from '../../errors.ts'
 import { PciFunction } from '../pci/function.ts'
@@ -8,7 +9,7 @@ import { VgaPlanes } from './planes.ts'
 import { VgaRegisters } from './registers.ts'
 import { isGraphics, render } from './render.ts'
 import type { Picture } from './render.ts'
-import { textMode, textOf } from './text.ts'
+import { cellsOf, scanLines, textMode } from './text.ts'
 import type { VideoMemory } from './video-memory.ts'
 
 const WINDOW_GPA = 0xa_0000
@@ -91,10 +92,21 @@ export class Vga implements Stateful {
     this.#mapLegacy(bus)
   }
 
-  /** The text on the screen, or undefined in graphics modes and while the screen is off. */
-  text(): string | undefined {
-    if (!this.#registers.isEnabled || isGraphics(this.#registers, this.#dispi)) return undefined
-    return textOf(textMode(this.#registers), this.#memory.bytes)
+  /** What is on the screen: text, or the size of what is not. */
+  screen(): Screen {
+    const registers = this.#registers
+    const { mode } = this.#dispi
+    if (mode !== undefined) return { kind: 'graphics', width: mode.width, height: mode.height }
+    if (!registers.isEnabled) return { kind: 'off' }
+    if (isGraphics(registers, this.#dispi)) {
+      const width = (registers.crtc[1]! + 1) * 8
+      return { kind: 'graphics', width, height: scanLines(registers) }
+    }
+    const text = textMode(registers)
+    const { columns, rows, cursor } = text
+    const place = cursor && { row: cursor.row, column: cursor.column }
+    const cells = cellsOf(text, this.#memory.bytes)
+    return { kind: 'text', columns, rows, cells, cursor: place }
   }
 
   /** What a monitor would show. */

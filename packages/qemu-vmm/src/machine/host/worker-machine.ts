@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 
 import type { Picture } from '../../chipset/vga/render.ts'
+import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
@@ -114,8 +115,8 @@ export class WorkerMachine implements MachineBackend {
     return (await this.#call('stats')) as Record<string, number>
   }
 
-  async screenText(): Promise<string | undefined> {
-    return (await this.#call('screenText')) as string | undefined
+  async screen(): Promise<Screen | undefined> {
+    return (await this.#call('screen')) as Screen | undefined
   }
 
   async picture(): Promise<Picture> {
