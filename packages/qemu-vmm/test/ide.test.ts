@@ -139,6 +139,26 @@ test('DMA: reads land in scattered pieces, which are marked as written', async (
   )
 })
 
+test('DMA: what the host has at hand is there when the engine starts', (t) => {
+  const driver = new IdeDriver()
+  driver.disk.now = true
+  driver.address48(20, 2)
+  driver.out(7, 0x25)
+  driver.startDma([
+    [0x3000, 600],
+    [0x5000, 424],
+  ])
+  t.is(driver.in(7), READY)
+  t.is(driver.busMaster() & 7, 4)
+  const bytes = driver.disk.bytes.slice(20 * 512, 22 * 512)
+  t.deepEqual(driver.ram.bytes.slice(0x3000, 0x3000 + 600), bytes.slice(0, 600))
+  t.deepEqual(driver.ram.bytes.slice(0x5000, 0x5000 + 424), bytes.slice(600))
+  t.deepEqual(
+    driver.ram.written.map(({ len }) => len),
+    [600, 424],
+  )
+})
+
 test('DMA: writes come from memory, also when the engine starts first', async (t) => {
   const driver = new IdeDriver()
   driver.ram.bytes.fill(0x5a, 0x8000, 0x8200)

@@ -1,3 +1,4 @@
+import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
@@ -10,6 +11,7 @@ import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts
 /** All kinds of devices that can be plugged in; lists and documentation come from here. */
 export const deviceTypes: readonly DeviceType[] = [
   virtioBlkPci,
+  ...ahciTypes,
   ideHd,
   ideCd,
   virtioSerialPci,

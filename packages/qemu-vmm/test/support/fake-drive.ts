@@ -27,9 +27,14 @@ export class FakeDrive implements Drive {
     return this.bytes.length
   }
 
-  readNow(offset: number, { buffers, parts, length }: MemoryParts): boolean {
+  readNow(offset: number, { buffers, parts, count }: MemoryParts): boolean {
     if (!this.now) return false
-    buffers[0]!.set(this.bytes.subarray(offset, offset + length), parts[1])
+    let at = offset
+    for (let i = 0; i < count; i++) {
+      const length = parts[3 * i + 2]!
+      buffers[parts[3 * i]!]!.set(this.bytes.subarray(at, at + length), parts[3 * i + 1])
+      at += length
+    }
     return true
   }
 

@@ -35,7 +35,7 @@ export interface Scattered {
 
 /** Bus master registers of one channel, and the way from its table to guest memory. */
 export class BusMaster {
-  readonly #memory: GuestMemory
+  readonly memory: GuestMemory
   #command = 0
   #status = 0
   #table = 0
@@ -45,7 +45,7 @@ export class BusMaster {
   isEnabled: () => boolean = () => true
 
   constructor(memory: GuestMemory) {
-    this.#memory = memory
+    this.memory = memory
   }
 
   get active(): boolean {
@@ -73,7 +73,7 @@ export class BusMaster {
    */
   collect(length: number): Scattered | undefined {
     if (!this.isEnabled()) return undefined
-    const memory = this.#memory
+    const { memory } = this
     const pieces: Uint8Array[] = []
     const addresses: number[] = []
     let total = 0
@@ -93,11 +93,6 @@ export class BusMaster {
       if (isLast) break
     }
     return { pieces, addresses, length: total, exact }
-  }
-
-  /** The bytes of the pieces are new. */
-  wrote({ pieces, addresses }: Scattered): void {
-    for (const [i, piece] of pieces.entries()) this.#memory.markWritten(addresses[i]!, piece.length)
   }
 
   read(offset: number): number {
@@ -177,7 +172,7 @@ export class BusMaster {
 }
 
 /** Adds the pieces of RAM that a range consists of; false when it has a hole. */
-function collectPieces(
+export function collectPieces(
   memory: GuestMemory,
   base: number,
   length: number,

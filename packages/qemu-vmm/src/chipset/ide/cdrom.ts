@@ -119,8 +119,8 @@ export class AtapiCdrom implements AtaUnit {
     return this.#execute(data)
   }
 
-  readNow(position: number, target: Uint8Array): boolean {
-    return this.#medium?.readNow(position, target) ?? false
+  readNow(position: number, buffers: readonly Uint8Array[]): boolean {
+    return this.#medium?.readNow(position, buffers) ?? false
   }
 
   read(position: number, iov: readonly Uint8Array[]): Promise<void> {

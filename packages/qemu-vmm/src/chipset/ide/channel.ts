@@ -2,7 +2,7 @@ import type { IrqLine } from '../../device.ts'
 import { flag, int, parseState, u8 } from '../../machine/state.ts'
 import type { BusMaster } from './bus-master.ts'
 import { DataPort } from './data-port.ts'
-import { copyScattered, moveScattered } from './dma.ts'
+import { copyScattered, moveScattered, readScattered } from './dma.ts'
 import {
   ERROR_ABRT,
   ERROR_ICRC,
@@ -232,7 +232,7 @@ export class IdeChannel {
     if (transfer.source === 'data') return ready()
     if (transfer.data.length !== length) transfer.data = new Uint8Array(length)
     const position = transfer.position + transfer.done
-    if (unit.readNow(position, transfer.data)) return ready()
+    if (unit.readNow(position, [transfer.data])) return ready()
     this.#await(unit, unit.read(position, [transfer.data]), ready)
   }
 
@@ -301,18 +301,19 @@ export class IdeChannel {
       this.#busMaster.finished(true)
       return
     }
-    const finish = (): void => {
-      if (transfer.direction === 'in') this.#busMaster.wrote(memory)
-      this.#busMaster.finished(memory.exact)
-    }
+    const finish = (): void => this.#busMaster.finished(memory.exact)
     if (transfer.source === 'data') {
-      copyScattered(transfer, memory)
+      copyScattered(this.#busMaster.memory, transfer, memory)
       finish()
       this.#port.end()
       this.#outcome(unit, transfer.direction === 'in' ? { kind: 'done' } : unit.received(transfer))
       return
     }
-    this.#await(unit, moveScattered(unit, transfer, memory), () => {
+    if (readScattered(this.#busMaster.memory, unit, transfer, memory)) {
+      finish()
+      return this.#done(unit, true)
+    }
+    this.#await(unit, moveScattered(this.#busMaster.memory, unit, transfer, memory), () => {
       finish()
       this.#done(unit, true)
     })

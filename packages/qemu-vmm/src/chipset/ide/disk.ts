@@ -164,8 +164,8 @@ export class AtaDisk implements AtaUnit {
     return { kind: 'work', work: this.#trim(data) }
   }
 
-  readNow(position: number, target: Uint8Array): boolean {
-    return this.#medium.readNow(position, target)
+  readNow(position: number, buffers: readonly Uint8Array[]): boolean {
+    return this.#medium.readNow(position, buffers)
   }
 
   read(position: number, iov: readonly Uint8Array[]): Promise<void> {

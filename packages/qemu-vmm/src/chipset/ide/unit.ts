@@ -22,8 +22,8 @@ export interface AtaUnit {
   execute(command: number): Outcome
   /** The bytes of an outgoing transfer without a medium are complete, in `data`. */
   received(transfer: Transfer): Outcome
-  /** Fills the buffer at once if that is possible without waiting. */
-  readNow(position: number, target: Uint8Array): boolean
+  /** Fills the buffers at once if that is possible without waiting. */
+  readNow(position: number, buffers: readonly Uint8Array[]): boolean
   read(position: number, iov: readonly Uint8Array[]): Promise<void>
   write(position: number, iov: readonly Uint8Array[]): Promise<void>
   flush(): Promise<void>
