@@ -16,7 +16,7 @@ const KIB = 1024
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
 
-const EXIT: MachineConfig['plug'] = [
+const EXIT: NonNullable<MachineConfig['plug']> = [
   { driver: 'isa-debug-exit', properties: { iobase: '0x501', iosize: '1' } },
 ]
 
