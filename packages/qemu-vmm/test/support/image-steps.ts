@@ -26,7 +26,8 @@ const LAYOUTS = [
   'cluster_size=64k,lazy_refcounts=on',
   'cluster_size=64k,compression_type=zstd',
   'cluster_size=16k,refcount_bits=64',
-  'cluster_size=32k,refcount_bits=2',
+  // With fewer bits snapshots fail for want of counts, which leaks clusters in QEMU.
+  'cluster_size=32k,refcount_bits=8',
   'cluster_size=2M',
   'compat=0.10',
 ]
@@ -86,6 +87,8 @@ export function planOf(below: (limit: number) => number): Plan {
       size = GRAIN
     } else if (kind === 13) steps.push({ img: ['snapshot', '-d', `s${below(names + 1)}`, '@top'] })
     else if (kind < 16) {
+      // Without zero clusters QEMU refuses what would show more of the backing file; ours writes zeros.
+      if (backed && layout.includes('0.10')) continue
       const to = GRAIN * (1 + below(MOST / GRAIN))
       steps.push({ img: ['resize', '-q', '--shrink', '@top', `${to}`] })
       size = Math.min(size, to)
