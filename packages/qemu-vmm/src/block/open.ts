@@ -32,6 +32,8 @@ export interface OpenImageOptions {
   readonly warn?: ((message: string) => void) | undefined
   /** Leave the backing chain alone: what is not in the image reads as zeros. */
   readonly noBacking?: boolean | undefined
+  /** Writes happen on the calling thread, for programs that have nothing else to do meanwhile. */
+  readonly inline?: boolean | undefined
   /** How deep in the backing chain an image is opened for writing too; 1 is the backing file. */
   readonly writableDepth?: number | undefined
   /** Id or name of an internal snapshot: what the disk held then, read-only. */
@@ -84,7 +86,9 @@ async function openNode(
   const locking = options.locking ?? 'auto'
   // The lock comes before the first byte is read; the format may turn out to need less of it.
   const raw = format === 'raw'
-  const file = new PosixFile(filename, { readOnly, cache, lock: lockFor(raw, readOnly), locking })
+  const lock = lockFor(raw, readOnly)
+  const inline = options.inline === true
+  const file = new PosixFile(filename, { readOnly, cache, lock, locking, inline })
   try {
     const found = format ?? (await probe(file))
     if (found === 'raw') {

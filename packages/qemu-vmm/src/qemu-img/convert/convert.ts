@@ -21,7 +21,9 @@ export async function convert(argv: readonly string[], io: Io): Promise<number> 
   return await using(opened, async (...nodes) => {
     const source = new Source(nodes)
     if (!options.existing) await create(options, source.sizeBytes)
-    const target = { filename: options.target, format: options.format, discard: 'unmap' } as const
+    const { target: filename, format: targetFormat, compress } = options
+    // Clusters that are packed keep the threads busy as it is.
+    const target = { filename, format: targetFormat, discard: 'unmap', inline: !compress } as const
     return await using([() => open(io, { ...target, cache: options.cache })], async (node) => {
       if (node!.sizeBytes < source.sizeBytes) {
         throw new UsageError('output file is smaller than input file')

@@ -31,12 +31,29 @@ export async function copy(
   options: CopyOptions,
 ): Promise<void> {
   const pieces = plan(source, options, options.compress ? target.info().clusterSize! : 1)
+  const buffers: Uint8Array[] = []
+  const runs = new Uint32Array(CHUNK / FINEST + 2)
+  const inOrder = options.inOrder && !options.compress
   // Each piece waits for this before it is written, where the order matters.
   let turn: Promise<void> = Promise.resolve()
+  // Then a piece is best read just before it is written, into memory that the processor still has at hand.
+  let cached = inOrder
   let failed = false
+  const one = async ({ at, length, data }: Piece, before: Promise<void>): Promise<void> => {
+    if (cached) await before
+    const buffer = buffers.pop() ?? new Uint8Array(CHUNK)
+    const bytes = buffer.subarray(0, length)
+    if (data) {
+      cached = source.readNow(at, bytes) && inOrder
+      if (!cached) await source.read(at, bytes)
+    }
+    if (inOrder) await before
+    if (failed) return
+    await write(target, { at, length, data }, bytes, { ...options, runs })
+    buffers.push(buffer)
+    options.progress.report(at + length, source.sizeBytes)
+  }
   const worker = async (): Promise<void> => {
-    let buffer: Uint8Array | undefined
-    const runs = new Uint32Array(CHUNK / FINEST + 2)
     for (;;) {
       // Taken together, so that turns are in the order of the pieces.
       const next = pieces.next()
@@ -46,14 +63,7 @@ export async function copy(
       try {
         const { done, value: piece } = await next
         if (done === true || failed) return
-        const { at, length } = piece
-        buffer ??= new Uint8Array(CHUNK)
-        const bytes = buffer.subarray(0, length)
-        if (piece.data) await source.read(at, bytes)
-        if (options.inOrder && !options.compress) await before
-        if (failed) return
-        await write(target, piece, bytes, { ...options, runs })
-        options.progress.report(at + length, source.sizeBytes)
+        await one(piece, before)
       } catch (error) {
         failed = true
         throw error

@@ -29,6 +29,15 @@ export class Source {
     return { length: entry.length, zero: entry.zero, own: entry.depth === 0 }
   }
 
+  /** Fills a buffer at once, where the host has all of it in memory and it is in one image. */
+  readNow(offset: number, bytes: Uint8Array): boolean {
+    const { node, start } = this.#parts.findLast((part) => part.start <= offset)!
+    const length = bytes.byteLength
+    if (offset + length > start + node.sizeBytes) return false
+    const parts = Uint32Array.of(0, 0, length)
+    return node.readNow?.(offset - start, { buffers: [bytes], parts, count: 1, length }) === true
+  }
+
   /** Fills a buffer; behind the end there are zeros. */
   async read(offset: number, bytes: Uint8Array): Promise<void> {
     let done = 0
