@@ -83,6 +83,8 @@ resize -f raw --preallocation=full @r 200k
 resize -f raw --preallocation=falloc @r 300k
 resize -f raw --preallocation=metadata @r 400k
 resize -f qcow2 @r 1M
+resize @r 500k
+resize --shrink @r 5k
 resize @a
 resize @missing 1M
 `,
@@ -115,7 +117,16 @@ map --output=json @a
 create -q -f qcow2 -o refcount_bits=1 @one 1M
 snapshot -c x @one
 create -q -f raw @r 1M
+snapshot -c x @r
+snapshot -l @r
+snapshot -d x @r
 snapshot -l @a
+commit -f raw @r
+rebase -b a -F qcow2 @r
+rebase -u -b a -F qcow2 @r
+amend -o compat=1.1 @r
+info @r
+check @r
 create -q -f qcow2 -o compat=0.10 @v2 1M
 io @v2 write 0 64k
 snapshot -c x @v2
@@ -222,6 +233,13 @@ amend -o lazy_refcounts=off,compat=1.1 @a
 check @a
 amend @a
 amend -f raw -o compat=1.1 @a
+amend -o size=5M @a
+info @a
+amend -o size=6M @a
+create -q -f qcow2 -b a -F qcow2 @b
+amend -o backing_file=a,backing_fmt=qcow2 @b
+amend -o backing_fmt=raw @b
+info @b
 `,
 }
 
@@ -245,7 +263,6 @@ function plain({ status, stdout, stderr }: Result, folder: string): unknown {
       // Where clusters are is up to who writes them; progress is shown when there is some.
       .replaceAll(/\d+\/\d+ = .*\n|Image end offset: .*\n/g, '')
       .replaceAll(/(?: *\([\d.]+\/100%\)\r)+/g, '(100%)')
-      .replaceAll(/qemu-img: WARNING: Image format|WARNING: Image format/g, 'WARNING: Image format')
       .replaceAll(/\nTry 'qemu-img --help'.*/g, '')
   let out: unknown = text(stdout)
   if (/^[[{]/.test(stdout) && stdout.includes('\n    ')) out = JSON.parse(text(stdout))

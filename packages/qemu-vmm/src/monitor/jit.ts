@@ -19,6 +19,7 @@ const ROWS: readonly (readonly [string, string])[] = [
  * @throws MonitorError where the processor executes the guest itself
  */
 export function formatJit(stats: Readonly<Record<string, number>>): string {
-  if (!('translations' in stats)) throw new MonitorError('JIT information is only available with accel=tcg')
+  if (!('translations' in stats))
+    throw new MonitorError('JIT information is only available with accel=tcg')
   return ROWS.map(([name, what]) => `${what.padEnd(28)}${stats[name] ?? 0}\n`).join('')
 }

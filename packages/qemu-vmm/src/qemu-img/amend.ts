@@ -42,21 +42,23 @@ export async function amend(argv: readonly string[], io: Io): Promise<number> {
 }
 
 async function change(node: FormatNode, keys: ReadonlyMap<string, string>): Promise<void> {
-  const other = [...keys.keys()].find((key) => !AMENDABLE.includes(key))
-  if (other !== undefined) {
+  const unknown = [...keys.keys()].find((key) => !AMENDABLE.includes(key))
+  if (unknown !== undefined) {
     throw new UsageError(
-      `Option '${other}' cannot be changed (only ${AMENDABLE.join(', ')}): convert the image`,
+      `Option '${unknown}' cannot be changed (only ${AMENDABLE.join(', ')}): convert the image`,
     )
   }
   const options = toOptions('', 'qcow2', keys, {})
   const { backingFile, backingFormat } = node.info()
-  const file = keys.get('backing_file') ?? backingFile
-  const format = keys.get('backing_fmt') ?? backingFormat
-  const backed = keys.has('backing_file') || keys.has('backing_fmt')
+  const other =
+    (keys.get('backing_file') ?? backingFile) !== backingFile ||
+    (keys.get('backing_fmt') ?? backingFormat) !== backingFormat
+  if (other) {
+    throw new UsageError("Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.")
+  }
   const header: HeaderChange = {
     ...(options.compat === undefined ? {} : { version: options.compat === '0.10' ? 2 : 3 }),
     ...(options.lazyRefcounts === undefined ? {} : { lazyRefcounts: options.lazyRefcounts }),
-    ...(backed ? { backing: file === undefined || file === '' ? null : { file, format } } : {}),
   }
   await changeImage(node, header)
   const size = keys.get('size')

@@ -42,7 +42,7 @@ export async function check(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     if (!(error instanceof BlockError)) throw error
     if (error.message !== NO_CHECKS) throw about(`Could not open '${filename}'`, error)
-    if (!quiet) print(NO_CHECKS)
+    io.complain(NO_CHECKS)
     return 63
   }
   if (output === 'json') print(json(filename, result))

@@ -67,7 +67,7 @@ async function look(
 ): Promise<{ format: string; sizeBytes: number }> {
   try {
     const options = { filename: backingPath(image, name), format, readonly: true }
-    const node = await openImage({ ...options, warn: (text) => io.complain(text) })
+    const node = await openImage({ ...options, warn: (text) => io.warn(text) })
     await node.close()
     return { format: node.format, sizeBytes: node.sizeBytes }
   } catch (error) {

@@ -9,6 +9,8 @@ export interface Io {
   write(text: string): void
   /** Writes a line to standard error, behind the name of the program. */
   complain(line: string): void
+  /** Writes lines to standard error as they are. */
+  warn(text: string): void
   /** The date, for what images say about their age. */
   now(): { readonly sec: number; readonly nsec: number }
 }
@@ -28,7 +30,7 @@ export const REFUSED = {
  */
 export async function open(io: Io, options: OpenImageOptions): Promise<FormatNode> {
   try {
-    const warn = (text: string): void => io.complain(text)
+    const warn = (text: string): void => io.warn(text)
     return await openImage({ ...options, warn })
   } catch (error) {
     if (error instanceof BlockError && error.message.startsWith('Failed to load')) throw error

@@ -1,5 +1,5 @@
 import { snapshotApply, snapshotCreate, snapshotDelete } from '../block/index.ts'
-import { BlockError, errnoNumber } from '../block/errors.ts'
+import { BlockError, errnoNumber, strerror } from '../block/errors.ts'
 import { UsageError, last, parseArguments } from './args.ts'
 import type { OptionSpec } from './args.ts'
 import { REFUSED, about, onlyFile, open, using } from './io.ts'
@@ -50,5 +50,7 @@ function failed(action: string, name: string, error: unknown): unknown {
   const what = `Could not ${verb} snapshot '${name}'`
   // QEMU has a number only for this one.
   if (action !== 'c' || !(error instanceof BlockError)) return about(what, error)
-  return about(`${what}: -${errnoNumber(error.errno)}`, error)
+  const text = strerror(error.errno)
+  const reason = error.message === text ? '' : `: ${error.message}`
+  return new UsageError(`${what}: -${errnoNumber(error.errno)} (${text})${reason}`)
 }

@@ -12,6 +12,7 @@ export async function ours(
   const status = await run(args, {
     write: (text) => void (stdout += text),
     complain: (line) => void (stderr += `qemu-img: ${line}\n`),
+    warn: (text) => void (stderr += `${text}\n`),
     now: () => NOW,
   })
   return { status, stdout, stderr }
