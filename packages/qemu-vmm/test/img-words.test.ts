@@ -68,7 +68,7 @@ resize @a 3M
 resize --shrink @a -- -4M
 resize @a 1000G
 check @a
-resize --preallocation=metadata @a 1010G
+resize --preallocation=metadata @a 1002G
 resize --preallocation=bad @a 2T
 resize --preallocation=falloc --shrink @a 1M
 resize --shrink @a 4M
@@ -297,3 +297,15 @@ for (const [name, script] of Object.entries(scripts)) {
     }
   })
 }
+
+test('help and the version are there', async (t) => {
+  for (const args of [['--help'], ['-h'], ['convert', '--help']]) {
+    const { status, stdout } = await ours(...args)
+    t.is(status, 0)
+    t.regex(stdout, /Supported formats: qcow2 raw\n$/)
+  }
+  t.regex((await ours('--version')).stdout, /^qemu-img version 7\.2\.\d+ /)
+  t.regex((await ours('bitmap')).stderr, /not supported: bitmap/)
+  t.regex((await ours('info', '--image-opts', 'x')).stderr, /'--image-opts' is not supported/)
+  t.regex((await ours('convert', '-C', 'x', 'y')).stderr, /'-C' is not supported/)
+})

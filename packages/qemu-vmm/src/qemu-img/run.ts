@@ -1,5 +1,6 @@
 import { CliError } from '../cli/cli-error.ts'
 import { hint } from '../cli/suggest.ts'
+import { QEMU_VERSION, packageVersion } from '../cli/version.ts'
 import { VmmError } from '../errors.ts'
 import { amend } from './amend.ts'
 import { UsageError } from './args.ts'
@@ -35,7 +36,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 /** Commands of QEMU's program that are not there. */
 const MISSING = ['bench', 'bitmap']
 
-const HELP = `usage: qemu-img command [command options]
+const HELP = `usage: qemu-img [-h | -V] command [command options]
 
   amend [-f FORMAT] [-t CACHE] [-p] [-q] -o OPTIONS FILE
   check [-f FORMAT] [-r leaks|all] [--output=human|json] [-T CACHE] [-q] [-U] FILE
@@ -60,8 +61,12 @@ Supported formats: qcow2 raw
 export async function run(argv: readonly string[], io: Io): Promise<number> {
   const [name, ...rest] = argv
   try {
-    if (name === '--help' || name === '-h') {
+    if ([name, rest[0]].some((word) => word === '--help' || word === '-h')) {
       io.write(HELP)
+      return 0
+    }
+    if (name === '--version' || name === '-V') {
+      io.write(`qemu-img version ${QEMU_VERSION} (qemu-vmm ${packageVersion()})\n`)
       return 0
     }
     if (name === undefined) throw new UsageError('Not enough arguments')
