@@ -1,5 +1,5 @@
 import test from 'ava'
-import { BlockError } from '../src/block/index.ts'
+import { BlockError, changeImage } from '../src/block/index.ts'
 import { checkImage } from '../src/block/qcow2/check.ts'
 import { readHeader } from '../src/block/qcow2/read-header.ts'
 import { applySnapshot, createSnapshot, deleteSnapshot } from '../src/block/qcow2/snapshot-edit.ts'
@@ -113,5 +113,29 @@ test('requests wait while the structure changes', async (t) => {
   await node.readv(7000, [bytes])
   t.true(bytes.every((byte) => byte === 9))
   t.is(node.sizeBytes, DISK * 2)
+  await node.close()
+})
+
+test('an old snapshot gets what the newer version wants of one', async (t) => {
+  const file = await emptyImage(DISK, { clusterSize: 512, version: 2 })
+  const old = await openMemory(file)
+  await old.writev(1000, [new Uint8Array(5000).fill(1)])
+  await snapshot(old, 'aged')
+  await old.close()
+  // An entry without extra data, as the first programs wrote them.
+  const bytes = file.contents
+  const at = Number(new DataView(bytes.buffer).getBigUint64(64))
+  bytes.set(bytes.slice(at + 64, at + 80), at + 40)
+  new DataView(bytes.buffer).setUint32(at + 36, 0)
+  const again = new MemoryFile(bytes)
+  const node = await openMemory(again)
+  t.deepEqual([node.snapshots[0]!.name, node.snapshots[0]!.diskBytes], ['aged', undefined])
+  await changeImage(node, { version: 3 })
+  t.deepEqual([node.snapshots[0]!.name, node.snapshots[0]!.diskBytes], ['aged', DISK])
+  await node.resize(DISK * 2)
+  await node.restructure((structure) => applySnapshot(structure, node.snapshots[0]!))
+  t.is(node.sizeBytes, DISK)
+  const result = await node.check()
+  t.deepEqual([result.corruptions, result.leaks], [0, 0])
   await node.close()
 })

@@ -3,9 +3,15 @@ import type { FormatNode } from './node.ts'
 import { Qcow2Node } from './qcow2/image.ts'
 import { changeHeader } from './qcow2/rewrite-header.ts'
 import type { HeaderChange } from './qcow2/rewrite-header.ts'
-import { applySnapshot, createSnapshot, deleteSnapshot } from './qcow2/snapshot-edit.ts'
+import {
+  applySnapshot,
+  completeSnapshots,
+  createSnapshot,
+  deleteSnapshot,
+} from './qcow2/snapshot-edit.ts'
 import type { NewSnapshot } from './qcow2/snapshot-edit.ts'
 import { findSnapshot } from './qcow2/snapshot-header.ts'
+import { loadStructure } from './qcow2/structure.ts'
 import { Writethrough } from './writethrough.ts'
 
 export type { HeaderChange, NewSnapshot }
@@ -40,9 +46,12 @@ export async function snapshotDelete(node: FormatNode, name: string): Promise<vo
 
 /** Changes what an image's header says of its backing file and of its features. */
 export async function changeImage(node: FormatNode, change: HeaderChange): Promise<void> {
-  await qcow2(node, 'Operation not supported').restructure((structure) =>
-    changeHeader(structure, change),
-  )
+  const image = qcow2(node, 'Operation not supported')
+  await image.restructure(async (structure) => {
+    if (change.version === 3) await completeSnapshots(structure, image.snapshots)
+    // The table may have moved.
+    await changeHeader(await loadStructure(structure.file, structure.options), change)
+  })
 }
 
 function qcow2(node: FormatNode, otherwise: string): Qcow2Node {

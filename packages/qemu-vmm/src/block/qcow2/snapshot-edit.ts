@@ -1,7 +1,7 @@
 import { setU64, viewOf } from './bytes.ts'
 import { MAX_L1_BYTES, MAX_SNAPSHOTS, formatError } from './header.ts'
 import { addReferences, refreshCopied } from './share.ts'
-import { encodeSnapshot } from './snapshots.ts'
+import { completeEntry, encodeSnapshot } from './snapshots.ts'
 import type { Snapshot } from './snapshots.ts'
 import { freeTable, loadStructure, settleTables, writeActive, writeTable } from './structure.ts'
 import type { Structure } from './structure.ts'
@@ -74,6 +74,16 @@ export async function deleteSnapshot(
   await settleTables(image)
   await refreshCopied(image)
   await settleTables(image)
+}
+
+/** Before an image becomes one of version 3: all entries say how large the disk was, which had one size then. */
+export async function completeSnapshots(
+  image: Structure,
+  present: readonly Snapshot[],
+): Promise<void> {
+  if (present.every(({ diskBytes }) => diskBytes !== undefined)) return
+  const entries = present.map((one) => completeEntry(one, image.header.sizeBytes))
+  await writeSnapshotTable(image, present, entries)
 }
 
 async function readL1({ file }: Structure, { l1Offset, l1Entries }: Snapshot): Promise<DataView> {

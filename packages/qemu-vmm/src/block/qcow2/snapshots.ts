@@ -80,6 +80,22 @@ function parse(view: DataView, rest: Uint8Array, extra: number, idLength: number
   }
 }
 
+/** The entry with all that version 3 wants of one: version 2 has no size of the disk. */
+export function completeEntry(snapshot: Snapshot, diskBytes: number): Uint8Array {
+  const { entry } = snapshot
+  if (snapshot.diskBytes !== undefined) return entry
+  const fixed = viewOf(entry)
+  const names = entry.subarray(FIXED + fixed.getUint32(36))
+  const whole = new Uint8Array(FIXED + EXTRA + names.byteLength)
+  whole.set(entry.subarray(0, FIXED))
+  whole.set(names, FIXED + EXTRA)
+  const view = viewOf(whole)
+  view.setUint32(36, EXTRA)
+  setU64(view, FIXED, snapshot.vmStateBytes)
+  setU64(view, FIXED + 8, diskBytes)
+  return whole
+}
+
 /** The table's entry for a snapshot without the state of a machine. */
 export function encodeSnapshot(
   snapshot: Pick<Snapshot, 'id' | 'name' | 'date' | 'l1Offset' | 'l1Entries' | 'diskBytes'>,
