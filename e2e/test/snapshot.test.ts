@@ -75,16 +75,19 @@ test.serial(
   },
 )
 
-test.serial('a state saved between the last message and the prompt goes on to the shell', async (t) => {
-  await using vm = await VirtualMachine.start(config)
-  await vm.expect(/up after/, { timeoutMs: bootTimeoutMs })
-  const state = await vm.saveState()
-  await using other = new VirtualMachine({ ...config, startPaused: true })
-  await other.start()
-  await other.loadState(state)
-  await other.resume()
-  t.is(await checkResumed(other, false, state.clockNs / 1e9), undefined)
-})
+test.serial(
+  'a state saved between the last message and the prompt goes on to the shell',
+  async (t) => {
+    await using vm = await VirtualMachine.start(config)
+    await vm.expect(/up after/, { timeoutMs: bootTimeoutMs })
+    const state = await vm.saveState()
+    await using other = new VirtualMachine({ ...config, startPaused: true })
+    await other.start()
+    await other.loadState(state)
+    await other.resume()
+    t.is(await checkResumed(other, false, state.clockNs / 1e9), undefined)
+  },
+)
 
 test.serial('states of another machine, and damaged ones, are refused', async (t) => {
   await using vm = await VirtualMachine.start({ ...config, startPaused: true })
