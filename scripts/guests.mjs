@@ -6,6 +6,7 @@
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
 //   firmware           SeaBIOS and its VGA BIOS, for -L
+//   initrd-ata.cpio    the same with the modules for IDE disks and CD drives
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
@@ -88,6 +89,17 @@ const modules = [
   'char/hw_random/virtio-rng',
 ]
 
+/** The same for disks and CD drives at an IDE controller. */
+const ataModules = [
+  'scsi/scsi_common',
+  'scsi/scsi_mod',
+  'cdrom/cdrom',
+  'ata/libata',
+  'ata/ata_piix',
+  'scsi/sd_mod',
+  'scsi/sr_mod',
+]
+
 /**
  * The disk, and the initial RAM disk that finds it. Needs the packages' own kernel and a build.
  * @returns {Promise<{initrd: string, disk: string}>} paths
@@ -98,16 +110,8 @@ export async function diskGuest() {
   const paths = { initrd: join(folder, 'initrd-disk.cpio'), disk: join(folder, 'root.qcow2') }
   await once('disk', 'BUSYBOX', Object.values(paths), async (own) => {
     const apt = new Apt(folder)
-    const image = readdirSync(join(folder, 'packages')).find((name) =>
-      name.startsWith('linux-image-'),
-    )
-    const version = release(readFileSync(kernel))
-    const tree = join(folder, 'packages', image ?? '', 'root/lib/modules', version ?? '')
-    const files = modules.map((name) => join(tree, 'kernel/drivers', `${name}.ko`))
-    const lacking = files.find((file) => !existsSync(file))
-    if (lacking)
-      throw new Failure(`the kernel has no module ${lacking}: a disk needs Debian's kernel`)
-    writeFileSync(paths.initrd, Buffer.concat([readFileSync(initrd), moduleArchive(files)]))
+    const archive = moduleArchive(kernelModules(kernel, modules))
+    writeFileSync(paths.initrd, Buffer.concat([readFileSync(initrd), archive]))
     const raw = join(folder, 'root.img')
     await ext4Image(raw, own ?? (await fromPackage('busybox', fetchBusybox)), apt)
     const convert = ['convert', '-f', 'raw', '-O', 'qcow2', raw, paths.disk]
@@ -182,6 +186,37 @@ export async function debianGuest() {
     rmSync(raw)
   })
   return disk
+}
+
+/**
+ * The initial RAM disk with drivers for IDE disks and CD drives. Needs the packages' own kernel.
+ * @returns {Promise<string>} its path
+ */
+export async function ataGuest() {
+  const { kernel } = await kernelGuest()
+  const { initrd } = await initrdGuest()
+  const path = join(folder, 'initrd-ata.cpio')
+  await once('ata', 'BUSYBOX', [path], async () => {
+    const archive = moduleArchive(kernelModules(kernel, ataModules))
+    writeFileSync(path, Buffer.concat([readFileSync(initrd), archive]))
+  })
+  return path
+}
+
+/**
+ * Paths of modules of the kernel's package.
+ * @param {string} kernel @param {readonly string[]} names below kernel/drivers
+ */
+function kernelModules(kernel, names) {
+  const packages = readdirSync(join(folder, 'packages'))
+  const image = packages.find((name) => name.startsWith('linux-image-'))
+  const version = release(readFileSync(kernel))
+  const tree = join(folder, 'packages', image ?? '', 'root/lib/modules', version ?? '')
+  const files = names.map((name) => join(tree, 'kernel/drivers', `${name}.ko`))
+  const lacking = files.find((file) => !existsSync(file))
+  if (lacking)
+    throw new Failure(`the kernel has no module ${lacking}: a disk needs Debian's kernel`)
+  return files
 }
 
 /**
@@ -295,5 +330,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await firmwareGuest()
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()
+    await ataGuest()
   })
 }

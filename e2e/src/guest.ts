@@ -9,6 +9,8 @@ export const guestFiles = {
   initrd: `${root}.cache/guests/initramfs.cpio`,
   /** The same with drivers for VirtIO; it goes on from the disk that `root=` names. */
   diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
+  /** The same as `initrd` with drivers for IDE. */
+  ataInitrd: `${root}.cache/guests/initrd-ata.cpio`,
   disk: `${root}.cache/guests/root.qcow2`,
   /** The folder with SeaBIOS. */
   firmware: `${root}.cache/guests/firmware`,

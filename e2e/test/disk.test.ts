@@ -152,7 +152,7 @@ test.serial('images that cannot be used are refused with the reason', async (t) 
     t.regex(await refused(`file=${folder}/nowhere,if=virtio`), /nowhere.*No such file or directory/)
     t.regex(await refused(`file=${folder}/folder,if=virtio`), /folder/)
     t.regex(await refused(`file=${folder}/text.qcow2,format=qcow2,if=virtio`), /text\.qcow2|qcow2/)
-    t.regex(await refused(`file=${image}`), /if=virtio/)
+    t.regex(await refused(`file=${image},if=scsi`), /if=virtio/)
     await withGuest(diskArguments(image), async () => {
       t.regex(await refused(`file=${image},if=virtio`), /Failed to get "write" lock/)
     })

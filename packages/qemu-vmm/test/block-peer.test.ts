@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import test from 'ava'
 import { createImage, openImage } from '../src/block/index.ts'
 import type { FormatNode } from '../src/block/index.ts'
 import { environment, peer, readAll, temporary, tool } from './support/disks.ts'
+import { ours } from './support/img.ts'
 
 // Debian's qemu-img and qemu-io judge what we write, and we read what they write.
 const compared = peer ? test : test.skip
@@ -13,8 +13,6 @@ if (!peer)
   console.error('qemu-img is missing (apt-get install qemu-utils): images are not compared')
 
 const SIZE = 8 << 20
-const main = fileURLToPath(new URL('../src/qemu-img/main.ts', import.meta.url))
-const ours = (...args: string[]) => tool(process.execPath, '--import=tsx', main, ...args)
 
 function random(seed: number): (below: number) => number {
   let state = seed
@@ -165,7 +163,7 @@ compared('locked images are refused both ways, in the same words', async (t) => 
 compared('qemu-img prints what the original prints', async (t) => {
   const path = temporary(t)
   const image = path('image')
-  const made = ours('create', '-f', 'qcow2', '-o', 'cluster_size=4k', image, '1G')
+  const made = await ours('create', '-f', 'qcow2', '-o', 'cluster_size=4k', image, '1G')
   t.is(
     made.stdout,
     tool(
@@ -181,49 +179,51 @@ compared('qemu-img prints what the original prints', async (t) => {
   )
   t.is(tool('qemu-io', '-f', 'qcow2', '-c', 'write -P 1 1M 300k', image).status, 0)
   const top = path('top')
-  t.is(ours('create', '-q', '-f', 'qcow2', '-b', 'image', '-F', 'qcow2', top).status, 0)
+  t.is((await ours('create', '-q', '-f', 'qcow2', '-b', 'image', '-F', 'qcow2', top)).status, 0)
   for (const file of [image, top]) {
     for (const args of [['info'], ['check'], ['info', '--backing-chain']]) {
       const theirs = tool('qemu-img', ...args, file)
-      const mine = ours(...args, file)
+      const mine = await ours(...args, file)
       t.deepEqual([mine.status, mine.stdout], [theirs.status, theirs.stdout], args.join(' '))
     }
     for (const command of ['info', 'check']) {
       const theirs: unknown = JSON.parse(tool('qemu-img', command, '--output=json', file).stdout)
-      t.deepEqual(JSON.parse(ours(command, '--output=json', file).stdout), theirs)
+      t.deepEqual(JSON.parse((await ours(command, '--output=json', file)).stdout), theirs)
     }
   }
 })
 
-compared('qemu-img converts, compares, finds leaks and repairs them', (t) => {
+compared('qemu-img converts, compares, finds leaks and repairs them', async (t) => {
   const path = temporary(t)
   writeFileSync(path('raw'), Buffer.alloc(SIZE, 'virtual'))
-  t.is(ours('convert', '-f', 'raw', '-O', 'qcow2', path('raw'), path('image')).status, 0)
+  t.is((await ours('convert', '-f', 'raw', '-O', 'qcow2', path('raw'), path('image'))).status, 0)
   t.is(tool('qemu-img', 'compare', path('raw'), path('image')).status, 0)
   t.is(tool('qemu-img', 'check', path('image')).status, 0)
-  t.is(ours('compare', path('raw'), path('image')).stdout, 'Images are identical.\n')
+  t.is((await ours('compare', path('raw'), path('image'))).stdout, 'Images are identical.\n')
   t.is(tool('qemu-io', '-f', 'qcow2', '-c', 'write -P 3 1M 512', path('image')).status, 0)
-  const differ = ours('compare', path('raw'), path('image'))
+  const differ = await ours('compare', path('raw'), path('image'))
   t.deepEqual([differ.status, differ.stdout], [1, 'Content mismatch at offset 1048576!\n'])
   // An L2 entry that is gone leaves its cluster without a use.
   const l2 = readFileSync(path('image')).readBigUInt64BE(0x30000) & 0x00fffffffffffe00n
   t.is(tool('qemu-io', '-f', 'raw', '-c', `write -z ${l2} 512`, path('image')).status, 0)
-  t.is(ours('check', path('image')).status, 3)
+  t.is((await ours('check', path('image'))).status, 3)
   t.is(tool('qemu-img', 'check', path('image')).status, 3)
-  t.is(ours('check', '-r', 'leaks', path('image')).status, 0)
+  t.is((await ours('check', '-r', 'leaks', path('image'))).status, 0)
   t.is(tool('qemu-img', 'check', path('image')).status, 0)
 })
 
-test('qemu-img refuses what it does not know', (t) => {
+test('qemu-img refuses what it does not know', async (t) => {
   const path = temporary(t)
-  t.regex(ours('creat', path('x')).stderr, /did you mean 'create'/)
+  t.regex((await ours('creat', path('x'))).stderr, /did you mean 'create'/)
   t.regex(
-    ours('create', '-f', 'qcow2', '-o', 'clustersize=4k', path('x'), '1M').stderr,
+    (await ours('create', '-f', 'qcow2', '-o', 'clustersize=4k', path('x'), '1M')).stderr,
     /did you mean 'cluster_size'/,
   )
-  t.regex(ours('info', '--outpt=json', path('x')).stderr, /did you mean '--output'/)
-  t.regex(ours('create', '-f', 'qcow2', '-b', 'y', path('x')).stderr, /without backing format/)
-  t.is(ours('info', path('none')).status, 1)
+  t.regex((await ours('info', '--outpt=json', path('x'))).stderr, /did you mean '--output'/)
+  writeFileSync(path('y'), new Uint8Array(512))
+  const guessed = await ours('create', '-f', 'qcow2', '-b', 'y', path('x'))
+  t.regex(guessed.stderr, /without backing format\nDetected format of raw\./)
+  t.is((await ours('info', path('none'))).status, 1)
   writeFileSync(path('raw'), new Uint8Array(512))
-  t.is(ours('check', path('raw')).status, 63)
+  t.is((await ours('check', path('raw'))).status, 63)
 })

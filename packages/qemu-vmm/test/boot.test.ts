@@ -34,6 +34,7 @@ function boot(
       memory,
       map: createMemoryMap(memoryMib * MIB),
       rsdpGpa: RSDP,
+      hasTextScreen: false,
       entropy: new SeededEntropy(1),
     })
     return { entry, memory, kind: image.kind }

@@ -167,7 +167,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-serial', 'stdoi'], /did you mean 'stdio'/],
     [['-serial', 'file:'], /lacks a name/],
     [Array.from({ length: 5 }, () => ['-serial', 'null']).flat(), /too many serial ports/],
-    [['-display', 'gtk'], /Parameter 'type' does not accept value 'gtk' \(valid: none\)/],
+    [['-display', 'gtk'], /Parameter 'type' does not accept value 'gtk' \(valid: none, curses\)/],
     [['-uuid', 'foo'], /failed to parse UUID string/],
     [['-name', 'a,proces=b'], /did you mean 'process'/],
     [['-d', 'in_asm'], /unknown log item 'in_asm'/],

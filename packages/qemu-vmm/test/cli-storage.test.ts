@@ -1,10 +1,11 @@
 import test from 'ava'
 import { CliError } from '../src/cli/cli-error.ts'
+import { defaultDevices } from '../src/cli/default-devices.ts'
 import { machineConfig } from '../src/cli/machine-config.ts'
 import { parseCommand } from '../src/cli/parse.ts'
 import type { MachineConfig } from '../src/machine/config.ts'
 
-const BOOT = ['-kernel', 'k', '-nographic']
+const BOOT = ['-kernel', 'k', '-nographic', '-nodefaults']
 
 function config(...argv: string[]): MachineConfig {
   const command = parseCommand([...BOOT, ...argv])
@@ -64,16 +65,21 @@ test('drive: every key has its effect', (t) => {
 })
 
 test('drive: what is not there is refused with what is', (t) => {
-  t.regex(refusal('-drive', 'file=x'), /use if=virtio/)
-  t.regex(refusal('-drive', 'file=x,if=ide'), /use if=virtio/)
+  t.regex(refusal('-drive', 'file=x,if=scsi'), /use if=virtio/)
   t.regex(refusal('-drive', 'file=x,if=virito'), /did you mean 'virtio'/)
   t.regex(refusal('-drive', 'if=virtio'), /'file' is missing/)
   t.regex(refusal('-drive', 'file=x,if=virtio,format=qcow3'), /did you mean 'qcow2'/)
   t.regex(refusal('-drive', 'file=x,if=virtio,cache=fast'), /valid: writeback/)
   t.regex(refusal('-drive', 'file=x,if=virtio,werror=panic'), /valid: report/)
   t.regex(refusal('-drive', 'file=x,if=none,id=a', '-drive', 'file=y,if=none,id=a'), /Duplicate/)
-  t.regex(refusal('-drive', 'file=x,if=none,serial=S'), /needs if=virtio/)
-  t.regex(refusal('-drive', 'file=x,if=virtio,media=cdrom'), /disk/)
+  t.regex(refusal('-drive', 'file=x,if=none,serial=S'), /needs if=virtio or ide/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,media=cdrom'), /no CD drive/)
+  t.regex(refusal('-drive', 'if=ide'), /'file' is missing/)
+  t.regex(refusal('-drive', 'file=x,index=4'), /too big \(max is 3\)/)
+  t.regex(refusal('-drive', 'file=x,unit=2'), /too big \(max is 1\)/)
+  t.regex(refusal('-drive', 'file=x,index=0,bus=1'), /index cannot be used with bus/)
+  t.regex(refusal('-hda', 'x', '-drive', 'file=y,index=0'), /bus=0, unit=0 \(index=0\) exists/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,unit=1'), /needs if=ide/)
   t.regex(refusal('-drive', 'file=x,if=virtio,index=many'), /number/)
   t.regex(refusal('-drive', 'file=x,if=virtio,aio=native'), /not supported/)
   t.regex(refusal('-drive', 'file=x,if=virtio,redonly=on'), /did you mean 'readonly'/)
@@ -129,4 +135,37 @@ test('device: names and properties are those of the list', (t) => {
     refusal('-device', 'virtio-rng-pci,id=r', '-device', 'virtio-rng-pci,id=r'),
     /Duplicate device ID/,
   )
+})
+
+test('drive: an IDE disk has a place, and the CD drive is where QEMU has it', (t) => {
+  const { drives, plug } = config('-hda', 'a,b', '-drive', 'file=c', '-cdrom', 'd.iso')
+  t.deepEqual(drives, [
+    { id: 'ide0-hd0', file: 'a,b' },
+    { id: 'ide0-hd1', file: 'c' },
+    { id: 'ide1-cd0', file: 'd.iso', readOnly: true },
+  ])
+  const disk = (drive: string, bus: number, unit: number): object => ({
+    driver: drive.includes('cd') ? 'ide-cd' : 'ide-hd',
+    properties: { drive, bus: `ide.${bus}`, unit: String(unit) },
+  })
+  t.deepEqual(plug, [disk('ide0-hd0', 0, 0), disk('ide0-hd1', 0, 1), disk('ide1-cd0', 1, 0)])
+  const { plug: others } = config('-drive', 'file=x,bus=1,serial=S', '-drive', 'media=cdrom,unit=1')
+  t.deepEqual(others, [
+    { driver: 'ide-hd', properties: { drive: 'ide1-hd0', serial: 'S', bus: 'ide.1', unit: '0' } },
+    { driver: 'ide-cd', properties: { bus: 'ide.0', unit: '1' } },
+  ])
+})
+
+test('default devices: an empty CD drive, unless another is there', (t) => {
+  const drivers = (...argv: string[]): string[] => {
+    const command = parseCommand(['-kernel', 'k', '-nographic', ...argv])
+    if (command.kind === 'print') throw new Error(command.text)
+    return defaultDevices(command.settings).map(({ driver }) => driver)
+  }
+  t.deepEqual(drivers(), ['ide-cd'])
+  t.deepEqual(drivers('-hda', 'x'), ['ide-cd'])
+  t.deepEqual(drivers('-nodefaults'), [])
+  t.deepEqual(drivers('-cdrom', 'x'), [])
+  t.deepEqual(drivers('-hdc', 'x'), [])
+  t.deepEqual(drivers('-device', 'ide-cd'), [])
 })

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import test from 'ava'
 import { VirtualMachine } from 'qemu-vmm'
-import type { DeviceOption, MachineConfig, VmmError } from 'qemu-vmm'
+import type { MachineConfig, VmmError } from 'qemu-vmm'
 
 import { readBios } from '../src/firmware/bios-image.ts'
 import { PC_BIOS, findFirmware } from '../src/firmware/find.ts'
@@ -16,7 +16,7 @@ const KIB = 1024
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
 
-const EXIT: DeviceOption[] = [
+const EXIT: NonNullable<MachineConfig['plug']> = [
   { driver: 'isa-debug-exit', properties: { iobase: '0x501', iosize: '1' } },
 ]
 

@@ -7,6 +7,7 @@ import { ManualClock } from '../src/machine/clock.ts'
 import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
+import { FlatRam } from './support/ram.ts'
 
 const LONG = process.env['LONG'] === '1'
 const ACCESSES = LONG ? 10_000_000 : 100_000
@@ -58,6 +59,7 @@ function createBoard(): Fixture {
     clock,
     map: createMemoryMap(64 * MIB),
     cpus: 1,
+    memory: new FlatRam(1 << 20),
     serial: ['com1', 'com2', 'com3', 'com4'].map(sink),
     actions: {
       reset: () => trace.push('reset'),

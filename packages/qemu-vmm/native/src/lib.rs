@@ -6,5 +6,6 @@
 // The macros register nothing in a test build, which exists for clippy only.
 #![cfg_attr(test, allow(dead_code))]
 
+pub mod codec;
 mod errno;
 pub mod hostio;

@@ -16,11 +16,11 @@ import { readHeader } from './qcow2/read-header.ts'
 export async function checkFile(
   filename: string,
   format: string | undefined,
-  options: CheckOptions & { readonly locking?: Locking } = {},
+  options: CheckOptions & { readonly locking?: Locking; readonly cache?: string | undefined } = {},
 ): Promise<CheckResult> {
   const file = new PosixFile(filename, {
     readOnly: options.repair === undefined,
-    cache: cacheMode('writeback'),
+    cache: cacheMode(options.cache ?? 'writeback'),
     lock: lockFor(false, options.repair === undefined),
     locking: options.locking ?? 'auto',
   })

@@ -5,6 +5,7 @@ import { PERM_CONSISTENT_READ, PERM_RESIZE, PERM_WRITE } from './file/file-lock.
 import { PosixFile } from './file/posix-file.ts'
 import { FORMATS, backingPath, openImage } from './open.ts'
 import { writeEmptyImage } from './qcow2/create-qcow2.ts'
+import type { CompressionType } from './qcow2/codecs.ts'
 import type { Preallocation } from './qcow2/preallocate.ts'
 
 export type { Preallocation } from './qcow2/preallocate.ts'
@@ -27,6 +28,8 @@ export interface CreateImageOptions {
   readonly lazyRefcounts?: boolean | undefined
   readonly refcountBits?: number | undefined
   readonly preallocation?: Preallocation | undefined
+  /** qcow2: how clusters are compressed that are written so; `zlib` by default. */
+  readonly compression?: CompressionType | undefined
 }
 
 /**
@@ -61,6 +64,7 @@ export async function createImage(options: CreateImageOptions): Promise<number> 
         refcountBits: options.refcountBits ?? 16,
         lazyRefcounts: options.lazyRefcounts ?? false,
         preallocation: options.preallocation ?? 'off',
+        compression: options.compression ?? 'zlib',
         ...(options.backingFile === undefined ? {} : { backingFile: options.backingFile }),
         ...(options.backingFormat === undefined ? {} : { backingFormat: options.backingFormat }),
       })
@@ -89,6 +93,7 @@ function judge(options: CreateImageOptions): void {
     'lazyRefcounts',
     'refcountBits',
     'backingFile',
+    'compression',
   ] as const
   const wrong = qcow2Only.find((key) => options[key] !== undefined)
   if (format === 'raw' && wrong !== undefined) {
@@ -108,6 +113,11 @@ function judge(options: CreateImageOptions): void {
   if (options.compat === '0.10' && options.lazyRefcounts === true) {
     throw optionError(
       'Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)',
+    )
+  }
+  if (options.compat === '0.10' && options.compression === 'zstd') {
+    throw optionError(
+      'Non-zlib compression type is only supported with compatibility level 1.1 and above (use version=v3 or greater)',
     )
   }
   const { preallocation = 'off' } = options

@@ -68,6 +68,12 @@ export function errnoName(errno: number): string {
   return names.get(errno)?.name ?? 'EIO'
 }
 
+/** The number of an errno of the host; that of `EIO` for a name that it does not have. */
+export function errnoNumber(name: string): number {
+  for (const [number, found] of names) if (found.name === name) return number
+  return name === 'ENOTSUP' ? 95 : 5
+}
+
 /** What strerror(3) says. */
 export function strerror(name: string): string {
   return STRERROR[name] ?? name

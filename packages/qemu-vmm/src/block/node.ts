@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { Preallocation } from './qcow2/preallocate.ts'
 
 /** What part of an image a range is, and whether its bytes have storage. */
 export interface MapEntry {
@@ -95,6 +96,13 @@ export interface FormatNode extends BlockNode {
   writeCompressed?(offset: number, cluster: Uint8Array): Promise<void>
   /** Allocation of the bytes from `offset` on: one entry, at most `length` bytes long. */
   map(offset: number, length: number): Promise<MapEntry>
+  /**
+   * Makes the disk larger, by zeros, or smaller. Requests behind the new end must have completed.
+   * @param preallocation of what is new
+   */
+  resize(sizeBytes: number, preallocation?: Preallocation): Promise<void>
+  /** Forgets all that was written since the image was made on top of its backing file; where that exists. */
+  empty?(): Promise<void>
   /** Checks the consistency; undefined when the format has nothing to check. */
   check(options?: CheckOptions): Promise<CheckResult | undefined>
 }

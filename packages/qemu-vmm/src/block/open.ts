@@ -12,6 +12,7 @@ import { createOverlay } from './overlay.ts'
 import { probeBytes } from './probe.ts'
 import { openQcow2 } from './qcow2/open-qcow2.ts'
 import { readHeader } from './qcow2/read-header.ts'
+import { snapshotHeader } from './qcow2/snapshot-header.ts'
 import { RawNode } from './raw/raw-node.ts'
 import { Writethrough } from './writethrough.ts'
 
@@ -31,6 +32,12 @@ export interface OpenImageOptions {
   readonly warn?: ((message: string) => void) | undefined
   /** Leave the backing chain alone: what is not in the image reads as zeros. */
   readonly noBacking?: boolean | undefined
+  /** Writes happen on the calling thread, for programs that have nothing else to do meanwhile. */
+  readonly inline?: boolean | undefined
+  /** How deep in the backing chain an image is opened for writing too; 1 is the backing file. */
+  readonly writableDepth?: number | undefined
+  /** Id or name of an internal snapshot: what the disk held then, read-only. */
+  readonly loadSnapshot?: string | undefined
 }
 
 export const FORMATS: readonly string[] = ['raw', 'qcow2']
@@ -51,7 +58,8 @@ interface Context {
 export async function openImage(options: OpenImageOptions): Promise<FormatNode> {
   const cache = cacheMode(options.cache ?? 'writeback')
   const context = { options, cache, above: [] }
-  const readOnly = options.readonly === true || options.snapshot === true
+  const readOnly =
+    options.readonly === true || options.snapshot === true || options.loadSnapshot !== undefined
   const node = await openNode(options.filename, options.format, readOnly, context)
   try {
     if (options.snapshot === true) return await createOverlay(node)
@@ -78,10 +86,17 @@ async function openNode(
   const locking = options.locking ?? 'auto'
   // The lock comes before the first byte is read; the format may turn out to need less of it.
   const raw = format === 'raw'
-  const file = new PosixFile(filename, { readOnly, cache, lock: lockFor(raw, readOnly), locking })
+  const lock = lockFor(raw, readOnly)
+  const inline = options.inline === true
+  const file = new PosixFile(filename, { readOnly, cache, lock, locking, inline })
   try {
     const found = format ?? (await probe(file))
     if (found === 'raw') {
+      if (options.loadSnapshot !== undefined && context.above.length === 0) {
+        throw new BlockError('E_BLOCK_OPTION', 'raw images have no internal snapshots', {
+          errno: 'ENOTSUP',
+        })
+      }
       if (format === undefined && !readOnly) warnGuessed(options)
       const unmap = options.discard === 'unmap'
       return new RawNode(file, { unmap, probed: format === undefined })
@@ -92,8 +107,12 @@ async function openNode(
         ? undefined
         : await openBacking(filename, header.backingFile, header.backingFormat, context)
     try {
-      const unmap = options.discard === 'unmap' && context.above.length === 0
-      return await openQcow2(file, header, backing, { unmap })
+      const unmap = options.discard === 'unmap' && !file.readOnly
+      const loaded =
+        options.loadSnapshot === undefined || context.above.length > 0
+          ? header
+          : await snapshotHeader(file, header, options.loadSnapshot)
+      return await openQcow2(file, loaded, backing, { unmap })
     } catch (error) {
       await backing?.close()
       throw error
@@ -166,7 +185,8 @@ async function openBacking(
     })
   }
   try {
-    return await openNode(path, format, true, { ...context, above })
+    const readOnly = above.length !== context.options.writableDepth
+    return await openNode(path, format, readOnly, { ...context, above })
   } catch (error) {
     if (!(error instanceof BlockError)) throw error
     if (error.message.startsWith('Could not open backing file')) throw error

@@ -1,5 +1,6 @@
 import type { MemoryParts } from 'virtio'
 import type { Iovec } from './iovec.ts'
+import type { Preallocation } from './qcow2/preallocate.ts'
 import type { CheckOptions, CheckResult, FormatInfo, FormatNode, MapEntry } from './node.ts'
 
 /** `cache=writethrough` and `directsync`: a write completes when it is stable. */
@@ -10,6 +11,10 @@ export class Writethrough implements FormatNode {
     this.#node = node
   }
 
+  /** What the writes go through to. */
+  get inner(): FormatNode {
+    return this.#node
+  }
   get format(): 'raw' | 'qcow2' {
     return this.#node.format
   }
@@ -64,6 +69,14 @@ export class Writethrough implements FormatNode {
 
   map(offset: number, length: number): Promise<MapEntry> {
     return this.#node.map(offset, length)
+  }
+
+  resize(sizeBytes: number, preallocation?: Preallocation): Promise<void> {
+    return this.#node.resize(sizeBytes, preallocation)
+  }
+
+  async empty(): Promise<void> {
+    await this.#node.empty?.()
   }
 
   check(options?: CheckOptions): Promise<CheckResult | undefined> {

@@ -43,6 +43,14 @@ const E820_ENTRIES = 0x1e8
 const E820_TABLE = 0x2d0
 const E820_ENTRY_BYTES = 20
 
+/** The fields of `screen_info`, with which the page begins. */
+const SCREEN_MODE = 0x06
+const SCREEN_COLUMNS = 0x07
+const SCREEN_EGA_BX = 0x0a
+const SCREEN_LINES = 0x0e
+const SCREEN_IS_VGA = 0x0f
+const SCREEN_POINTS = 0x10
+
 const MAGIC_HDRS = 0x5372_6448
 const MAGIC_BOOT_FLAG = 0xaa55
 const LOADED_HIGH = 0x01
@@ -124,6 +132,7 @@ export class BzImage implements BootImage {
       params.setUint32(RAMDISK_IMAGE, gpa, true)
       params.setUint32(RAMDISK_SIZE, this.#initrd.size, true)
     }
+    if (target.hasTextScreen) writeScreenInfo(params)
     params.setUint8(E820_ENTRIES, map.e820.length)
     for (const [i, entry] of map.e820.entries()) {
       const at = E820_TABLE + i * E820_ENTRY_BYTES
@@ -219,6 +228,16 @@ function writeRngSeed(memory: ImageTarget, target: BootTarget): number {
   target.entropy.fill(new Uint8Array(node.buffer, 16))
   memory.write(BOOT_DATA_GPA, new Uint8Array(node.buffer))
   return BOOT_DATA_GPA
+}
+
+/** What the kernel's own real-mode code would have found: a colour VGA in mode 3. */
+function writeScreenInfo(params: DataView): void {
+  params.setUint8(SCREEN_MODE, 3)
+  params.setUint8(SCREEN_COLUMNS, 80)
+  params.setUint16(SCREEN_EGA_BX, 3, true)
+  params.setUint8(SCREEN_LINES, 25)
+  params.setUint8(SCREEN_IS_VGA, 1)
+  params.setUint16(SCREEN_POINTS, 16, true)
 }
 
 function setUint64(view: DataView, at: number, value: number): void {

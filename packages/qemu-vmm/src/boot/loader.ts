@@ -9,6 +9,8 @@ export interface BootTarget {
   /** Address of the ACPI root pointer. */
   rsdpGpa: number
   entropy: Entropy
+  /** There is a screen in text mode 3. */
+  hasTextScreen: boolean
 }
 
 /** CPU state at the first instruction. Segments are flat; interrupts are off. */

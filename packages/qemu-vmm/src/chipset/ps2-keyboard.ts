@@ -1,3 +1,4 @@
+import type { Key } from '../display/keys.ts'
 import { flag, int, list, parseState, u8 } from '../machine/state.ts'
 import { PS2_QUEUE_BYTES, Ps2Queue } from './ps2-queue.ts'
 import type { Ps2Device } from './ps2-queue.ts'
@@ -93,6 +94,17 @@ export class Ps2Keyboard implements Ps2Device {
    */
   sendScancodes(...codes: number[]): boolean {
     return this.#scanning && this.#queue.push(...codes)
+  }
+
+  /** A key in the scan code set that the host has chosen; false when there is no room for it. */
+  sendKey({ set1, set2, extended }: Key, isDown: boolean): boolean {
+    // A keyboard that is off swallows keys.
+    if (!this.#scanning) return true
+    const codes = extended ? [0xe0] : []
+    if (this.#scanSet === 1) codes.push(isDown ? set1 : set1 | 0x80)
+    else if (isDown) codes.push(set2)
+    else codes.push(0xf0, set2)
+    return this.#queue.push(...codes)
   }
 
   take(): number | undefined {

@@ -60,7 +60,15 @@ export function planChardevs(settings: Settings): CharPlan {
     plan.devices.push(id)
   }
   if (settings.daemonize) prepareForDaemon(plan)
+  if (settings.display === 'curses') refuseStdio(plan)
   return plan
+}
+
+/** The terminal belongs to the screen. */
+function refuseStdio(plan: CharPlan): void {
+  for (const { backend, at } of plan.chardevs.values()) {
+    if (backend === 'stdio') throw new CliError("cannot use stdio with '-display curses'", at)
+  }
 }
 
 /** A daemon has no terminal, and leaves the folder that relative paths begin in. */

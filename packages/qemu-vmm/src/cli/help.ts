@@ -17,6 +17,9 @@ const NOTES: readonly string[] = [
   '| Ctrl-A s | nothing yet: there are no disks to save |',
   '| Ctrl-A Ctrl-A | send Ctrl-A |',
   '',
+  'With `-display curses` the keys belong to the PC keyboard, in the layout of the USA; Ctrl-A x ends the',
+  'program and Ctrl-A Ctrl-A sends Ctrl-A.',
+  '',
   'The mode of the terminal is put back at every end except SIGKILL; `stty sane` helps then.',
   '',
   '## Exit status and signals',
@@ -37,7 +40,7 @@ const NOTES: readonly string[] = [
   '- A file that is not a socket is never replaced by one; QEMU deletes whatever is at the path.',
   '- A peer of a socket that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
-  '- `-nographic` or `-display none` is required: there is no graphical display yet.',
+  '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
   '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',
 ]

@@ -2,6 +2,7 @@ import type { MachineConfig } from '../machine/config.ts'
 import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
 import type { CharWiring } from './char-open.ts'
+import { defaultDevices, videoDevices } from './default-devices.ts'
 import type { Accelerator, Settings } from './settings.ts'
 
 /** What QEMU assumes. */
@@ -27,7 +28,12 @@ export function machineConfig(
     drives: settings.drives.map((drive) =>
       settings.snapshot ? { ...drive, snapshot: true } : drive,
     ),
-    plug: [...settings.devices, ...settings.driveDevices],
+    plug: [
+      ...videoDevices(settings),
+      ...settings.devices,
+      ...settings.driveDevices,
+      ...defaultDevices(settings),
+    ],
     cpus: settings.smp,
     serial: chardevs.serials,
     chardevs: chardevs.devices,

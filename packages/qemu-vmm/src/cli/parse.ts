@@ -88,6 +88,12 @@ function checkTogether(settings: Settings): void {
   if (settings.daemonize && settings.nographic) {
     throw new CliError('-nographic cannot be used with -daemonize')
   }
+  if (settings.display === 'curses') {
+    const other = settings.nographic ? '-nographic' : '-daemonize'
+    if (settings.nographic || settings.daemonize) {
+      throw new CliError(`'-display curses' cannot be used with ${other}: both want the terminal`)
+    }
+  }
   if (settings.kernel === undefined) {
     if (settings.append !== undefined)
       throw new CliError('-append only allowed with -kernel option')
@@ -100,8 +106,8 @@ function checkTogether(settings: Settings): void {
   }
   if (!settings.nographic && settings.display === undefined) {
     throw new CliError(
-      'there is no graphical display yet: use -nographic (the serial console on this terminal) ' +
-        'or -display none',
+      'there is no graphical display yet: use -nographic (the serial console on this terminal), ' +
+        '-display curses (text modes on this terminal) or -display none',
     )
   }
 }

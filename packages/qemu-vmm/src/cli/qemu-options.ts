@@ -4,14 +4,14 @@
  */
 export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
-    'acpitable action add-fd async-teardown audio audio-help audiodev bt cdrom ' +
+    'acpitable action add-fd async-teardown audio audio-help audiodev bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
-    'fda fdb fsdev full-screen gdb hda hdb hdc hdd icount incoming iscsi k loadvm ' +
+    'fda fdb fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'msg mtdblock net netdev nic no-acpi no-fd-bootchk no-hpet ' +
     'no-user-config numa only-migratable option-rom overcommit parallel pflash plugin ' +
     'portrait preconfig prom-env qmp qmp-pretty qtest qtest-log readconfig rotate rtc runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +
-    'tb-size tpmdev trace usb usbdevice vga virtfs watchdog watchdog-action win2k-hack ' +
+    'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +
     'writeconfig xen-attach xen-domid xen-domid-restrict'
   ).split(' '),
 )

@@ -11,6 +11,7 @@ import type { Log } from './log.ts'
 import { machineConfig } from './machine-config.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
+import { checkTerminal, openCurses } from './curses.ts'
 import { printError } from './stderr.ts'
 import { onTermination } from './signals.ts'
 
@@ -24,6 +25,7 @@ import { onTermination } from './signals.ts'
 export async function runMachine(settings: Settings, daemon?: Daemon): Promise<number> {
   if (settings.processName !== undefined) process.title = settings.processName
   const plan = planChardevs(settings)
+  if (settings.display === 'curses') checkTerminal()
   const log = openLog(settings.logFile)
   let vm: VirtualMachine | undefined
   const quit = (): void => {
@@ -59,10 +61,11 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
 async function life(
   vm: VirtualMachine,
   wiring: CharWiring,
-  { name, uuid }: Settings,
+  settings: Settings,
   quit: () => void,
   daemon: Daemon | undefined,
 ): Promise<ExitInfo> {
+  const { name, uuid } = settings
   const chardevs = (): ReturnType<CharWiring['list']> => wiring.list()
   await vm.start()
   // Bytes that arrived before there was anybody to read them.
@@ -70,8 +73,10 @@ async function life(
   const monitors = wiring.monitors.map(
     (chardev) => new Monitor(chardev, { machine: vm, name, uuid, chardevs, quit }),
   )
+  const display = settings.display === 'curses' ? openCurses(vm, settings, quit) : undefined
   await daemon?.ready()
   const info = await vm.exited
+  display?.close()
   for (const monitor of monitors) monitor.close()
   await wiring.drained()
   return info

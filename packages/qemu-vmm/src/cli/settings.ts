@@ -83,7 +83,9 @@ export interface Settings {
   serials: CharUser[]
   monitors: CharUser[]
   nographic: boolean
-  display?: 'none'
+  display?: 'none' | 'curses'
+  /** Undefined without -vga: std, unless there are to be no default devices. */
+  vga?: 'std' | 'none'
   /** The character after Ctrl that begins a command of the multiplexer, as a code 1 to 26. */
   escapeCode: number
   defaultDevices: boolean

@@ -34,8 +34,8 @@ export interface DeviceOption {
 export interface DeviceType {
   name: string
   /** The bus it is plugged into, for the list. */
-  bus: 'PCI' | 'ISA' | 'virtio-serial-bus'
-  category: 'Storage devices' | 'Input devices' | 'Misc devices'
+  bus: 'PCI' | 'ISA' | 'IDE' | 'virtio-serial-bus'
+  category: 'Storage devices' | 'Input devices' | 'Display devices' | 'Misc devices'
   description: string
   properties: readonly PropertySpec[]
   /**

@@ -1,10 +1,13 @@
 import type { GuestMemory } from 'kvm-core'
 
+import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { PciBus } from '../chipset/pci/bus.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
+import type { VideoMemory } from '../chipset/vga/video-memory.ts'
 import type { Clock, Entropy } from '../device.ts'
 import type { BootIndex } from '../machine/boot-index.ts'
+import type { Display } from '../display/display.ts'
 import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drives.ts'
 import type { IoEvents } from '../machine/io-events.ts'
@@ -18,6 +21,16 @@ export interface PlugContext {
   readonly pci: PciBus
   /** Takes the `bootindex` of devices. */
   readonly bootIndex: BootIndex
+  /** Where disks are plugged in that are neither on PCI nor virtio; controllers add theirs. */
+  readonly ataBuses: AtaBus[]
+  /** Screens plugged so far; the first one is the machine's. */
+  readonly displays: Display[]
+  /** Memory of a device that the guest may see as RAM. */
+  createVideoMemory(size: number): VideoMemory
+  /** Where the user has firmware, before the folders of distributions. */
+  readonly firmwareFolders: readonly string[]
+  /** The machine starts with firmware rather than a kernel. */
+  readonly runsFirmware: boolean
   readonly irqs: IrqLines
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents

@@ -1,6 +1,9 @@
+import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
+import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
+import { vga } from './vga.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioRngPci } from './virtio-rng.ts'
 import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
@@ -8,9 +11,13 @@ import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts
 /** All kinds of devices that can be plugged in; lists and documentation come from here. */
 export const deviceTypes: readonly DeviceType[] = [
   virtioBlkPci,
+  ...ahciTypes,
+  ideHd,
+  ideCd,
   virtioSerialPci,
   virtconsole,
   virtserialport,
+  vga,
   virtioRngPci,
   isaDebugExit,
   isaDebugcon,

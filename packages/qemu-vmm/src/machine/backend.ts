@@ -1,3 +1,5 @@
+import type { Picture } from '../chipset/vga/render.ts'
+import type { Screen } from '../display/screen.ts'
 import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
 import type { MachineEvent } from './emitter.ts'
 import type { MachineState } from './machine-state.ts'
@@ -14,6 +16,12 @@ export interface MachineBackend {
   saveState(): Promise<MachineState>
   loadState(state: MachineState): Promise<void>
   stats(): Promise<Record<string, number>>
+  /** What is on the screen; undefined where there is none. */
+  screen(): Promise<Screen | undefined>
+  /** What a monitor would show. Throws `E_CONFIG` without a screen. */
+  picture(): Promise<Picture>
+  /** Presses keys of the keyboard together, by their names. Throws `E_KEY`. */
+  sendKeys(names: readonly string[], holdMs?: number): Promise<void>
 }
 
 /** What a backend reports. */

@@ -5,6 +5,7 @@ import { plugDevices } from './plug-devices.ts'
 import { BootIndex } from './boot-index.ts'
 import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import type { MachineConfig } from './config.ts'
+import { setDiskCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { logGuestErrors } from './guest-errors.ts'
@@ -20,7 +21,10 @@ export interface FullBoard {
 
 /** What the board and its devices are built from. */
 export type BoardParts = Omit<BoardConfig, 'serial'> &
-  Omit<PlugParts, 'bus' | 'pci' | 'bootIndex'> & {
+  Omit<
+    PlugParts,
+    'bus' | 'pci' | 'bootIndex' | 'ataBuses' | 'displays' | 'firmwareFolders' | 'runsFirmware'
+  > & {
     config: MachineConfig
     devices: readonly DeviceDefinition[]
     topology: CpuTopology
@@ -37,6 +41,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     map,
     cpus,
     actions,
+    memory,
     serial,
     ...(shadow === undefined ? {} : { shadow }),
   })
@@ -51,10 +56,21 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     })
   }
   const bootIndex = new BootIndex()
-  const { bus, pci } = board
-  const plugged = plugDevices({ ...parts, bus, pci, bootIndex }, config.plug ?? [])
+  const { bus, pci, ide } = board
+  const context: PlugParts = {
+    ...parts,
+    bus,
+    pci,
+    bootIndex,
+    ataBuses: [...ide.buses],
+    displays: board.displays,
+    firmwareFolders: config.firmwareFolders ?? [],
+    runsFirmware: config.kernel === undefined,
+  }
+  const plugged = plugDevices(context, config.plug ?? [])
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   for (const [name, device] of plugged) board.addPlugged(name, device)
+  setDiskCmos(board.rtc, board.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
   return { board, plugged: [...plugged.values()] }
 }

@@ -1,3 +1,6 @@
+import { AtaDisk } from '../chipset/ide/disk.ts'
+import { translation } from '../chipset/ide/geometry.ts'
+import type { PiixIde } from '../chipset/ide/piix-ide.ts'
 import type { Rtc } from '../chipset/rtc.ts'
 import type { MemoryMap } from './memory-map.ts'
 
@@ -34,4 +37,35 @@ export function setMemoryCmos(rtc: Rtc, map: MemoryMap): void {
 /** Firmware waits for so many processors beside the first one. */
 export function setCpuCmos(rtc: Rtc, cpus: number): void {
   rtc.setCmos(0x5f, cpus - 1)
+}
+
+/** Where the geometry of a disk of "user-defined" type is, and that type. */
+const DISK_TYPES = [
+  { type: 0x19, info: 0x1b },
+  { type: 0x1a, info: 0x24 },
+] as const
+const DISK_TYPE_USER = 47
+
+/** Tells firmware the geometry of the disks at the first channel, and how to translate all four. */
+export function setDiskCmos(rtc: Rtc, ide: PiixIde): void {
+  let types = 0
+  let translations = 0
+  for (let index = 0; index < 4; index++) {
+    const unit = ide.unit(index)
+    if (!(unit instanceof AtaDisk)) continue
+    const { cylinders, heads, sectors } = unit.geometry
+    translations |= translation(unit.geometry) << (index * 2)
+    const place = DISK_TYPES[index]
+    if (place === undefined) continue
+    types |= index === 0 ? 0xf0 : 0x0f
+    rtc.setCmos(place.type, DISK_TYPE_USER)
+    const low = cylinders & 0xff
+    const high = cylinders >> 8
+    const control = 0xc0 | (heads > 8 ? 0x08 : 0)
+    for (const [i, byte] of [low, high, heads, 0xff, 0xff, control, low, high, sectors].entries()) {
+      rtc.setCmos(place.info + i, byte)
+    }
+  }
+  rtc.setCmos(0x12, types)
+  rtc.setCmos(0x39, translations)
 }

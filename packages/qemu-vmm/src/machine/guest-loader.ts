@@ -56,6 +56,7 @@ export function loadGuest(parts: GuestParts): void {
     map,
     rsdpGpa: tables.rsdpGpa,
     entropy: parts.entropy,
+    hasTextScreen: parts.board.displays.length > 0,
   })
   powerOnVcpus(parts)
   vcpus[0]!.setSregs(entrySregs(powerOn.vcpus[0]!.sregs, entry))

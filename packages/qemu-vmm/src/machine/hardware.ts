@@ -15,6 +15,7 @@ import { ChardevLinks } from './chardev-links.ts'
 import { HostClock } from './clock.ts'
 import type { MachineClock } from './clock.ts'
 import type { MachineConfig } from './config.ts'
+import { DeviceRams } from './device-ram.ts'
 import type { Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
 import { MACHINE_NAME } from './firmware-tables.ts'
@@ -63,6 +64,7 @@ export class Hardware {
   readonly #boot: BootImage | undefined
   readonly #host: DeviceHost
   readonly #irqs: IrqLines
+  readonly #deviceRams: DeviceRams
   readonly #msrs: readonly number[]
   readonly #powerOn: Standstill
   #threadsStarted = false
@@ -104,6 +106,7 @@ export class Hardware {
     this.#msrs = kvm.getMsrIndexList()
     const chardevs = new ChardevLinks(config)
     const ioEvents = new IoEvents(vm)
+    this.#deviceRams = new DeviceRams(vm)
     try {
       const { board, plugged } = setUpBoard({
         config,
@@ -117,6 +120,7 @@ export class Hardware {
         objects: this.#objects,
         shadow: new ShadowMemory(vm, this.handles.ram, bios),
         memory: vm.memory,
+        createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,
         // What is sent while the machine stands would be lost with the state that it goes on from.
         sendMessage: (address, data) => {
@@ -260,6 +264,7 @@ export class Hardware {
     for (const device of this.#plugged ?? []) device.close?.()
     await this.#drives.close()
     this.#host?.close()
+    this.#deviceRams.close()
     this.#objects.close()
     this.#boot?.close()
     await vm.close()

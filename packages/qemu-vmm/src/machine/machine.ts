@@ -1,4 +1,8 @@
+import type { Picture } from '../chipset/vga/render.ts'
 import type { DeviceDefinition } from '../device.ts'
+import { keysByName } from '../display/keys.ts'
+import type { Display } from '../display/display.ts'
+import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
@@ -179,6 +183,26 @@ export class Machine implements MachineBackend {
       }
       return totals
     })
+  }
+
+  async screen(): Promise<Screen | undefined> {
+    return this.#display?.screen()
+  }
+
+  async picture(): Promise<Picture> {
+    const display = this.#display
+    if (display !== undefined) return display.picture()
+    throw new VmmError('E_CONFIG', "the machine has no screen; plug in a 'VGA'")
+  }
+
+  async sendKeys(names: readonly string[], holdMs: number = 0): Promise<void> {
+    const keys = keysByName(names)
+    if (!this.#closed) this.#hardware.board.keys.press(keys, holdMs)
+  }
+
+  get #display(): Display | undefined {
+    if (this.#closed) throw new VmmError('E_CLOSED', 'the machine is closed; create a new one')
+    return this.#hardware.board.displays[0]
   }
 
   /** Runs operations one after the other; one that fails does not stop the next. */

@@ -1,6 +1,9 @@
+import type { GuestMemory } from 'kvm-core'
+
 import { AcpiPm } from '../chipset/acpi-pm.ts'
 import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
+import { PiixIde } from '../chipset/ide/piix-ide.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciBus } from '../chipset/pci/bus.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
@@ -10,6 +13,8 @@ import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
+import { KeyQueue } from '../display/key-queue.ts'
+import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import { GPE0_PORT, PM_BASE_PORT, RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
@@ -39,6 +44,8 @@ export interface BoardConfig {
   irqs: IrqLines
   clock: Clock
   map: MemoryMap
+  /** For the devices of the board that are bus masters. */
+  memory: GuestMemory
   /** Processors. */
   cpus: number
   serial: readonly (SerialBackend | undefined)[]
@@ -53,7 +60,12 @@ export class PcBoard {
   readonly pci: PciBus
   readonly rtc: Rtc
   readonly i8042: I8042
+  /** What is typed on the keyboard. */
+  readonly keys: KeyQueue
   readonly pm: AcpiPm
+  readonly ide: PiixIde
+  /** Screens that were plugged in. */
+  readonly displays: Display[] = []
   readonly serial: readonly SerialPort[]
   readonly #hostBridge: HostBridge
   readonly #shadow: ShadowControl | undefined
@@ -74,6 +86,7 @@ export class PcBoard {
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
+    this.keys = new KeyQueue(this.i8042.keyboard, clock)
     this.pm = new AcpiPm(line(SCI_GSI), clock, actions)
     this.rtc.onAlarm = () => this.pm.rtcAlarm()
     const routed = Array.from({ length: ISA_IRQS }, (_, irq) => line(irq))
@@ -84,6 +97,8 @@ export class PcBoard {
     this.#hostBridge = new HostBridge(this.bus, config.shadow)
     this.pci.add(this.#hostBridge.fn, 0, 0)
     this.pci.add(this.#piix3.fn, 1, 0)
+    this.ide = new PiixIde(this.bus, config.memory, [line(14), line(15)])
+    this.pci.add(this.ide.fn, 1, 1)
     this.pci.add(this.#piix4.fn, 1, 3)
     this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(
       ({ irq }, i) => new SerialPort(line(irq), clock, config.serial[i]),
@@ -129,6 +144,7 @@ export class PcBoard {
     this.#add('i8042', this.i8042)
     this.#add('acpi-pm', this.pm)
     this.#add('pci', this.pci)
+    this.#add('ide', this.ide)
     this.#add('dma', dma)
     this.#add('port92', port92)
     this.#add('reset-control', resetControl)
@@ -148,6 +164,7 @@ export class PcBoard {
   /** Power-on state of all devices. */
   reset(): void {
     this.#shadow?.restore()
+    this.keys.clear()
     for (const device of this.#devices.values()) device.reset()
   }
 
@@ -160,6 +177,8 @@ export class PcBoard {
     piix4.configWrite(0x40, 4, PM_BASE_PORT)
     piix4.configWrite(0x80, 1, 1)
     piix4.configWrite(0x3c, 1, SCI_GSI)
+    this.ide.enable()
+    for (const display of this.displays) display.setTextMode()
     // Self-test, then translation and the keyboard interrupt on: Linux keeps to what it finds.
     this.i8042.write(4, 1, 0xaa)
     this.i8042.read(0)

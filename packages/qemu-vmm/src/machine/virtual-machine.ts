@@ -1,3 +1,8 @@
+import type { Picture } from '../chipset/vga/render.ts'
+import { keysOfCharacter } from '../display/keys.ts'
+import { encodePng } from '../display/png.ts'
+import { screenText } from '../display/screen.ts'
+import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import { checkConfig } from './config-check.ts'
@@ -131,6 +136,60 @@ export class VirtualMachine implements AsyncDisposable {
   /** Types on COM1, which must have no backend of its own. */
   type(text: string): void {
     this.#ownConsole('type').type(text)
+  }
+
+  /**
+   * What the guest shows: the text of its VGA screen, rows without the spaces at their ends, or where
+   * there is none the end of what it wrote on COM1. Rejects with `E_CONFIG` when there is neither.
+   */
+  async screen(): Promise<string> {
+    const screen = await this.screenState()
+    if (screen.kind === 'text') return screenText(screen)
+    if (this.#console !== undefined) return this.#console.screen
+    throw new VmmError(
+      'E_CONFIG',
+      "the screen has no text: it is in a graphics mode, or there is no 'VGA' and COM1 is not ours",
+    )
+  }
+
+  /** The screen of the VGA as a PNG file. Rejects with `E_CONFIG` when there is none. */
+  async screenshot(): Promise<Uint8Array> {
+    return encodePng(await this.picture())
+  }
+
+  /** The screen of the VGA as pixels. Rejects with `E_CONFIG` when there is none. */
+  picture(): Promise<Picture> {
+    return this.#running.then((backend) => backend.picture())
+  }
+
+  /** What is on the VGA screen: characters with their attributes, or the size of a picture. */
+  async screenState(): Promise<Screen> {
+    const backend = await this.#running
+    return (await backend.screen()) ?? { kind: 'off' }
+  }
+
+  /**
+   * Presses keys of the PC keyboard together, by QEMU's names: `sendKeys(['ctrl', 'alt', 'delete'])`.
+   * They are released after `holdMs` of guest time. Rejects with `E_KEY` for names of no key.
+   */
+  sendKeys(names: readonly string[], holdMs: number = 0): Promise<void> {
+    return this.#running.then((backend) => backend.sendKeys(names, holdMs))
+  }
+
+  /**
+   * Types on the PC keyboard, as on one with a US layout. Rejects with `E_KEY` for characters that it
+   * does not have, before it types any.
+   */
+  async typeKeys(text: string): Promise<void> {
+    const chords = Array.from(text, (char) => {
+      const keys = keysOfCharacter(char)
+      if (keys !== undefined) return keys
+      throw new VmmError('E_KEY', `no key types '${char}'; use the characters of a US keyboard`, {
+        fields: { char },
+      })
+    })
+    const backend = await this.#running
+    for (const keys of chords) await backend.sendKeys(keys)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import type { Picture } from '../chipset/vga/render.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 
 /** What the monitor does with a machine. */
@@ -10,6 +11,8 @@ export interface MonitoredMachine {
   cpus(): Promise<CpuInfo[]>
   /** Counters by name. */
   stats(): Promise<Record<string, number>>
+  picture(): Promise<Picture>
+  sendKeys(names: readonly string[], holdMs?: number): Promise<void>
 }
 
 /** A character device as the monitor sees it. */

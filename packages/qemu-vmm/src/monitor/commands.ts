@@ -1,6 +1,7 @@
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
+import { DISPLAY_COMMANDS } from './display.ts'
 import { INFO_COMMANDS } from './info.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
@@ -45,6 +46,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
     },
   },
   ...RINGBUF_COMMANDS,
+  ...DISPLAY_COMMANDS,
   {
     name: 'stop',
     alias: 's',

@@ -1,9 +1,6 @@
-/** Finds and loads the addon's hostio module. No other file knows where it is. */
+/** The addon's module for files. */
 
-import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
-import { VmmError } from '../errors.ts'
+import { addon } from './addon.ts'
 
 /** What the addon exports. Its Rust sources say what each call does. */
 export interface HostIo {
@@ -28,6 +25,11 @@ export interface HostIo {
   ): number
   /** fallocate(2): resolves to 0 or a negative errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>
+  /**
+   * Lengths of runs of blocks, by turns with data and all zeros, data first; returns how many of
+   * `runs` were set.
+   */
+  zeroRuns(bytes: Uint8Array, blockBytes: number, runs: Uint32Array): number
   /** lseek(2) with SEEK_HOLE or SEEK_DATA: resolves to an offset or a negative errno. */
   seekAllocation(fd: number, offset: number, hole: boolean): Promise<number>
 }
@@ -37,33 +39,8 @@ export const FALLOC_FL_KEEP_SIZE = 1
 export const FALLOC_FL_PUNCH_HOLE = 2
 export const FALLOC_FL_ZERO_RANGE = 16
 
-const require = createRequire(import.meta.url)
-let loaded: HostIo | undefined
-
 /**
- * The addon, loaded at the first call.
+ * The module, loaded at the first call.
  * @throws VmmError E_NO_ADDON when it was not built, or does not fit this platform
  */
-export function hostio(): HostIo {
-  loaded ??= load()
-  return loaded
-}
-
-function load(): HostIo {
-  const { platform, arch } = process
-  if (platform !== 'linux' || arch !== 'x64') {
-    throw missing(`it exists for Linux on x86-64 only, this is ${platform} ${arch}`)
-  }
-  // `src/native` and `dist/native` are equally deep: the file lies in `native` beside both.
-  const path = fileURLToPath(new URL('../../native/qemu-vmm.linux-x64-gnu.node', import.meta.url))
-  if (!existsSync(path)) throw missing(`${path} does not exist: run \`npm run build\``)
-  try {
-    return require(path) as HostIo
-  } catch (error) {
-    throw missing(`${path} cannot be loaded: run \`npm run build\` again`, error)
-  }
-}
-
-function missing(reason: string, cause?: unknown): VmmError {
-  return new VmmError('E_NO_ADDON', `no native addon: ${reason}`, { cause })
-}
+export const hostio = (): HostIo => addon<HostIo>()

@@ -13,6 +13,8 @@ export interface OptionSpec {
   readonly long: Readonly<Record<string, string>>
   /** Long names that take a value. */
   readonly longValues: readonly string[]
+  /** Letters and long names of QEMU's command that are not supported, with what to do instead. */
+  readonly refused?: Readonly<Record<string, string>>
 }
 
 export interface Arguments {
@@ -45,6 +47,7 @@ export function parseArguments(argv: readonly string[], spec: OptionSpec): Argum
     }
     if (arg.startsWith('--')) {
       const [name = '', given] = splitOnce(arg.slice(2))
+      refuse(spec, name, '--')
       const key = Object.hasOwn(spec.long, name) ? spec.long[name] : undefined
       if (key === undefined) {
         throw new UsageError(
@@ -62,18 +65,25 @@ export function parseArguments(argv: readonly string[], spec: OptionSpec): Argum
     }
     for (let at = 1; at < arg.length; at++) {
       const letter = arg[at]!
+      refuse(spec, letter, '-')
       if (spec.values.includes(letter)) {
         put(letter, at + 1 < arg.length ? arg.slice(at + 1) : next(letter))
         break
       }
       if (!spec.flags.includes(letter)) {
         const valid = [...spec.flags, ...spec.values].map((one) => `-${one}`).join(' ')
-        throw new UsageError(`invalid option -- '${letter}' (valid: ${valid})`)
+        throw new UsageError(`unrecognized option '-${letter}' (valid: ${valid})`)
       }
       flags.add(letter)
     }
   }
   return { flags, values, operands }
+}
+
+function refuse(spec: OptionSpec, name: string, dashes: string): void {
+  const { refused = {} } = spec
+  if (!Object.hasOwn(refused, name)) return
+  throw new UsageError(`option '${dashes}${name}' is not supported: ${refused[name]!}`)
 }
 
 function splitOnce(text: string): readonly [string, string | undefined] {

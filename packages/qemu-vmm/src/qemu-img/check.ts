@@ -3,12 +3,15 @@ import type { CheckResult } from '../block/index.ts'
 import { UsageError, last, parseArguments } from './args.ts'
 import type { OptionSpec } from './args.ts'
 import { outputOf } from './info.ts'
+import { REFUSED, about, cacheOf, onlyFile } from './io.ts'
+import type { Io } from './io.ts'
 
 const SPEC: OptionSpec = {
   flags: 'qU',
-  values: 'fr',
-  long: { output: 'output', repair: 'r', 'force-share': 'U' },
-  longValues: ['output', 'repair'],
+  values: 'frT',
+  long: { format: 'f', output: 'output', repair: 'r', 'force-share': 'U' },
+  longValues: ['format', 'output', 'repair'],
+  refused: REFUSED,
 }
 
 /**
@@ -16,18 +19,14 @@ const SPEC: OptionSpec = {
  * @returns 0 when all is well, 1 when the check failed, 2 for corruptions, 3 for leaks, 63 when the
  *   format has nothing to check
  */
-export async function check(
-  argv: readonly string[],
-  print: (line: string) => void,
-): Promise<number> {
+export async function check(argv: readonly string[], io: Io): Promise<number> {
   const args = parseArguments(argv, SPEC)
-  const [filename, ...rest] = args.operands
-  if (filename === undefined || rest.length > 0)
-    throw new UsageError('Expecting one image file name')
+  const filename = onlyFile(args)
+  const print = (line: string): void => io.write(`${line}\n`)
   const output = outputOf(last(args, 'output'))
   const repair = last(args, 'r')
   if (repair !== undefined && repair !== 'leaks' && repair !== 'all') {
-    throw new UsageError(`--repair/-r option expects 'leaks' or 'all', not '${repair}'`)
+    throw new UsageError(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`)
   }
   const quiet = args.flags.has('q')
   const human = output === 'human' && !quiet
@@ -36,12 +35,14 @@ export async function check(
   try {
     result = await checkFile(filename, last(args, 'f'), {
       locking,
+      cache: cacheOf(args, 'T'),
       ...(repair === undefined ? {} : { repair }),
       ...(human ? { report: print } : {}),
     })
   } catch (error) {
-    if (!(error instanceof BlockError) || error.message !== NO_CHECKS) throw error
-    if (!quiet) print(NO_CHECKS)
+    if (!(error instanceof BlockError)) throw error
+    if (error.message !== NO_CHECKS) throw about(`Could not open '${filename}'`, error)
+    io.complain(NO_CHECKS)
     return 63
   }
   if (output === 'json') print(json(filename, result))

@@ -19,7 +19,6 @@ const QCOW2: Readonly<Record<string, CreateOption>> = {
   compression_type: {
     type: 'str',
     help: 'Compression method used for image cluster compression',
-    only: 'zlib',
   },
   extended_l2: { type: 'bool (on/off)', help: 'Extended L2 tables', only: 'off' },
   lazy_refcounts: { type: 'bool (on/off)', help: 'Postpone refcount updates' },

@@ -1,26 +1,26 @@
 import { statSync } from 'node:fs'
-import { openImage } from '../block/index.ts'
 import type { FormatNode } from '../block/index.ts'
 import { backingPath } from '../block/open.ts'
 import { UsageError, last, parseArguments } from './args.ts'
 import type { OptionSpec } from './args.ts'
+import { REFUSED, onlyFile, open } from './io.ts'
+import type { Io } from './io.ts'
+import { sizeText } from './size-text.ts'
+import { snapshotLines } from './snapshot-list.ts'
 
 const SPEC: OptionSpec = {
   flags: 'U',
   values: 'f',
-  long: { output: 'output', 'backing-chain': 'chain', 'force-share': 'U' },
-  longValues: ['output'],
+  long: { format: 'f', output: 'output', 'backing-chain': 'chain', 'force-share': 'U' },
+  longValues: ['format', 'output'],
+  refused: REFUSED,
 }
 
 /** `qemu-img info [-f FORMAT] [--output=human|json] [--backing-chain] [-U] FILE` */
-export async function info(
-  argv: readonly string[],
-  print: (line: string) => void,
-): Promise<number> {
+export async function info(argv: readonly string[], io: Io): Promise<number> {
   const args = parseArguments(argv, SPEC)
-  const [filename, ...rest] = args.operands
-  if (filename === undefined || rest.length > 0)
-    throw new UsageError('Expecting one image file name')
+  const print = (line: string): void => io.write(`${line}\n`)
+  const filename = onlyFile(args)
   const output = outputOf(last(args, 'output'))
   const found: Facts[] = []
   let next: string | undefined = filename
@@ -29,7 +29,7 @@ export async function info(
   while (next !== undefined && !seen.has(next)) {
     seen.add(next)
     const locking = args.flags.has('U') ? 'off' : 'auto'
-    const node = await openImage({
+    const node = await open(io, {
       filename: next,
       format,
       readonly: true,
@@ -83,6 +83,7 @@ function json(found: readonly Facts[], chain: boolean): string {
               'date-nsec': snapshot.date.nsec,
               'vm-clock-sec': Number(snapshot.vmClockNsec / 1_000_000_000n),
               'vm-clock-nsec': Number(snapshot.vmClockNsec % 1_000_000_000n),
+              ...(snapshot.icount === undefined ? {} : { icount: Number(snapshot.icount) }),
             })),
           }),
       ...(more.backingFormat === undefined
@@ -124,13 +125,7 @@ function human({ node, diskBytes }: Facts): string {
     lines.push(`backing file: ${more.backingFile}${actual}`)
     if (more.backingFormat !== undefined) lines.push(`backing file format: ${more.backingFormat}`)
   }
-  if (more.snapshots !== undefined) {
-    lines.push('Snapshot list:')
-    lines.push('ID        TAG               VM SIZE')
-    for (const { id, name, vmStateBytes } of more.snapshots) {
-      lines.push(`${id.padEnd(9)} ${name.padEnd(16)} ${sizeText(vmStateBytes).padStart(8)}`)
-    }
-  }
+  if (more.snapshots !== undefined) lines.push(...snapshotLines(more.snapshots))
   if (more.specific !== undefined) {
     lines.push('Format specific information:')
     for (const [key, value] of Object.entries(more.specific)) {
@@ -138,12 +133,4 @@ function human({ node, diskBytes }: Facts): string {
     }
   }
   return lines.join('\n')
-}
-
-/** Three significant digits in the unit that gives less than 1000, as QEMU writes sizes. */
-export function sizeText(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB']
-  const exponent = bytes < 1 ? 0 : Math.max(0, Math.floor(Math.log2(bytes / (1000 / 1024)) / 10))
-  const value = bytes / 1024 ** exponent
-  return `${Number(value.toPrecision(3))} ${units[exponent]!}`
 }

@@ -88,6 +88,11 @@ impl Vcpu {
             || self.cpu.lapic.as_ref().is_some_and(|l| l.has_interrupt())
     }
 
+    /// True if enabling interrupts would be more than to set the flag.
+    pub(crate) fn waits_for_interrupts(&self) -> bool {
+        self.interrupt_window || self.interrupt_waits()
+    }
+
     /// True if something is to be done before the next instruction, or with it: an event that can be
     /// delivered, or a reason to execute instructions one by one.
     pub(crate) fn has_business(&self) -> bool {

@@ -250,6 +250,7 @@ impl Vcpu {
                 self.cpu.rflags &= !flags::RF;
             }
             if !self.must_step() {
+                self.hot.waiting = self.waits_for_interrupts();
                 self.next_check = self.next_clock;
                 if let Some(stop) = self.stop_at {
                     self.next_check = self.next_check.min(stop.saturating_sub(MAX_OPS as u64));

@@ -7,3 +7,4 @@ mod geometry;
 mod lock;
 mod memory;
 mod read;
+mod zeros;

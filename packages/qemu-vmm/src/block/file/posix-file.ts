@@ -8,7 +8,7 @@ import {
   openSync,
   statSync,
 } from 'node:fs'
-import { closeSync, read, readv, write, writev } from 'node:fs'
+import { closeSync, read, readv, write, writev, writevSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import type { MemoryParts } from 'virtio'
 import {
@@ -33,10 +33,14 @@ export interface PosixFileOptions {
   readonly locking: Locking
   /** Make the file, empty, unless it is a device. */
   readonly create?: boolean
+  /** Write on the calling thread, for programs that have nothing else to do meanwhile. */
+  readonly inline?: boolean
 }
 
 /** Requests of writes that fill with zeros are at most this long. */
 const ZERO_CHUNK = 4 << 20
+/** Linux takes no more in one call. */
+const MOST_PARTS = 1024
 const MISSING = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV', 'ESPIPE', 'EPERM'])
 
 /** A regular file or a block device of the host. */
@@ -51,6 +55,7 @@ export class PosixFile implements BlockFile {
   readonly #noFlush: boolean
   readonly #device: boolean
   readonly #direct: DirectIo | undefined
+  readonly #inline: boolean
   #zeroRange = true
   /** The host can say what it has in memory. */
   #cached = true
@@ -64,6 +69,7 @@ export class PosixFile implements BlockFile {
     this.filename = filename
     this.readOnly = options.readOnly
     this.#noFlush = options.cache.noFlush
+    this.#inline = options.inline === true
     this.#fd = openFile(filename, options)
     try {
       const kind = fstatSync(this.#fd)
@@ -128,7 +134,25 @@ export class PosixFile implements BlockFile {
     })
   }
 
+  /** Two threads that hand pieces to each other take longer than one that copies them to the host. */
+  #writeInline(offset: number, iov: Iovec): Promise<void> {
+    const length = iovLength(iov)
+    try {
+      for (let done = 0; done < length;) {
+        const rest = iovSlice(iov, done, length - done) as Uint8Array[]
+        const bytes = writevSync(this.#fd, rest.slice(0, MOST_PARTS), offset + done)
+        if (bytes === 0) throw Object.assign(new Error(), { code: 'ENOSPC' })
+        done += bytes
+      }
+    } catch (error) {
+      return Promise.reject(ioError('cannot write', this.filename, error))
+    }
+    if (!this.#device) this.sizeBytes = Math.max(this.sizeBytes, offset + length)
+    return Promise.resolve()
+  }
+
   readonly #write = (offset: number, iov: Iovec): Promise<void> => {
+    if (this.#inline) return this.#writeInline(offset, iov)
     return new Promise((resolve, reject) => {
       const step = (at: number, rest: Iovec, want: number): void => {
         const done = (error: Error | null, bytes: number): void => {

@@ -76,7 +76,7 @@ async function compareRefcounts(
     const references = counter.counts[cluster]!
     let stored: number
     try {
-      stored = await refcounts.get(cluster)
+      stored = refcounts.peek(cluster) ?? (await refcounts.get(cluster))
     } catch {
       // The block is impossible, and counted as a corruption already: all its clusters are skipped.
       cluster += refcounts.perBlock - (cluster % refcounts.perBlock) - 1

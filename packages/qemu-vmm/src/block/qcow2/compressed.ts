@@ -1,7 +1,8 @@
-import { deflateRaw, inflateRaw } from 'node:zlib'
 import type { BlockFile } from '../file/protocol.ts'
 import { hex } from './bytes.ts'
 import { corrupt } from './claims.ts'
+import { codecOf } from './codecs.ts'
+import type { Codec, CompressionType } from './codecs.ts'
 import type { Metadata } from './metadata.ts'
 import { maxRefcount } from './refcount-bits.ts'
 import type { Refcounts } from './refcounts.ts'
@@ -9,8 +10,6 @@ import type { Mapping } from './tables.ts'
 
 const KEPT = 4
 const SECTOR = 512
-/** What QEMU unpacks with: references go back 4 KiB at most. */
-const WINDOW_BITS = 12
 
 /**
  * Unpacks compressed clusters and keeps the last few, because guests read them in pieces; packs
@@ -19,11 +18,13 @@ const WINDOW_BITS = 12
 export class CompressedClusters {
   readonly #file: BlockFile
   readonly #clusterBytes: number
+  readonly #codec: Codec
   readonly #kept = new Map<number, Uint8Array>()
   /** Where the last packed cluster ended, if in the middle of a host cluster of packed ones. */
   #next = 0
 
-  constructor(file: BlockFile, clusterBytes: number) {
+  constructor(file: BlockFile, clusterBytes: number, compression: CompressionType) {
+    this.#codec = codecOf(compression)
     this.#file = file
     this.#clusterBytes = clusterBytes
   }
@@ -34,7 +35,7 @@ export class CompressedClusters {
     if (found !== undefined) return found
     const packed = new Uint8Array(mapping.compressedBytes)
     await this.#file.readv(mapping.host, [packed])
-    const bytes = await inflate(packed, this.#clusterBytes).catch((cause: unknown) => {
+    const bytes = await this.#codec.unpack(packed, this.#clusterBytes).catch((cause: unknown) => {
       throw corrupt(
         `Compressed cluster at ${hex(mapping.host)} cannot be unpacked: ${String(cause)}`,
       )
@@ -52,7 +53,8 @@ export class CompressedClusters {
 
   /** A cluster packed to whole sectors; undefined when that saves nothing. */
   async pack(cluster: Uint8Array): Promise<Uint8Array | undefined> {
-    const packed = await deflate(cluster)
+    const packed = await this.#codec.pack(cluster)
+    if (packed === undefined) return undefined
     const bytes = Math.ceil(packed.byteLength / SECTOR) * SECTOR
     if (bytes >= this.#clusterBytes) return undefined
     const sectors = new Uint8Array(bytes)
@@ -103,23 +105,4 @@ export class CompressedClusters {
     this.forget()
     for (let at = host - (host % cs); at < host + bytes; at += cs) await refcounts.add(at / cs, -1)
   }
-}
-
-function deflate(cluster: Uint8Array): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    deflateRaw(cluster, { windowBits: WINDOW_BITS }, (error, bytes) => {
-      if (error === null) resolve(bytes)
-      else reject(error)
-    })
-  })
-}
-
-function inflate(packed: Uint8Array, length: number): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    inflateRaw(packed, { maxOutputLength: length }, (error, bytes) => {
-      if (error !== null) reject(error)
-      else if (bytes.byteLength !== length) reject(new Error(`${bytes.byteLength} bytes`))
-      else resolve(bytes)
-    })
-  })
 }

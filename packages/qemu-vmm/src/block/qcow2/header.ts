@@ -1,5 +1,6 @@
 import { BlockError } from '../errors.ts'
 import { getU64, hex, viewOf } from './bytes.ts'
+import type { CompressionType } from './codecs.ts'
 
 /** The specification is docs/interop/qcow2.txt of QEMU; names are its own. */
 
@@ -7,7 +8,7 @@ export const QCOW2_MAGIC = 0x514649fb
 export const INCOMPAT_DIRTY = 1
 export const INCOMPAT_CORRUPT = 2
 const INCOMPAT_DATA_FILE = 4
-const INCOMPAT_COMPRESSION = 8
+export const INCOMPAT_COMPRESSION = 8
 const INCOMPAT_EXTL2 = 16
 export const COMPAT_LAZY_REFCOUNTS = 1
 export const EXT_BACKING_FORMAT = 0xe2792aca
@@ -15,9 +16,9 @@ export const EXT_FEATURE_NAMES = 0x6803f857
 const EXT_ENCRYPTION = 0x0537be77
 
 /** Limits that QEMU has too; a table that is larger is hostile or damaged. */
+export const MAX_SNAPSHOTS = 65536
 export const MAX_L1_BYTES: number = 32 << 20
 export const MAX_REFTABLE_BYTES: number = 8 << 20
-const MAX_SNAPSHOTS = 65536
 const MAX_BACKING_NAME = 1023
 const MAX_EXTENSIONS = 1024
 
@@ -42,6 +43,7 @@ export interface Qcow2Header {
   readonly autoclearSet: boolean
   readonly refcountOrder: number
   readonly headerLength: number
+  readonly compression: CompressionType
   readonly backingFile: string | undefined
   readonly backingFormat: string | undefined
   readonly extensions: readonly HeaderExtension[]
@@ -101,6 +103,7 @@ export function parseHeader(bytes: Uint8Array, fileBytes: number): Qcow2Header {
     autoclearSet: version === 3 && (view.getUint32(88) !== 0 || view.getUint32(92) !== 0),
     refcountOrder,
     headerLength,
+    compression: (incompatible & INCOMPAT_COMPRESSION) === 0 ? 'zlib' : 'zstd',
     backingFile: readBackingName(bytes, view, clusterBytes),
     backingFormat: backingFormat(extensions),
     extensions,
@@ -175,12 +178,9 @@ function judgeFeatures(
   if (((incompatible & INCOMPAT_COMPRESSION) !== 0) !== (compression !== 0)) {
     throw formatError('qcow2: Compression type and its incompatible feature bit disagree')
   }
-  if (compression !== 0) {
-    const name = compression === 1 ? 'zstd' : `type ${compression}`
-    throw formatError(
-      `qcow2: unsupported compression ${name}: convert the image to compression_type=zlib`,
-      'ENOTSUP',
-    )
+  if (compression > 1) {
+    const message = `qcow2: unsupported compression type ${compression}: only zlib and zstd are known`
+    throw formatError(message, 'ENOTSUP')
   }
   if (extensions.some(({ type }) => type === EXT_ENCRYPTION)) {
     throw formatError('Encrypted qcow2 images are not supported', 'ENOTSUP')

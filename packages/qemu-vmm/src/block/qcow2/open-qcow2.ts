@@ -3,12 +3,10 @@ import type { FormatNode } from '../node.ts'
 import { INCOMPAT_CORRUPT, INCOMPAT_DIRTY, formatError } from './header.ts'
 import type { Qcow2Header } from './header.ts'
 import { checkImage } from './check.ts'
-import { CompressedClusters } from './compressed.ts'
 import { clearAutoclear } from './header-bits.ts'
 import { Qcow2Node } from './image.ts'
+import { loadParts } from './load-parts.ts'
 import type { Qcow2Options } from './parts.ts'
-import { Metadata } from './metadata.ts'
-import { readSnapshots } from './snapshots.ts'
 
 /**
  * Opens an image whose backing file is open.
@@ -31,10 +29,5 @@ export async function openQcow2(
     }
     await clearAutoclear(file, header)
   }
-  const snapshots = await readSnapshots(file, header)
-  const compressed = new CompressedClusters(file, 2 ** header.clusterBits)
-  const metadata = await Metadata.load(file, header, (offset, length) =>
-    options.unmap ? file.punchHole(offset, length) : Promise.resolve(),
-  )
-  return new Qcow2Node({ file, header, metadata, compressed, snapshots, backing }, options)
+  return new Qcow2Node(await loadParts(file, header, backing, options), options)
 }

@@ -1,8 +1,9 @@
 import type { BlockFile } from '../file/protocol.ts'
-import type { FormatNode, SnapshotInfo } from '../node.ts'
+import type { FormatNode } from '../node.ts'
 import type { CompressedClusters } from './compressed.ts'
 import type { Qcow2Header } from './header.ts'
 import type { Metadata } from './metadata.ts'
+import type { Snapshot } from './snapshots.ts'
 
 export interface Qcow2Options {
   /** `discard=unmap`: discards of the guest free clusters. */
@@ -15,6 +16,6 @@ export interface Qcow2Parts {
   readonly header: Qcow2Header
   readonly metadata: Metadata
   readonly compressed: CompressedClusters
-  readonly snapshots: readonly SnapshotInfo[]
+  readonly snapshots: readonly Snapshot[]
   readonly backing: FormatNode | undefined
 }

@@ -33,13 +33,13 @@ const MAX_FILE_BYTES = 2 ** 53
  */
 export class Refcounts {
   readonly cache: TableCache
+  readonly clusterBytes: number
   readonly order: number
   readonly perBlock: number
   table: Float64Array
   tableOffset: number
   readonly #file: BlockFile
   readonly #claims: Claims
-  readonly #clusterBytes: number
   /** No cluster below is free. */
   #hint = 0
   /** From this cluster on the file was never written. */
@@ -48,7 +48,7 @@ export class Refcounts {
   constructor(file: BlockFile, claims: Claims, place: RefcountPlace) {
     this.#file = file
     this.#claims = claims
-    this.#clusterBytes = claims.clusterBytes
+    this.clusterBytes = claims.clusterBytes
     this.table = place.table
     this.tableOffset = place.tableOffset
     this.order = place.order
@@ -66,6 +66,18 @@ export class Refcounts {
     return readRefcount(slice.view, at, this.order)
   }
 
+  /** The same without waiting; undefined when the table's part is not in memory. */
+  peek(cluster: number): number | undefined {
+    const index = Math.floor(cluster / this.perBlock)
+    const block = index < this.table.length ? this.table[index]! : 0
+    if (block === 0) return 0
+    const perSlice = (this.cache.sliceBytes * 8) >> this.order
+    const within = cluster % this.perBlock
+    const offset = block + Math.floor(within / perSlice) * this.cache.sliceBytes
+    const slice = this.cache.peek(offset)
+    return slice === undefined ? undefined : readRefcount(slice.view, within % perSlice, this.order)
+  }
+
   async #slice(block: number, cluster: number) {
     this.#judgeBlock(block)
     const perSlice = (this.cache.sliceBytes * 8) >> this.order
@@ -77,10 +89,10 @@ export class Refcounts {
   }
 
   #judgeBlock(block: number): void {
-    if (block % this.#clusterBytes !== 0) {
+    if (block % this.clusterBytes !== 0) {
       throw corrupt(`Refblock offset ${hex(block)} unaligned`)
     }
-    if (block + this.#clusterBytes > MAX_FILE_BYTES || block >= this.#file.sizeBytes) {
+    if (block + this.clusterBytes > MAX_FILE_BYTES || block >= this.#file.sizeBytes) {
       throw corrupt(`Refblock offset ${hex(block)} is outside the file`)
     }
     if (!this.#claims.is(block, CLAIM_REFCOUNT_BLOCK)) {
@@ -93,13 +105,14 @@ export class Refcounts {
     const index = Math.floor(cluster / this.perBlock)
     const block = index < this.table.length ? this.table[index]! : 0
     if (block === 0) {
-      throw corrupt(`cluster ${hex(cluster * this.#clusterBytes)} is in use and has no refcount`)
+      throw corrupt(`cluster ${hex(cluster * this.clusterBytes)} is in use and has no refcount`)
     }
     const { slice, at } = await this.#slice(block, cluster)
     const value = readRefcount(slice.view, at, this.order) + delta
-    if (value < 0 || value > maxRefcount(this.order)) {
-      throw corrupt(`refcount of cluster ${hex(cluster * this.#clusterBytes)} would be ${value}`)
+    if (value < 0) {
+      throw corrupt(`refcount of cluster ${hex(cluster * this.clusterBytes)} would be ${value}`)
     }
+    if (value > maxRefcount(this.order)) throw tooMany(this.order)
     this.cache.modify(slice)
     writeRefcount(slice.view, at, this.order, value)
     if (value === 0) this.#hint = Math.min(this.#hint, cluster)
@@ -111,7 +124,7 @@ export class Refcounts {
     let first = this.#hint
     for (;;) {
       while ((await this.get(first)) !== 0) first++
-      if ((first + 1) * this.#clusterBytes > MAX_FILE_BYTES) throw tooLarge()
+      if ((first + 1) * this.clusterBytes > MAX_FILE_BYTES) throw tooLarge()
       if (!(await this.#describe(first))) break
       first++
     }
@@ -123,12 +136,49 @@ export class Refcounts {
       if (Math.floor(next / this.perBlock) !== index || (await this.get(next)) !== 0) break
       length++
     }
-    this.#claims.mustBeFree(first * this.#clusterBytes, length * this.#clusterBytes)
+    this.#claims.mustBeFree(first * this.clusterBytes, length * this.clusterBytes)
     for (let i = 0; i < length; i++) await this.add(first + i, 1)
     this.#hint = first + length
     const fresh = first >= this.#freshFrom
     this.#reach(first + length)
     return { cluster: first, count: length, fresh }
+  }
+
+  /** Takes exactly `count` free clusters in a row, for a table that must be in one piece. */
+  async allocateRow(count: number): Promise<Allocation> {
+    const tooShort: Allocation[] = []
+    let row = await this.allocate(count)
+    while (row.count < count) {
+      const next = await this.allocate(count - row.count)
+      if (next.cluster === row.cluster + row.count) {
+        row = { ...row, count: row.count + next.count, fresh: row.fresh && next.fresh }
+      } else {
+        tooShort.push(row)
+        row = next
+      }
+    }
+    for (const { cluster, count: length } of tooShort) {
+      for (let i = 0; i < length; i++) await this.add(cluster + i, -1)
+    }
+    return row
+  }
+
+  /** Gives up the last refcount blocks while they describe no cluster but their own. Nothing waits to be written. */
+  async dropEmptyBlocks(): Promise<void> {
+    for (let index = this.table.length - 1; index > 0; index--) {
+      const block = this.table[index]!
+      if (block === 0) continue
+      const own = block / this.clusterBytes
+      for (let cluster = index * this.perBlock; cluster < (index + 1) * this.perBlock; cluster++) {
+        const count = this.peek(cluster) ?? (await this.get(cluster))
+        if (count !== 0 && !(cluster === own && count === 1)) return
+      }
+      await this.#file.writev(this.tableOffset + index * 8, [new Uint8Array(8)])
+      this.table[index] = 0
+      this.#claims.remove(block, this.clusterBytes)
+      this.cache.drop(block, this.clusterBytes)
+      if (Math.floor(own / this.perBlock) !== index) await this.add(own, -1)
+    }
   }
 
   #reach(end: number): void {
@@ -146,9 +196,9 @@ export class Refcounts {
       return true
     }
     if (this.table[index] !== 0) return false
-    const offset = cluster * this.#clusterBytes
-    this.#claims.mustBeFree(offset, this.#clusterBytes)
-    const block = new Uint8Array(this.#clusterBytes)
+    const offset = cluster * this.clusterBytes
+    this.#claims.mustBeFree(offset, this.clusterBytes)
+    const block = new Uint8Array(this.clusterBytes)
     writeRefcount(viewOf(block), cluster % this.perBlock, this.order, 1)
     await this.#file.writev(offset, [block])
     // The table must not name a block that a crash takes away.
@@ -157,7 +207,7 @@ export class Refcounts {
     setU64(viewOf(entry), 0, offset)
     await this.#file.writev(this.tableOffset + index * 8, [entry])
     this.table[index] = offset
-    this.#claims.add(offset, this.#clusterBytes, CLAIM_REFCOUNT_BLOCK)
+    this.#claims.add(offset, this.clusterBytes, CLAIM_REFCOUNT_BLOCK)
     this.#reach(cluster + 1)
     return true
   }
@@ -167,7 +217,7 @@ export class Refcounts {
    * describe, together with the blocks that describe the new clusters.
    */
   async #growTable(start: number): Promise<void> {
-    const cs = this.#clusterBytes
+    const cs = this.clusterBytes
     const firstBlock = Math.floor(start / this.perBlock)
     let blocks = 1
     let tableClusters = 0
@@ -207,6 +257,15 @@ export class Refcounts {
     this.#reach(start + blocks + tableClusters)
     for (let at = 0; at < old.length; at += cs) await this.add((old.offset + at) / cs, -1)
   }
+}
+
+function tooMany(order: number): BlockError {
+  return new BlockError(
+    'E_BLOCK_OPTION',
+    `refcount_bits=${1 << order} lets a cluster be used ${maxRefcount(order)} times at most: ` +
+      'delete snapshots, or convert the image to one with wider refcounts',
+    { errno: 'EINVAL' },
+  )
 }
 
 function tooLarge(): BlockError {

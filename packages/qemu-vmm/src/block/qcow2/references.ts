@@ -170,13 +170,20 @@ export class ReferenceCounter {
     const found: CopiedError[] = []
     const cs = this.#clusterBytes
     const { l1, l1Offset } = metadata.tables
-    const judge = async (view: DataView, at: number, level: 'L1' | 'L2', table: number) => {
+    /** The refcount of what an entry names where it matters, or -1; a promise where a table must be read. */
+    const countOf = (view: DataView, at: number, level: 'L1' | 'L2'): number | Promise<number> => {
       const high = view.getUint32(at)
-      if (level === 'L2' && (high & 0x40000000) !== 0) return
+      if (level === 'L2' && (high & 0x40000000) !== 0) return -1
       const host = offsetOf(high, view.getUint32(at + 4))
-      if (host === 0 || host % cs !== 0 || host / cs >= this.counts.length) return
-      const count = await metadata.refcounts.get(host / cs).catch(() => -1)
-      if (count < 0 || ((high & COPIED) !== 0) === (count === 1)) return
+      if (host === 0 || host % cs !== 0 || host / cs >= this.counts.length) return -1
+      const { refcounts } = metadata
+      return refcounts.peek(host / cs) ?? refcounts.get(host / cs).catch(() => -1)
+    }
+    const judge = async (view: DataView, at: number, level: 'L1' | 'L2', table: number) => {
+      const known = countOf(view, at, level)
+      const count = typeof known === 'number' ? known : await known
+      const high = view.getUint32(at)
+      if (isRight(count, high)) return
       const bytes = new Uint8Array(8)
       const fixed = viewOf(bytes)
       fixed.setUint32(0, count === 1 ? (high | COPIED) >>> 0 : (high & ~COPIED) >>> 0)
@@ -194,13 +201,21 @@ export class ReferenceCounter {
       await this.#file.readv(table, [bytes])
       const view = viewOf(bytes)
       for (let entry = 0; entry < cs; entry += 8) {
-        if (view.getUint32(entry) !== 0 || view.getUint32(entry + 4) !== 0) {
-          await judge(view, entry, 'L2', table)
-        }
+        const high = view.getUint32(entry)
+        if (high === 0 && view.getUint32(entry + 4) === 0) continue
+        // Nearly all are right, and known to be so without waiting.
+        const count = countOf(view, entry, 'L2')
+        if (typeof count === 'number' && isRight(count, high)) continue
+        await judge(view, entry, 'L2', table)
       }
     }
     return found
   }
+}
+
+/** Whether the flag says what the refcount says; where that is unknown, nothing is wrong. */
+function isRight(count: number, high: number): boolean {
+  return count < 0 || ((high & COPIED) !== 0) === (count === 1)
 }
 
 function offsetOf(high: number, low: number): number {

@@ -247,6 +247,26 @@ export class Tables {
     slice.view.setUint32(at, COMPRESSED + sectors * 2 ** highBits + high)
   }
 
+  /** Makes an L1 entry name no table, and tells which clusters that had. */
+  forgetTable(l1Index: number, freed: number[]): void {
+    const table = this.tableOffset(l1Index)
+    if (table === 0) return
+    this.#claims.remove(table, this.clusterBytes)
+    this.cache.drop(table, this.clusterBytes)
+    setU64(this.l1, l1Index * 8, 0)
+    this.#l1Dirty.add(Math.floor((l1Index * 8) / SECTOR))
+    freed.push(table / this.clusterBytes)
+  }
+
+  /** Sets or clears the flag that an L2 table is used once. */
+  setTableCopied(l1Index: number, copied: boolean): void {
+    const high = this.l1.getUint32(l1Index * 8)
+    const wanted = (copied ? high | COPIED : high & ~COPIED) >>> 0
+    if (wanted === high) return
+    this.l1.setUint32(l1Index * 8, wanted)
+    this.#l1Dirty.add(Math.floor((l1Index * 8) / SECTOR))
+  }
+
   /** How many entries from a guest cluster on are in its slice. */
   entriesLeft(cluster: number): number {
     return this.#entriesPerSlice - (cluster % this.#entriesPerSlice)

@@ -5,6 +5,7 @@ import { iovLength, iovSlice, iovTo } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
 import type { FormatInfo, FormatNode, MapEntry } from '../node.ts'
 import { probeBytes } from '../probe.ts'
+import type { Preallocation } from '../qcow2/preallocate.ts'
 
 export interface RawOptions {
   /** `discard=unmap`: discards give storage back. */
@@ -20,7 +21,7 @@ export class RawNode implements FormatNode {
   readonly format = 'raw'
   readonly filename: string
   readonly backing: undefined = undefined
-  readonly sizeBytes: number
+  sizeBytes: number
   readonly readOnly: boolean
   readonly logicalBlockBytes: number
   readonly physicalBlockBytes: number
@@ -92,6 +93,21 @@ export class RawNode implements FormatNode {
     const { data } = found
     const rest = { present: true, zero: !data, data, compressed: false, offset }
     return { start: offset, length: found.length, depth: 0, ...rest }
+  }
+
+  async resize(sizeBytes: number, preallocation: Preallocation = 'off'): Promise<void> {
+    if (this.readOnly) throw readOnlyError(this.filename)
+    const old = this.#file.sizeBytes
+    if (preallocation === 'metadata') {
+      throw new BlockError('E_BLOCK_OPTION', 'Unsupported preallocation mode: metadata', {
+        errno: 'ENOTSUP',
+      })
+    }
+    await this.#file.truncate(sizeBytes)
+    this.sizeBytes = Math.ceil(this.#file.sizeBytes / SECTOR) * SECTOR
+    if (preallocation === 'off' || sizeBytes <= old) return
+    const filled = preallocation === 'falloc' && (await this.#file.allocate(old, sizeBytes - old))
+    if (!filled) await this.#file.writeZeroes(old, sizeBytes - old, false)
   }
 
   check(): Promise<undefined> {

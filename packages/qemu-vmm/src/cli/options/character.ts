@@ -5,7 +5,7 @@ import type { CharUser } from '../settings.ts'
 import { hint } from '../suggest.ts'
 import { chardev, socketSettings } from './chardev.ts'
 
-const DISPLAYS = ['none'] as const
+const DISPLAYS = ['none', 'curses'] as const
 const MAX_SERIALS = 4
 
 /** What `-serial` and `-monitor` take. */
@@ -23,10 +23,10 @@ export const character: OptionGroup = {
     ),
     keyvalOption({
       name: 'display',
-      argument: '[type=]none',
+      argument: '[type=]none|curses',
       implied: 'type',
-      help: ["kind of display; only 'none' exists yet"],
-      keys: [{ name: 'type', value: 'none', help: 'kind of display' }],
+      help: ['kind of display: none, or curses for text modes on this terminal, ended by Ctrl-A x'],
+      keys: [{ name: 'type', value: 'none|curses', help: 'kind of display' }],
       list: () => ['Available display backend types:', ...DISPLAYS].join('\n'),
       take(settings, values) {
         settings.display = choice(

@@ -6,29 +6,40 @@ import { choice, keyvalOption } from '../option.ts'
 import type { OptionSpec } from '../option.ts'
 import type { Settings } from '../settings.ts'
 
-const INTERFACES = ['virtio', 'none'] as const
+const INTERFACES = ['ide', 'virtio', 'none'] as const
 /** Interfaces of QEMU's that this machine has no controller for. */
-const ABSENT = ['ide', 'scsi', 'floppy', 'pflash', 'sd', 'mtd', 'xen'] as const
-/** Keys that are properties of the device. */
-const DEVICE_KEYS = ['addr', 'serial', 'bootindex'] as const
+const ABSENT = ['scsi', 'floppy', 'pflash', 'sd', 'mtd', 'xen'] as const
+/** Places at the two channels of the IDE controller. */
+const IDE_UNITS = 2
+const IDE_PLACES = 4
+const MEDIA = ['disk', 'cdrom'] as const
+type Interface = (typeof INTERFACES)[number]
+/** Keys that become properties of the device that an interface has. */
+const DEVICE_KEYS: readonly (readonly [string, readonly Interface[]])[] = [
+  ['addr', ['virtio']],
+  ['serial', ['virtio', 'ide']],
+  ['bootindex', ['virtio', 'ide']],
+]
 const FORMATS = ['raw', 'qcow2'] as const
 
 export const drive: OptionSpec = keyvalOption({
   name: 'drive',
-  argument: '[file=]file[,if=virtio|none][,format=raw|qcow2][,id=id][,key=value...]',
+  argument: '[file=]file[,if=ide|virtio|none][,format=raw|qcow2][,id=id][,key=value...]',
   implied: 'file',
   repeatable: true,
   help: [
-    "disk from an image file; with 'if=virtio' it is there as a virtio-blk-pci device, with",
-    "'if=none' a -device names it by its id",
+    "disk from an image file, at the IDE controller; with 'if=virtio' it is a virtio-blk-pci",
+    "device, with 'if=none' a -device names it by its id",
   ],
   keys: [
-    { name: 'file', value: 'file', help: 'the image, required' },
-    { name: 'if', value: 'virtio|none', help: 'what the disk is connected to, required' },
+    { name: 'file', value: 'file', help: 'the image, required for disks' },
+    { name: 'if', value: 'ide|virtio|none', help: 'what it is connected to (default: ide)' },
     { name: 'format', value: 'raw|qcow2', help: 'format of the image (default: by its content)' },
     { name: 'id', value: 'id', help: 'name of the drive' },
     { name: 'index', value: 'n', help: 'number of the disk on its interface' },
-    { name: 'media', value: 'disk', help: "kind of medium, 'disk'" },
+    { name: 'bus', value: 'n', help: 'channel 0 or 1, with if=ide' },
+    { name: 'unit', value: 'n', help: 'place 0 or 1 at its channel, with if=ide' },
+    { name: 'media', value: 'disk|cdrom', help: 'kind of medium (default: disk)' },
     {
       name: 'cache',
       value: CACHE_MODES.join('|'),
@@ -40,13 +51,11 @@ export const drive: OptionSpec = keyvalOption({
     { name: 'werror', value: ERROR_ACTIONS.join('|'), help: 'what a failed write does' },
     { name: 'rerror', value: 'report|ignore|stop', help: 'what a failed read does' },
     { name: 'serial', value: 'text', help: 'serial number that the guest sees' },
-    { name: 'bootindex', value: 'n', help: 'place in the boot order, with if=virtio' },
+    { name: 'bootindex', value: 'n', help: 'place in the boot order' },
     { name: 'addr', value: 'slot', help: 'PCI address, with if=virtio' },
   ],
   refused: {
     aio: 'files are read and written by a pool of threads',
-    bus: 'virtio disks have a PCI address each: use addr=',
-    unit: 'virtio disks have a PCI address each: use addr=',
     'copy-on-read': 'images are not filled from their backing files yet',
     'detect-zeroes': 'zeros are written as they come',
     throttling: 'there are no limits yet',
@@ -57,45 +66,107 @@ export const drive: OptionSpec = keyvalOption({
 function takeDrive(settings: Settings, values: Map<string, string>): void {
   const bus = values.get('if') ?? 'ide'
   if ((ABSENT as readonly string[]).includes(bus)) {
-    const what = values.has('if') ? `'if=${bus}'` : "the default 'if=ide'"
     throw new CliError(
-      `${what} is not supported: this machine has no such controller; use if=virtio`,
+      `'if=${bus}' is not supported: this machine has no such controller; use if=virtio or if=ide`,
     )
   }
   const kind = choice(bus, INTERFACES, 'unsupported bus type')
+  const isCdrom = choice(values.get('media') ?? 'disk', MEDIA, 'invalid media') === 'cdrom'
+  if (isCdrom && kind === 'virtio') {
+    throw new CliError("media 'cdrom' needs if=ide or if=none: a virtio disk is no CD drive")
+  }
+  const place = findPlace(settings, kind, values)
   const file = values.get('file')
-  if (file === undefined || file === '') throw new CliError("Parameter 'file' is missing")
-  choice(
-    values.get('media') ?? 'disk',
-    ['disk'],
-    'invalid media for a disk without an IDE controller:',
-  )
-  const index = values.get('index') ?? String(nextIndex(settings, kind))
-  if (!/^\d{1,4}$/.test(index))
-    throw new CliError(`Parameter 'index' expects a number, not '${index}'`)
-  const id = values.get('id') ?? `${kind}${index}`
+  const isEmpty = file === undefined || file === ''
+  if (isEmpty && !(isCdrom && kind === 'ide')) throw new CliError("Parameter 'file' is missing")
+  const id = values.get('id') ?? defaultId(kind, place, isCdrom)
   if (settings.drives.some((other) => other.id === id)) {
     throw new CliError(`Duplicate ID '${id}' for drive`)
   }
-  const config: DriveConfig = { id, file, ...driveOptions(values) }
-  settings.drives.push(config)
-  if (kind === 'none') {
-    for (const key of DEVICE_KEYS) {
-      if (values.has(key))
-        throw new CliError(`Parameter '${key}' needs if=virtio; give it to -device`)
-    }
+  if (!isEmpty) {
+    const config: DriveConfig = { id, file, ...driveOptions(values) }
+    settings.drives.push(isCdrom ? { ...config, readOnly: true } : config)
+  }
+  const properties: Record<string, string> = isEmpty ? {} : { drive: id }
+  takeProperties(kind, values, properties)
+  if (kind === 'none') return
+  if (kind === 'virtio') {
+    settings.driveDevices.push({ driver: 'virtio-blk-pci', properties })
     return
   }
-  const properties: Record<string, string> = { drive: id }
-  for (const key of DEVICE_KEYS) {
-    const value = values.get(key)
-    if (value !== undefined) properties[key] = value
-  }
-  settings.driveDevices.push({ driver: 'virtio-blk-pci', properties })
+  properties['bus'] = `ide.${Math.floor(place / IDE_UNITS)}`
+  properties['unit'] = String(place % IDE_UNITS)
+  settings.driveDevices.push({ driver: isCdrom ? 'ide-cd' : 'ide-hd', properties })
 }
 
-function nextIndex(settings: Settings, kind: string): number {
-  return settings.drives.filter(({ id }) => id.startsWith(kind)).length
+/** What the device gets of the drive's keys. */
+function takeProperties(
+  kind: Interface,
+  values: ReadonlyMap<string, string>,
+  properties: Record<string, string>,
+): void {
+  for (const [key, kinds] of DEVICE_KEYS) {
+    const value = values.get(key)
+    if (value === undefined) continue
+    if (!kinds.includes(kind)) {
+      throw new CliError(`Parameter '${key}' needs if=${kinds.join(' or ')}; give it to -device`)
+    }
+    properties[key] = value
+  }
+}
+
+/** The number of the disk on its interface, which `index=`, or `bus=` and `unit=`, may name. */
+function findPlace(
+  settings: Settings,
+  kind: Interface,
+  values: ReadonlyMap<string, string>,
+): number {
+  const number = (key: string, limit: number): number | undefined => {
+    const value = values.get(key)
+    if (value === undefined) return undefined
+    if (!/^\d{1,4}$/.test(value)) {
+      throw new CliError(`Parameter '${key}' expects a number, not '${value}'`)
+    }
+    if (Number(value) >= limit) throw new CliError(`${key} ${value} too big (max is ${limit - 1})`)
+    return Number(value)
+  }
+  const isIde = kind === 'ide'
+  const index = number('index', isIde ? IDE_PLACES : 10_000)
+  if (!isIde) {
+    const other = ['bus', 'unit'].find((key) => values.has(key))
+    if (other !== undefined) throw new CliError(`Parameter '${other}' needs if=ide`)
+    return index ?? settings.drives.filter(({ id }) => id.startsWith(kind)).length
+  }
+  const bus = number('bus', IDE_PLACES / IDE_UNITS)
+  const unit = number('unit', IDE_UNITS)
+  if (index !== undefined && (bus !== undefined || unit !== undefined)) {
+    throw new CliError('index cannot be used with bus and unit')
+  }
+  const isFree = (place: number): boolean => !takenPlaces(settings).has(place)
+  const wanted = index ?? (unit === undefined ? undefined : (bus ?? 0) * IDE_UNITS + unit)
+  if (wanted !== undefined) {
+    if (isFree(wanted)) return wanted
+    throw new CliError(`drive with bus=${wanted >> 1}, unit=${wanted & 1} (index=${wanted}) exists`)
+  }
+  const places = [0, 1, 2, 3].filter((place) => bus === undefined || place >> 1 === bus)
+  const found = places.find(isFree)
+  if (found === undefined) throw new CliError('the IDE controller has no place left; use if=virtio')
+  return found
+}
+
+/** Which of the four places at the IDE controller `-drive` has filled. */
+export function takenPlaces({ driveDevices }: Settings): Set<number> {
+  const taken = new Set<number>()
+  for (const { driver, properties } of driveDevices) {
+    if (!driver.startsWith('ide-')) continue
+    taken.add(Number(properties['bus']?.slice(4)) * IDE_UNITS + Number(properties['unit']))
+  }
+  return taken
+}
+
+function defaultId(kind: Interface, place: number, isCdrom: boolean): string {
+  if (kind !== 'ide') return `${kind}${place}`
+  return `ide${place >> 1}-${isCdrom ? 'cd' : 'hd'}${place & 1}`
 }
 
 /** The keys that say how an image is opened. */

@@ -17,8 +17,12 @@ export const lifecycle: OptionGroup = {
         settings.shutdown = false
       },
     ),
-    flagOption('nodefaults', ['no serial port and no monitor unless asked for'], (settings) => {
-      settings.defaultDevices = false
-    }),
+    flagOption(
+      'nodefaults',
+      ['no serial port, monitor, VGA or CD drive unless asked for'],
+      (settings) => {
+        settings.defaultDevices = false
+      },
+    ),
   ],
 }

@@ -1,11 +1,12 @@
 import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
-import { choice, flagOption, keyvalOption } from '../option.ts'
+import { choice, flagOption, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { Accelerator, Settings } from '../settings.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
 const SMM_CHOICES = ['auto', 'off', 'on'] as const
+const VIDEO_ADAPTERS = ['std', 'none'] as const
 const MACHINES = ['pc', 'pc-i440fx-7.2'] as const
 
 export const machine: OptionGroup = {
@@ -67,6 +68,16 @@ export const machine: OptionGroup = {
         if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
       },
     }),
+    {
+      name: 'vga',
+      argument: 'std|none',
+      help: ['video adapter: std, the standard VGA and the default, or none'],
+      apply(settings, value) {
+        if (isHelp(value)) return VIDEO_ADAPTERS.join('\n')
+        settings.vga = choice(value, VIDEO_ADAPTERS, 'unknown vga type')
+        return undefined
+      },
+    },
     keyvalOption({
       name: 'accel',
       argument: '[accel=]tcg|kvm',

@@ -3,11 +3,13 @@ import type { OptionGroup } from '../option.ts'
 import { blockdev } from './blockdev.ts'
 import { device } from './device.ts'
 import { drive } from './drive.ts'
+import { legacyDrives } from './legacy-drive.ts'
 
 export const storage: OptionGroup = {
   title: 'Disks and devices',
   options: [
     drive,
+    ...legacyDrives,
     blockdev,
     flagOption(
       'snapshot',

@@ -1,5 +1,7 @@
 import { Worker } from 'node:worker_threads'
 
+import type { Picture } from '../../chipset/vga/render.ts'
+import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
@@ -111,6 +113,18 @@ export class WorkerMachine implements MachineBackend {
 
   async stats(): Promise<Record<string, number>> {
     return (await this.#call('stats')) as Record<string, number>
+  }
+
+  async screen(): Promise<Screen | undefined> {
+    return (await this.#call('screen')) as Screen | undefined
+  }
+
+  async picture(): Promise<Picture> {
+    return (await this.#call('picture')) as Picture
+  }
+
+  async sendKeys(names: readonly string[], holdMs: number = 0): Promise<void> {
+    await this.#call('sendKeys', names, holdMs)
   }
 
   /** Resolves when the worker has built the machine. */

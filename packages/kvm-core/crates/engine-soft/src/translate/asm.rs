@@ -9,6 +9,7 @@ pub type Host = u8;
 #[allow(missing_docs)]
 pub mod host {
     pub const RAX: u8 = 0;
+    pub const RCX: u8 = 1;
     pub const RDX: u8 = 2;
     pub const RSP: u8 = 4;
     pub const RDI: u8 = 7;

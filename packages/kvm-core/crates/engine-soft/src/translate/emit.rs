@@ -373,6 +373,7 @@ impl Emitter<'_> {
             Shape::Call => self.call(n),
             Shape::Indirect(form, call) => self.indirect(n, form, call),
             Shape::Return(_) => self.go_back(n),
+            Shape::System(op) => self.system(n, op),
         }
     }
 

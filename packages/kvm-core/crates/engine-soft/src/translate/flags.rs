@@ -25,6 +25,10 @@ pub const UNKNOWN: Effect = Effect { reads: ARITH, kills: 0, changes: true };
 
 /// The effect of an instruction that is emitted as such.
 pub fn effect(i: &Instruction) -> Effect {
+    // The manuals have MOV from a control register leave undefined flags. No processor touches them.
+    if i.mnemonic() == M::Mov {
+        return Effect { reads: 0, kills: 0, changes: false };
+    }
     let reads = i.rflags_read() & ARITH;
     let modified = i.rflags_modified() & ARITH;
     let kills = if may_keep(i) { 0 } else { modified };

@@ -8,6 +8,7 @@
 
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::Source;
+use super::system::System;
 use crate::op::FLAT;
 
 /// Bytes between the first and the last of a group.
@@ -71,7 +72,14 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
     let shape = source.shapes[n]?;
     let i = &source.instructions[n];
     match shape {
-        Shape::Push(_) | Shape::PushImmediate(_) | Shape::Call if register == RSP => Some(-8),
+        Shape::Push(_)
+        | Shape::PushImmediate(_)
+        | Shape::Call
+        | Shape::System(System::PushMemory(_) | System::PushFlags)
+            if register == RSP =>
+        {
+            Some(-8)
+        }
         Shape::Pop(r) if register == RSP && r != RSP => Some(8),
         Shape::Modrm(Form { op, reg: Register::Extension(e), rm, imm, .. })
             if rm == Operand::Register(Register::General(register))

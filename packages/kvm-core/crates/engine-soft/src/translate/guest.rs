@@ -4,6 +4,7 @@
 use iced_x86::Instruction;
 
 use super::asm::Opcode;
+use super::system::{System, system};
 use super::vector::{self, VectorForm};
 use crate::features::GuestFeatures;
 use crate::thunk::Feature;
@@ -87,6 +88,7 @@ pub enum Shape {
     Indirect(Form, bool),
     /// With the bytes of arguments to drop.
     Return(u16),
+    System(System),
 }
 
 impl Shape {
@@ -159,6 +161,16 @@ fn integer(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Sh
     let parts = split(bytes)?;
     if !usual(&parts, i) {
         return None;
+    }
+    let memory = || match modrm_sized(i, bytes, &parts, parts.op, NONE, R, 8)? {
+        Shape::Modrm(form) => Some(form),
+        _ => None,
+    };
+    if !parts.op.lock
+        && !parts.op.operand_size
+        && let Some(op) = system(i, memory)
+    {
+        return Some(Shape::System(op));
     }
     match parts.op.map {
         0 => one_byte(i, bytes, &parts),

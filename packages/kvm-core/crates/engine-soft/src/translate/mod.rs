@@ -23,6 +23,7 @@ mod run;
 mod select;
 mod state;
 mod stubs;
+mod system;
 mod vector;
 mod vector_state;
 mod ways_out;
@@ -36,19 +37,17 @@ pub use state::Hot;
 pub struct Policy {
     /// Executions of a block before it is translated; 0 never translates.
     pub threshold: u8,
-    /// Translate also what gains nothing: for tests.
-    pub forced: bool,
     /// Bytes of translated code kept before all is dropped.
     pub cache_bytes: usize,
 }
 
 impl Policy {
     /// Interpret everything.
-    pub const OFF: Self = Self { threshold: 0, forced: false, cache_bytes: 0 };
+    pub const OFF: Self = Self { threshold: 0, cache_bytes: 0 };
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 24, forced: false, cache_bytes: 128 << 20 }
+        Self { threshold: 24, cache_bytes: 128 << 20 }
     }
 }

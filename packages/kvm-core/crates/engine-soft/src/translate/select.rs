@@ -14,6 +14,7 @@ use super::memory::CodeMemory;
 use super::region::{self, Facts, Page, Region, Source};
 use super::state::pinned;
 use super::stubs::Stubs;
+use super::system::System;
 use crate::block::{self, Block, BlockCache};
 use crate::features::GuestFeatures;
 use crate::op::{Handler, Op};
@@ -64,7 +65,6 @@ pub struct Translator {
     pub stubs: Stubs,
     stub_bytes: usize,
     known: Vec<Known>,
-    forced: bool,
     /// Executions of a block that lets it come along in a region.
     warm: u8,
     /// Instructions are counted one by one.
@@ -95,7 +95,6 @@ impl Translator {
             stub_bytes,
             // Number 0 stands for none.
             known: vec![nothing()],
-            forced: policy.forced,
             warm: policy.threshold / 4,
             exact: false,
         })
@@ -254,10 +253,6 @@ impl<'p> Finder<'_, 'p> {
             offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
         }
         let shapes = shapes(&block.ops, &instructions, bytes, &offsets, self.guest.features);
-        let gains = 2 * native(&shapes).count_ones() as usize > shapes.len();
-        if !gains && !self.translator.forced {
-            return None;
-        }
         let Facts { effects, used, written } = region::facts(&instructions, &shapes);
         Some(Source {
             ops: &block.ops,
@@ -368,7 +363,9 @@ fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
         }
         Shape::Vector(form) => !form.has_memory() || addressable(op, offset),
         Shape::Lea(form) => registers_fit(form) && addressable(op, offset),
-        Shape::Indirect(form, _) => operand_fits(form, op, offset),
+        Shape::Indirect(form, _) | Shape::System(System::PushMemory(form)) => {
+            operand_fits(form, op, offset)
+        }
         Shape::Return(dropped) => *dropped == 0,
         Shape::Jump | Shape::Branch(_) | Shape::Call => {
             let target = i64::from(offset).wrapping_add(op.imm.cast_signed());

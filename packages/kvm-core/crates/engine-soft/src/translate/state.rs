@@ -63,6 +63,8 @@ pub struct Hot {
     pub vectors_allowed: u32,
     /// The MXCSR of everything but translated code.
     pub host_mxcsr: u32,
+    /// Something happens as soon as interrupts are enabled.
+    pub waiting: bool,
 }
 
 impl Default for Hot {
@@ -86,6 +88,7 @@ impl Default for Hot {
             vectors: 0,
             vectors_allowed: 0,
             host_mxcsr: crate::thunk::MXCSR_RESET,
+            waiting: true,
         }
     }
 }
@@ -111,10 +114,37 @@ pub const HOST_RSP: i32 = at(HOT + offset_of!(Hot, host_rsp));
 pub const VECTORS: i32 = at(HOT + offset_of!(Hot, vectors));
 pub const VECTORS_ALLOWED: i32 = at(HOT + offset_of!(Hot, vectors_allowed));
 pub const HOST_MXCSR: i32 = at(HOT + offset_of!(Hot, host_mxcsr));
+pub const WAITING: i32 = at(HOT + offset_of!(Hot, waiting));
 pub const MXCSR: i32 = at(offset_of!(Vcpu, vectors) + VectorState::MXCSR_OFFSET);
 pub const RIP: i32 = register(reg::RIP as u8);
 pub const RAX: i32 = register(0);
 pub const ASID: i32 = at(offset_of!(Vcpu, tlb) + Tlb::ASID_OFFSET);
+
+const CPU: usize = offset_of!(Vcpu, cpu);
+pub const RFLAGS: i32 = at(CPU + offset_of!(Cpu, rflags));
+pub const CPL: i32 = at(CPU + offset_of!(Cpu, cpl));
+pub const CR4: i32 = control(4);
+pub const STI_SHADOW: i32 = at(CPU + offset_of!(Cpu, events.sti_shadow));
+pub const KERNEL_GS_BASE: i32 = at(CPU + offset_of!(Cpu, msrs.kernel_gs_base));
+pub const PKRU: i32 = at(offset_of!(Vcpu, vectors) + offset_of!(VectorState, pkru));
+
+/// Where CR0, CR2, CR3 or CR4 is.
+pub const fn control(number: u8) -> i32 {
+    at(CPU
+        + match number {
+            0 => offset_of!(Cpu, cr0),
+            2 => offset_of!(Cpu, cr2),
+            3 => offset_of!(Cpu, cr3),
+            _ => offset_of!(Cpu, cr4),
+        })
+}
+
+/// Where the selector of a segment register is.
+pub const fn selector(segment: u8) -> i32 {
+    let size = size_of::<kvm_cpu::Seg>();
+    let segments = CPU + offset_of!(Cpu, segs);
+    at(segments + segment as usize * size + offset_of!(kvm_cpu::Seg, selector))
+}
 
 /// Where a guest register is kept outside translated code.
 pub const fn register(number: u8) -> i32 {

@@ -4,6 +4,7 @@ mod bad_code;
 mod debug;
 mod devices;
 mod events;
+mod kernel_ops;
 mod legacy;
 mod machine;
 mod memory;

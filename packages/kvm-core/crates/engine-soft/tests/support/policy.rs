@@ -6,10 +6,10 @@ use kvm_engine_soft::TranslationPolicy;
 /// ends in `regions`, else nothing.
 pub fn policy() -> TranslationPolicy {
     let name = env!("CARGO_CRATE_NAME");
-    let forced = |threshold| TranslationPolicy { threshold, forced: true, cache_bytes: 1 << 20 };
+    let after = |threshold| TranslationPolicy { threshold, cache_bytes: 1 << 20 };
     match () {
-        () if name.ends_with("translated") => forced(1),
-        () if name.ends_with("regions") => forced(3),
+        () if name.ends_with("translated") => after(1),
+        () if name.ends_with("regions") => after(3),
         () => TranslationPolicy::OFF,
     }
 }

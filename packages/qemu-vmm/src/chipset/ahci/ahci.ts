@@ -1,0 +1,185 @@
+import type { GuestMemory } from 'kvm-core'
+
+import type { Stateful } from '../../device.ts'
+import type { Bus } from '../../machine/bus.ts'
+import { parseState, u32 } from '../../machine/state.ts'
+import type { AtaBus } from '../ide/bus.ts'
+import type { AtaUnit } from '../ide/unit.ts'
+import { PCI_STATUS } from '../pci/config-space.ts'
+import { PciFunction } from '../pci/function.ts'
+import { AhciPort } from './port.ts'
+
+const PORTS = 6
+const REGISTER_BAR = 5
+const REGISTER_BYTES = 4096
+const PORTS_AT = 0x100
+const PORT_BYTES = 0x80
+
+/** Registers of the controller (AHCI 1.3.1, 3.1). */
+const CAP = 0x00
+const GHC = 0x04
+const IS = 0x08
+const PI = 0x0c
+const VS = 0x10
+/** 64-bit addresses, AHCI only, 1.5 Gb/s, 32 slots. */
+const CAPABILITIES = 0x8014_1f00 | (PORTS - 1)
+const GHC_RESET = 0x01
+const GHC_INTERRUPTS = 0x02
+const GHC_ENABLED = 0x8000_0000
+const VERSION_1_0 = 0x0001_0000
+/** The four units of the IDE controller come first in serial numbers, and two for each port. */
+const FIRST_SERIAL = 5
+
+/** The ICH9's SATA controller in AHCI mode: QEMU's `ich9-ahci`, by its pin and without NCQ. */
+export class Ahci implements Stateful {
+  readonly fn: PciFunction
+  readonly buses: readonly AtaBus[]
+  readonly #ports: readonly AhciPort[]
+  #ghc = GHC_ENABLED
+  #is = 0
+
+  constructor(name: string, bus: Bus, memory: GuestMemory) {
+    this.fn = new PciFunction(name, bus, {
+      vendor: 0x8086,
+      device: 0x2922,
+      revision: 0x02,
+      classCode: 0x010601,
+      interruptPin: 1,
+    })
+    this.fn.config.set(PCI_STATUS, 2, 0x0280)
+    // The firmware has put it into AHCI mode.
+    this.fn.config.set(0x90, 1, 0x40)
+    this.fn.addBar(REGISTER_BAR, {
+      space: 'mmio',
+      size: REGISTER_BYTES,
+      access: { min: 4, max: 4 },
+      handler: {
+        read: (offset) => this.#read(offset & ~3),
+        write: (offset, _size, value) => this.#write(offset & ~3, value >>> 0),
+      },
+    })
+    this.#ports = Array.from({ length: PORTS }, () => new AhciPort(memory, () => this.#update()))
+    this.buses = this.#ports.map((port, i) => new AhciBus(`${name}.${i}`, port, i))
+  }
+
+  /** Where firmware finds the function, for the paths of its disks. */
+  set firmwarePath(path: string) {
+    for (const bus of this.buses) (bus as AhciBus).controllerPath = path
+  }
+
+  reset(): void {
+    this.#ghc = GHC_ENABLED
+    for (const port of this.#ports) port.reset()
+    this.#is = 0
+    this.#update()
+  }
+
+  save(): unknown {
+    return {
+      ghc: this.#ghc >>> 0,
+      is: this.#is >>> 0,
+      ports: this.#ports.map((port) => port.save()),
+    }
+  }
+
+  load(state: unknown): void {
+    const { ghc, is } = parseState<{ ghc: number; is: number }>('ahci', state, {
+      ghc: u32,
+      is: u32,
+    })
+    const { ports } = state as { ports?: unknown[] }
+    this.#ghc = (ghc & GHC_INTERRUPTS) | GHC_ENABLED
+    for (const [i, port] of this.#ports.entries()) port.load(ports?.[i])
+    this.#is = is & ((1 << PORTS) - 1)
+    this.#update()
+  }
+
+  async quiesce(): Promise<void> {
+    await Promise.all(this.#ports.map((port) => port.quiesce()))
+  }
+
+  #read(offset: number): number {
+    const port = this.#ports[(offset - PORTS_AT) >> 7]
+    if (offset >= PORTS_AT) return port?.read(offset & (PORT_BYTES - 1)) ?? 0
+    switch (offset) {
+      case CAP:
+        return CAPABILITIES >>> 0
+      case GHC:
+        return this.#ghc >>> 0
+      case IS:
+        return this.#is
+      case PI:
+        return (1 << PORTS) - 1
+      case VS:
+        return VERSION_1_0
+      default:
+        return 0
+    }
+  }
+
+  #write(offset: number, value: number): void {
+    if (offset >= PORTS_AT) {
+      this.#ports[(offset - PORTS_AT) >> 7]?.write(offset & (PORT_BYTES - 1), value)
+      return
+    }
+    if (offset === GHC) {
+      if ((value & GHC_RESET) !== 0) {
+        this.reset()
+        return
+      }
+      this.#ghc = (value & GHC_INTERRUPTS) | GHC_ENABLED
+      this.#update()
+    } else if (offset === IS) {
+      this.#is &= ~value
+      this.#update()
+    }
+  }
+
+  #update(): void {
+    for (const [i, port] of (this.#ports ?? []).entries()) {
+      if (port.wantsInterrupt) this.#is |= 1 << i
+    }
+    this.fn.setInterrupt((this.#ghc & GHC_INTERRUPTS) !== 0 && this.#is !== 0)
+  }
+}
+
+/** A port, as a drive is plugged into it. */
+class AhciBus implements AtaBus {
+  readonly name: string
+  readonly units = 1
+  controllerPath = ''
+  readonly #port: AhciPort
+  readonly #number: number
+  #owner: string | undefined
+
+  constructor(name: string, port: AhciPort, number: number) {
+    this.name = name
+    this.#port = port
+    this.#number = number
+  }
+
+  owner(): string | undefined {
+    return this.#owner
+  }
+
+  attach(_unit: number, owner: string, device: AtaUnit): void {
+    this.#owner = owner
+    this.#port.attach(device)
+  }
+
+  serialNumber(): number {
+    return FIRST_SERIAL + 2 * this.#number
+  }
+
+  firmwarePath(): string {
+    return `${this.controllerPath}/drive@${this.#number}/disk@0`
+  }
+
+  reset(): void {
+    this.#port.reset()
+  }
+
+  quiesce(): Promise<void> {
+    return this.#port.quiesce()
+  }
+}

@@ -1,0 +1,394 @@
+import type { Drive } from '../../machine/drives.ts'
+import { flag, int, parseState, u8 } from '../../machine/state.ts'
+import { transferModes } from './disk.ts'
+import { POWER_ON_MODES, identifyPacketDevice } from './identify.ts'
+import type { Identity, TransferModes } from './identify.ts'
+import { Medium } from './medium.ts'
+import * as packet from './packet.ts'
+import { ERROR_ABRT, TaskFile } from './task-file.ts'
+import type { TaskFileState } from './task-file.ts'
+import { answer, transfer } from './transfer.ts'
+import type { Transfer } from './transfer.ts'
+import { DONE } from './unit.ts'
+import type { AtaUnit, Outcome } from './unit.ts'
+
+const PACKET_BYTES = 12
+const SECTOR = 2048
+const LOAD_SECTORS = 16
+const FEATURE_DMA = 0x01
+const SIGNATURE_MID = 0x14
+const SIGNATURE_HIGH = 0xeb
+const ABORTED: Outcome = { kind: 'error', error: ERROR_ABRT }
+
+export interface CdromOptions extends Identity {
+  /** Without one the tray is empty. */
+  drive: Drive | undefined
+}
+
+export interface CdromState {
+  file: TaskFileState
+  key: number
+  code: number
+  qualifier: number
+  locked: boolean
+  trayOpen: boolean
+  /** What GET EVENT STATUS NOTIFICATION tells next: 0 nothing, 1 eject wanted, 2 new, 3 removed. */
+  event: number
+  dma: boolean
+  byteLimit: number
+  multiword: number
+  ultra: number
+}
+
+/** A CD or DVD drive with the commands of QEMU's `ide-cd` (ATA/ATAPI-6, MMC-5). */
+export class AtapiCdrom implements AtaUnit {
+  readonly file: TaskFile = new TaskFile()
+  readonly isPacketDevice = true
+  readonly #options: CdromOptions
+  readonly #medium: Medium | undefined
+  readonly #discSectors: number
+  #key = packet.SENSE_NONE
+  #code = 0
+  #qualifier = 0
+  #locked = false
+  #trayOpen = false
+  #event = 0
+  /** How the packet that is being received wants its data. */
+  #dma = false
+  #byteLimit = 0
+  #modes: TransferModes = POWER_ON_MODES
+
+  constructor(options: CdromOptions) {
+    this.#options = options
+    this.#medium = options.drive && new Medium(options.drive)
+    this.#discSectors = Math.floor((options.drive?.sizeBytes ?? 0) / SECTOR)
+  }
+
+  /** Whether the tray is out, as after an eject. */
+  get trayOpen(): boolean {
+    return this.#trayOpen
+  }
+
+  reset(hard: boolean): void {
+    this.file.sign(SIGNATURE_MID, SIGNATURE_HIGH)
+    if (!hard) return
+    this.#setSense(packet.SENSE_NONE, 0)
+    this.#locked = false
+    this.#trayOpen = false
+    this.#event = 0
+    this.#dma = false
+    this.#byteLimit = 0
+    this.#modes = POWER_ON_MODES
+  }
+
+  execute(command: number): Outcome {
+    const { file } = this
+    switch (command) {
+      case 0xa0:
+        return this.#packet()
+      case 0xa1: {
+        const data = identifyPacketDevice({ ...this.#options, modes: this.#modes })
+        return { kind: 'transfer', transfer: answer(data) }
+      }
+      case 0xef: {
+        const modes = file.feature === 0x03 ? transferModes(file.count) : undefined
+        if (modes !== undefined) this.#modes = modes
+        return modes === undefined ? ABORTED : DONE
+      }
+      case 0xec:
+      case 0x20:
+        // These show drivers of disks that this is none.
+        file.sign(SIGNATURE_MID, SIGNATURE_HIGH)
+        return ABORTED
+      case 0xe5:
+        file.count = 0xff
+        return DONE
+      case 0xe0:
+      case 0xe1:
+      case 0xe2:
+      case 0xe3:
+      case 0xe6:
+      case 0xe7:
+        return DONE
+      default:
+        return ABORTED
+    }
+  }
+
+  received({ data }: Transfer): Outcome {
+    return this.#execute(data)
+  }
+
+  readNow(position: number, buffers: readonly Uint8Array[]): boolean {
+    return this.#medium?.readNow(position, buffers) ?? false
+  }
+
+  read(position: number, iov: readonly Uint8Array[]): Promise<void> {
+    return this.#medium?.drive.readv(position, iov) ?? Promise.reject(new Error('no medium'))
+  }
+
+  write(): Promise<void> {
+    return Promise.reject(new Error('a CD cannot be written'))
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  failed(): number {
+    this.#setSense(packet.MEDIUM_ERROR, packet.ASC_UNRECOVERED_READ)
+    return (packet.MEDIUM_ERROR << 4) | ERROR_ABRT
+  }
+
+  save(): CdromState {
+    return {
+      file: this.file.save(),
+      key: this.#key,
+      code: this.#code,
+      qualifier: this.#qualifier,
+      locked: this.#locked,
+      trayOpen: this.#trayOpen,
+      event: this.#event,
+      dma: this.#dma,
+      byteLimit: this.#byteLimit,
+      multiword: this.#modes.multiword ?? -1,
+      ultra: this.#modes.ultra ?? -1,
+    }
+  }
+
+  load(state: unknown): void {
+    const saved = parseState<Omit<CdromState, 'file'>>('ide-cd', state, {
+      key: int(0, 15),
+      code: u8,
+      qualifier: u8,
+      locked: flag,
+      trayOpen: flag,
+      event: int(0, 3),
+      dma: flag,
+      byteLimit: int(0, 0xffff),
+      multiword: int(-1, 2),
+      ultra: int(-1, 5),
+    })
+    this.file.load((state as CdromState).file)
+    this.#setSense(saved.key, saved.code, saved.qualifier)
+    this.#locked = saved.locked
+    this.#trayOpen = saved.trayOpen
+    this.#event = saved.event
+    this.#dma = saved.dma
+    this.#byteLimit = saved.byteLimit
+    this.#modes = {
+      ...(saved.multiword < 0 ? {} : { multiword: saved.multiword }),
+      ...(saved.ultra < 0 ? {} : { ultra: saved.ultra }),
+    }
+  }
+
+  /** PACKET: asks for the bytes of a command, and keeps how their answer is to come. */
+  #packet(): Outcome {
+    const { file } = this
+    this.#dma = (file.feature & FEATURE_DMA) !== 0
+    const limit = file.high * 0x100 + file.mid
+    // An odd limit would leave half a word at the data port.
+    this.#byteLimit = limit === 0xffff ? 0xfffe : limit & ~1
+    return {
+      kind: 'transfer',
+      transfer: transfer({
+        source: 'data',
+        direction: 'out',
+        packet: true,
+        length: PACKET_BYTES,
+        data: new Uint8Array(PACKET_BYTES),
+      }),
+    }
+  }
+
+  #execute(cdb: Uint8Array): Outcome {
+    const view = new DataView(cdb.buffer, cdb.byteOffset, cdb.length)
+    const code = cdb[0]!
+    // INQUIRY, REQUEST SENSE and events are answered whatever has happened.
+    const sense = packet.sense(this.#key, this.#code, this.#qualifier)
+    if (code === 0x03) {
+      this.#setSense(packet.SENSE_NONE, 0)
+      return this.#answer(sense, cdb[4]!)
+    }
+    if (code === 0x12) {
+      if ((cdb[1]! & 0x03) !== 0 || cdb[2] !== 0) return this.#invalidField()
+      return this.#answer(
+        packet.inquiry('QEMU', this.#options.model, this.#options.version),
+        cdb[4]!,
+      )
+    }
+    if (code === 0x4a) return this.#eventStatus(cdb)
+    if (this.#event > 1 && this.#key !== packet.UNIT_ATTENTION) {
+      // The medium came or went: the next command is told.
+      const isNew = this.#event === 2
+      this.#event = 0
+      if (isNew) return this.#fail(packet.UNIT_ATTENTION, packet.ASC_MEDIUM_MAY_HAVE_CHANGED)
+    }
+    this.#setSense(packet.SENSE_NONE, 0)
+    switch (code) {
+      case 0x00:
+        return this.#withMedium(() => DONE)
+      case 0x1b:
+        return this.#startStop(cdb[4]!)
+      case 0x1e:
+        this.#locked = (cdb[4]! & 1) !== 0
+        return DONE
+      case 0x25:
+        return this.#withMedium(() => this.#answer(packet.capacity(this.#discSectors), 8))
+      case 0x28:
+        return this.#readSectors(view.getUint32(2), view.getUint16(7))
+      case 0xa8:
+        return this.#readSectors(view.getUint32(2), view.getUint32(6))
+      case 0xbe:
+        return this.#readCd(cdb, view)
+      case 0x2b:
+        return this.#withMedium(() =>
+          view.getUint32(2) < this.#discSectors ? DONE : this.#outOfRange(),
+        )
+      case 0x43:
+        return this.#withMedium(() => this.#readToc(cdb, view))
+      case 0x46: {
+        const sectors = this.#hasMedium ? this.#discSectors : undefined
+        return this.#answer(packet.configuration(sectors), view.getUint16(7))
+      }
+      case 0x51:
+        return this.#withMedium(() => this.#answer(packet.discInformation(), view.getUint16(7)))
+      case 0x1a:
+        return this.#modeSense(cdb[2]!, cdb[4]!, 4)
+      case 0x5a:
+        return this.#modeSense(cdb[2]!, view.getUint16(7), 8)
+      case 0xbb:
+      case 0xb6:
+        return DONE
+      case 0xbd:
+        return this.#answer(Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0), view.getUint16(8))
+      default:
+        return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_INVALID_COMMAND)
+    }
+  }
+
+  get #hasMedium(): boolean {
+    return this.#medium !== undefined && this.#discSectors > 0 && !this.#trayOpen
+  }
+
+  #withMedium(command: () => Outcome): Outcome {
+    if (this.#hasMedium) return command()
+    return this.#fail(packet.NOT_READY, packet.ASC_NO_MEDIUM, this.#trayOpen ? 2 : 1)
+  }
+
+  #readSectors(lba: number, count: number): Outcome {
+    return this.#withMedium(() => {
+      if (lba + count > this.#discSectors) return this.#outOfRange()
+      if (count === 0) return DONE
+      // What one command moves is bounded: nobody asks for more than 65536 sectors at a time.
+      if (count > 0x1_0000) return this.#invalidField()
+      const limit = this.#byteLimit
+      if (!this.#dma && limit === 0) return ABORTED
+      const whole = Math.floor(limit / SECTOR) * SECTOR
+      const loadBytes = Math.min(Math.max(whole, SECTOR), LOAD_SECTORS * SECTOR)
+      return {
+        kind: 'transfer',
+        transfer: transfer({
+          source: 'medium',
+          direction: 'in',
+          dma: this.#dma,
+          packet: true,
+          position: lba * SECTOR,
+          length: count * SECTOR,
+          loadBytes,
+          drqBytes: this.#dma ? loadBytes : Math.min(limit, loadBytes),
+        }),
+      }
+    })
+  }
+
+  /** READ CD of whole data sectors; raw ones are not on the medium. */
+  #readCd(cdb: Uint8Array, view: DataView): Outcome {
+    const count = view.getUint32(5) & 0xff_ffff
+    const parts = cdb[9]! & 0xf8
+    if (parts === 0 || count === 0) return this.#withMedium(() => DONE)
+    if (parts !== 0x10) return this.#invalidField()
+    return this.#readSectors(view.getUint32(2), count)
+  }
+
+  #readToc(cdb: Uint8Array, view: DataView): Outcome {
+    const length = view.getUint16(7)
+    // Old drives take the format from the control byte.
+    const format = cdb[2]! & 0x0f || cdb[9]! >> 6
+    const data = packet.tableOfContents(format, {
+      sectors: this.#discSectors,
+      msf: (cdb[1]! & 0x02) !== 0,
+      startTrack: cdb[6]!,
+    })
+    return data === undefined ? this.#invalidField() : this.#answer(data, length)
+  }
+
+  #modeSense(page: number, limit: number, header: 4 | 8): Outcome {
+    const control = page >> 6
+    if (control === 3) return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_SAVING_UNSUPPORTED)
+    const mediumType = this.#trayOpen ? 0x71 : this.#hasMedium ? 0x01 : 0x70
+    const data = packet.modePages(page & 0x3f, {
+      header,
+      mediumType,
+      locked: this.#locked,
+      changeable: control === 1,
+    })
+    return data === undefined ? this.#invalidField() : this.#answer(data, limit)
+  }
+
+  #startStop(flags: number): Outcome {
+    if ((flags & 0x02) === 0) return DONE
+    const open = (flags & 0x01) === 0
+    if (open && this.#locked) {
+      const key = this.#hasMedium ? packet.ILLEGAL_REQUEST : packet.NOT_READY
+      return this.#fail(key, packet.ASC_REMOVAL_PREVENTED, 2)
+    }
+    if (open !== this.#trayOpen) {
+      this.#trayOpen = open
+      if (this.#medium !== undefined) this.#event = open ? 3 : 2
+    }
+    return DONE
+  }
+
+  /** GET EVENT STATUS NOTIFICATION of the media class, polled (MMC-5, 6.7). */
+  #eventStatus(cdb: Uint8Array): Outcome {
+    const limit = cdb[7]! * 0x100 + cdb[8]!
+    if ((cdb[1]! & 0x01) === 0) return this.#invalidField()
+    if ((cdb[4]! & 0x10) === 0) return this.#answer(Uint8Array.of(0, 2, 0x80, 0x10), limit)
+    const status = (this.#trayOpen ? 0x01 : 0) | (this.#hasMedium ? 0x02 : 0)
+    const data = Uint8Array.of(0, 6, 0x04, 0x10, this.#event, status, 0, 0)
+    if (this.#event !== 2) this.#event = 0
+    return this.#answer(data, limit)
+  }
+
+  /** An answer, cut to what the host has room for. */
+  #answer(data: Uint8Array, limit: number): Outcome {
+    const bytes = data.subarray(0, limit)
+    if (bytes.length === 0) return DONE
+    if (!this.#dma && this.#byteLimit === 0) return ABORTED
+    const drqBytes = this.#dma ? bytes.length : Math.min(this.#byteLimit, bytes.length)
+    return {
+      kind: 'transfer',
+      transfer: answer(bytes.slice(), { dma: this.#dma, packet: true, drqBytes }),
+    }
+  }
+
+  #invalidField(): Outcome {
+    return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_INVALID_FIELD)
+  }
+
+  #outOfRange(): Outcome {
+    return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_LBA_OUT_OF_RANGE)
+  }
+
+  #fail(key: number, code: number, qualifier = 0): Outcome {
+    this.#setSense(key, code, qualifier)
+    return { kind: 'error', error: (key << 4) | ERROR_ABRT }
+  }
+
+  #setSense(key: number, code: number, qualifier = 0): void {
+    this.#key = key
+    this.#code = code
+    this.#qualifier = qualifier
+  }
+}

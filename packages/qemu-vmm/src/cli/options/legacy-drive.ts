@@ -1,0 +1,24 @@
+import type { OptionSpec } from '../option.ts'
+import { drive } from './drive.ts'
+
+/** An option that names the image at one place of the IDE controller. */
+function ideOption(name: string, index: number, media: 'disk' | 'cdrom', what: string): OptionSpec {
+  return {
+    name,
+    argument: 'file',
+    help: [`${what}, as '-drive file=FILE,index=${index},media=${media}'`],
+    apply(settings, value, at) {
+      const file = value.replaceAll(',', ',,')
+      return drive.apply(settings, `file=${file},if=ide,index=${index},media=${media}`, at)
+    },
+  }
+}
+
+/** `-hda` to `-hdd` and `-cdrom`. */
+export const legacyDrives: readonly OptionSpec[] = [
+  ideOption('hda', 0, 'disk', 'first IDE disk'),
+  ideOption('hdb', 1, 'disk', 'second IDE disk'),
+  ideOption('hdc', 2, 'disk', 'third IDE disk'),
+  ideOption('hdd', 3, 'disk', 'fourth IDE disk'),
+  ideOption('cdrom', 2, 'cdrom', 'medium of the CD drive'),
+]
