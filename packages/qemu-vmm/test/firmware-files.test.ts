@@ -124,6 +124,15 @@ test('the loader makes tables that refer to each other', (t) => {
   t.is(facs % 64, 0)
 })
 
+test('guests may look for VGA where there is a display', (t) => {
+  for (const hasDisplay of [false, true]) {
+    const files = firmwareFiles({ ...config, hasDisplay })
+    const tables = files.find(({ name }) => name === 'etc/acpi/tables')!.data
+    const at = Buffer.from(tables).indexOf('FACP')
+    t.is((tables[at + 109]! & 4) === 0, hasDisplay)
+  }
+})
+
 test('SMBIOS goes without a place, and without a description of the firmware', (t) => {
   const files = new Map(firmwareFiles(config).map(({ name, data }) => [name, data]))
   const anchor = files.get('etc/smbios/smbios-anchor')!

@@ -51,7 +51,7 @@ function acpiFiles(config: DsdtConfig): FwCfgFile[] {
   // Its contents must be aligned to 64 bytes: it is the first.
   const facsAt = place(facs())
   const dsdtAt = place(dsdt(createDsdt(config)))
-  const fadtTable = fadt(facsAt, dsdtAt)
+  const fadtTable = fadt(facsAt, dsdtAt, config.hasDisplay)
   const fadtAt = place(fadtTable)
   fixPointers(fadtAt, POINTERS.fadt)
   checksum(fadtAt, fadtTable.length)

@@ -1,3 +1,4 @@
+import { PCI_CLASS_DEVICE } from '../chipset/pci/config-space.ts'
 import { VmmError } from '../errors.ts'
 import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
@@ -24,6 +25,8 @@ export interface FirmwareTables {
   bytes: Uint8Array
 }
 
+const CLASS_DISPLAY = 0x03
+
 /** What the tables say about a machine. */
 export function tableConfig(parts: {
   board: PcBoard
@@ -35,11 +38,19 @@ export function tableConfig(parts: {
   return {
     topology,
     pciHoleStart: map.pciHoleStart,
+    hasDisplay: hasDisplay(board),
     serialPorts: board.serial.map((_, port) => port),
     machine: MACHINE_NAME,
     uuid: config.uuid ?? NIL_UUID,
     memoryBytes: map.memoryBytes,
   }
+}
+
+/** Whether a function of the PCI bus is of the class of display adapters. */
+function hasDisplay(board: PcBoard): boolean {
+  return [...board.pci.functions()].some(
+    ({ fn }) => fn.config.data[PCI_CLASS_DEVICE + 1] === CLASS_DISPLAY,
+  )
 }
 
 /** ACPI and SMBIOS tables laid out in the BIOS segment, where guests that are not told look. */
@@ -65,7 +76,7 @@ export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): Firmwar
   const rsdpGpa = place(new Uint8Array(36))
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
-  const tables = [place(fadt(facsGpa, dsdtGpa)), place(madt(config.topology))]
+  const tables = [place(fadt(facsGpa, dsdtGpa, config.hasDisplay)), place(madt(config.topology))]
   const rsdtGpa = place(rsdt(tables))
   const xsdtGpa = place(xsdt(tables))
   bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)

@@ -26,6 +26,8 @@ const SCI_GSI = 9
 export interface DsdtConfig {
   topology: CpuTopology
   pciHoleStart: number
+  /** There is a display adapter: guests may look for VGA. */
+  hasDisplay?: boolean
   /** COM port numbers, 0..3, that have a UART. */
   serialPorts: readonly number[]
 }

@@ -139,7 +139,7 @@ const BOOT_ARCH_NO_VGA = 1 << 2
 const LATENCY_NONE = 0x0fff
 
 /** The fixed description table, revision 3: the first with a reset register. */
-export function fadt(facsGpa: number, dsdtGpa: number): Uint8Array {
+export function fadt(facsGpa: number, dsdtGpa: number, hasDisplay = false): Uint8Array {
   const flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
   return sdt('FACP', 3, FADT_BYTES, (t) => {
     t.u32(36, facsGpa).u32(40, dsdtGpa)
@@ -152,7 +152,7 @@ export function fadt(facsGpa: number, dsdtGpa: number): Uint8Array {
     t.u8(88, 4).u8(89, 2).u8(91, 4).u8(92, 4)
     t.u16(96, LATENCY_NONE).u16(98, LATENCY_NONE)
     t.u8(108, CENTURY_CMOS)
-    t.u16(109, BOOT_ARCH_LEGACY | BOOT_ARCH_8042 | BOOT_ARCH_NO_VGA)
+    t.u16(109, BOOT_ARCH_LEGACY | BOOT_ARCH_8042 | (hasDisplay ? 0 : BOOT_ARCH_NO_VGA))
     t.u32(112, flags)
     ioAddress(t, 116, RESET_PORT, 8)
     t.u8(128, RESET_VALUE)
