@@ -11,8 +11,8 @@ import { random } from './support/random.ts'
 // outside of it. SEED=N runs one of them.
 const LONG = process.env['LONG'] === '1'
 const given = process.env['SEED']
-const IN_A_TEST = LONG ? 20_000 : 5000
-const TESTS = given === undefined ? (LONG ? 50 : 4) : 1
+const IN_A_TEST = LONG ? 10_000 : 5000
+const TESTS = given === undefined ? (LONG ? 100 : 4) : 1
 
 /** More reads than that for a small image are a loop that its tables govern. */
 const MOST_READS = 4000
@@ -79,6 +79,7 @@ test.serial('the images that are changed are sound before', async (t) => {
 
 for (let part = 0; part < TESTS; part++) {
   test.serial(`mutated images do no harm (${part + 1})`, async (t) => {
+    t.timeout(600_000)
     const images = await originals()
     const before = process.memoryUsage.rss()
     const first = given === undefined ? part * IN_A_TEST : Number(given)

@@ -12,8 +12,8 @@ import { random } from './support/random.ts'
 const compared = peer ? test.serial : test.skip
 const given = process.env['SEED']
 const LONG = process.env['LONG'] === '1'
-const RUNS_IN_A_TEST = LONG ? 20 : 5
-const TESTS = given === undefined ? (LONG ? 40 : 4) : 1
+const RUNS_IN_A_TEST = LONG ? 10 : 5
+const TESTS = given === undefined ? (LONG ? 60 : 4) : 1
 
 /** What the disk holds, by our reading. */
 async function contents(filename: string): Promise<Uint8Array> {
@@ -80,6 +80,7 @@ async function oneRun(seed: number, path: (name: string) => string): Promise<voi
 
 for (let part = 0; part < TESTS; part++) {
   compared(`both programs make the same of random steps (${part + 1})`, async (t) => {
+    t.timeout(600_000)
     const path = temporary(t)
     const first = given === undefined ? part * RUNS_IN_A_TEST : Number(given)
     const end = given === undefined ? first + RUNS_IN_A_TEST : first + 1

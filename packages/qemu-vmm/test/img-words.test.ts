@@ -68,7 +68,7 @@ resize @a 3M
 resize --shrink @a -- -4M
 resize @a 1000G
 check @a
-resize --preallocation=metadata @a 1002G
+resize --preallocation=metadata @a 1010G
 resize --preallocation=bad @a 2T
 resize --preallocation=falloc --shrink @a 1M
 resize --shrink @a 4M

@@ -10,7 +10,7 @@ import { availIndexFault, inFlightFault } from './faults.ts'
 import { DESC_BYTES, type QueueLayout, availBytes, checkLayout, usedBytes } from './layout.ts'
 import { GuestPages } from './pages.ts'
 import { type VirtqueueState, parseQueueState } from './queue-state.ts'
-import { ChainWalker } from './walker.ts'
+import { ChainWalker, walkThree } from './walker.ts'
 
 const FOUR_GIB = 2 ** 32
 /** Far more than can be in flight, and a small integer for the compiler. */
@@ -328,7 +328,8 @@ export class Virtqueue {
     if (inFlight === this.#pool.length) this.#addChain()
     const chain = this.#pool[inFlight]!
     chain.head = head
-    this.#walker.walk(chain, this.#desc, this.#size, head)
+    const three = walkThree(chain, this.#desc, 0, this.#size, head)
+    if (!three) this.#walker.walk(chain, this.#desc, this.#size, head)
     chain.sequence = this.#sequence
     chain.live = true
     this.#sequence = (this.#sequence + 1) & SEQUENCE_MASK

@@ -13,6 +13,7 @@ const MAX_CHAIN_BYTES = 2 ** 32 - 1
 /** Buffers of a usual chain at most, and the bits of the length of each: together less than 2^31 bytes. */
 const PLAIN_BUFFERS = 64
 const PLAIN_SHIFT = 24
+const NOT_THREE = 4
 
 /**
  * Follows the descriptors of chains. Each word of a descriptor is read once and copied, because a
@@ -31,9 +32,12 @@ export class ChainWalker {
     this.#pages = pages
   }
 
-  /** Fills `chain` from the descriptor table; throws for what breaks a rule of section 2.7.5. */
+  /**
+   * Fills `chain` from the descriptor table; throws for what breaks a rule of section 2.7.5. For chains
+   * that {@link walkThree} did not take.
+   */
   walk(chain: DescriptorChain, table: Uint32Array, size: number, head: number): void {
-    if (walkUsual(chain, table, 0, size, head)) return
+    if (walkPlain(chain, table, 0, size, head)) return
     chain.clear()
     this.#walk(chain, table, size, head, false)
   }
@@ -115,11 +119,19 @@ function walkUsual(
   return walkThree(chain, table, first, size, head) || walkPlain(chain, table, first, size, head)
 }
 
+/** How many of three buffers are readable, by the flags of their descriptors; `NOT_THREE` for all other chains. */
+const READABLE: Uint8Array = new Uint8Array(512).fill(NOT_THREE)
+for (let readable = 0; readable <= 3; readable++) {
+  const flags = (at: number): number => (at < 2 ? DESC_NEXT : 0) | (at < readable ? 0 : DESC_WRITE)
+  READABLE[flags(0) | (flags(1) << 3) | (flags(2) << 6)] = readable
+}
+
 /**
  * Three descriptors, as a request of a block device has. Written out, because the compiler looks up
- * where an array is and how long it is once in a sequence, but again in each turn of a loop.
+ * where an array is and how long it is once in a sequence, but again in each turn of a loop; and
+ * short, because it puts only short functions into the place of their calls.
  */
-function walkThree(
+export function walkThree(
   chain: DescriptorChain,
   table: Uint32Array,
   first: number,
@@ -127,60 +139,40 @@ function walkThree(
   head: number,
 ): boolean {
   if (head >= size) return false
-  const a = (first + (head << 2)) | 0
-  const lowA = table[a]!
-  const highA = table[(a + 1) | 0]!
-  const lengthA = table[(a + 2) | 0]!
-  const wordA = table[(a + 3) | 0]!
+  const a = first + (head << 2)
+  const lengthA = table[a + 2]!
+  const wordA = table[a + 3]!
   const second = wordA >>> 16
-  if ((wordA & DESC_NEXT) === 0 || second >= size) return false
-  const b = (first + (second << 2)) | 0
-  const lowB = table[b]!
-  const highB = table[(b + 1) | 0]!
-  const lengthB = table[(b + 2) | 0]!
-  const wordB = table[(b + 3) | 0]!
+  if (second >= size) return false
+  const b = first + (second << 2)
+  const lengthB = table[b + 2]!
+  const wordB = table[b + 3]!
   const third = wordB >>> 16
-  if ((wordB & DESC_NEXT) === 0 || third >= size) return false
-  const c = (first + (third << 2)) | 0
-  const lowC = table[c]!
-  const highC = table[(c + 1) | 0]!
-  const lengthC = table[(c + 2) | 0]!
-  const wordC = table[(c + 3) | 0]!
+  if (third >= size) return false
+  const c = first + (third << 2)
+  const lengthC = table[c + 2]!
+  const highA = table[a + 1]!
+  const highB = table[b + 1]!
+  const highC = table[c + 1]!
+  const readable = READABLE[(wordA & 7) | ((wordB & 7) << 3) | ((table[c + 3]! & 7) << 6)]!
   const odd =
-    (wordC & DESC_NEXT) |
-    ((wordA | wordB | wordC) & DESC_INDIRECT) |
     ((highA | highB | highC) >>> 20) |
     (((lengthA - 1) | (lengthB - 1) | (lengthC - 1)) >>> PLAIN_SHIFT)
-  const writeA = wordA & DESC_WRITE
-  const writeB = wordB & DESC_WRITE
-  const writeC = wordC & DESC_WRITE
-  if (odd !== 0 || writeA > writeB || writeB > writeC) return false
+  if (readable === NOT_THREE || odd !== 0) return false
   const { gpas, lengths } = chain
-  gpas[0] = highA === 0 ? lowA : highA * FOUR_GIB + lowA
-  gpas[1] = highB === 0 ? lowB : highB * FOUR_GIB + lowB
-  gpas[2] = highC === 0 ? lowC : highC * FOUR_GIB + lowC
+  gpas[0] = highA * FOUR_GIB + table[a]!
+  gpas[1] = highB * FOUR_GIB + table[b]!
+  gpas[2] = highC * FOUR_GIB + table[c]!
   lengths[0] = lengthA
   lengths[1] = lengthB
   lengths[2] = lengthC
-  // Who is readable, the first are: none, one, two or all.
-  let readableCount = 0
-  let readableBytes = 0
-  if (writeA === 0) {
-    readableCount = 1
-    readableBytes = lengthA
-    if (writeB === 0) {
-      readableCount = 2
-      readableBytes = (lengthA + lengthB) | 0
-      if (writeC === 0) {
-        readableCount = 3
-        readableBytes = (readableBytes + lengthC) | 0
-      }
-    }
-  }
+  const two = lengthA + lengthB
+  const all = two + lengthC
+  const readableBytes = readable === 1 ? lengthA : readable === 2 ? two : readable === 0 ? 0 : all
   chain.count = 3
-  chain.readableCount = readableCount
+  chain.readableCount = readable
   chain.readableBytes = readableBytes
-  chain.writableBytes = (lengthA + lengthB + lengthC - readableBytes) | 0
+  chain.writableBytes = all - readableBytes
   return true
 }
 
