@@ -115,29 +115,50 @@ impl Vcpu {
         Ok(())
     }
 
+    /// How many of `count` elements at `offset` lie in one page, do not wrap and are within the segment.
+    fn in_one_page<W: Width>(
+        &mut self,
+        segment: u8,
+        offset: u64,
+        mask: u64,
+        count: u64,
+        write: bool,
+    ) -> Option<(u64, u64)> {
+        let size = u64::from(W::BYTES);
+        let linear = self.linear_general(segment, offset, size, write).ok()?;
+        let to_wrap = (mask - offset).saturating_add(1) / size;
+        let n = count.min((PAGE - (linear & 0xfff)) / size).min(to_wrap);
+        // Whoever comes to the limit of the segment gets there element by element.
+        self.linear_general(segment, offset, (n * size).max(1), write).ok()?;
+        Some((linear, n))
+    }
+
     /// Copies or fills whole elements inside one page of each operand. Yields how many elements
     /// were done: 0 where the general path must take over.
     fn bulk<W: Width, const K: u8>(&mut self, op: &Op, mask: u64, count: u64) -> u64 {
         let size = u64::from(W::BYTES);
-        if self.cpu.rflags & DF != 0 || mask != u64::MAX || self.io.careful() {
+        if self.cpu.rflags & DF != 0 || self.io.careful() {
             return 0;
         }
-        let Ok(to) = self.destination::<W>(mask, true) else { return 0 };
+        let offset = self.cpu.regs[reg::RDI] & mask;
+        let es = seg::ES as u8;
+        let Some((to, n)) = self.in_one_page::<W>(es, offset, mask, count, true) else { return 0 };
         let target = self.tlb.entry(to);
-        if target.write != self.tlb.tag(to) {
+        if n == 0 || target.write != self.tlb.tag(to) {
             return 0;
         }
         let host_to = to.wrapping_add(target.addend);
-        let mut n = count.min((PAGE - (to & 0xfff)) / size);
+        let mut n = n;
         if K == MOVS {
-            let offset = self.cpu.regs[reg::RSI];
-            let Ok(from) = self.linear_general(op.seg, offset, size, false) else { return 0 };
+            let offset = self.cpu.regs[reg::RSI] & mask;
+            let found = self.in_one_page::<W>(op.seg, offset, mask, n, false);
+            let Some((from, fit)) = found else { return 0 };
             let source = self.tlb.entry(from);
             if source.read != self.tlb.tag(from) {
                 return 0;
             }
             let host_from = from.wrapping_add(source.addend);
-            n = n.min((PAGE - (from & 0xfff)) / size);
+            n = fit;
             // A forward copy onto itself repeats its start; memmove would not.
             if n == 0 || (host_to > host_from && host_to - host_from < n * size) {
                 return 0;
@@ -147,11 +168,8 @@ impl Vcpu {
             unsafe {
                 std::ptr::copy(host_from as *const u8, host_to as *mut u8, (n * size) as usize)
             };
-            self.cpu.regs[reg::RSI] = offset.wrapping_add(n * size);
+            advance(self, reg::RSI, n * size, mask);
         } else {
-            if n == 0 {
-                return 0;
-            }
             let value = self.get::<W>(reg::RAX as u8).to_le_bytes();
             // SAFETY: as above; the destination is `n` elements inside a mapped page.
             unsafe {
@@ -164,7 +182,7 @@ impl Vcpu {
                 }
             }
         }
-        self.cpu.regs[reg::RDI] = self.cpu.regs[reg::RDI].wrapping_add(n * size);
+        advance(self, reg::RDI, n * size, mask);
         n
     }
 }
@@ -187,7 +205,7 @@ pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
         if matches!(K, MOVS | STOS) {
             let n = v.bulk::<W, K>(op, mask, count.min(left));
             if n != 0 {
-                v.cpu.regs[reg::RCX] = count - n;
+                v.cpu.regs[reg::RCX] = merge(v.cpu.regs[reg::RCX], count - n, mask);
                 left = left.saturating_sub(n);
                 if left == 0 && count != n {
                     return again(v, op);

@@ -1,6 +1,10 @@
 //! String instructions: direction, counts, overlap, faults in their middle.
 
-use super::machine::{DATA, Machine, Mode, RAM};
+use kvm_abi::exit::Exit;
+use kvm_abi::regs::{GuestDebug, Regs, guestdbg};
+
+use super::machine::{ALL_MODES, DATA, Machine, Mode, RAM};
+use super::rng::Rng;
 
 const REP_MOVSB_HLT: [u8; 3] = [0xf3, 0xa4, 0xf4];
 
@@ -87,4 +91,68 @@ fn a_fault_leaves_exact_registers() {
         let r = m.regs();
         assert_eq!((r.rdi, r.rcx, m.vcpu.sregs().cr2), (end, 4, end));
     }
+}
+
+/// Registers and memory after the instruction, executed at once or element by element.
+fn outcome(mode: Mode, code: &[u8], start: &Regs, stepped: bool) -> (String, Vec<u8>) {
+    let mut m = Machine::new(mode, code);
+    m.write(AROUND, &pattern(SIZE));
+    m.set(|r| *r = Regs { rip: r.rip, rsp: r.rsp, ..*start });
+    // Ends a little behind the data that is used, so that its limit is met.
+    let mut s = m.vcpu.sregs();
+    if !matches!(mode, Mode::Long | Mode::Compat | Mode::Real) {
+        (s.es.limit, s.es.g) = ((AROUND + 0x3000) as u32, 0);
+        m.vcpu.set_sregs(&s).unwrap();
+    }
+    let control = if stepped { guestdbg::ENABLE | guestdbg::SINGLESTEP } else { 0 };
+    m.vcpu.set_guest_debug(&GuestDebug { control, debugreg: [0; 8] }).unwrap();
+    let exit = loop {
+        match m.vcpu.run() {
+            Exit::Debug { .. } => {}
+            exit => break exit,
+        }
+    };
+    (format!("{exit:?} {:x?}", m.regs()), m.read(AROUND, SIZE))
+}
+
+const AROUND: u64 = DATA;
+const SIZE: usize = 0x1_0000;
+
+#[test]
+fn elements_done_at_once_are_those_done_one_by_one() {
+    let mut rng = Rng::new(0x7265_7073);
+    let mut faults = 0;
+    for case in 0..400 {
+        let mode = ALL_MODES[rng.below(ALL_MODES.len() as u64) as usize];
+        let mut code = Vec::new();
+        // The other operand and address sizes; 64 bits.
+        code.extend([0x66].iter().filter(|_| rng.below(3) == 0));
+        // 16-bit addresses would reach the machine's tables and the code itself, but in real mode.
+        let other_address = match mode {
+            Mode::Protected32 | Mode::Pae | Mode::Compat => false,
+            Mode::Protected16 => true,
+            Mode::Real | Mode::Long => rng.below(3) == 0,
+        };
+        code.extend([0x67].iter().filter(|_| other_address));
+        code.push(0xf3);
+        code.extend([0x48].iter().filter(|_| mode == Mode::Long && rng.below(3) == 0));
+        code.extend([[0xa4, 0xa5, 0xaa, 0xab][rng.below(4) as usize], 0xf4]);
+        let base = if mode == Mode::Real { 0 } else { AROUND };
+        let mut near = || base + [0, 0x1000, 0x2ff0, 0xf800][rng.below(4) as usize] + rng.below(64);
+        let (rsi, rdi) = (near(), near());
+        let start = Regs {
+            rsi,
+            rdi,
+            rcx: rng.below(700),
+            rax: 0x1122_3344_5566_7788 * rng.below(2),
+            rflags: 2 | u64::from(rng.below(8) == 0) << 10,
+            ..Regs::default()
+        };
+        let expected = outcome(mode, &code, &start, true);
+        faults += usize::from(!expected.0.contains("rcx: 0,"));
+        let got = outcome(mode, &code, &start, false);
+        assert_eq!(got.0, expected.0, "case {case}, {mode:?}: {code:02x?} {start:x?}");
+        assert!(got.1 == expected.1, "case {case}, {mode:?}: {code:02x?} {start:x?}");
+    }
+    assert!(faults > 20 && faults < 300, "{faults} faulted");
 }
