@@ -2,6 +2,7 @@ import test from 'ava'
 
 import { VmmError } from '../src/errors.ts'
 import { IdeDriver } from './support/ide-driver.ts'
+import { words } from './support/random.ts'
 
 const ACCESSES = process.env['LONG'] === undefined ? 60_000 : 5_000_000
 const PORTS = [
@@ -13,16 +14,6 @@ const PORTS = [
 ]
 /** Commands that random bytes would seldom name. */
 const COMMANDS = [0x20, 0x24, 0x25, 0x30, 0x34, 0x35, 0xc4, 0xc5, 0xc8, 0xca, 0xa0, 0xec, 0xa1]
-
-function createRandom(seed: number): () => number {
-  let word = seed >>> 0 || 1
-  return () => {
-    word ^= word << 13
-    word ^= word >>> 17
-    word ^= word << 5
-    return word >>> 0
-  }
-}
 
 /** One access of a hostile guest, or a while in which the host works. */
 function step(driver: IdeDriver, random: () => number): number {
@@ -41,7 +32,7 @@ function step(driver: IdeDriver, random: () => number): number {
 
 test('no sequence of accesses makes the controller throw, or leave its disk and memory', async (t) => {
   const driver = new IdeDriver()
-  const random = createRandom(0x1de)
+  const random = words(0x1de)
   for (let i = 0; i < ACCESSES; i++) {
     const value = step(driver, random)
     if (!Number.isInteger(value) || value < 0) return t.fail(`access ${i} gave ${value}`)
@@ -54,7 +45,7 @@ test('no sequence of accesses makes the controller throw, or leave its disk and 
 test('a controller loaded from any state goes on exactly like the one that was saved', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
     const first = new IdeDriver()
-    const random = createRandom(seed * 7919)
+    const random = words(seed * 7919)
     for (let i = 0; i < 500; i++) {
       step(first, random)
       if (random() % 8 === 0) await new Promise((resolve) => setImmediate(resolve))
@@ -68,7 +59,7 @@ test('a controller loaded from any state goes on exactly like the one that was s
     for (const unit of [0, 2])
       second.ide.unit(unit)!.load(structuredClone(first.ide.unit(unit)!.save()))
     t.deepEqual(second.ide.save(), first.ide.save())
-    const again = [createRandom(~seed), createRandom(~seed)] as const
+    const again = [words(~seed), words(~seed)] as const
     for (let i = 0; i < 300; i++) {
       if (step(first, again[0]) !== step(second, again[1])) return t.fail(`seed ${seed} step ${i}`)
       for (const driver of [first, second]) {

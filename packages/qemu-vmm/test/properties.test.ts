@@ -8,6 +8,7 @@ import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
 import { FlatRam } from './support/ram.ts'
+import { words } from './support/random.ts'
 
 const LONG = process.env['LONG'] === '1'
 const ACCESSES = LONG ? 10_000_000 : 100_000
@@ -73,17 +74,6 @@ function createBoard(): Fixture {
   return { board, irqs, clock, trace }
 }
 
-/** xorshift32: as random as this needs, and fast. */
-function createRandom(seed: number): () => number {
-  let word = seed >>> 0 || 1
-  return () => {
-    word ^= word << 13
-    word ^= word >>> 17
-    word ^= word << 5
-    return word >>> 0
-  }
-}
-
 /** One random step: an access, input on a line, or time that passes. Returns what a guest saw. */
 function step({ board, clock }: Fixture, random: () => number): number {
   const kind = random() % 64
@@ -105,7 +95,7 @@ function step({ board, clock }: Fixture, random: () => number): number {
 test('no sequence of port accesses makes a device throw', (t) => {
   t.timeout(TIMEOUT_MS)
   const fixture = createBoard()
-  const random = createRandom(0x5eed)
+  const random = words(0x5eed)
   for (let i = 0; i < ACCESSES; i++) {
     const value = step(fixture, random)
     if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
@@ -119,7 +109,7 @@ test('no sequence of port accesses makes a device throw', (t) => {
 
 test('no access to memory-mapped space makes the bus throw', (t) => {
   const { board } = createBoard()
-  const random = createRandom(0xfeed)
+  const random = words(0xfeed)
   for (let i = 0; i < ACCESSES / 10; i++) {
     const address = (random() % 2 ** 20) * 2 ** 32 + random()
     board.bus.mmio.write(address, 4, random())
@@ -133,7 +123,7 @@ test('a board loaded from a saved state goes on exactly like the one that was sa
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 1 }), fc.nat(3000), async (seed, steps) => {
       const first = createBoard()
-      const random = createRandom(seed)
+      const random = words(seed)
       for (let i = 0; i < steps; i++) step(first, random)
       await Promise.resolve()
       const saved = structuredClone(first.board.save())
@@ -146,7 +136,7 @@ test('a board loaded from a saved state goes on exactly like the one that was sa
       second.trace.length = 0
       first.trace.length = 0
       t.deepEqual(second.board.save(), saved)
-      const again = [createRandom(~seed), createRandom(~seed)] as const
+      const again = [words(~seed), words(~seed)] as const
       for (let i = 0; i < 500; i++) {
         t.is(step(first, again[0]), step(second, again[1]), `step ${i}`)
       }

@@ -2,21 +2,12 @@ import test from 'ava'
 
 import { VmmError } from '../src/errors.ts'
 import { VgaDriver } from './support/vga-fixture.ts'
+import { words } from './support/random.ts'
 
 const ACCESSES = process.env['LONG'] === undefined ? 120_000 : 5_000_000
 const PICTURES_EVERY = 4_000
 const BAR = 0xfebf_0000
 const PORTS = [...Array.from({ length: 0x30 }, (_, i) => 0x3b0 + i), 0x1ce, 0x1cf, 0x1d0]
-
-function createRandom(seed: number): () => number {
-  let word = seed >>> 0 || 1
-  return () => {
-    word ^= word << 13
-    word ^= word >>> 17
-    word ^= word << 5
-    return word >>> 0
-  }
-}
 
 /** One access of a hostile guest. */
 function step(driver: VgaDriver, random: () => number): number {
@@ -45,7 +36,7 @@ function create(): VgaDriver {
 test('no sequence of accesses makes the adapter throw, and its screen is bounded', (t) => {
   t.timeout(120_000)
   const driver = create()
-  const random = createRandom(0x7ea)
+  const random = words(0x7ea)
   for (let i = 0; i < ACCESSES; i++) {
     const value = step(driver, random)
     if (!Number.isInteger(value) || value < 0) return t.fail(`access ${i} gave ${value}`)
@@ -63,13 +54,13 @@ test('an adapter loaded from any state goes on exactly like the one that was sav
   t.timeout(120_000)
   for (let seed = 1; seed <= 20; seed++) {
     const first = create()
-    const random = createRandom(seed * 104_729)
+    const random = words(seed * 104_729)
     for (let i = 0; i < 2000; i++) step(first, random)
     const second = new VgaDriver(1)
     second.vga.load(structuredClone(first.vga.save()))
     second.vga.fn.load(structuredClone(first.vga.fn.save()))
     t.deepEqual(second.vga.save(), first.vga.save())
-    const again = [createRandom(~seed), createRandom(~seed)] as const
+    const again = [words(~seed), words(~seed)] as const
     for (let i = 0; i < 500; i++) {
       if (step(first, again[0]) !== step(second, again[1])) return t.fail(`seed ${seed} step ${i}`)
     }
