@@ -88,6 +88,7 @@ impl Vcpu {
                 let op = &ops[n];
                 if let Err(trap) = (op.handler)(self, op) {
                     self.retired = self.retired.wrapping_add(n as u64);
+                    self.interpreted += n as u64;
                     return Err(trap);
                 }
                 self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_add(u64::from(op.len));
