@@ -40,6 +40,11 @@ export class GuestMemoryImpl implements GuestMemory {
     this.#generation = new Int32Array(this.#words)
   }
 
+  get generation(): number {
+    // Queues ask at every access; an atomic load would cost as much as all the rest of it.
+    return this.#generation[0] ?? -1
+  }
+
   /** Uses the ArrayBuffers of this object instead of making others. */
   adopt(ram: GuestRamImpl): void {
     this.#rams.set(ram.key, ram)

@@ -200,6 +200,11 @@ test('memslots follow the rules of KVM', async (t) => {
   set(1, 0x10_0000, 0x1000)
   vm.memory.write(0x10_0004, Uint8Array.of(1, 2, 3))
   t.is(vm.memory.view(0x1004, 2).getUint16(0, true), 0x0201)
+  const { generation } = vm.memory
+  t.is(vm.memory.generation, generation)
+  set(2, 0x20_0000, 0x1000)
+  set(2, 0x20_0000, 0)
+  t.not(vm.memory.generation, generation)
   t.is(new Uint8Array(ram.segment(0))[6], 3)
   t.is(ram.segment(0), ram.segment(0))
   t.true(vm.memory.contains(0x1000, 0x4000))

@@ -47,6 +47,8 @@ export interface MemoryPiece {
  * range is in no memslot, before anything is copied.
  */
 export interface GuestMemory {
+  /** Changes whenever memslots change: views, windows and pieces are to be asked for anew then. */
+  readonly generation: number
   /** Copies guest memory into `dst`. */
   read(gpa: number, dst: Uint8Array): void
   /** Copies `src` into guest memory and reports the write. */

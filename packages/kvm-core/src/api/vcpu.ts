@@ -61,7 +61,7 @@ export interface CodeStats {
   interpretedInstructions: number
   /** Times that translated code asked it to. */
   slowPaths: number
-  /** Of these, branches whose target was not found at once. */
+  /** Of these, for the last instruction of a block: nearly always a branch to what was not found. */
   branchMisses: number
 }
 

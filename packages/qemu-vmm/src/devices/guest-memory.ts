@@ -1,10 +1,12 @@
 import type { GuestMemory as VmMemory } from 'kvm-core'
 import type { GuestMemory } from 'virtio'
 
-/** Guest memory as virtio devices see it. The machine's slots never change. */
+/** Guest memory as virtio devices see it. */
 export function virtioMemory(memory: VmMemory): GuestMemory {
   return {
-    generation: 0,
+    get generation() {
+      return memory.generation
+    },
     pieces(gpa, length) {
       const pieces: Uint8Array[] = []
       for (let done = 0; done < length;) {

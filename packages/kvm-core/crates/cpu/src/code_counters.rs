@@ -23,7 +23,8 @@ pub struct CodeCounters {
     /// Of these, those that translated code left to it: memory accesses that were not simple, branches
     /// to code that was not found, instructions that are not translated.
     pub slow_paths: AtomicU64,
-    /// Of these, branches whose target was not found at once.
+    /// Of these, those for the last instruction of a block: nearly all are branches whose target was not
+    /// found at once.
     pub branch_misses: AtomicU64,
 }
 

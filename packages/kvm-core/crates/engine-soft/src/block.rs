@@ -16,6 +16,7 @@ use crate::translate::{Code, Entries};
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
 const JUMPS: usize = 8192;
+
 /// A run of decoded instructions.
 pub struct Block {
     /// Instructions in order. Only the last one may change control flow.

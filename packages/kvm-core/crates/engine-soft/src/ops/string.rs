@@ -115,7 +115,8 @@ impl Vcpu {
         Ok(())
     }
 
-    /// How many of `count` elements at `offset` lie in one page, do not wrap and are within the segment.
+    /// The linear address of the element at `offset`, and how many of `count` from there on lie in one
+    /// page, do not wrap and are within the segment.
     fn in_one_page<W: Width>(
         &mut self,
         segment: u8,
@@ -142,13 +143,13 @@ impl Vcpu {
         }
         let offset = self.cpu.regs[reg::RDI] & mask;
         let es = seg::ES as u8;
-        let Some((to, n)) = self.in_one_page::<W>(es, offset, mask, count, true) else { return 0 };
+        let found = self.in_one_page::<W>(es, offset, mask, count, true);
+        let Some((to, mut n)) = found else { return 0 };
         let target = self.tlb.entry(to);
         if n == 0 || target.write != self.tlb.tag(to) {
             return 0;
         }
         let host_to = to.wrapping_add(target.addend);
-        let mut n = n;
         if K == MOVS {
             let offset = self.cpu.regs[reg::RSI] & mask;
             let found = self.in_one_page::<W>(op.seg, offset, mask, n, false);
