@@ -2,6 +2,7 @@ import type { GuestMemory, MemoryPiece } from 'kvm-core'
 
 /** Guest memory of a test: RAM from 0 on, and nothing else. */
 export class FlatRam implements GuestMemory {
+  readonly generation = 0
   readonly bytes: Uint8Array
   /** What was reported as written. */
   readonly written: { gpa: number; len: number }[] = []
