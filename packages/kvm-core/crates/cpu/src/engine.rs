@@ -62,6 +62,13 @@ pub trait Kick: Send + Sync + fmt::Debug {
     fn kick(&self);
 }
 
+/// Wakes a vCPU at a time.
+pub trait Alarm: Send + Sync + fmt::Debug {
+    /// Raises `request::INTERRUPT` after so many nanoseconds, or soon after. A call takes the place
+    /// of the one before.
+    fn arm(&self, after_ns: u64);
+}
+
 impl VcpuRequests {
     /// Sets `bits`; the vCPU sees them at its next block boundary at the latest.
     pub fn raise(&self, bits: u32) {
@@ -199,6 +206,18 @@ pub trait VcpuEngine: Send {
     fn instructions(&self) -> u64;
     /// Exit with `Exit::CountReached` exactly before instruction number `count` (soft engine).
     fn stop_at_instruction(&mut self, count: Option<u64>) -> Result<(), KvmError>;
+
+    /// Offers an alarm for the timers of the local APIC. An engine that takes it need not look at
+    /// the clock by itself while the guest runs.
+    ///
+    /// # Errors
+    /// Those of `make`, which makes one.
+    fn offer_alarm(
+        &mut self,
+        _make: &dyn Fn() -> Result<Arc<dyn Alarm>, KvmError>,
+    ) -> Result<(), KvmError> {
+        Ok(())
+    }
 
     /// The descriptor and length whose mapping is the `kvm_run` page, where the kernel fills it.
     /// Its exits are [`Exit::Described`], and answers are read from the page.

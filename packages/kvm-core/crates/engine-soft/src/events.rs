@@ -109,13 +109,29 @@ impl Vcpu {
             || self.exit.is_some()
     }
 
-    /// Fires the timers of this vCPU that are due.
-    pub(crate) fn poll_clock(&mut self) {
+    /// Fires the timers of this vCPU that are due. Yields when to look again.
+    pub(crate) fn poll_clock(&mut self) -> u64 {
+        let now = self.context.clock.now_ns();
+        if now >= self.armed {
+            self.armed = u64::MAX;
+        }
         if let Some(irqchip) = &self.context.irqchip
             && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
-            && deadline <= self.context.clock.now_ns()
+            && deadline <= now
         {
             irqchip.poll_timers(self.cpu.id);
+        }
+        self.slice.begin(self.retired, now)
+    }
+
+    /// Has somebody watch the clock for the next timer, since translated code does not.
+    pub(crate) fn set_alarm(&mut self) {
+        if let (Some(alarm), Some(irqchip)) = (&self.alarm, &self.context.irqchip)
+            && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
+            && deadline < self.armed
+        {
+            alarm.arm(deadline.saturating_sub(self.context.clock.now_ns()));
+            self.armed = deadline;
         }
     }
 

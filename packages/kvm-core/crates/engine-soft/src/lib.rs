@@ -22,6 +22,7 @@ mod ops;
 mod physical;
 mod run;
 mod serve;
+mod slice;
 mod state;
 mod table;
 pub mod thunk;

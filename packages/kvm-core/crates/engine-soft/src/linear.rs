@@ -4,7 +4,7 @@ use kvm_cpu::paging;
 use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
 
 use crate::op::{FLAT, Op};
-use crate::tlb::{Allowed, Class};
+use crate::tlb::{Allowed, Class, Tlb};
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
@@ -31,7 +31,7 @@ impl Vcpu {
         let linear = self.effective(op);
         let e = self.tlb.entry(linear);
         let fits = (linear & 0xfff) <= PAGE - u64::from(W::BYTES);
-        let hit = op.addressing == FLAT && e.read == self.tlb.tag(linear) && fits;
+        let hit = op.addressing == FLAT && e.read == Tlb::tag(linear) && fits;
         if hit { linear.wrapping_add(e.addend) } else { 0 }
     }
 
@@ -41,7 +41,7 @@ impl Vcpu {
         let linear = self.effective(op);
         let e = self.tlb.entry(linear);
         let fits = (linear & 0xfff) <= PAGE - u64::from(W::BYTES);
-        let hit = op.addressing == FLAT && e.write == self.tlb.tag(linear) && fits;
+        let hit = op.addressing == FLAT && e.write == Tlb::tag(linear) && fits;
         if hit { linear.wrapping_add(e.addend) } else { 0 }
     }
 
@@ -49,7 +49,7 @@ impl Vcpu {
     #[inline(always)]
     pub(crate) fn read<W: Width>(&mut self, linear: u64, segment: u8) -> Result<u64, Trap> {
         let e = self.tlb.entry(linear);
-        if e.read == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+        if e.read == Tlb::tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: a matching read tag says that the whole page at `host` is mapped guest RAM of
             // the slot table this vCPU holds, and the access does not leave the page.
@@ -67,7 +67,7 @@ impl Vcpu {
         value: u64,
     ) -> Result<(), Trap> {
         let e = self.tlb.entry(linear);
-        if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+        if e.write == Tlb::tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: as in `read`; a write tag is only set for pages that may be stored to with no
             // bookkeeping.
@@ -90,7 +90,7 @@ impl Vcpu {
         mut f: impl FnMut(&mut Self, u64) -> u64,
     ) -> Result<(), Trap> {
         let e = self.tlb.entry(linear);
-        if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
+        if e.write == Tlb::tag(linear) && (linear & 0xfff) <= PAGE - u64::from(W::BYTES) {
             let host = linear.wrapping_add(e.addend);
             if locked {
                 if splits_line(linear, W::BYTES) {
@@ -307,11 +307,11 @@ impl Vcpu {
     /// Linear to guest physical with the permissions of `via`, filling the TLB.
     pub(crate) fn translate(&mut self, linear: u64, access: Access, via: Via) -> Result<u64, Trap> {
         let class = self.class_of(via);
-        let tag = self.tlb.tag(linear);
+        let tag = Tlb::tag(linear);
         let e = self.tlb.entry_of(class, linear);
         let hit = if access == Access::Write { e.write == tag } else { e.read == tag };
         if hit {
-            return Ok(e.gpa | (linear & 0xfff));
+            return Ok(e.gpa() | (linear & 0xfff));
         }
         let user = matches!(class, Class::User | Class::Checked);
         let t = paging::walk(self, linear, access, user, via == Via::Implicit)?;

@@ -13,8 +13,6 @@ use crate::op::Op;
 use crate::ops::system::DR6_BS;
 use crate::vcpu::Vcpu;
 
-/// Instructions between looks at the clock.
-const SLICE: u64 = 8192;
 /// `KVM_INTERNAL_ERROR_DELIVERY_EV`.
 const INTERNAL_ERROR_DELIVERY: u32 = 3;
 
@@ -226,8 +224,7 @@ impl Vcpu {
             }
             // Whoever leaves the code often must not pay for the time each time.
             if wanted != 0 || self.retired >= self.next_clock {
-                self.poll_clock();
-                self.next_clock = self.retired + SLICE;
+                self.next_clock = self.poll_clock();
             }
             if self.stop_at == Some(self.retired) {
                 self.stop_at = None;
@@ -259,6 +256,7 @@ impl Vcpu {
                 if self.exit.is_some() {
                     continue;
                 }
+                self.set_alarm();
                 return None;
             }
             if let Some(exit) = self.step_one() {

@@ -7,10 +7,11 @@ use kvm_abi::exit::Exit;
 use kvm_abi::regs::{DebugRegs, GuestDebug, MpState, Regs, Sregs, VcpuEvents};
 use kvm_abi::{Errno, KvmError};
 use kvm_cpu::code_counters::CodeCounters;
-use kvm_cpu::engine::{VcpuEngine, request};
+use kvm_cpu::engine::{Alarm, VcpuEngine, request};
 use kvm_cpu::{flags, msr, paging};
 
 use crate::features::GuestFeatures;
+use crate::translate::Policy;
 use crate::vcpu::Vcpu;
 
 impl VcpuEngine for Vcpu {
@@ -218,6 +219,16 @@ impl VcpuEngine for Vcpu {
 
     fn instructions(&self) -> u64 {
         self.retired
+    }
+
+    fn offer_alarm(
+        &mut self,
+        make: &dyn Fn() -> Result<Arc<dyn Alarm>, KvmError>,
+    ) -> Result<(), KvmError> {
+        if self.policy.threshold != Policy::OFF.threshold {
+            self.alarm = Some(make()?);
+        }
+        Ok(())
     }
 
     fn stop_at_instruction(&mut self, count: Option<u64>) -> Result<(), KvmError> {

@@ -1,12 +1,9 @@
 //! The software TLB: direct-mapped tables from linear page to host address.
 //!
-//! A tag is the page's linear address with an address-space number in its low 12 bits. A new
-//! number invalidates a whole address space at once, and gives each PCID its own, so that
-//! switching CR3 between recent processes drops nothing. Global pages are refilled per number.
-//! A flush that keeps them, as every load of CR3 without PCIDs is, keeps the number and drops
-//! the entries that are on a list of the others.
-
-use std::mem::offset_of;
+//! A tag is the last byte's linear address in the page, which no page's first byte has, so that
+//! an empty entry, all zeroes, matches nothing. Only one address space is kept: a switch drops
+//! the entries that are on a list of those that are not global. Translations of other PCIDs are
+//! not kept either: to tell them apart would cost every access of translated code an instruction.
 
 use crate::table::{Plain, Table};
 
@@ -15,10 +12,8 @@ pub const ENTRIES: usize = 4096;
 /// One table per permission class, see [`Class`].
 pub const CLASSES: usize = 4;
 const EXEC_ENTRIES: usize = 512;
-const NEVER: u64 = u64::MAX;
-/// The largest address-space number. One more would make the tag of the last page [`NEVER`], so
-/// that an empty entry would pass for a translation.
-const LAST_ASID: u64 = 0xffe;
+/// No tag.
+const NEVER: u64 = 0;
 /// 1 GiB regions remembered one by one; with more the whole TLB goes.
 const MAX_HUGE: usize = 64;
 /// Words of the filter for large pages.
@@ -60,15 +55,22 @@ pub struct Entry {
     pub write: u64,
     /// Host address minus linear address.
     pub addend: u64,
+    /// Guest physical page, and 1 if the translation is global.
+    page: u64,
+}
+
+impl Entry {
     /// Guest physical page.
-    pub gpa: u64,
+    #[inline]
+    pub fn gpa(&self) -> u64 {
+        self.page & PAGE_MASK
+    }
 }
 
 // SAFETY: numbers.
 unsafe impl Plain for Entry {}
 
-/// No tag is zero, as no address-space number is.
-const EMPTY: Entry = Entry { read: 0, write: 0, addend: 0, gpa: 0 };
+const EMPTY: Entry = Entry { read: NEVER, write: NEVER, addend: 0, page: 0 };
 
 #[derive(Clone, Copy, Debug)]
 struct ExecEntry {
@@ -77,10 +79,10 @@ struct ExecEntry {
 }
 
 const NO_EXEC: ExecEntry = ExecEntry { tag: NEVER, gpa: 0 };
-/// Entries that are not global before a flush takes a new number instead.
+/// Entries on the list of those that are not global. With more a flush looks at all of them.
 const MAX_LOCAL: usize = 4096;
 /// The last number of a space of user code.
-const LAST_SPACE: u64 = 0xfff;
+const LAST_SPACE: u64 = 0xf_ffff;
 
 /// Data and instruction translations of one vCPU.
 #[derive(Debug)]
@@ -88,25 +90,22 @@ pub struct Tlb {
     entries: Table<Entry, { ENTRIES * CLASSES }>,
     exec: Box<[[ExecEntry; EXEC_ENTRIES]; 2]>,
     class: usize,
-    asid: u64,
-    next_asid: u64,
-    /// How often the numbers started again: whoever keeps one must drop it when this changes.
+    /// Changes when supervisor code may lie elsewhere, or a number of [`Self::space`] comes again:
+    /// whoever keeps addresses of code must drop them.
     restarts: u64,
     pcid: u16,
-    /// PCID to address-space number.
-    pcids: Vec<(u16, u64)>,
     /// Bloom filter over the 2 MiB regions that hold translations from large pages: of a size that
     /// a gigabyte of them leaves nearly empty.
     large: Box<[u64; LARGE_WORDS]>,
     /// 1 GiB regions that hold translations from 1 GiB pages.
     huge: Vec<u64>,
-    /// Data entries of the present number that are not global.
+    /// Data entries that are not global.
     local: Vec<u16>,
     /// There are more than the list has.
     local_unknown: bool,
     /// The supervisor executes pages that are not global.
     local_code: bool,
-    /// Changes when code of user programs may lie elsewhere although the number stays.
+    /// Changes when code of user programs may lie elsewhere.
     space: u64,
 }
 
@@ -116,11 +115,8 @@ impl Default for Tlb {
             entries: Table::default(),
             exec: Box::new([[NO_EXEC; EXEC_ENTRIES]; 2]),
             class: 0,
-            asid: 1,
-            next_asid: 2,
             restarts: 0,
             pcid: 0,
-            pcids: Vec::new(),
             large: Box::new([0; LARGE_WORDS]),
             huge: Vec::new(),
             local: Vec::new(),
@@ -131,17 +127,11 @@ impl Default for Tlb {
     }
 }
 
-/// How many PCIDs keep their translations across a switch.
-const PCID_SLOTS: usize = 8;
-
 impl Tlb {
     /// Where the entries of each class are, for translated code.
     pub fn addresses(&self) -> [u64; CLASSES] {
         std::array::from_fn(|class| &raw const self.entries[class * ENTRIES] as u64)
     }
-
-    /// Where the address-space number is.
-    pub const ASID_OFFSET: usize = offset_of!(Self, asid);
 
     #[inline(always)]
     fn index(linear: u64) -> usize {
@@ -163,17 +153,11 @@ impl Tlb {
 
     /// The tag that a usable entry for `linear` carries.
     #[inline(always)]
-    pub fn tag(&self, linear: u64) -> u64 {
-        (linear & PAGE_MASK) | self.asid
+    pub fn tag(linear: u64) -> u64 {
+        linear | !PAGE_MASK
     }
 
-    /// Address-space number: part of every key derived from linear addresses.
-    #[inline(always)]
-    pub fn asid(&self) -> u64 {
-        self.asid
-    }
-
-    /// Changes whenever address-space numbers are given out anew.
+    /// Changes whenever addresses of code that somebody keeps may be wrong, see [`Self::space`] as well.
     #[inline]
     pub fn restarts(&self) -> u64 {
         self.restarts
@@ -199,7 +183,7 @@ impl Tlb {
         if class == Class::Checked {
             return;
         }
-        let tag = self.tag(linear);
+        let tag = Self::tag(linear);
         let page = linear & PAGE_MASK;
         let Allowed { read, write, global } = allowed;
         let index = (class as usize * ENTRIES) | Self::index(linear);
@@ -215,7 +199,7 @@ impl Tlb {
             read: if read { tag } else { NEVER },
             write: if write { tag } else { NEVER },
             addend: host.wrapping_sub(page),
-            gpa: gpa & PAGE_MASK,
+            page: gpa & PAGE_MASK | u64::from(global),
         };
     }
 
@@ -223,13 +207,13 @@ impl Tlb {
     #[inline]
     pub fn exec(&self, user: bool, linear: u64) -> Option<u64> {
         let e = &self.exec[usize::from(user)][(linear >> 12) as usize & (EXEC_ENTRIES - 1)];
-        (e.tag == self.tag(linear)).then_some(e.gpa)
+        (e.tag == Self::tag(linear)).then_some(e.gpa)
     }
 
     /// Stores an instruction translation.
     pub fn fill_exec(&mut self, user: bool, linear: u64, gpa: u64, global: bool) {
         self.local_code |= !user && !global;
-        let tag = self.tag(linear);
+        let tag = Self::tag(linear);
         self.exec[usize::from(user)][(linear >> 12) as usize & (EXEC_ENTRIES - 1)] =
             ExecEntry { tag, gpa: gpa & PAGE_MASK };
     }
@@ -264,44 +248,27 @@ impl Tlb {
         for table in self.exec.iter_mut() {
             table.fill(NO_EXEC);
         }
-        self.pcids.clear();
-        self.start_list(false);
+        self.local.clear();
+        self.local_unknown = false;
+        self.local_code = false;
         self.large.fill(0);
         self.huge.clear();
-        self.asid = 1;
-        self.next_asid = 2;
         self.restarts += 1;
     }
 
     /// Drops one PCID.
     pub fn flush_pcid(&mut self, pcid: u16) {
         if pcid == self.pcid {
-            self.switch(pcid, true);
-        } else {
-            self.pcids.retain(|&(p, _)| p != pcid);
+            self.drop_local();
         }
     }
 
     /// Enters the address space of `pcid`, keeping what it had unless `flush`.
     pub fn switch(&mut self, pcid: u16, flush: bool) {
-        if flush && pcid == self.pcid && self.drop_local() {
-            return;
+        if flush || pcid != self.pcid {
+            self.pcid = pcid;
+            self.drop_local();
         }
-        self.pcid = pcid;
-        if flush {
-            self.pcids.retain(|&(p, _)| p != pcid);
-        }
-        if let Some(at) = self.pcids.iter().position(|&(p, _)| p == pcid) {
-            let slot = self.pcids.remove(at);
-            if self.asid != slot.1 {
-                self.start_list(true);
-            }
-            self.asid = slot.1;
-            self.pcids.push(slot);
-            return;
-        }
-        self.take_asid();
-        self.remember(pcid);
     }
 
     /// The PCID of the present address space.
@@ -309,37 +276,22 @@ impl Tlb {
         self.pcid
     }
 
-    fn remember(&mut self, pcid: u16) {
-        if self.pcids.len() == PCID_SLOTS {
-            self.pcids.remove(0);
-        }
-        self.pcids.push((pcid, self.asid));
-    }
-
-    fn take_asid(&mut self) {
-        if self.next_asid > LAST_ASID {
-            self.flush_all();
-        }
-        self.asid = self.next_asid;
-        self.next_asid += 1;
-        self.start_list(false);
-    }
-
-    /// Begins a list of entries that are not global; `unknown` if there are some already.
-    fn start_list(&mut self, unknown: bool) {
-        self.local.clear();
-        self.local_unknown = unknown;
-        self.local_code = false;
-    }
-
-    /// Drops the translations of the present number but global ones. False if it is not known which
-    /// those are.
-    fn drop_local(&mut self) -> bool {
-        if self.local_unknown || !self.pcids.contains(&(self.pcid, self.asid)) {
-            return false;
+    /// Drops all translations but global ones.
+    fn drop_local(&mut self) {
+        if std::mem::take(&mut self.local_unknown) {
+            for e in &mut self.entries[..ENTRIES * (CLASSES - 1)] {
+                if e.page & 1 == 0 {
+                    *e = EMPTY;
+                }
+            }
+            self.local.clear();
         }
         for index in self.local.drain(..) {
-            self.entries[usize::from(index)] = EMPTY;
+            // A global one may have come into its place.
+            let e = &mut self.entries[usize::from(index)];
+            if e.page & 1 == 0 {
+                *e = EMPTY;
+            }
         }
         let [supervisor, user] = &mut *self.exec;
         user.fill(NO_EXEC);
@@ -352,10 +304,9 @@ impl Tlb {
         if self.space == 0 {
             self.restarts += 1;
         }
-        true
     }
 
-    /// Part of the keys of user programs' code: 12 bits.
+    /// Part of the keys of user programs' code: 20 bits.
     pub fn space(&self) -> u64 {
         self.space
     }
@@ -394,7 +345,7 @@ impl Tlb {
     /// Withdraws the write permission of every translation, or of those of one guest page.
     pub fn revoke_writes(&mut self, gpa: Option<u64>) {
         for e in self.entries.iter_mut() {
-            if gpa.is_none_or(|g| e.gpa == g & PAGE_MASK) {
+            if gpa.is_none_or(|g| e.gpa() == g & PAGE_MASK) {
                 e.write = NEVER;
             }
         }

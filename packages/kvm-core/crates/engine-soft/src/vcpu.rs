@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kvm_abi::Entropy;
 use kvm_abi::exit::Exit;
 use kvm_cpu::code_counters::CodeCounters;
-use kvm_cpu::engine::{VcpuRequests, VmContext};
+use kvm_cpu::engine::{Alarm, VcpuRequests, VmContext};
 use kvm_cpu::{Cpu, Mode, Trap, flags};
 use kvm_memory::SlotTable;
 
 use crate::block::BlockCache;
 use crate::features::GuestFeatures;
 use crate::io::IoLog;
+use crate::slice::Slice;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
 use crate::translate::{Hot, Policy, Translator};
@@ -39,6 +40,10 @@ pub struct Vcpu {
     pub(crate) next_check: u64,
     /// And at the clock when it reaches this.
     pub(crate) next_clock: u64,
+    pub(crate) slice: Slice,
+    /// Who watches the clock while translated code runs, and the time that it was told.
+    pub(crate) alarm: Option<Arc<dyn Alarm>>,
+    pub(crate) armed: u64,
     /// Something needs the run loop's attention before the next block.
     pub(crate) attention: bool,
     /// Key of jump-cache entries: address space, privilege and decode mode.
@@ -122,6 +127,9 @@ impl Vcpu {
             retired: 0,
             next_check: 0,
             next_clock: 0,
+            slice: Slice::default(),
+            alarm: None,
+            armed: u64::MAX,
             attention: true,
             fetch_context: 0,
             tlb_restarts: 0,
@@ -211,7 +219,8 @@ impl Vcpu {
         let bits = u64::from(self.cpu.mode.bits() >> 5);
         let class = self.tlb.class() as u64;
         let space = if self.cpu.cpl == 3 { self.tlb.space() } else { 0 };
-        self.fetch_context = space << 20 | self.tlb.asid() << 8 | class << 4 | bits;
+        // Bit 6 keeps it from being 0.
+        self.fetch_context = space << 12 | 1 << 6 | class << 4 | bits;
     }
 
     /// Default operand size of the code segment.

@@ -1,26 +1,44 @@
-//! The time limit of an entry on the calling thread.
+//! Timers of a vCPU: the time limit of an entry on the calling thread, and the alarm of an engine
+//! that does not look at the clock.
 
+use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use kvm_abi::KvmError;
-use kvm_cpu::engine::request;
+use kvm_cpu::engine::{Alarm, request};
 
 use crate::events::EventLoop;
 use crate::kick::Kicker;
 use crate::sys::owned;
 
-/// A timerfd that makes its vCPU leave the guest; opened at the first use.
+/// A timerfd that raises a request of its vCPU; opened at the first use.
 pub(crate) struct Timer {
     events: Arc<EventLoop>,
-    kicker: Arc<Kicker>,
+    /// The vCPU's engine may own the timer.
+    kicker: Weak<Kicker>,
+    bits: u32,
     fd: OnceLock<(Arc<OwnedFd>, u64)>,
 }
 
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").field("bits", &self.bits).finish_non_exhaustive()
+    }
+}
+
 impl Timer {
-    pub fn new(events: Arc<EventLoop>, kicker: Arc<Kicker>) -> Self {
-        Self { events, kicker, fd: OnceLock::new() }
+    /// One that raises `bits`.
+    pub fn new(events: Arc<EventLoop>, kicker: &Arc<Kicker>, bits: u32) -> Self {
+        Self { events, kicker: Arc::downgrade(kicker), bits, fd: OnceLock::new() }
+    }
+
+    /// One that is open already, so that nothing can fail later.
+    pub fn alarm(events: Arc<EventLoop>, kicker: &Arc<Kicker>) -> Result<Arc<Self>, KvmError> {
+        let timer = Self::new(events, kicker, request::INTERRUPT);
+        timer.fd()?;
+        Ok(Arc::new(timer))
     }
 
     /// Kicks the vCPU after `time`, unless the guard is dropped before.
@@ -36,7 +54,7 @@ impl Timer {
             // SAFETY: no pointers.
             let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
             let fd = Arc::new(owned(raw, "a timerfd")?);
-            let (source, kicker) = (fd.clone(), self.kicker.clone());
+            let (source, kicker, bits) = (fd.clone(), self.kicker.clone(), self.bits);
             let key = self.events.add(
                 fd.as_raw_fd(),
                 Arc::new(move || {
@@ -45,8 +63,10 @@ impl Timer {
                     let n = unsafe {
                         libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut ticks).cast(), 8)
                     };
-                    if n == 8 {
-                        kicker.raise(request::EXIT);
+                    if n == 8
+                        && let Some(kicker) = kicker.upgrade()
+                    {
+                        kicker.raise(bits);
                     }
                 }),
             )?;
@@ -54,6 +74,14 @@ impl Timer {
             let _ = self.fd.set((fd, key));
         }
         self.fd.get().map(|(fd, _)| &**fd).ok_or_else(|| KvmError::invalid("no timer"))
+    }
+}
+
+impl Alarm for Timer {
+    fn arm(&self, after_ns: u64) {
+        if let Some((fd, _)) = self.fd.get() {
+            set(fd, Duration::from_nanos(after_ns.max(1)));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kvm_abi::exit::{Exit, RUN_BYTES, reason, run};
 use kvm_abi::{Clock, Errno, KvmError};
 use kvm_cpu::code_counters::CodeCounters;
-use kvm_cpu::engine::{VcpuEngine, VcpuRequests, request};
+use kvm_cpu::engine::{Alarm, VcpuEngine, VcpuRequests, request};
 use kvm_irqchip::Irqchip;
 
 use crate::bus::Bus;
@@ -92,10 +92,14 @@ pub(crate) struct VcpuParts {
 impl Vcpu {
     pub(crate) fn new(
         id: u32,
-        engine: Box<dyn VcpuEngine>,
+        mut engine: Box<dyn VcpuEngine>,
         kicker: Arc<Kicker>,
         parts: VcpuParts,
     ) -> Result<Arc<Self>, KvmError> {
+        engine.offer_alarm(&|| {
+            let alarm: Arc<dyn Alarm> = Timer::alarm(parts.events.clone(), &kicker)?;
+            Ok(alarm)
+        })?;
         let page = match engine.run_mapping() {
             Some((fd, len)) => SharedPage::of_descriptor(fd, len)?,
             None => SharedPage::new(RUN_BYTES)?,
@@ -104,7 +108,7 @@ impl Vcpu {
             id,
             page,
             code: engine.code_counters(),
-            timer: Timer::new(parts.events, kicker.clone()),
+            timer: Timer::new(parts.events, &kicker, request::EXIT),
             kicker,
             core: Mutex::new(Some(Core::new(engine))),
             hosts: parts.hosts,

@@ -5,6 +5,7 @@ use kvm_cpu::{flags, reg};
 use super::alu;
 use crate::linear::{PAGE, Via};
 use crate::op::{Done, Op};
+use crate::tlb::Tlb;
 use crate::vcpu::Vcpu;
 use crate::width::{W32, W64, Width};
 
@@ -116,7 +117,7 @@ impl Vcpu {
         new: (u64, u64),
     ) -> Result<(u64, u64), kvm_cpu::Trap> {
         let e = self.tlb.entry(linear);
-        if e.write == self.tlb.tag(linear) && (linear & 0xfff) <= PAGE - 16 {
+        if e.write == Tlb::tag(linear) && (linear & 0xfff) <= PAGE - 16 {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: a matching write tag says that the page is mapped, writable RAM; the address
             // is aligned, which the caller checked; the guest's CPUID has CX16 only on a host that

@@ -10,6 +10,7 @@ use kvm_cpu::{Trap, reg, seg};
 use super::{address_mask, alu};
 use crate::linear::PAGE;
 use crate::op::{Done, Op};
+use crate::tlb::Tlb;
 use crate::vcpu::Vcpu;
 use crate::width::Width;
 
@@ -146,7 +147,7 @@ impl Vcpu {
         let found = self.in_one_page::<W>(es, offset, mask, count, true);
         let Some((to, mut n)) = found else { return 0 };
         let target = self.tlb.entry(to);
-        if n == 0 || target.write != self.tlb.tag(to) {
+        if n == 0 || target.write != Tlb::tag(to) {
             return 0;
         }
         let host_to = to.wrapping_add(target.addend);
@@ -155,7 +156,7 @@ impl Vcpu {
             let found = self.in_one_page::<W>(op.seg, offset, mask, n, false);
             let Some((from, fit)) = found else { return 0 };
             let source = self.tlb.entry(from);
-            if source.read != self.tlb.tag(from) {
+            if source.read != Tlb::tag(from) {
                 return 0;
             }
             let host_from = from.wrapping_add(source.addend);

@@ -7,6 +7,7 @@ use crate::op::{Done, Op};
 use crate::thunk::{
     self, Class, ElementMemory, MemOperand, Operands, Scratch, VecFault, VecOp, X87Pointers,
 };
+use crate::tlb::Tlb;
 use crate::vcpu::Vcpu;
 
 const CR0_MP: u64 = 2;
@@ -56,7 +57,7 @@ impl Vcpu {
     fn load_operand(&mut self, linear: u64, bytes: u8, segment: u8, out: &mut Scratch) -> Done {
         let n = usize::from(bytes);
         let e = self.tlb.entry(linear);
-        if e.read == self.tlb.tag(linear) && (linear & 0xfff) + u64::from(bytes) <= PAGE {
+        if e.read == Tlb::tag(linear) && (linear & 0xfff) + u64::from(bytes) <= PAGE {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: a matching read tag says that the page is mapped RAM, and the operand does not
             // leave it.
@@ -78,7 +79,7 @@ impl Vcpu {
     fn store_operand(&mut self, linear: u64, bytes: u8, segment: u8, data: &Scratch) -> Done {
         let n = usize::from(bytes);
         let e = self.tlb.entry(linear);
-        if e.write == self.tlb.tag(linear) && (linear & 0xfff) + u64::from(bytes) <= PAGE {
+        if e.write == Tlb::tag(linear) && (linear & 0xfff) + u64::from(bytes) <= PAGE {
             let host = linear.wrapping_add(e.addend);
             // SAFETY: as in `load_operand`, with a write tag.
             unsafe { std::ptr::copy_nonoverlapping(data.0.as_ptr(), host as *mut u8, n) };
@@ -121,15 +122,14 @@ impl Vcpu {
         if m.write {
             // Registers change before the store (an x87 pop): it must not fault then.
             let e = self.tlb.entry(linear);
-            if e.write != self.tlb.tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE {
+            if e.write != Tlb::tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE {
                 let via = Via::Part(op.seg);
                 self.probe_operand(linear, m.bytes, Access::Write, via)?;
                 // The store may turn out to be a device's: only careful mode can take the
                 // instruction back then.
                 let e = self.tlb.entry(linear);
                 if !self.io.careful()
-                    && (e.write != self.tlb.tag(linear)
-                        || (linear & 0xfff) + u64::from(m.bytes) > PAGE)
+                    && (e.write != Tlb::tag(linear) || (linear & 0xfff) + u64::from(m.bytes) > PAGE)
                 {
                     return Err(Trap::Exit);
                 }

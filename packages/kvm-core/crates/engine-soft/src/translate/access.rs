@@ -26,7 +26,7 @@ impl Emitter<'_> {
     }
 
     /// True if computing the address takes both scratch registers.
-    fn takes_both(&self, op: &Op, segments: bool) -> bool {
+    pub fn takes_both(&self, op: &Op, segments: bool) -> bool {
         let segment = segments && op.addressing == ADDR64;
         let base = op.base == INSTRUCTION_POINTER || self.homeless(op.base);
         let places = [segment, base, self.homeless(op.index)];
@@ -182,7 +182,7 @@ impl Emitter<'_> {
         } else {
             self.address(n, host::R11, 0, true);
         }
-        let more = if aligned { 0 } else { i32::from(size) - 1 };
+        let more = i32::from(size) - 1;
         if far && more == 0 {
             self.asm.mov(host::R10, host::R11);
         } else if far {
@@ -191,12 +191,8 @@ impl Emitter<'_> {
             self.address(n, host::R10, more, true);
         }
         tlb_entry(&mut self.asm, class);
-        if aligned && size > 1 {
-            // A locked access that is not aligned may lie in two cache lines.
-            self.aligned_compare(size, tag);
-        } else {
-            tlb_compare(&mut self.asm, host::R10, tag);
-        }
+        // A locked access that is not aligned may lie in two cache lines.
+        tlb_compare(&mut self.asm, host::R10, tag, if aligned { size } else { 1 });
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
@@ -220,17 +216,6 @@ impl Emitter<'_> {
         rm
     }
 
-    /// As `tlb_compare` for an address in R10 that must be a multiple of `size`.
-    fn aligned_compare(&mut self, size: u8, tag: i32) {
-        self.asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
-        let mask = -4096i32 | i32::from(size - 1);
-        self.asm.bytes(&mask.to_le_bytes());
-        let asid = Rm::State { index: None, disp: super::state::ASID };
-        // Adding keeps an unaligned address from passing for another number.
-        self.asm.modrm(Opcode::wide(0x03), host::R10, asid);
-        self.asm.modrm(Opcode::wide(0x3b), host::R10, entry_field(tag));
-    }
-
     /// Checks `size` bytes at a pinned register plus `disp`; the addend is in R11 then.
     fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
         if self.grouped(n) {
@@ -244,7 +229,7 @@ impl Emitter<'_> {
         tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, disp + 7);
         let tag = if write { field::WRITE } else { field::READ };
-        tlb_compare(&mut self.asm, host::R10, tag);
+        tlb_compare(&mut self.asm, host::R10, tag, 1);
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
@@ -303,7 +288,7 @@ impl Emitter<'_> {
         self.asm.lea(host::R11, base, None, low);
         tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, high - 1);
-        tlb_compare(&mut self.asm, host::R10, if write { field::WRITE } else { field::READ });
+        tlb_compare(&mut self.asm, host::R10, if write { field::WRITE } else { field::READ }, 1);
         let miss = self.asm.jcc_later(5);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
         miss

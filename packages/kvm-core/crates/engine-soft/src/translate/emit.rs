@@ -5,7 +5,7 @@ use super::asm::{Assembler, Opcode, Rm, host};
 use super::flags;
 use super::group::{self, Group};
 use super::guest::{Form, Operand, Register, Shape};
-use super::region::{Page, Region, Source};
+use super::region::{Count, Page, Region, Source};
 use super::state::{BUDGET, RAX, REQUESTS, pinned, register};
 use super::stubs::{ClassStubs, Stubs, load_flags};
 use super::vector_state::compare_level;
@@ -51,6 +51,8 @@ pub struct Emitter<'a> {
     copying: bool,
     pub copies: Vec<Ungrouped>,
     pub misses: Vec<Miss>,
+    /// The group whose addend R11 has.
+    addend: Option<usize>,
 }
 
 /// Translates a region that will lie at `origin`.
@@ -76,6 +78,7 @@ pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
         copying: false,
         copies: vec![Ungrouped::new(); region.blocks.len()],
         misses: Vec::new(),
+        addend: None,
     };
     e.prologue(region.needs[0] != 0);
     let linked = e.asm.len();
@@ -219,12 +222,12 @@ impl Emitter<'_> {
         }
     }
 
-    /// Takes instructions off the budget, or leaves: also when a request waits. Another vCPU that
+    /// Leaves when a request waits, or when the budget that instructions are taken off is used up
+    /// where they are counted. Another vCPU that
     /// stores code asks for it to be dropped; who executes such code must serialize first (SDM volume
     /// 3, 9.1.3), which the interpreter does, and it looks for requests as well.
     fn poll(&mut self, flags: bool) {
-        let budget = Rm::State { index: None, disp: BUDGET };
-        let n = self.region.weight(self.block) as u32;
+        let offset = self.offset(0);
         if flags {
             self.save_live_flags();
         }
@@ -234,22 +237,24 @@ impl Emitter<'_> {
         self.asm.modrm(Opcode::narrow(0x83), 7, word);
         self.asm.byte(0);
         let asked = self.asm.jcc_later(5);
-        // sub qword [budget], n; js
-        self.asm.modrm(Opcode::wide(0x81), 5, budget);
-        self.asm.bytes(&n.to_le_bytes());
-        let out = self.asm.jcc_later(8);
+        self.leaving.push(Leaving { from: asked, back: 0, offset, flags_saved: flags });
+        if self.region.count != Count::Not {
+            // sub qword [budget], n; js
+            let n = self.region.weight(self.block) as u32;
+            self.asm.modrm(Opcode::wide(0x81), 5, Rm::State { index: None, disp: BUDGET });
+            self.asm.bytes(&n.to_le_bytes());
+            let from = self.asm.jcc_later(8);
+            self.leaving.push(Leaving { from, back: n, offset, flags_saved: flags });
+        }
         if flags {
             self.load_live_flags();
-        }
-        let offset = self.offset(0);
-        for (from, back) in [(asked, 0), (out, n)] {
-            self.leaving.push(Leaving { from, back, offset, flags_saved: flags });
         }
     }
 
     fn body(&mut self, first: usize) {
         let count = self.source.ops.len();
         self.flags_saved = false;
+        self.addend = None;
         let mut n = first;
         while n < count {
             self.note_copy(n);
@@ -272,6 +277,7 @@ impl Emitter<'_> {
                         return;
                     }
                     self.call_interpreter();
+                    self.addend = None;
                 }
             }
         }
@@ -313,7 +319,11 @@ impl Emitter<'_> {
 
     fn instruction(&mut self, n: usize, shape: Shape) {
         let slow = self.slow.len();
+        let keeps = self.keeps_addend(n, shape);
         self.emit_shape(n, shape);
+        if !keeps {
+            self.addend = None;
+        }
         self.flags_after(n);
         if shape.transfers() {
             return;
@@ -491,6 +501,7 @@ impl Emitter<'_> {
             }
             let from = self.group_check(base, low, high, write);
             self.asm.store(super::state::group(k), host::R11);
+            self.addend = Some(k);
             let (block, flags_saved) = (self.block, self.flags_saved);
             self.misses.push(Miss { from, block, n, flags_saved });
         }
@@ -498,11 +509,39 @@ impl Emitter<'_> {
 
     /// The addend of the group that the access of instruction `n` belongs to, to R11.
     pub fn grouped(&mut self, n: usize) -> bool {
-        let found = self.groups.iter().position(|g| g.members.contains(&n));
+        let found = self.in_group(n);
         if let Some(k) = found {
-            self.asm.load(host::R11, super::state::group(k));
+            if self.addend != found {
+                self.asm.load(host::R11, super::state::group(k));
+            }
+            self.addend = found;
         }
         found.is_some()
+    }
+
+    /// True if the addend of a group is in R11 still after an instruction, or now.
+    fn keeps_addend(&self, n: usize, shape: Shape) -> bool {
+        let home = |r| match r {
+            Register::General(r) => self.home(r).is_some(),
+            Register::High(_) | Register::Extension(_) => true,
+        };
+        match shape {
+            Shape::Nothing | Shape::Verbatim | Shape::InOpcode { .. } => true,
+            Shape::Modrm(form) => match form.rm {
+                Operand::Register(rm) => home(rm),
+                Operand::Memory => self.in_group(n).is_some(),
+            },
+            Shape::Push(_) | Shape::PushImmediate(_) | Shape::Pop(_) | Shape::Leave => {
+                self.in_group(n).is_some()
+            }
+            Shape::Vector(form) => self.verbatim(&form) || self.in_group(n).is_some(),
+            Shape::Lea(_) => !self.takes_both(&self.source.ops[n], false),
+            _ => false,
+        }
+    }
+
+    fn in_group(&self, n: usize) -> Option<usize> {
+        self.groups.iter().position(|g| g.members.contains(&n))
     }
 
     /// Jumps to a block of the region, unless it follows.

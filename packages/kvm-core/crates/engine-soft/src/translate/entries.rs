@@ -44,7 +44,7 @@ const OF_PAGE: usize = 64;
 // SAFETY: numbers.
 unsafe impl Plain for EntryPoint {}
 
-/// No context is zero: it has an address-space number.
+/// No context is zero.
 const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, linked: 0 };
 
 /// The table of one vCPU.

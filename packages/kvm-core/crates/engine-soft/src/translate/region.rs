@@ -119,6 +119,16 @@ pub trait Page {
     fn needs(&self, offset: u16) -> u32;
 }
 
+/// How translated code counts instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Each: a region is one block.
+    Exactly,
+    /// Enough to know when to look at the clock.
+    Roughly,
+    Not,
+}
+
 /// Blocks in the order in which they are laid out; the first is the entry.
 pub struct Region<'a> {
     pub blocks: Vec<Source<'a>>,
@@ -133,25 +143,26 @@ pub struct Region<'a> {
     pub polls: Vec<bool>,
     /// Guest registers and whose host registers they have.
     pub borrowed: Vec<(u8, u8)>,
+    pub count: Count,
 }
 
 impl<'a> Region<'a> {
-    /// Prepares blocks for the emitter. `exact` is for the one block of a region that counts every
-    /// instruction.
-    pub fn new(blocks: Vec<Source<'a>>, class: Class, exact: bool, page: &dyn Page) -> Self {
+    /// Prepares blocks for the emitter.
+    pub fn new(blocks: Vec<Source<'a>>, class: Class, count: Count, page: &dyn Page) -> Self {
         let mut region = Self {
             inside: Vec::new(),
             outside: Vec::new(),
             needs: vec![0; blocks.len()],
             polls: vec![false; blocks.len()],
             borrowed: Vec::new(),
+            count,
             blocks,
             class,
         };
         region.find_ways(page);
         region.find_needs();
         region.find_polls();
-        if !exact {
+        if count != Count::Exactly {
             region.borrow();
         }
         region

@@ -128,7 +128,8 @@ impl Vcpu {
     /// Makes the translator at its first use; where the host forbids that, never again.
     fn start_translator(&mut self) -> Option<()> {
         if self.translator.is_none() {
-            match Translator::new(self.policy, interpret as *const () as u64) {
+            match Translator::new(self.policy, interpret as *const () as u64, self.alarm.is_some())
+            {
                 Ok(t) => {
                     self.translator = Some(Box::new(t));
                     if self.exact {

@@ -11,7 +11,7 @@ use super::entries::Code;
 use super::flags;
 use super::guest::{self, Form, Operand, Register, Shape};
 use super::memory::CodeMemory;
-use super::region::{self, Facts, Page, Region, Source};
+use super::region::{self, Count, Facts, Page, Region, Source};
 use super::state::pinned;
 use super::stubs::Stubs;
 use super::system::System;
@@ -69,6 +69,8 @@ pub struct Translator {
     warm: u8,
     /// Instructions are counted one by one.
     exact: bool,
+    /// Somebody else watches the clock: they need not be counted at all.
+    timed: bool,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -83,7 +85,8 @@ pub struct Guest<'a> {
 
 impl Translator {
     /// Reserves memory for code. `interpret` is the engine's function for single instructions.
-    pub fn new(policy: Policy, interpret: u64) -> std::io::Result<Self> {
+    /// With `timed` requests come when it is time to look at the clock.
+    pub fn new(policy: Policy, interpret: u64, timed: bool) -> std::io::Result<Self> {
         let mut memory = CodeMemory::new(policy.cache_bytes.max(1 << 20))?;
         let mut asm = Assembler::new(memory.next());
         let stubs = Stubs::assemble(&mut asm, interpret);
@@ -97,6 +100,7 @@ impl Translator {
             known: vec![nothing()],
             warm: policy.threshold / 4,
             exact: false,
+            timed,
         })
     }
 
@@ -189,7 +193,12 @@ impl Translator {
             class,
             seen: std::cell::Cell::new((u16::MAX, 0)),
         };
-        let region = Region::new(members, class, self.exact, &around);
+        let count = match (self.exact, self.timed) {
+            (true, _) => Count::Exactly,
+            (false, false) => Count::Roughly,
+            (false, true) => Count::Not,
+        };
+        let region = Region::new(members, class, count, &around);
         let origin = self.memory.next();
         let emitted = emit::emit(&region, &self.stubs, &around, origin);
         let (first, last) = around.seen.get();

@@ -7,7 +7,7 @@ use kvm_cpu::{Cpu, reg, seg};
 use super::asm::{Assembler, Host, host};
 use super::group::GROUPS;
 use crate::thunk::{Vector, VectorState};
-use crate::tlb::{CLASSES, Entry, Tlb};
+use crate::tlb::{CLASSES, Entry};
 use crate::vcpu::Vcpu;
 
 /// Registers that guest registers live in while translated code runs: each in the host register of
@@ -118,7 +118,6 @@ pub const WAITING: i32 = at(HOT + offset_of!(Hot, waiting));
 pub const MXCSR: i32 = at(offset_of!(Vcpu, vectors) + VectorState::MXCSR_OFFSET);
 pub const RIP: i32 = register(reg::RIP as u8);
 pub const RAX: i32 = register(0);
-pub const ASID: i32 = at(offset_of!(Vcpu, tlb) + Tlb::ASID_OFFSET);
 
 const CPU: usize = offset_of!(Vcpu, cpu);
 pub const RFLAGS: i32 = at(CPU + offset_of!(Cpu, rflags));

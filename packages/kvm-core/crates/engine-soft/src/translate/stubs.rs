@@ -8,8 +8,8 @@
 use super::asm::{Assembler, Opcode, Rm, host};
 use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SET_BYTES, SET_MASK};
 use super::state::{
-    ASID, BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH,
-    SITE, VCPU, field, reload, spill, table,
+    BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE,
+    VCPU, field, reload, spill, table,
 };
 use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
@@ -364,7 +364,7 @@ fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, class: usize) -> usize
     asm.lea(host::R11, host::R9, None, disp);
     tlb_entry(asm, class);
     asm.lea(host::RAX, host::R9, None, disp + 7);
-    tlb_compare(asm, host::RAX, tag);
+    tlb_compare(asm, host::RAX, tag, 1);
     let miss = asm.jcc_later(5);
     asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(field::ADDEND));
     miss
@@ -387,11 +387,12 @@ pub fn entry_field(disp: i32) -> Rm {
     Rm::Mem { base: host::R11, index: None, disp }
 }
 
-/// Compares the page of the address in `last`, that of the access's last byte, with a tag.
-pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32) {
-    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(last));
-    asm.bytes(&(-4096i32).to_le_bytes());
-    asm.modrm(Opcode::wide(0x0b), last, Rm::State { index: None, disp: ASID });
+/// Compares the page of the address in `last`, that of the access's last byte, with a tag. The access
+/// must have an alignment, which is not more than its size.
+pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32, alignment: u8) {
+    // or last, 4096 - alignment: a tag has ones in all these bits, and in those below if aligned
+    asm.modrm(Opcode::wide(0x81), 1, Rm::Reg(last));
+    asm.bytes(&(4096 - i32::from(alignment)).to_le_bytes());
     asm.modrm(Opcode::wide(0x3b), last, entry_field(tag));
 }
 

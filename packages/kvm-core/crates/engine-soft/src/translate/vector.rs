@@ -182,7 +182,7 @@ impl VectorForm {
 
 impl Emitter<'_> {
     /// True if all register operands have the same numbers on the host.
-    fn verbatim(&self, form: &VectorForm) -> bool {
+    pub fn verbatim(&self, form: &VectorForm) -> bool {
         [form.reg, form.rm, form.vvvv].into_iter().all(|field| match field {
             Field::Same(_) => true,
             Field::General(r, _) => self.home(r) == Some(r),
