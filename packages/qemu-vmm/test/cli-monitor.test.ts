@@ -100,8 +100,8 @@ test('commands of the monitor', async (t) => {
   t.regex(await run('?'), /^cont\|c .*\nhelp\|\? \[cmd\]/)
   t.regex(await run('info registers 7'), /CPU#7 not available/)
   t.regex(await run('info jit'), /only available with accel=tcg/)
-  machine.counters = { instructions: 1000, translations: 7, codeBytes: 900 }
-  t.regex(await run('info jit'), /^instructions executed +1000\n[^]*\nregions translated +7\n/)
+  machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }
+  t.regex(await run('info jit'), /^instructions interpreted +1000\n[^]*\nregions translated +7\n/)
   machine.status = 'shutdown'
   t.is(await run('cont'), 'Error: reset it first\n')
   t.is(await run('q'), '')

@@ -117,8 +117,8 @@ export interface Vcpu extends AsyncDisposable {
   /** `KVM_TRANSLATE`: the guest physical address of a linear one, or undefined. */
   translate(gva: bigint): number | undefined
   /**
-   * Retired instructions since creation (soft engine). About right at first, because translated code
-   * counts in advance; exact in what follows the first `stopAtInstruction` with a number.
+   * Instructions counted since creation (soft engine). At first only those that are interpreted,
+   * because translated code counts none; all in what follows the first `stopAtInstruction` with a number.
    */
   instructions(): number
   /**

@@ -168,7 +168,7 @@ export class Machine implements MachineBackend {
 
   stats(): Promise<Record<string, number>> {
     return this.#whileParked(() => {
-      const { kvm, ram, vcpus } = this.#hardware.handles
+      const { ram, vcpus } = this.#hardware.handles
       const totals: Record<string, number> = {
         memoryBytes: ram.size,
         AnonHugePages: ram.hugeBytes(),
@@ -178,7 +178,6 @@ export class Machine implements MachineBackend {
       for (const vcpu of vcpus) {
         const { code, ...own } = vcpu.stats()
         const counters = Object.entries({ ...own, ...code }) as [string, number][]
-        if (kvm.engine === 'soft') counters.push(['instructions', vcpu.instructions()])
         for (const [name, value] of counters) totals[name] = (totals[name] ?? 0) + value
       }
       return totals

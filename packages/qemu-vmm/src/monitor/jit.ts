@@ -2,8 +2,7 @@ import { MonitorError } from './command.ts'
 
 /** Counters of the soft engine, all processors together, in the order in which code goes its way. */
 const ROWS: readonly (readonly [string, string])[] = [
-  ['instructions', 'instructions executed'],
-  ['interpretedInstructions', 'of these by the interpreter'],
+  ['interpretedInstructions', 'instructions interpreted'],
   ['decodedBlocks', 'blocks decoded'],
   ['evictedBlocks', 'blocks dropped for room'],
   ['invalidatedBlocks', 'blocks dropped as changed'],

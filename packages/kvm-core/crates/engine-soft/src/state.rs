@@ -225,7 +225,7 @@ impl VcpuEngine for Vcpu {
         &mut self,
         make: &dyn Fn() -> Result<Arc<dyn Alarm>, KvmError>,
     ) -> Result<(), KvmError> {
-        if self.policy.threshold != Policy::OFF.threshold {
+        if self.policy != Policy::OFF {
             self.alarm = Some(make()?);
         }
         Ok(())

@@ -57,6 +57,10 @@ impl Emitter<'_> {
         let target = self.source.target(n);
         let back = i64::from(self.offset(n + 1));
         let Some(offset) = in_page(target) else {
+            if self.grouped(n) {
+                self.call_away(n, back, target);
+                return;
+            }
             self.give_back();
             self.return_address(back);
             self.linear(target);
@@ -71,6 +75,20 @@ impl Emitter<'_> {
         self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
         self.asm.lea(host::R9, host::R9, None, -8);
         self.exit(offset);
+    }
+
+    /// Calls another page, with the addend of the stack in R11. What is written below the stack
+    /// pointer is what the interpreter writes there if it has to do it all.
+    fn call_away(&mut self, n: usize, back: i64, target: i64) {
+        self.linear(back);
+        let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: -8 };
+        self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
+        #[allow(clippy::cast_possible_truncation)]
+        self.asm.lea(host::R10, host::R10, None, (target - back) as i32);
+        self.give_back();
+        self.asm.mov_imm32(host::R11, self.site(n));
+        let to = self.class_stubs().call_to[usize::from(self.flags_saved)];
+        self.asm.jump(to);
     }
 
     /// The return address to its place, flags untouched.

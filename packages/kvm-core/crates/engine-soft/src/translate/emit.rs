@@ -52,7 +52,7 @@ pub struct Emitter<'a> {
     pub copies: Vec<Ungrouped>,
     pub misses: Vec<Miss>,
     /// The group whose addend R11 has.
-    addend: Option<usize>,
+    pub addend: Option<usize>,
 }
 
 /// Translates a region that will lie at `origin`.
@@ -489,59 +489,6 @@ impl Emitter<'_> {
         self.encode(form, reg, rm);
         self.immediate(n, form.imm);
         self.put_back(form.reg, form.reg_access.write, host::R10);
-    }
-
-    /// Emits the checks that come before instruction `n`.
-    fn check_groups(&mut self, n: usize) {
-        for k in 0..self.groups.len() {
-            let Group { at, base, low, high, write, .. } = self.groups[k];
-            let Some(base) = self.home(base).filter(|_| at == n) else { continue };
-            if self.flags_live_at_check(n) {
-                self.protect_flags();
-            }
-            let from = self.group_check(base, low, high, write);
-            self.asm.store(super::state::group(k), host::R11);
-            self.addend = Some(k);
-            let (block, flags_saved) = (self.block, self.flags_saved);
-            self.misses.push(Miss { from, block, n, flags_saved });
-        }
-    }
-
-    /// The addend of the group that the access of instruction `n` belongs to, to R11.
-    pub fn grouped(&mut self, n: usize) -> bool {
-        let found = self.in_group(n);
-        if let Some(k) = found {
-            if self.addend != found {
-                self.asm.load(host::R11, super::state::group(k));
-            }
-            self.addend = found;
-        }
-        found.is_some()
-    }
-
-    /// True if the addend of a group is in R11 still after an instruction, or now.
-    fn keeps_addend(&self, n: usize, shape: Shape) -> bool {
-        let home = |r| match r {
-            Register::General(r) => self.home(r).is_some(),
-            Register::High(_) | Register::Extension(_) => true,
-        };
-        match shape {
-            Shape::Nothing | Shape::Verbatim | Shape::InOpcode { .. } => true,
-            Shape::Modrm(form) => match form.rm {
-                Operand::Register(rm) => home(rm),
-                Operand::Memory => self.in_group(n).is_some(),
-            },
-            Shape::Push(_) | Shape::PushImmediate(_) | Shape::Pop(_) | Shape::Leave => {
-                self.in_group(n).is_some()
-            }
-            Shape::Vector(form) => self.verbatim(&form) || self.in_group(n).is_some(),
-            Shape::Lea(_) => !self.takes_both(&self.source.ops[n], false),
-            _ => false,
-        }
-    }
-
-    fn in_group(&self, n: usize) -> Option<usize> {
-        self.groups.iter().position(|g| g.members.contains(&n))
     }
 
     /// Jumps to a block of the region, unless it follows.

@@ -1,8 +1,13 @@
-//! The table through which one block finds another: from a linear address to translated code.
+//! The tables through which one block finds another: from a linear address to translated code.
+//!
+//! The large one holds what was entered in all contexts. Branches first look into a small one of their
+//! class, which only ever holds what is valid in the present context, so that one comparison tells.
+//! The stubs fill it from the large one.
 
 use std::mem::offset_of;
 
 use crate::table::{Plain, Table};
+use crate::tlb::{CLASSES, Class};
 
 /// One entry point.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +52,57 @@ unsafe impl Plain for EntryPoint {}
 /// No context is zero.
 const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, linked: 0 };
 
-/// The table of one vCPU.
-#[derive(Debug, Default)]
-pub struct Entries(Table<EntryPoint, COUNT>);
+/// An entry point of the present context.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Near {
+    rip: u64,
+    code: u64,
+}
+
+// SAFETY: numbers.
+unsafe impl Plain for Near {}
+
+pub const NEAR_CODE: i32 = offset_of!(Near, code) as i32;
+const NEAR: usize = 2048;
+/// The bits of an address that are the offset of its entry.
+pub const NEAR_MASK: i32 = ((NEAR - 1) * size_of::<Near>()) as i32;
+const PAGE_OF_NEAR: usize = 4096 / size_of::<Near>();
+const NO_NEAR: Near = Near { rip: 0, code: 0 };
+/// For the first entry, in which 0 would be found.
+const NO_FIRST: Near = Near { rip: size_of::<Near>() as u64, code: 0 };
+
+/// The tables of one vCPU.
+#[derive(Debug)]
+pub struct Entries {
+    all: Table<EntryPoint, COUNT>,
+    near: Table<Near, { NEAR * CLASSES }>,
+    /// The context that each class's small table is for.
+    contexts: [u64; CLASSES],
+    /// A bit for each page that may have entry points, by the low bits of its number.
+    pages: Box<[u64; PAGE_WORDS]>,
+}
+
+const PAGE_WORDS: usize = 64;
+
+impl Default for Entries {
+    fn default() -> Self {
+        let mut entries = Self {
+            all: Table::default(),
+            near: Table::default(),
+            contexts: [0; CLASSES],
+            pages: Box::new([0; PAGE_WORDS]),
+        };
+        entries.clear_near();
+        entries
+    }
+}
+
+/// Where a page's bit is.
+fn page_bit(linear: u64) -> (usize, u64) {
+    let number = linear >> 12;
+    ((number >> 6) as usize % PAGE_WORDS, 1 << (number & 63))
+}
 
 /// The first entry of an address's set. The stubs compute the same.
 fn set(rip: u64) -> usize {
@@ -59,7 +112,32 @@ fn set(rip: u64) -> usize {
 impl Entries {
     /// What translated code takes as the start of the table.
     pub fn address(&self) -> u64 {
-        self.0.as_ptr() as u64
+        self.all.as_ptr() as u64
+    }
+
+    /// Where the small table of each class is.
+    pub fn near_addresses(&self) -> [u64; CLASSES] {
+        std::array::from_fn(|class| &raw const self.near[class * NEAR] as u64)
+    }
+
+    /// Prepares the small table of a class for code in a context.
+    #[inline]
+    pub fn enter(&mut self, class: Class, context: u64) {
+        if self.contexts[class as usize] != context {
+            self.contexts[class as usize] = context;
+            self.empty_near(class as usize);
+        }
+    }
+
+    #[inline(never)]
+    fn empty_near(&mut self, class: usize) {
+        let table = &mut self.near[class * NEAR..][..NEAR];
+        table.fill(NO_NEAR);
+        table[0] = NO_FIRST;
+    }
+
+    fn clear_near(&mut self) {
+        (0..CLASSES).for_each(|class| self.empty_near(class));
     }
 
     /// The code for an address in a context.
@@ -67,24 +145,40 @@ impl Entries {
     pub fn find(&self, rip: u64, context: u64) -> Option<Code> {
         let first = set(rip);
         let e =
-            self.0[first..first + WAYS].iter().find(|e| e.rip == rip && e.context == context)?;
+            self.all[first..first + WAYS].iter().find(|e| e.rip == rip && e.context == context)?;
         Some(Code { entry: e.code, linked: e.linked })
     }
 
     /// Enters an address. The last one entered is found first.
     pub fn insert(&mut self, rip: u64, context: u64, code: Code) {
+        let (word, bit) = page_bit(rip);
+        self.pages[word] |= bit;
         let first = set(rip);
-        let old = self.0[first];
+        let old = self.all[first];
         if old.rip != rip || old.context != context {
-            self.0[first + 1] = old;
+            self.all[first + 1] = old;
         }
-        self.0[first] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
+        self.all[first] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
     }
 
     /// Forgets the addresses of one page.
     pub fn forget_page(&mut self, linear: u64) {
+        let (word, bit) = page_bit(linear);
+        if self.pages[word] & bit == 0 {
+            return;
+        }
+        for class in 0..CLASSES {
+            let first = class * NEAR
+                + linear as usize / size_of::<Near>() % NEAR / PAGE_OF_NEAR * PAGE_OF_NEAR;
+            for entry in &mut self.near[first..first + PAGE_OF_NEAR] {
+                if entry.rip >> 12 == linear >> 12 {
+                    // Its place is another's.
+                    entry.rip = !entry.rip;
+                }
+            }
+        }
         let first = ((linear >> 6) as usize & SET_MASK & !(OF_PAGE - 1)) * WAYS;
-        for entry in &mut self.0[first..first + OF_PAGE * WAYS] {
+        for entry in &mut self.all[first..first + OF_PAGE * WAYS] {
             if entry.rip >> 12 == linear >> 12 {
                 *entry = NONE;
             }
@@ -93,7 +187,9 @@ impl Entries {
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.0.fill(NONE);
+        self.all.fill(NONE);
+        self.pages.fill(0);
+        self.clear_near();
     }
 }
 
@@ -120,6 +216,43 @@ mod tests {
         e.insert(0x20_2010, 5, code(0x20_2010));
         e.forget_page(0x2000);
         assert_eq!(e.find(0x20_2010, 5), Some(code(0x20_2010)));
+    }
+
+    #[test]
+    fn a_place_of_nobody_matches_no_address() {
+        let other = |e: &Entries| {
+            e.near.iter().enumerate().all(|(n, near)| {
+                let selects = (near.rip & NEAR_MASK as u64) as usize / size_of::<Near>();
+                selects != n % NEAR
+            })
+        };
+        let mut e = Entries::default();
+        assert!(other(&e));
+        let fill = |e: &mut Entries| {
+            for (n, near) in e.near.iter_mut().enumerate() {
+                *near = Near { rip: 0x7000_0000 + (n % NEAR * size_of::<Near>()) as u64, code: 1 };
+            }
+        };
+        // A page and its eight aliases: all but one are others' pages.
+        for rip in (0x7000_0000..0x7000_8000u64).step_by(4096) {
+            e.insert(rip, 5, Code { entry: 1, linked: 2 });
+        }
+        fill(&mut e);
+        e.forget_page(0x7000_3000);
+        e.forget_page(0x7100_4000);
+        let left = e.near.iter().filter(|near| near.rip >> 12 == 0x7_0003).count();
+        let all = e.near.iter().filter(|near| near.rip >> 15 == 0x7000_0000 >> 15).count();
+        assert_eq!((left, all), (0, 7 * PAGE_OF_NEAR * CLASSES));
+        for class in [Class::Supervisor, Class::SupervisorAc, Class::User, Class::Checked] {
+            e.enter(class, 9);
+        }
+        assert!(other(&e));
+        // The same context again keeps them.
+        fill(&mut e);
+        e.enter(Class::User, 9);
+        assert!(!other(&e));
+        e.clear();
+        assert!(other(&e));
     }
 
     #[test]

@@ -58,7 +58,7 @@ fn access(source: &Source<'_>, n: usize) -> Option<Access> {
         Shape::Push(_) | Shape::PushImmediate(_) => stack(-8, true),
         Shape::Pop(_) | Shape::Return(_) => stack(0, false),
         Shape::Leave => Some(Access { base: RBP, disp: 0, size: 8, write: false }),
-        Shape::Call => super::emit::in_page(source.target(n)).and_then(|_| stack(-8, true)),
+        Shape::Call => stack(-8, true),
         Shape::Modrm(form) if form.rm == Operand::Memory && !form.locked => {
             memory(form.size, form.rm_access.write)
         }

@@ -9,6 +9,7 @@
 //! how the engine gets into them and back.
 
 mod access;
+mod addend;
 mod asm;
 mod control;
 mod emit;

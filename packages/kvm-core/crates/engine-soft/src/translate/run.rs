@@ -137,6 +137,7 @@ impl Vcpu {
                     }
                     // What stays where it is as long as the vCPU lives.
                     self.hot.entries = self.blocks.entries.address();
+                    self.hot.near = self.blocks.entries.near_addresses();
                     self.hot.tables = self.tlb.addresses();
                     self.hot.requests = self.requests.futex_word().as_ptr() as u64;
                 }
@@ -178,6 +179,7 @@ impl Vcpu {
         self.hot.vcpu = me as u64;
         self.hot.page = linear & !0xfff;
         self.hot.context = context;
+        self.blocks.entries.enter(self.tlb.class(), context);
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
         self.hot.flags = to_ax(self.cpu.arith.get());
         self.hot.vectors_allowed = self.vectors_allowed();
@@ -260,7 +262,11 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
             left::TRAP
         }
     };
-    v.hot.context = v.code_context();
+    let context = v.code_context();
+    if context != v.hot.context {
+        v.hot.context = context;
+        v.blocks.entries.enter(v.tlb.class(), context);
+    }
     v.hot.vectors_allowed = v.vectors_allowed();
     status << 16 | to_ax(v.cpu.arith.get())
 }

@@ -49,6 +49,8 @@ pub struct Hot {
     pub requests: u64,
     /// Addresses of the TLB entries of each class.
     pub tables: [u64; CLASSES],
+    /// Addresses of the small tables of entry points.
+    pub near: [u64; CLASSES],
     /// Scratch of the stubs.
     pub scratch: u64,
     /// Return address of a call that is being made.
@@ -81,6 +83,7 @@ impl Default for Hot {
             site: 0,
             requests: 0,
             tables: [0; CLASSES],
+            near: [0; CLASSES],
             scratch: 0,
             back: 0,
             host_rsp: 0,
@@ -169,6 +172,11 @@ pub const fn vector_register(number: u8) -> i32 {
 /// Where the address of the TLB entries of a class is.
 pub const fn table(class: usize) -> i32 {
     at(HOT + offset_of!(Hot, tables) + 8 * class)
+}
+
+/// Where the address of the small table of entry points of a class is.
+pub const fn near(class: usize) -> i32 {
+    at(HOT + offset_of!(Hot, near) + 8 * class)
 }
 
 /// Where the addend of a group is.

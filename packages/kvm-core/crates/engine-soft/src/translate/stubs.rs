@@ -6,10 +6,12 @@
 //! its place in the vCPU and the flags in [`FLAGS`], its *linked entry* has both live.
 
 use super::asm::{Assembler, Opcode, Rm, host};
-use super::entries::{ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, SET_BYTES, SET_MASK};
+use super::entries::{
+    ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, NEAR_CODE, NEAR_MASK, SET_BYTES, SET_MASK,
+};
 use super::state::{
     BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE,
-    VCPU, field, reload, spill, table,
+    VCPU, field, near, reload, spill, table,
 };
 use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
@@ -35,6 +37,8 @@ pub struct ClassStubs {
     pub jump: [u64; 2],
     /// Call the linear address in R10, with the return address in [`BACK`].
     pub call: [u64; 2],
+    /// Call the linear address in R10; the return address is on the stack, RSP as before.
+    pub call_to: [u64; 2],
     /// Return.
     pub ret: [u64; 2],
     /// Return to the linear address in R10, which was read from the stack.
@@ -108,10 +112,11 @@ impl Stubs {
                 })
             };
             ClassStubs {
-                jump: twice(&|asm| emit_jump(asm, missed)),
+                jump: twice(&|asm| emit_jump(asm, class, 0, missed)),
                 call: twice(&|asm| emit_call(asm, class, missed)),
+                call_to: twice(&|asm| emit_jump(asm, class, -8, missed)),
                 ret: twice(&|asm| emit_return(asm, class, missed)),
-                ret_to: twice(&|asm| emit_return_to(asm, missed)),
+                ret_to: twice(&|asm| emit_jump(asm, class, 8, missed)),
             }
         });
         Self { enter, interpret: interpreted, raise, finish, unlinked, ahead, exhausted, classes }
@@ -318,10 +323,7 @@ fn second_entry(asm: &mut Assembler, look_up: &LookUp) {
 
 /// Enters the block that [`look_up`] found.
 fn go(asm: &mut Assembler) {
-    // and r10, -4096
-    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
-    asm.bytes(&(-4096i32).to_le_bytes());
-    asm.store(PAGE_BASE, host::R10);
+    set_page(asm);
     let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
     asm.modrm(Opcode::narrow(0xff), 4, code);
 }
@@ -352,11 +354,71 @@ fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
     asm.jump(leave);
 }
 
-fn emit_jump(asm: &mut Assembler, missed: u64) {
-    let looked = look_up(asm);
-    go(asm);
-    second_entry(asm, &looked);
+/// A look at the small table of entry points.
+struct Near {
+    class: usize,
+    /// Jumps away where the entry is another's.
+    miss: usize,
+    found: u64,
+}
+
+/// Where the entry of the linear address in R10 is in the small table, to R11.
+fn near_entry(asm: &mut Assembler, class: usize) {
+    // mov r11d, r10d; and r11d, mask
+    asm.modrm(Opcode::narrow(0x8b), host::R11, Rm::Reg(host::R10));
+    asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
+    asm.bytes(&NEAR_MASK.to_le_bytes());
+    asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: near(class) });
+}
+
+/// Looks for the linear address in R10, whose entry is at R11 then. [`near_missed`] must follow out of
+/// line.
+fn look_near(asm: &mut Assembler, class: usize) -> Near {
+    near_entry(asm, class);
+    asm.modrm(Opcode::wide(0x3b), host::R10, Rm::Mem { base: host::R11, index: None, disp: 0 });
+    let miss = asm.jcc_later(5);
+    Near { class, miss, found: asm.here() }
+}
+
+/// Takes the entry from the large table, which may be found there. Uses RAX.
+fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u64) {
+    asm.land(looked.miss);
+    if keep_rax {
+        asm.store(SCRATCH, host::RAX);
+    }
+    let large = look_up(asm);
+    let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
+    asm.modrm(Opcode::wide(0x8b), host::RAX, code);
+    near_entry(asm, looked.class);
+    asm.modrm(Opcode::wide(0x89), host::R10, Rm::Mem { base: host::R11, index: None, disp: 0 });
+    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
+    asm.modrm(Opcode::wide(0x89), host::RAX, code);
+    if keep_rax {
+        asm.load(host::RAX, SCRATCH);
+    }
+    asm.jump(looked.found);
+    second_entry(asm, &large);
     asm.jump(missed);
+}
+
+/// The page of the linear address in R10 to its place.
+fn set_page(asm: &mut Assembler) {
+    // and r10, -4096
+    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
+    asm.bytes(&(-4096i32).to_le_bytes());
+    asm.store(PAGE_BASE, host::R10);
+}
+
+/// Goes to the linear address in R10 after the stack pointer moved.
+fn emit_jump(asm: &mut Assembler, class: usize, moved: i32, missed: u64) {
+    let looked = look_near(asm, class);
+    if moved != 0 {
+        asm.lea(host::R9, host::R9, None, moved);
+    }
+    set_page(asm);
+    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
+    asm.modrm(Opcode::narrow(0xff), 4, code);
+    near_missed(asm, &looked, false, missed);
 }
 
 /// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
@@ -398,20 +460,17 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32, alignment: u8) {
 
 fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     let miss = stack_addend(asm, -8, field::WRITE, class);
-    asm.store(SCRATCH, host::RAX);
-    let looked = look_up(asm);
-    // The page of the target, the return address to the stack, and there.
-    asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
-    asm.bytes(&(-4096i32).to_le_bytes());
-    asm.store(PAGE_BASE, host::R10);
-    asm.load(host::RAX, SCRATCH);
+    let looked = look_near(asm, class);
+    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
+    asm.modrm(Opcode::wide(0x8b), host::R11, code);
+    set_page(asm);
+    // The return address to the stack, and there.
     asm.load(host::R10, BACK);
     let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: -8 };
     asm.modrm(Opcode::wide(0x89), host::R10, slot);
     asm.lea(host::R9, host::R9, None, -8);
-    let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
-    asm.modrm(Opcode::narrow(0xff), 4, code);
-    second_entry(asm, &looked);
+    asm.modrm(Opcode::narrow(0xff), 4, Rm::Reg(host::R11));
+    near_missed(asm, &looked, true, missed);
     asm.land(miss);
     asm.jump(missed);
 }
@@ -420,18 +479,7 @@ fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
     let miss = stack_addend(asm, 0, field::READ, class);
     let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
     asm.modrm(Opcode::wide(0x8b), host::R10, slot);
-    let looked = look_up(asm);
-    asm.lea(host::R9, host::R9, None, 8);
-    go(asm);
-    second_entry(asm, &looked);
+    emit_jump(asm, class, 8, missed);
     asm.land(miss);
-    asm.jump(missed);
-}
-
-fn emit_return_to(asm: &mut Assembler, missed: u64) {
-    let looked = look_up(asm);
-    asm.lea(host::R9, host::R9, None, 8);
-    go(asm);
-    second_entry(asm, &looked);
     asm.jump(missed);
 }

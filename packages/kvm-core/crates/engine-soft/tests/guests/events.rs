@@ -1,12 +1,15 @@
 //! Interrupts at exact places: shadows, counts, halts, kicks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvm_abi::exit::Exit;
-use kvm_cpu::engine::request;
+use kvm_cpu::engine::{Alarm, VcpuRequests, request};
+use kvm_engine_soft::TranslationPolicy;
 
 use super::machine::{CODE, Machine, Mode};
+use super::policy::policy;
 
 const DONE: Exit = Exit::Io { write: true, port: 0xf4, size: 1, value: 0 };
 const IF: u64 = 0x200;
@@ -126,6 +129,59 @@ fn the_timer_ends_a_halt() {
         }
     }
     assert!(halts > 0 && m.regs().rbx == 7);
+}
+
+/// Raises the request from a thread of its own, and counts how often it was asked to.
+#[derive(Debug)]
+struct Clockwork {
+    requests: Arc<VcpuRequests>,
+    armed: AtomicU32,
+}
+
+impl Alarm for Clockwork {
+    fn arm(&self, after_ns: u64) {
+        self.armed.fetch_add(1, Ordering::SeqCst);
+        let requests = Arc::clone(&self.requests);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_nanos(after_ns));
+            requests.raise(request::INTERRUPT);
+        });
+    }
+}
+
+#[test]
+fn timers_interrupt_an_endless_loop() {
+    for alarmed in [false, true] {
+        // sti; l: cmp bl, 5; jne l; out 0xf4, al
+        let mut m =
+            Machine::with_irqchip(Mode::Long, &[0xfb, 0x80, 0xfb, 5, 0x75, 0xfb, 0xe6, 0xf4]);
+        // inc bl; mov ecx, 0x80b; xor eax, eax; xor edx, edx; wrmsr; iretq
+        let handler =
+            [0xfe, 0xc3, 0xb9, 0x0b, 8, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0x48, 0xcf];
+        m.handler(0x40, &handler);
+        let clockwork =
+            Arc::new(Clockwork { requests: Arc::clone(&m.requests), armed: AtomicU32::new(0) });
+        if alarmed {
+            let alarm: Arc<dyn Alarm> = clockwork.clone();
+            m.vcpu.offer_alarm(&|| Ok(Arc::clone(&alarm))).unwrap();
+        }
+        // x2APIC on, software enable, periodic timer on vector 0x40, no division, two milliseconds.
+        let timer = [
+            (0x1b, 0xfee0_0d00),
+            (0x80f, 0x1ff),
+            (0x832, 0x2_0040),
+            (0x83e, 0xb),
+            (0x838, 2_000_000),
+        ];
+        for (msr, value) in timer {
+            m.vcpu.set_msr(msr, value).unwrap();
+        }
+        assert_eq!(m.vcpu.run(), DONE);
+        assert_eq!(m.regs().rbx, 5);
+        // The first timer is armed; a policy that only interprets looks at the clock by itself.
+        let armed = clockwork.armed.load(Ordering::SeqCst);
+        assert_eq!(armed > 0, alarmed && policy() != TranslationPolicy::OFF, "{armed} times");
+    }
 }
 
 #[test]
