@@ -216,7 +216,7 @@ impl Vcpu {
     pub(crate) fn rest(&mut self) {
         /// Nanoseconds.
         const SOME_TIME: u64 = 2_000_000_000;
-        /// Instructions in that time.
+        /// Nanoseconds of it in which it ran.
         const NEXT_TO_NOTHING: u64 = 20_000_000;
         /// Blocks worth the effort.
         const MANY_BLOCKS: usize = 4_000;
@@ -224,8 +224,10 @@ impl Vcpu {
         if now.saturating_sub(self.rested.0) < SOME_TIME {
             return;
         }
-        let done = self.retired.wrapping_sub(self.rested.1);
-        self.rested = (now, self.retired);
+        let ran = thread_ns();
+        // What another thread did for this vCPU is not seen, and the code is translated anew.
+        let done = ran.saturating_sub(self.rested.1);
+        self.rested = (now, ran);
         if done < NEXT_TO_NOTHING && self.blocks.len() > MANY_BLOCKS {
             self.drop_all_code();
             self.blocks.shrink();
@@ -243,6 +245,14 @@ impl Vcpu {
         self.release_code();
         self.block_end = 0;
     }
+}
+
+/// The time that the calling thread has run.
+fn thread_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a live variable.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };
+    t.tv_sec.cast_unsigned() * 1_000_000_000 + t.tv_nsec.cast_unsigned()
 }
 
 /// The fault of an instruction that does not exist.

@@ -12,8 +12,8 @@ use crate::watch::Stopped;
 const SPINS: u32 = 200;
 /// PAUSEs in a row after which the guest is taken to wait for a vCPU that does not run.
 const PATIENCE: u32 = 64;
-/// Instructions between two PAUSEs of one loop.
-const LOOP_LENGTH: u64 = 64;
+/// Ticks of the host's time-stamp counter between two PAUSEs of one loop.
+const LOOP_TICKS: u64 = 2000;
 
 /// A loop that waits for another thread of this process.
 #[derive(Default)]
@@ -110,9 +110,11 @@ impl Vcpu {
 
     /// PAUSE: a vCPU that goes on spinning may be waiting for one that has no host CPU.
     pub(crate) fn pause(&mut self) {
-        let since = self.retired.wrapping_sub(self.last_pause);
-        self.last_pause = self.retired;
-        self.pauses = if since > LOOP_LENGTH { 0 } else { self.pauses + 1 };
+        // SAFETY: reads a counter.
+        let now = unsafe { core::arch::x86_64::_rdtsc() };
+        let since = now.wrapping_sub(self.last_pause);
+        self.last_pause = now;
+        self.pauses = if since > LOOP_TICKS { 0 } else { self.pauses + 1 };
         if self.pauses >= PATIENCE {
             self.pauses = 0;
             std::thread::yield_now();

@@ -85,9 +85,9 @@ pub struct Vcpu {
     /// This vCPU as the memory watch knows it, and the last change it took notice of.
     pub(crate) member: Arc<Member>,
     pub(crate) noticed: u64,
-    /// Time and count of instructions at the last look for whether the guest rests.
+    /// Time, and the time that the thread ran, at the last look for whether the guest rests.
     pub(crate) rested: (u64, u64),
-    /// PAUSEs in a row, and where the last one was.
+    /// PAUSEs in a row, and when the last one was.
     pub(crate) pauses: u32,
     pub(crate) last_pause: u64,
     /// Another vCPU ended the next HLT with `KVM_HC_KICK_CPU`.
