@@ -13,6 +13,9 @@ use kvm_engine_soft::{HostEntropy, SoftEngine};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
+#[allow(dead_code)]
+#[path = "support/alarm.rs"]
+mod alarm;
 #[path = "support/policy.rs"]
 mod policy;
 
@@ -102,7 +105,9 @@ impl Guest {
             clock,
         };
         let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy());
-        let vcpu = engine.create_vcpu(0, context, Arc::new(VcpuRequests::default())).unwrap();
+        let requests = Arc::new(VcpuRequests::default());
+        let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
+        alarm::offer(&mut *vcpu, &requests);
         let mut guest = Self { memory, ram, irqchip, vcpu, _engine: engine };
         guest.tables();
         guest.write(HANDLERS, &[0xf4; 0x1000]);

@@ -183,12 +183,13 @@ impl Emitter<'_> {
             self.address(n, host::R11, 0, true);
         }
         let more = i32::from(size) - 1;
-        if far && more == 0 {
-            self.asm.mov(host::R10, host::R11);
-        } else if far {
-            self.asm.lea(host::R10, host::R11, None, more);
-        } else {
+        if self.simple(n).is_some() {
             self.address(n, host::R10, more, true);
+        } else if more == 0 {
+            self.asm.mov(host::R10, host::R11);
+        } else {
+            // What has an index and a displacement takes the host longer.
+            self.asm.lea(host::R10, host::R11, None, more);
         }
         tlb_entry(&mut self.asm, class);
         // A locked access that is not aligned may lie in two cache lines.

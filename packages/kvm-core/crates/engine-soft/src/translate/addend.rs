@@ -17,7 +17,9 @@ impl Emitter<'_> {
                 self.protect_flags();
             }
             let from = self.group_check(base, low, high, write);
-            self.asm.store(super::state::group(k), host::R11);
+            if !self.stays(k, n) {
+                self.asm.store(super::state::group(k), host::R11);
+            }
             self.addend = Some(k);
             let (block, flags_saved) = (self.block, self.flags_saved);
             self.misses.push(Miss { from, block, n, flags_saved });
@@ -34,6 +36,21 @@ impl Emitter<'_> {
             self.addend = found;
         }
         found.is_some()
+    }
+
+    /// True if R11 keeps the addend of a group that is checked before instruction `n` up to its last
+    /// access.
+    fn stays(&self, k: usize, n: usize) -> bool {
+        let last = self.groups[k].members.last().copied().unwrap_or(n);
+        let others =
+            |g: &Group| g.at > n && g.at <= last || g.members.iter().any(|m| (n..last).contains(m));
+        let alone = self.groups.iter().enumerate().all(|(other, g)| other == k || !others(g));
+        // Another check may come before the same instruction, behind this one.
+        let latest = self.groups.iter().skip(k + 1).all(|g| g.at != n);
+        alone
+            && latest
+            && (n..last)
+                .all(|n| self.source.shapes[n].is_some_and(|shape| self.keeps_addend(n, shape)))
     }
 
     /// True if the addend of a group is in R11 still after an instruction, or now.

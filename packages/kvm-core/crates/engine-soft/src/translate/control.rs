@@ -63,7 +63,8 @@ impl Emitter<'_> {
             }
             self.give_back();
             self.return_address(back);
-            self.linear(target);
+            #[allow(clippy::cast_possible_truncation)]
+            self.asm.lea(host::R10, host::R10, None, (target - back) as i32);
             self.asm.mov_imm32(host::R11, self.site(n));
             let to = self.class_stubs().call[usize::from(self.flags_saved)];
             self.asm.jump(to);

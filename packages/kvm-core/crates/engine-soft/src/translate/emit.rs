@@ -5,17 +5,17 @@ use super::asm::{Assembler, Opcode, Rm, host};
 use super::flags;
 use super::group::{self, Group};
 use super::guest::{Form, Operand, Register, Shape};
-use super::region::{Count, Page, Region, Source};
-use super::state::{BUDGET, RAX, REQUESTS, pinned, register};
-use super::stubs::{ClassStubs, Stubs, load_flags};
-use super::vector_state::compare_level;
+use super::region::{Page, Region, Source};
+use super::state::{pinned, register};
+use super::stubs::{ClassStubs, Stubs};
 use super::ways_out::{Back, Exit, Leaving, Miss, Slow};
 
 /// The translation of a region.
 pub struct Emitted {
     pub code: Vec<u8>,
-    /// Offset in the code at which linked jumps arrive.
-    pub linked: usize,
+    /// Offsets in the code at which linked jumps arrive: any, and those forward in the page.
+    pub linked: u64,
+    pub forward: u64,
 }
 
 /// A block without groups: for each instruction, where it is and whether the flags are in their place
@@ -32,23 +32,23 @@ pub struct Emitter<'a> {
     pub page: &'a dyn Page,
     pub slow: Vec<Slow>,
     pub leaving: Vec<Leaving>,
-    /// Jumps to offsets of the page outside the region.
-    pub exits: Vec<(Exit, u16)>,
+    /// Jumps to offsets of the page outside the region, and whether they go forward.
+    pub exits: Vec<(Exit, u16, bool)>,
     /// Where each block that was emitted starts.
-    labels: Vec<Option<u64>>,
+    pub labels: Vec<Option<u64>>,
     /// Jumps to blocks that were not.
-    pending: Vec<(usize, usize)>,
+    pub pending: Vec<(usize, usize)>,
     /// The flags that are needed after each instruction of the block.
     pub live: Vec<u32>,
     /// Which vector registers the region needs.
-    level: usize,
+    pub level: usize,
     /// Calls the interpreter.
     pub interpret: u64,
     /// The flags are in their place in the vCPU, and the host's mean nothing.
     pub flags_saved: bool,
     /// Groups of the block, unless it is the copy that is being emitted.
     pub groups: Vec<Group>,
-    copying: bool,
+    pub copying: bool,
     pub copies: Vec<Ungrouped>,
     pub misses: Vec<Miss>,
     /// The group whose addend R11 has.
@@ -80,19 +80,17 @@ pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
         misses: Vec::new(),
         addend: None,
     };
-    e.prologue(region.needs[0] != 0);
-    let linked = e.asm.len();
-    e.raise_level();
-    e.borrow();
+    let entry = e.enter();
     for block in 0..region.blocks.len() {
         e.emit_block(block);
     }
     e.emit_copies();
+    let [linked, forward] = e.enter_with_flags(entry);
     e.group_misses();
     e.leave_polls();
     e.leave_region();
     e.slow_paths();
-    Emitted { code: e.asm.code().to_vec(), linked }
+    Emitted { code: e.asm.code().to_vec(), linked, forward }
 }
 
 fn level(region: &Region<'_>) -> usize {
@@ -132,37 +130,8 @@ impl Emitter<'_> {
         self.live[n] != 0
     }
 
-    /// The region's entry: RAX and the flags come from their places.
-    fn prologue(&mut self, flags: bool) {
-        if flags {
-            load_flags(&mut self.asm, host::RAX);
-            self.asm.restore_flags();
-        }
-        self.asm.load(host::RAX, RAX);
-    }
-
-    /// Has the host take the vector registers that the region needs.
-    fn raise_level(&mut self) {
-        if self.level == 0 {
-            return;
-        }
-        let flags = self.region.needs[0] != 0;
-        if flags {
-            self.save_live_flags();
-        }
-        compare_level(&mut self.asm, self.level);
-        let enough = self.asm.jcc_later(3);
-        self.asm.mov_imm32(host::R10, u32::from(self.offset(0)));
-        self.asm.mov_imm32(host::R11, 0);
-        self.asm.call(self.stubs.raise[self.level]);
-        self.asm.land(enough);
-        if flags {
-            self.load_live_flags();
-        }
-    }
-
     /// Lends host registers to R9 to R11. The flags stay.
-    fn borrow(&mut self) {
+    pub fn borrow(&mut self) {
         for &(guest, donor) in &self.region.borrowed {
             self.asm.store(register(donor), donor);
             self.asm.load(donor, register(guest));
@@ -180,26 +149,15 @@ impl Emitter<'_> {
     fn emit_block(&mut self, block: usize) {
         self.block = block;
         self.source = &self.region.blocks[block];
-        let here = self.asm.here();
-        self.labels[block] = Some(here);
-        let asm = &mut self.asm;
-        self.pending.retain(|&(from, to)| {
-            if to == block {
-                asm.land(from);
-            }
-            to != block
-        });
         self.find_live();
-        if self.region.polls[block] {
-            self.poll(self.region.needs[block] != 0);
-        }
+        let flags_saved = self.begin_block();
         let plan = group::plan(
             self.source,
             |r| self.home(r).is_some(),
             |n| self.source.shapes[n].is_some() && self.flags_live_at_check(n),
         );
         self.groups = plan;
-        self.body(0);
+        self.body(0, flags_saved);
     }
 
     fn find_live(&mut self) {
@@ -218,42 +176,13 @@ impl Emitter<'_> {
             self.source = &self.region.blocks[block];
             self.find_live();
             self.copies[block] = vec![(0, false); self.source.ops.len() + 1];
-            self.body(first);
+            self.body(first, false);
         }
     }
 
-    /// Leaves when a request waits, or when the budget that instructions are taken off is used up
-    /// where they are counted. Another vCPU that
-    /// stores code asks for it to be dropped; who executes such code must serialize first (SDM volume
-    /// 3, 9.1.3), which the interpreter does, and it looks for requests as well.
-    fn poll(&mut self, flags: bool) {
-        let offset = self.offset(0);
-        if flags {
-            self.save_live_flags();
-        }
-        // mov r11, [requests]; cmp dword [r11], 0; jne
-        self.asm.load(host::R11, REQUESTS);
-        let word = Rm::Mem { base: host::R11, index: None, disp: 0 };
-        self.asm.modrm(Opcode::narrow(0x83), 7, word);
-        self.asm.byte(0);
-        let asked = self.asm.jcc_later(5);
-        self.leaving.push(Leaving { from: asked, back: 0, offset, flags_saved: flags });
-        if self.region.count != Count::Not {
-            // sub qword [budget], n; js
-            let n = self.region.weight(self.block) as u32;
-            self.asm.modrm(Opcode::wide(0x81), 5, Rm::State { index: None, disp: BUDGET });
-            self.asm.bytes(&n.to_le_bytes());
-            let from = self.asm.jcc_later(8);
-            self.leaving.push(Leaving { from, back: n, offset, flags_saved: flags });
-        }
-        if flags {
-            self.load_live_flags();
-        }
-    }
-
-    fn body(&mut self, first: usize) {
+    fn body(&mut self, first: usize, flags_saved: bool) {
         let count = self.source.ops.len();
-        self.flags_saved = false;
+        self.flags_saved = flags_saved;
         self.addend = None;
         let mut n = first;
         while n < count {
@@ -489,29 +418,6 @@ impl Emitter<'_> {
         self.encode(form, reg, rm);
         self.immediate(n, form.imm);
         self.put_back(form.reg, form.reg_access.write, host::R10);
-    }
-
-    /// Jumps to a block of the region, unless it follows.
-    pub fn jump_inside(&mut self, block: usize) {
-        if self.region.needs[block] != 0 {
-            self.need_flags();
-        }
-        match self.labels[block] {
-            Some(label) => self.asm.jump(label),
-            None if self.follows(block) => {}
-            None => {
-                let from = self.asm.jump_later();
-                self.pending.push((from, block));
-            }
-        }
-    }
-
-    /// Lets a conditional jump that ends at `after` go to a block of the region.
-    pub fn aim_inside(&mut self, after: usize, block: usize) {
-        match self.labels[block] {
-            Some(label) => self.asm.aim(after, label),
-            None => self.pending.push((after, block)),
-        }
     }
 
     /// True if a block of the region follows the present one.

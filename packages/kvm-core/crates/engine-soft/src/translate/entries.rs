@@ -19,8 +19,21 @@ pub struct EntryPoint {
     context: u64,
     /// Where the block is entered.
     code: u64,
-    /// Where links enter it.
-    linked: u64,
+    /// Where links enter it, behind that.
+    ways: [u32; 2],
+}
+
+impl EntryPoint {
+    fn new(rip: u64, context: u64, code: Code) -> Self {
+        // A region is small.
+        let ways = [code.linked, code.forward].map(|at| at.wrapping_sub(code.entry) as u32);
+        Self { rip, context, code: code.entry, ways }
+    }
+
+    fn code(&self) -> Code {
+        let [linked, forward] = self.ways.map(|way| self.code + u64::from(way));
+        Code { entry: self.code, linked, forward }
+    }
 }
 
 /// Where translated code of a block is entered.
@@ -30,6 +43,15 @@ pub struct Code {
     pub entry: u64,
     /// With all registers live.
     pub linked: u64,
+    /// The same for a jump that needs no poll.
+    pub forward: u64,
+}
+
+impl Code {
+    /// Where a linked jump arrives, one forward in its page or another.
+    pub fn linked(&self, forward: bool) -> u64 {
+        if forward { self.forward } else { self.linked }
+    }
 }
 
 pub const ENTRY_BYTES: usize = size_of::<EntryPoint>();
@@ -50,7 +72,7 @@ const OF_PAGE: usize = 64;
 unsafe impl Plain for EntryPoint {}
 
 /// No context is zero.
-const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, linked: 0 };
+const NONE: EntryPoint = EntryPoint { rip: 0, context: 0, code: 0, ways: [0; 2] };
 
 /// An entry point of the present context.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +168,7 @@ impl Entries {
         let first = set(rip);
         let e =
             self.all[first..first + WAYS].iter().find(|e| e.rip == rip && e.context == context)?;
-        Some(Code { entry: e.code, linked: e.linked })
+        Some(e.code())
     }
 
     /// Enters an address. The last one entered is found first.
@@ -158,7 +180,7 @@ impl Entries {
         if old.rip != rip || old.context != context {
             self.all[first + 1] = old;
         }
-        self.all[first] = EntryPoint { rip, context, code: code.entry, linked: code.linked };
+        self.all[first] = EntryPoint::new(rip, context, code);
     }
 
     /// Forgets the addresses of one page.
@@ -200,7 +222,7 @@ mod tests {
     #[test]
     fn a_page_is_swept_and_no_other() {
         let mut e = Entries::default();
-        let code = |rip| Code { entry: rip, linked: rip + 1 };
+        let code = |rip| Code { entry: rip, linked: rip + 1, forward: rip + 2 };
         for rip in (0x1000..0x4000).step_by(7) {
             e.insert(rip, 5, code(rip));
         }
@@ -235,7 +257,7 @@ mod tests {
         };
         // A page and its eight aliases: all but one are others' pages.
         for rip in (0x7000_0000..0x7000_8000u64).step_by(4096) {
-            e.insert(rip, 5, Code { entry: 1, linked: 2 });
+            e.insert(rip, 5, Code { entry: 1, linked: 2, forward: 3 });
         }
         fill(&mut e);
         e.forget_page(0x7000_3000);
@@ -258,7 +280,7 @@ mod tests {
     #[test]
     fn two_addresses_of_a_set_are_both_found() {
         let mut e = Entries::default();
-        let code = |rip| Code { entry: rip, linked: rip + 1 };
+        let code = |rip| Code { entry: rip, linked: rip + 1, forward: rip + 2 };
         let [a, b, c] = [0x1234, 0x20_1234, 0x40_1234];
         e.insert(a, 5, code(a));
         e.insert(b, 5, code(b));

@@ -14,6 +14,7 @@ mod asm;
 mod control;
 mod emit;
 mod entries;
+mod entry;
 mod flag_state;
 mod flags;
 mod group;

@@ -113,8 +113,9 @@ impl Successors {
 
 /// What the emitter asks about other code of the page.
 pub trait Page {
-    /// The linked entry of the region at an offset, if it is translated.
-    fn linked(&self, offset: u16) -> Option<u64>;
+    /// The linked entry of the region at an offset, if it is translated, for a jump forward or
+    /// another.
+    fn linked(&self, offset: u16, forward: bool) -> Option<u64>;
     /// The flags that code at an offset may read before it overwrites them.
     fn needs(&self, offset: u16) -> u32;
 }
@@ -139,8 +140,8 @@ pub struct Region<'a> {
     outside: Vec<u32>,
     /// What each block needs of the flags.
     pub needs: Vec<u32>,
-    /// Blocks that look at budget and requests: the entry, and targets of jumps backwards.
-    pub polls: Vec<bool>,
+    /// Targets of jumps backwards.
+    pub loops: Vec<bool>,
     /// Guest registers and whose host registers they have.
     pub borrowed: Vec<(u8, u8)>,
     pub count: Count,
@@ -153,7 +154,7 @@ impl<'a> Region<'a> {
             inside: Vec::new(),
             outside: Vec::new(),
             needs: vec![0; blocks.len()],
-            polls: vec![false; blocks.len()],
+            loops: vec![false; blocks.len()],
             borrowed: Vec::new(),
             count,
             blocks,
@@ -161,7 +162,7 @@ impl<'a> Region<'a> {
         };
         region.find_ways(page);
         region.find_needs();
-        region.find_polls();
+        region.find_loops();
         if count != Count::Exactly {
             region.borrow();
         }
@@ -211,11 +212,10 @@ impl<'a> Region<'a> {
         }
     }
 
-    fn find_polls(&mut self) {
-        self.polls[0] = true;
+    fn find_loops(&mut self) {
         for (block, ways) in self.inside.iter().enumerate() {
             for &to in ways.iter().filter(|&&to| to <= block) {
-                self.polls[to] = true;
+                self.loops[to] = true;
             }
         }
     }
@@ -224,7 +224,7 @@ impl<'a> Region<'a> {
     pub fn weight(&self, poll: usize) -> usize {
         let mut sum = self.blocks[poll].ops.len();
         for block in poll + 1..self.blocks.len() {
-            if self.polls[block] {
+            if self.loops[block] {
                 break;
             }
             sum += self.blocks[block].ops.len();

@@ -173,7 +173,7 @@ impl Vcpu {
             && self.hot.page == linear & !0xfff
             && self.hot.context == context
         {
-            translator.link(link, code.linked);
+            translator.link(link, code.linked(self.hot.link_forward != 0));
         }
         let stubs = translator.stubs;
         self.hot.vcpu = me as u64;

@@ -206,7 +206,8 @@ impl Translator {
             return None;
         }
         self.memory.push(&emitted.code);
-        let code = Code { entry: origin, linked: origin + emitted.linked as u64 };
+        let (linked, forward) = (origin + emitted.linked, origin + emitted.forward);
+        let code = Code { entry: origin, linked, forward };
         for (n, source) in region.blocks.into_iter().enumerate() {
             let key = block::key(gpa & !0xfff | u64::from(source.offsets[0]), 64);
             // SAFETY: as above.
@@ -421,12 +422,12 @@ struct Around<'a> {
 }
 
 impl Page for Around<'_> {
-    fn linked(&self, offset: u16) -> Option<u64> {
+    fn linked(&self, offset: u16, forward: bool) -> Option<u64> {
         let key = block::key(self.page_gpa | u64::from(offset), 64);
         let found = self.blocks.find(key)?;
         // SAFETY: found in the cache just now.
         let first = unsafe { (*found).translated };
-        self.translator.find(first, self.class).map(|code| code.linked)
+        self.translator.find(first, self.class).map(|code| code.linked(forward))
     }
 
     fn needs(&self, offset: u16) -> u32 {

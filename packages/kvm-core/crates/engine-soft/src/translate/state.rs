@@ -41,6 +41,8 @@ pub struct Hot {
     pub flags: u64,
     /// End of the jump that left the code and could be linked, or 0.
     pub link: u64,
+    /// It goes forward in its page.
+    pub link_forward: u64,
     /// Linear address to which it would have gone.
     pub target: u64,
     /// The instruction that a stub works for.
@@ -79,6 +81,7 @@ impl Default for Hot {
             vcpu: 0,
             flags: 0,
             link: 0,
+            link_forward: 0,
             target: 0,
             site: 0,
             requests: 0,
@@ -109,6 +112,7 @@ pub const ENTRIES: i32 = at(HOT + offset_of!(Hot, entries));
 pub const VCPU: i32 = at(HOT + offset_of!(Hot, vcpu));
 pub const FLAGS: i32 = at(HOT + offset_of!(Hot, flags));
 pub const LINK: i32 = at(HOT + offset_of!(Hot, link));
+pub const LINK_FORWARD: i32 = at(HOT + offset_of!(Hot, link_forward));
 pub const REQUESTS: i32 = at(HOT + offset_of!(Hot, requests));
 pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
 pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));

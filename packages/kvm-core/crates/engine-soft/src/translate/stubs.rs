@@ -10,8 +10,8 @@ use super::entries::{
     ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, NEAR_CODE, NEAR_MASK, SET_BYTES, SET_MASK,
 };
 use super::state::{
-    BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, PAGE_BASE, RAX, RIP, SCRATCH, SITE,
-    VCPU, field, near, reload, spill, table,
+    BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, LINK_FORWARD, PAGE_BASE, RAX, RIP,
+    SCRATCH, SITE, VCPU, field, near, reload, spill, table,
 };
 use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
 use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
@@ -56,8 +56,9 @@ pub struct Stubs {
     pub raise: [u64; LEVELS],
     /// Jumped to: interpret the instructions at the site in R11D, the last ones of their block.
     pub finish: u64,
-    /// Jumped to: go to offset R10 of the page. R11 is the end of a jump that may be linked.
-    pub unlinked: u64,
+    /// Jumped to: go to offset R10 of the page, also forward. R11 is the end of a jump that may be
+    /// linked.
+    pub unlinked: [u64; 2],
     /// Jumped to: go on at offset R10 of the page, which may be its end.
     pub ahead: u64,
     /// Jumped to: the block at offset R10 of the page is not executed now. R11 instructions go back to
@@ -94,8 +95,11 @@ impl Stubs {
         let raise = std::array::from_fn(|level| emit_raise(asm, level, take_back, leave));
         let finish = asm.here();
         emit_finish(asm, engine, leave);
-        let unlinked = asm.here();
-        emit_unlinked(asm, leave);
+        let unlinked = [false, true].map(|forward| {
+            let at = asm.here();
+            emit_unlinked(asm, forward, leave);
+            at
+        });
         let ahead = asm.here();
         emit_ahead(asm, leave);
         let exhausted = asm.here();
@@ -250,9 +254,11 @@ fn emit_way_out(asm: &mut Assembler, status: u64, leave: u64) {
     asm.jump(leave);
 }
 
-fn emit_unlinked(asm: &mut Assembler, leave: u64) {
+fn emit_unlinked(asm: &mut Assembler, forward: bool, leave: u64) {
     take_flags(asm);
     asm.store(LINK, host::R11);
+    asm.mov_imm32(host::R11, u32::from(forward));
+    asm.store(LINK_FORWARD, host::R11);
     emit_way_out(asm, left::JUMP, leave);
 }
 

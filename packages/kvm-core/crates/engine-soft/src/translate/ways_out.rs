@@ -41,6 +41,8 @@ pub struct Leaving {
     /// Offset in the page at which the guest is.
     pub offset: u16,
     pub flags_saved: bool,
+    /// Registers are lent there.
+    pub borrowed: bool,
 }
 
 /// A jump out of the region.
@@ -74,7 +76,9 @@ impl Emitter<'_> {
             if l.flags_saved {
                 self.load_live_flags();
             }
-            self.give_back();
+            if l.borrowed {
+                self.give_back();
+            }
             self.asm.mov_imm32(host::R10, u32::from(l.offset));
             self.asm.mov_imm32(host::R11, l.back);
             self.asm.jump(self.stubs.exhausted);
@@ -119,13 +123,13 @@ impl Emitter<'_> {
     }
 
     pub fn leave_region(&mut self) {
-        for (exit, offset) in std::mem::take(&mut self.exits) {
+        for (exit, offset, forward) in std::mem::take(&mut self.exits) {
             let after = match exit {
                 Exit::Link(after) => after,
                 Exit::Around(from) => {
                     self.asm.land(from);
                     self.give_back();
-                    match self.page.linked(offset) {
+                    match self.page.linked(offset, forward) {
                         Some(linked) => {
                             self.asm.jump(linked);
                             continue;
@@ -140,19 +144,31 @@ impl Emitter<'_> {
             let distance = after as i64 - (self.asm.len() as i64 + 4);
             self.asm.bytes(&(distance as i32).to_le_bytes());
             self.asm.mov_imm32(host::R10, u32::from(offset));
-            self.asm.jump(self.stubs.unlinked);
+            self.asm.jump(self.stubs.unlinked[usize::from(forward)]);
         }
+    }
+
+    fn note_exit(&mut self, exit: Exit, offset: u16) {
+        let forward = self.forward(offset);
+        self.exits.push((exit, offset, forward));
+    }
+
+    /// True if a jump at the end of the present block to an offset goes forward.
+    fn forward(&self, offset: u16) -> bool {
+        offset > self.offset(self.source.last())
     }
 
     /// Goes to an offset of the page that is in no block of the region.
     pub fn exit(&mut self, offset: u16) {
-        self.need_flags();
+        if self.page.needs(offset) != 0 {
+            self.need_flags();
+        }
         self.give_back();
-        match self.page.linked(offset) {
+        match self.page.linked(offset, self.forward(offset)) {
             Some(linked) => self.asm.jump(linked),
             None => {
                 let after = self.asm.jump_later();
-                self.exits.push((Exit::Link(after), offset));
+                self.note_exit(Exit::Link(after), offset);
             }
         }
     }
@@ -160,10 +176,10 @@ impl Emitter<'_> {
     /// The same for a conditional jump that ends at `after`.
     pub fn exit_from(&mut self, after: usize, offset: u16) {
         let kept = self.region.borrowed.is_empty();
-        match self.page.linked(offset) {
+        match self.page.linked(offset, self.forward(offset)) {
             Some(linked) if kept => self.asm.aim(after, linked),
-            _ if kept => self.exits.push((Exit::Link(after), offset)),
-            _ => self.exits.push((Exit::Around(after), offset)),
+            _ if kept => self.note_exit(Exit::Link(after), offset),
+            _ => self.note_exit(Exit::Around(after), offset),
         }
     }
 }

@@ -13,6 +13,7 @@ use kvm_cpu::engine::{KernelBus, VcpuEngine, VcpuRequests, VmContext, VmEngine};
 use kvm_engine_soft::{SoftEngine, TranslationPolicy};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
+use super::alarm;
 use super::layout::{CODE, HIGH, LOW, MAP, PAGE, PAGES, Permission, locate};
 use super::state::{AREA, Area, Event, Outcome, RSP, State};
 
@@ -103,7 +104,9 @@ impl Guest {
             irqchip: None,
             clock: Arc::new(Still),
         };
-        let mut vcpu = engine.create_vcpu(0, context, Arc::new(VcpuRequests::default())).unwrap();
+        let requests = Arc::new(VcpuRequests::default());
+        let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
+        alarm::offer(&mut *vcpu, &requests);
         // The vendor decides how some encodings are read; `max` is AMD's.
         let model = if super::host::is_intel() { "host" } else { "max" };
         vcpu.set_cpuid(&engine.cpuid_for_model(model, &[]).unwrap()).unwrap();

@@ -7,6 +7,9 @@
 //! and bytes that hardly are a program take `SEED`, `LONG` and `CASE` too. A program that fails is
 //! shrunk before it is printed.
 
+#[allow(dead_code)]
+#[path = "../support/alarm.rs"]
+mod alarm;
 mod allowed;
 mod blocks;
 mod build;

@@ -11,6 +11,7 @@ use kvm_engine_soft::{HostEntropy, SoftEngine, TranslationPolicy};
 use kvm_irqchip::{Irqchip, VcpuWaker, Wake};
 use kvm_memory::{Backing, GuestMemory, GuestRam};
 
+use super::alarm;
 use super::policy::policy;
 
 /// RAM at zero; devices beyond.
@@ -128,6 +129,7 @@ impl Machine {
         };
         let engine = SoftEngine::with_policy(Arc::new(HostEntropy), policy);
         let mut vcpu = engine.create_vcpu(0, context, Arc::clone(&requests)).unwrap();
+        alarm::offer(&mut *vcpu, &requests);
         vcpu.set_cpuid(&engine.cpuid_for_model("max", &[]).unwrap()).unwrap();
         let mut machine = Self { vcpu, memory, requests, irqchip, engine };
         machine.write(CODE, code);

@@ -1,5 +1,7 @@
 //! Small guests with hand-assembled code: what user code of the host cannot show.
 
+#[path = "../support/alarm.rs"]
+mod alarm;
 mod bad_code;
 mod debug;
 mod devices;
