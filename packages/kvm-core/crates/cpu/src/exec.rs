@@ -69,6 +69,8 @@ pub trait Exec {
     fn privilege_changed(&mut self) {
         self.context_changed();
     }
+    /// A data segment register was loaded by an instruction that loads nothing else.
+    fn segment_loaded(&mut self) {}
     /// Guest TSC now (offset and scaling applied).
     fn tsc(&mut self) -> u64;
     /// Nanoseconds of the VM's clock.

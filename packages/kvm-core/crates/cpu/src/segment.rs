@@ -186,6 +186,7 @@ pub fn load_segment<E: Exec + ?Sized>(e: &mut E, index: usize, selector: u16) ->
     let cpu = e.cpu();
     if cpu.real_or_v86() {
         load_real_segment(cpu, index, selector);
+        e.segment_loaded();
         return Ok(());
     }
     let (cpl, rpl) = (cpu.cpl, (selector & 3) as u8);
@@ -195,6 +196,7 @@ pub fn load_segment<E: Exec + ?Sized>(e: &mut E, index: usize, selector: u16) ->
             return Err(cpu.gp(0));
         }
         cpu.segs[index] = null_seg(selector, if index == seg::SS { cpl } else { 0 });
+        e.segment_loaded();
         return Ok(());
     }
     let mut d = fetch(e, selector, Vector::Gp, 0)?;
@@ -214,6 +216,8 @@ pub fn load_segment<E: Exec + ?Sized>(e: &mut E, index: usize, selector: u16) ->
     e.cpu().segs[index] = d.to_seg(selector);
     if index == seg::SS {
         e.context_changed();
+    } else {
+        e.segment_loaded();
     }
     Ok(())
 }

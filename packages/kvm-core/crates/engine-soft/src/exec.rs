@@ -88,6 +88,10 @@ impl Exec for Vcpu {
         self.follow_privilege();
     }
 
+    fn segment_loaded(&mut self) {
+        self.follow_segment();
+    }
+
     fn tsc(&mut self) -> u64 {
         let ns = self.context.clock.now_ns();
         let khz = self.cpu.tsc_khz;

@@ -16,7 +16,7 @@ use crate::io::IoLog;
 use crate::slice::Slice;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
-use crate::translate::{Hot, Policy, Translator};
+use crate::translate::{FLAT_CONTEXT, Hot, Kind, Policy, Translator};
 use crate::watch::{Member, Watch};
 
 /// One vCPU. On cache lines of its own: its thread writes to it all the time.
@@ -48,6 +48,8 @@ pub struct Vcpu {
     pub(crate) attention: bool,
     /// Key of jump-cache entries: address space, privilege and decode mode.
     pub(crate) fetch_context: u64,
+    /// What the present code is translated as.
+    pub(crate) kind: Option<Kind>,
     /// [`Tlb::restarts`] when the jump cache was last emptied for it.
     tlb_restarts: u64,
     /// EFER.LMA: linear addresses have 64 bits.
@@ -132,6 +134,7 @@ impl Vcpu {
             armed: u64::MAX,
             attention: true,
             fetch_context: 0,
+            kind: None,
             tlb_restarts: 0,
             long_addresses: false,
             breakpoints: false,
@@ -186,7 +189,8 @@ impl Vcpu {
     pub(crate) fn follow_privilege(&mut self) {
         let before = self.cpu.mode;
         self.cpu.update_mode();
-        if before != Mode::Long64 || self.cpu.mode != Mode::Long64 {
+        let now = self.cpu.mode;
+        if before != now || !matches!(now, Mode::Long64 | Mode::Protected32) {
             self.refresh_context();
             return;
         }
@@ -209,14 +213,16 @@ impl Vcpu {
         self.tlb.set_class(class);
     }
 
-    /// Follows a change of address space, CPL or decode mode.
+    /// Follows a change of address space, CPL, decode mode or segments.
     pub(crate) fn update_fetch_context(&mut self) {
         // The same number means another address space now.
         if self.tlb_restarts != self.tlb.restarts() {
             self.tlb_restarts = self.tlb.restarts();
             self.blocks.forget_jumps();
         }
-        let bits = u64::from(self.cpu.mode.bits() >> 5);
+        self.update_kind();
+        let flat = if self.kind == Some(Kind::Flat) { FLAT_CONTEXT } else { 0 };
+        let bits = u64::from(self.cpu.mode.bits() >> 5) | flat;
         let class = self.tlb.class() as u64;
         let space = if self.cpu.cpl == 3 { self.tlb.space() } else { 0 };
         // Bit 6 keeps it from being 0.

@@ -4,6 +4,7 @@ use kvm_cpu::reg;
 
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
+use super::flat::Kind;
 use super::guest::{Form, Register};
 use super::state::{PAGE_BASE, SCRATCH, field, register, segment_base};
 use super::stubs::{entry_field, tlb_compare, tlb_entry};
@@ -13,7 +14,10 @@ const NONE: u8 = reg::ZERO as u8;
 const INSTRUCTION_POINTER: u8 = reg::RIP as u8;
 
 /// True if an address can be computed: it has 64 bits and its parts are near.
-pub fn addressable(op: &Op, offset: u16) -> bool {
+pub fn addressable(op: &Op, offset: u16, kind: Kind) -> bool {
+    if kind == Kind::Flat {
+        return super::short_access::addressable(op);
+    }
     let disp = op.disp + if op.base == INSTRUCTION_POINTER { i64::from(offset) } else { 0 };
     // Room for the size of the access.
     let near = i32::try_from(disp).is_ok_and(|d| d < i32::MAX - 64);
@@ -117,7 +121,9 @@ impl Emitter<'_> {
 
     /// The offset of the operand, as LEA yields it.
     pub fn effective(&mut self, n: usize, to: u8) {
-        if self.takes_both(&self.source.ops[n], false) {
+        if self.flat() {
+            self.short_offset(n, to);
+        } else if self.takes_both(&self.source.ops[n], false) {
             self.far_address(n, to, false);
         } else {
             self.address(n, to, 0, false);
@@ -146,9 +152,9 @@ impl Emitter<'_> {
     }
 
     /// The base register and displacement of an operand that is nothing more.
-    fn simple(&self, n: usize) -> Option<(u8, i32)> {
+    pub fn simple(&self, n: usize) -> Option<(u8, i32)> {
         let op = &self.source.ops[n];
-        let plain = op.addressing == FLAT && op.index == NONE && op.base < NONE;
+        let plain = self.source.direct(n) && op.index == NONE && op.base < NONE;
         #[allow(clippy::cast_possible_truncation)]
         self.home(op.base).filter(|_| plain).map(|base| (base, op.disp as i32))
     }
@@ -172,6 +178,11 @@ impl Emitter<'_> {
         }
         if live {
             self.protect_flags();
+        }
+        if self.flat() {
+            let rm = self.short_access(n, size, write, aligned);
+            self.flags_before(n);
+            return rm;
         }
         let class = self.class();
         let tag = if write { field::WRITE } else { field::READ };
@@ -217,7 +228,7 @@ impl Emitter<'_> {
         rm
     }
 
-    /// Checks `size` bytes at a pinned register plus `disp`; the addend is in R11 then.
+    /// Checks a stack slot at a pinned register plus `disp`; the addend is in R11 then.
     fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
         if self.grouped(n) {
             return Rm::Mem { base, index: Some((host::R11, 0)), disp };
@@ -228,11 +239,16 @@ impl Emitter<'_> {
         let class = self.class();
         self.asm.lea(host::R11, base, None, disp);
         tlb_entry(&mut self.asm, class);
-        self.asm.lea(host::R10, base, None, disp + 7);
+        self.asm.lea(host::R10, base, None, disp + self.slot() - 1);
+        // From a register of 32 bits down one comes to addresses that wrap, up one does not at once.
+        let beyond = if disp < 0 { self.beyond() } else { None };
         let tag = if write { field::WRITE } else { field::READ };
         tlb_compare(&mut self.asm, host::R10, tag, 1);
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
+        if let Some(beyond) = beyond {
+            self.or_slow(beyond);
+        }
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
         Rm::Mem { base, index: Some((host::R11, 0)), disp }
     }
@@ -240,21 +256,21 @@ impl Emitter<'_> {
     /// PUSH of a register or an immediate.
     pub fn push(&mut self, n: usize, r: Option<u8>, imm: i32) {
         let live = self.live_after(n);
-        let slot = self.stack_check(n, host::R9, -8, true, live);
+        let slot = self.stack_check(n, host::R9, -self.slot(), true, live);
         match r {
             Some(r) => {
                 let from = self.home(r).unwrap_or_else(|| {
                     self.asm.load(host::R10, register(r));
                     host::R10
                 });
-                self.asm.modrm(Opcode::wide(0x89), from, slot);
+                self.asm.modrm(self.full(0x89), from, slot);
             }
             None => {
-                self.asm.modrm(Opcode::wide(0xc7), 0, slot);
+                self.asm.modrm(self.full(0xc7), 0, slot);
                 self.asm.bytes(&imm.to_le_bytes());
             }
         }
-        self.asm.lea(host::R9, host::R9, None, -8);
+        self.move_stack(-self.slot());
     }
 
     /// POP to a register.
@@ -262,11 +278,9 @@ impl Emitter<'_> {
         let live = self.live_after(n);
         let slot = self.stack_check(n, host::R9, 0, false, live);
         let to = self.home(r).unwrap_or(host::R10);
-        if to == host::R9 {
-            self.asm.modrm(Opcode::wide(0x8b), to, slot);
-        } else {
-            self.asm.modrm(Opcode::wide(0x8b), to, slot);
-            self.asm.lea(host::R9, host::R9, None, 8);
+        self.asm.modrm(self.full(0x8b), to, slot);
+        if to != host::R9 {
+            self.move_stack(self.slot());
         }
         if self.home(r).is_none() {
             self.asm.store(register(r), to);
@@ -278,25 +292,27 @@ impl Emitter<'_> {
         const RBP: u8 = 5;
         let live = self.live_after(n);
         let slot = self.stack_check(n, RBP, 0, false, live);
-        self.asm.lea(host::R9, RBP, None, 8);
-        self.asm.modrm(Opcode::wide(0x8b), RBP, slot);
+        let sum = Rm::Mem { base: RBP, index: None, disp: self.slot() };
+        self.asm.modrm(self.full(0x8d), host::R9, sum);
+        self.asm.modrm(self.full(0x8b), RBP, slot);
     }
 
     /// Checks the range from `low` to `high` relative to a host register. The addend is in R11 then.
-    /// Yields the jump that is taken if the check fails.
-    pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> usize {
+    /// Yields the jumps that are taken if the check fails.
+    pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> Vec<usize> {
         let class = self.class();
         self.asm.lea(host::R11, base, None, low);
         tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, high - 1);
+        let beyond = self.beyond();
         tlb_compare(&mut self.asm, host::R10, if write { field::WRITE } else { field::READ }, 1);
         let miss = self.asm.jcc_later(5);
         self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
-        miss
+        beyond.into_iter().chain([miss]).collect()
     }
 
     /// The check of a call's push; the interpreter makes the whole call if it fails.
     pub fn call_check(&mut self, n: usize, live: bool) -> Rm {
-        self.stack_check(n, host::R9, -8, true, live)
+        self.stack_check(n, host::R9, -self.slot(), true, live)
     }
 }

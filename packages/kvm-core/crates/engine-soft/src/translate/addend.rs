@@ -22,7 +22,7 @@ impl Emitter<'_> {
             }
             self.addend = Some(k);
             let (block, flags_saved) = (self.block, self.flags_saved);
-            self.misses.push(Miss { from, block, n, flags_saved });
+            self.misses.extend(from.into_iter().map(|from| Miss { from, block, n, flags_saved }));
         }
     }
 

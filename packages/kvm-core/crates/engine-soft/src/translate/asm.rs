@@ -260,6 +260,11 @@ impl Assembler {
         self.modrm(Opcode::wide(0x8b), to, Rm::Reg(from));
     }
 
+    /// `mov to, from`, 32 bits, and zero above them.
+    pub fn mov_short(&mut self, to: Host, from: Host) {
+        self.modrm(Opcode::narrow(0x8b), to, Rm::Reg(from));
+    }
+
     /// `mov to, [state]`, 64 bits.
     pub fn load(&mut self, to: Host, disp: i32) {
         self.modrm(Opcode::wide(0x8b), to, Rm::State { index: None, disp });
@@ -275,9 +280,23 @@ impl Assembler {
         self.modrm(Opcode::wide(0x8d), to, Rm::Mem { base, index, disp });
     }
 
+    /// The low 32 bits of the same sum, and zero above them.
+    pub fn lea_short(&mut self, to: Host, base: Host, index: Option<(Host, u8)>, disp: i32) {
+        self.modrm(Opcode::narrow(0x8d), to, Rm::Mem { base, index, disp });
+    }
+
     /// `lea to, [index * 2^scale + disp]`.
     pub fn lea_scaled(&mut self, to: Host, index: Host, scale: u8, disp: i32) {
-        self.byte(0x48 | (to >> 3) << 2 | (index >> 3) << 1);
+        self.scaled(0x48, to, index, scale, disp);
+    }
+
+    /// The low 32 bits of the same sum, and zero above them.
+    pub fn lea_scaled_short(&mut self, to: Host, index: Host, scale: u8, disp: i32) {
+        self.scaled(0x40, to, index, scale, disp);
+    }
+
+    fn scaled(&mut self, rex: u8, to: Host, index: Host, scale: u8, disp: i32) {
+        self.byte(rex | (to >> 3) << 2 | (index >> 3) << 1);
         self.bytes(&[0x8d, (to & 7) << 3 | 4, scale << 6 | (index & 7) << 3 | 5]);
         self.dword(disp);
     }
@@ -391,6 +410,13 @@ mod tests {
                 assert_eq!(i.op0_register().number(), usize::from(base));
                 assert_eq!(i.memory_index().number(), usize::from(index));
                 assert_eq!(i.memory_base(), iced_x86::Register::None);
+                let mut asm = Assembler::new(0);
+                asm.lea_scaled_short(base, index, 1, 7);
+                let i = Decoder::new(64, asm.code(), 0).decode();
+                assert_eq!(i.len(), asm.len());
+                assert_eq!((i.op0_register().size(), i.memory_index_scale()), (4, 2));
+                assert_eq!(i.op0_register().number(), usize::from(base));
+                assert_eq!(i.memory_index().size(), 8);
                 for disp in [0, 1, -128, 127, 128, -129, i32::MAX, i32::MIN] {
                     let mut asm = Assembler::new(0);
                     asm.lea(3, base, Some((index, 2)), disp);

@@ -1,6 +1,6 @@
 //! How a block ends: jumps, calls, returns.
 
-use super::asm::{Opcode, Rm, host};
+use super::asm::{Rm, host};
 use super::emit::{Emitter, in_page};
 use super::guest::{Form, Operand, Register};
 use super::state::{BACK, PAGE_BASE, register};
@@ -25,7 +25,8 @@ impl Emitter<'_> {
     fn linear(&mut self, target: i64) {
         self.asm.load(host::R10, PAGE_BASE);
         #[allow(clippy::cast_possible_truncation)]
-        self.asm.lea(host::R10, host::R10, None, target as i32);
+        let sum = Rm::Mem { base: host::R10, index: None, disp: target as i32 };
+        self.asm.modrm(self.full(0x8d), host::R10, sum);
     }
 
     pub fn branch(&mut self, n: usize, condition: u8) {
@@ -73,8 +74,8 @@ impl Emitter<'_> {
         let live = self.live_after(n);
         let slot = self.call_check(n, live);
         self.linear(back);
-        self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
-        self.asm.lea(host::R9, host::R9, None, -8);
+        self.asm.modrm(self.full(0x89), host::R10, slot);
+        self.move_stack(-self.slot());
         self.exit(offset);
     }
 
@@ -82,10 +83,11 @@ impl Emitter<'_> {
     /// pointer is what the interpreter writes there if it has to do it all.
     fn call_away(&mut self, n: usize, back: i64, target: i64) {
         self.linear(back);
-        let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: -8 };
-        self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
+        let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: -self.slot() };
+        self.asm.modrm(self.full(0x89), host::R10, slot);
         #[allow(clippy::cast_possible_truncation)]
-        self.asm.lea(host::R10, host::R10, None, (target - back) as i32);
+        let sum = Rm::Mem { base: host::R10, index: None, disp: (target - back) as i32 };
+        self.asm.modrm(self.full(0x8d), host::R10, sum);
         self.give_back();
         self.asm.mov_imm32(host::R11, self.site(n));
         let to = self.class_stubs().call_to[usize::from(self.flags_saved)];
@@ -104,7 +106,7 @@ impl Emitter<'_> {
         let saved = usize::from(self.flags_saved);
         if self.grouped(n) {
             let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: 0 };
-            self.asm.modrm(Opcode::wide(0x8b), host::R10, slot);
+            self.asm.modrm(self.full(0x8b), host::R10, slot);
             self.give_back();
             self.asm.mov_imm32(host::R11, self.site(n));
             self.asm.jump(stubs.ret_to[saved]);
@@ -127,8 +129,8 @@ impl Emitter<'_> {
             },
             _ => {
                 // The stubs save the flags; here they must survive.
-                let rm = self.access(n, 8, false, false, true, false);
-                self.asm.modrm(Opcode::wide(0x8b), host::R10, rm);
+                let rm = self.access(n, form.size, false, false, true, false);
+                self.asm.modrm(self.full(0x8b), host::R10, rm);
             }
         }
         self.give_back();

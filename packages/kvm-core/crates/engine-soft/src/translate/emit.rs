@@ -3,6 +3,7 @@
 
 use super::asm::{Assembler, Opcode, Rm, host};
 use super::flags;
+use super::flat::Kind;
 use super::group::{self, Group};
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::{Page, Region, Source};
@@ -116,7 +117,28 @@ impl Emitter<'_> {
     }
 
     pub fn class_stubs(&self) -> ClassStubs {
-        self.stubs.classes[self.region.class as usize]
+        self.stubs.of(self.region.kind)[self.region.class as usize]
+    }
+
+    /// True in flat code.
+    pub fn flat(&self) -> bool {
+        self.region.kind == Kind::Flat
+    }
+
+    /// Bytes of a stack slot.
+    pub fn slot(&self) -> i32 {
+        self.region.kind.slot()
+    }
+
+    /// An instruction with an operand of a stack slot's size, which is also that of addresses.
+    pub fn full(&self, byte: u8) -> Opcode {
+        Opcode { wide: !self.flat(), ..Opcode::narrow(byte) }
+    }
+
+    /// Adds to the stack pointer. The flags stay.
+    pub fn move_stack(&mut self, by: i32) {
+        let sum = Rm::Mem { base: host::R9, index: None, disp: by };
+        self.asm.modrm(self.full(0x8d), host::R9, sum);
     }
 
     /// The host register that a guest register has here.

@@ -6,10 +6,10 @@
 //! which each access is checked alone. The copy is also where a slow path comes back to, as the
 //! interpreter may have changed what the check found out.
 
+use super::flat::Kind;
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::Source;
 use super::system::System;
-use crate::op::FLAT;
 
 /// Bytes between the first and the last of a group.
 const SPAN: i32 = 1024;
@@ -45,20 +45,21 @@ struct Access {
 /// The access of an instruction, if it is one that a group can have.
 fn access(source: &Source<'_>, n: usize) -> Option<Access> {
     let op = &source.ops[n];
-    let stack = |disp, write| Some(Access { base: RSP, disp, size: 8, write });
+    let slot = source.kind.slot();
+    let stack = |disp, write| Some(Access { base: RSP, disp, size: slot, write });
     let memory = |size: u8, write| {
-        let plain = op.addressing == FLAT && usize::from(op.index) == kvm_cpu::reg::ZERO;
+        let plain = source.direct(n) && usize::from(op.index) == kvm_cpu::reg::ZERO;
         if !plain || op.base >= 16 {
             return None;
         }
-        let disp = i32::try_from(op.disp).ok().filter(|d| d.unsigned_abs() < 1 << 20)?;
+        let disp = source.displacement(n).filter(|d| d.unsigned_abs() < 1 << 20)?;
         Some(Access { base: op.base, disp, size: i32::from(size), write })
     };
     match source.shapes[n]? {
-        Shape::Push(_) | Shape::PushImmediate(_) => stack(-8, true),
+        Shape::Push(_) | Shape::PushImmediate(_) => stack(-slot, true),
         Shape::Pop(_) | Shape::Return(_) => stack(0, false),
-        Shape::Leave => Some(Access { base: RBP, disp: 0, size: 8, write: false }),
-        Shape::Call => stack(-8, true),
+        Shape::Leave => Some(Access { base: RBP, disp: 0, size: slot, write: false }),
+        Shape::Call => stack(-slot, true),
         Shape::Modrm(form) if form.rm == Operand::Memory && !form.locked => {
             memory(form.size, form.rm_access.write)
         }
@@ -78,19 +79,22 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
         | Shape::System(System::PushMemory(_) | System::PushFlags)
             if register == RSP =>
         {
-            Some(-8)
+            Some(-source.kind.slot())
         }
-        Shape::Pop(r) if register == RSP && r != RSP => Some(8),
+        Shape::Pop(r) if register == RSP && r != RSP => Some(source.kind.slot()),
         Shape::Modrm(Form { op, reg: Register::Extension(e), rm, imm, .. })
             if rm == Operand::Register(Register::General(register))
-                && op.wide
+                && source.adds_addresses(op)
                 && op.map == 0
                 && imm > 0
                 && matches!(op.byte, 0x81 | 0x83)
                 && matches!(e, 0 | 5) =>
         {
             #[allow(clippy::cast_possible_truncation)]
-            let value = i32::try_from(i.immediate(1).cast_signed()).ok()?;
+            let value = match source.kind {
+                Kind::Long => i32::try_from(i.immediate(1).cast_signed()).ok()?,
+                Kind::Flat => i.immediate(1) as i32,
+            };
             let value = if e == 0 { value } else { value.checked_neg()? };
             (value.unsigned_abs() < 1 << 20).then_some(value)
         }
@@ -99,9 +103,9 @@ fn step(source: &Source<'_>, n: usize, register: u8) -> Option<i32> {
             let same = form.reg == Register::General(register)
                 && op.base == register
                 && usize::from(op.index) == kvm_cpu::reg::ZERO
-                && op.addressing == FLAT
-                && form.op.wide;
-            let disp = i32::try_from(op.disp).ok().filter(|d| d.unsigned_abs() < 1 << 20);
+                && source.direct(n)
+                && source.adds_addresses(form.op);
+            let disp = source.displacement(n).filter(|d| d.unsigned_abs() < 1 << 20);
             disp.filter(|_| same)
         }
         _ => None,

@@ -4,6 +4,7 @@
 use iced_x86::Instruction;
 
 use super::asm::Opcode;
+use super::flat::Kind;
 use super::system::{System, system};
 use super::vector::{self, VectorForm};
 use crate::features::GuestFeatures;
@@ -108,10 +109,11 @@ pub struct Parts {
     /// Index of the byte after the opcode.
     pub after: usize,
     pub address_size: bool,
+    kind: Kind,
 }
 
 /// Splits prefixes and opcode; `None` for VEX and EVEX and for what the table does not know.
-pub fn split(bytes: &[u8]) -> Option<Parts> {
+pub fn split(bytes: &[u8], kind: Kind) -> Option<Parts> {
     let mut op = Opcode::default();
     let mut address_size = false;
     let mut at = 0;
@@ -127,7 +129,7 @@ pub fn split(bytes: &[u8]) -> Option<Parts> {
         at += 1;
     }
     let mut rex = 0;
-    if bytes.get(at)? & 0xf0 == 0x40 {
+    if kind == Kind::Long && bytes.get(at)? & 0xf0 == 0x40 {
         rex = bytes[at];
         at += 1;
     }
@@ -143,7 +145,7 @@ pub fn split(bytes: &[u8]) -> Option<Parts> {
             op.byte = *bytes.get(at)?;
         }
     }
-    Some(Parts { op, rex, after: at + 1, address_size })
+    Some(Parts { op, rex, after: at + 1, address_size, kind })
 }
 
 /// Whether a segment override or prefix makes a difference that only the interpreter knows.
@@ -152,17 +154,17 @@ fn usual(parts: &Parts, i: &Instruction) -> bool {
     !(parts.address_size || parts.op.operand_size && parts.op.wide) && i.len() <= 15
 }
 
-/// The shape of an instruction in 64-bit mode, or `None` for the interpreter.
-pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
-    integer(i, bytes, features).or_else(|| vector::shape(i, bytes, features))
+/// The shape of an instruction, or `None` for the interpreter.
+pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures, kind: Kind) -> Option<Shape> {
+    integer(i, bytes, features, kind).or_else(|| vector::shape(i, bytes, features, kind))
 }
 
-fn integer(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
-    let parts = split(bytes)?;
+fn integer(i: &Instruction, bytes: &[u8], features: &GuestFeatures, kind: Kind) -> Option<Shape> {
+    let parts = split(bytes, kind)?;
     if !usual(&parts, i) {
         return None;
     }
-    let memory = || match modrm_sized(i, bytes, &parts, parts.op, NONE, R, 8)? {
+    let memory = || match modrm_sized(i, bytes, &parts, parts.op, NONE, R, parts.slot())? {
         Shape::Modrm(form) => Some(form),
         _ => None,
     };
@@ -193,6 +195,7 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
             modrm(i, bytes, p, op, reg, rm, low & 1 == 0, low & 1 == 0, 0)?
         }
         0x00..=0x3f if low < 6 && simple => Shape::Verbatim,
+        0x40..=0x4f if simple && p.kind == Kind::Flat => step_register(op, byte),
         0x50..=0x57 if simple && !op.operand_size => Shape::Push(low | (p.rex & 1) << 3),
         0x58..=0x5f if simple && !op.operand_size => Shape::Pop(low | (p.rex & 1) << 3),
         0x63 if op.wide => modrm_sized(i, bytes, p, op, W, R, 4)?,
@@ -233,6 +236,7 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
         0x90 if simple && p.rex & 1 == 0 => Shape::Nothing,
         0x91..=0x97 if simple && p.rex & 1 == 0 && low != 4 => Shape::Verbatim,
         0x98 | 0x99 | 0xa8 | 0xa9 if simple => Shape::Verbatim,
+        0xa0..=0xa3 if simple && p.kind == Kind::Flat => accumulator(op, byte),
         0xb0..=0xb7 if simple => {
             let number = low | (p.rex & 1) << 3;
             if p.rex == 0 && number >= 4 {
@@ -303,7 +307,7 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
         }
         0xff if !op.operand_size && matches!(extension(bytes, p)?, 2 | 4) => {
             let call = extension(bytes, p)? == 2;
-            match modrm_sized(i, bytes, p, op, NONE, R, 8)? {
+            match modrm_sized(i, bytes, p, op, NONE, R, p.slot())? {
                 Shape::Modrm(form) => Shape::Indirect(form, call),
                 _ => return None,
             }
@@ -372,6 +376,54 @@ fn two_bytes(i: &Instruction, bytes: &[u8], p: &Parts, features: &GuestFeatures)
             imm: 0,
         },
         _ => return None,
+    })
+}
+
+impl Parts {
+    /// Bytes of a stack slot.
+    fn slot(&self) -> u8 {
+        self.kind.slot().unsigned_abs() as u8
+    }
+}
+
+/// INC and DEC of 32-bit code, whose opcodes are REX prefixes in 64-bit code.
+fn step_register(op: Opcode, byte: u8) -> Shape {
+    Shape::Modrm(Form {
+        op: Opcode { byte: 0xff, ..op },
+        reg: Register::Extension(byte >> 3 & 1),
+        rm: Operand::Register(Register::General(byte & 7)),
+        reg_access: NONE,
+        rm_access: RW,
+        size: if op.operand_size { 2 } else { 4 },
+        locked: false,
+        imm: 0,
+    })
+}
+
+/// MOV between AL, AX or EAX and an absolute address of 32 bits: as the form with ModRM.
+fn accumulator(op: Opcode, byte: u8) -> Shape {
+    let (small, store) = (byte & 1 == 0, byte & 2 != 0);
+    let full = !small && !op.operand_size;
+    let reg_access = match (store, full) {
+        (true, _) => R,
+        (false, true) => W,
+        // The rest of the register stays.
+        (false, false) => RW,
+    };
+    let opcode = if store { 0x88 } else { 0x8a } | byte & 1;
+    Shape::Modrm(Form {
+        op: Opcode { byte: opcode, byte_reg: small, byte_rm: small, ..op },
+        reg: Register::General(0),
+        rm: Operand::Memory,
+        reg_access,
+        rm_access: if store { W } else { R },
+        size: match (small, op.operand_size) {
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 4,
+        },
+        locked: false,
+        imm: 0,
     })
 }
 

@@ -5,7 +5,7 @@
 //! a check against the software TLB and an access through its addend. All other instructions, and
 //! every access that the TLB does not answer, call the interpreter for that one instruction.
 //!
-//! 64-bit mode only. `emit` builds a block, `stubs` is the fixed code around the blocks, `run` is
+//! 64-bit mode, and 32-bit code with flat segments (`flat`). `emit` builds a block, `stubs` is the fixed code around the blocks, `run` is
 //! how the engine gets into them and back.
 
 mod access;
@@ -17,12 +17,15 @@ mod entries;
 mod entry;
 mod flag_state;
 mod flags;
+mod flat;
 mod group;
 mod guest;
 mod memory;
 mod region;
 mod run;
 mod select;
+mod short_access;
+mod short_stubs;
 mod state;
 mod stubs;
 mod system;
@@ -31,6 +34,7 @@ mod vector_state;
 mod ways_out;
 
 pub use entries::{Code, Entries};
+pub use flat::{FLAT_CONTEXT, Kind};
 pub use select::Translator;
 pub use state::Hot;
 

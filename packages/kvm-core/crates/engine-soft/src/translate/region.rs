@@ -6,10 +6,12 @@
 
 use iced_x86::{Instruction, InstructionInfoFactory, OpAccess};
 
+use super::asm::Opcode;
 use super::flags::{self, Effect, UNKNOWN};
+use super::flat::Kind;
 use super::guest::Shape;
 use super::state::pinned;
-use crate::op::Op;
+use crate::op::{FLAT, Op};
 use crate::tlb::Class;
 
 /// Guest code of one block, instruction by instruction.
@@ -27,6 +29,7 @@ pub struct Source<'a> {
     pub written: Vec<u16>,
     /// Offset in the page of each instruction, and of the end.
     pub offsets: Vec<u16>,
+    pub kind: Kind,
     /// The first number of the block's sites.
     pub site: u32,
 }
@@ -90,6 +93,33 @@ impl Source<'_> {
         }
     }
 
+    /// True if the operand of an instruction has the linear address that its registers and
+    /// displacement add up to.
+    pub fn direct(&self, n: usize) -> bool {
+        match self.kind {
+            Kind::Long => self.ops[n].addressing == FLAT,
+            Kind::Flat => super::short_access::based_at_zero(&self.ops[n]),
+        }
+    }
+
+    /// The displacement of such an operand, if it is near.
+    pub fn displacement(&self, n: usize) -> Option<i32> {
+        let disp = self.ops[n].disp;
+        match self.kind {
+            Kind::Long => i32::try_from(disp).ok(),
+            #[allow(clippy::cast_possible_truncation)]
+            Kind::Flat => Some(disp as i32),
+        }
+    }
+
+    /// True if an instruction with this opcode works on all bits that an address has.
+    pub fn adds_addresses(&self, op: Opcode) -> bool {
+        match self.kind {
+            Kind::Long => op.wide,
+            Kind::Flat => !op.operand_size,
+        }
+    }
+
     /// True for a call, whose target is a region of its own.
     pub fn calls(&self) -> bool {
         matches!(self.shapes[self.last()], Some(Shape::Call))
@@ -133,6 +163,7 @@ pub enum Count {
 /// Blocks in the order in which they are laid out; the first is the entry.
 pub struct Region<'a> {
     pub blocks: Vec<Source<'a>>,
+    pub kind: Kind,
     pub class: Class,
     /// Where each block goes within the region.
     inside: Vec<Vec<usize>>,
@@ -149,7 +180,13 @@ pub struct Region<'a> {
 
 impl<'a> Region<'a> {
     /// Prepares blocks for the emitter.
-    pub fn new(blocks: Vec<Source<'a>>, class: Class, count: Count, page: &dyn Page) -> Self {
+    pub fn new(
+        blocks: Vec<Source<'a>>,
+        kind: Kind,
+        class: Class,
+        count: Count,
+        page: &dyn Page,
+    ) -> Self {
         let mut region = Self {
             inside: Vec::new(),
             outside: Vec::new(),
@@ -158,12 +195,13 @@ impl<'a> Region<'a> {
             borrowed: Vec::new(),
             count,
             blocks,
+            kind,
             class,
         };
         region.find_ways(page);
         region.find_needs();
         region.find_loops();
-        if count != Count::Exactly {
+        if count != Count::Exactly && kind == Kind::Long {
             region.borrow();
         }
         region

@@ -7,11 +7,11 @@ use std::sync::{Once, OnceLock};
 
 use kvm_cpu::code_counters::add;
 use kvm_cpu::flags::OF;
-use kvm_cpu::{Mode, Trap, reg};
+use kvm_cpu::{Trap, reg};
 
 use super::select::{Guest, SITES, Translator};
 use super::stubs::left;
-use super::{Code, Policy};
+use super::{Code, Kind, Policy};
 use crate::block::Block;
 use crate::op::Op;
 use crate::tlb::Class;
@@ -83,7 +83,7 @@ impl Vcpu {
     /// Translated code for the present RIP, if there is any.
     #[inline(always)]
     pub(crate) fn known_code(&mut self, linear: u64) -> Option<Code> {
-        if self.translator.is_none() || self.cpu.mode != Mode::Long64 {
+        if self.translator.is_none() || self.kind.is_none() {
             return None;
         }
         self.blocks.entries.find(linear, self.code_context())
@@ -93,13 +93,14 @@ impl Vcpu {
     #[inline(never)]
     pub(crate) fn code_of(&mut self, linear: u64, block: *const Block) -> Option<Code> {
         let class = self.tlb.class();
-        if self.cpu.mode != Mode::Long64 || class == Class::Checked {
+        let kind = self.kind?;
+        if class == Class::Checked || !self.has_room_for_code(linear) {
             return None;
         }
         // SAFETY: found in the cache just now.
         let (gpa, number) = unsafe { ((*block).gpa, (*block).translated) };
         let known = self.translator.as_ref().and_then(|t| t.find(number, class));
-        let code = known.or_else(|| self.translate_block(gpa, class))?;
+        let code = known.or_else(|| self.translate_block(gpa, class, kind))?;
         let context = self.code_context();
         self.blocks.enter(linear, context, code, gpa);
         Some(code)
@@ -107,7 +108,7 @@ impl Vcpu {
 
     #[cold]
     #[inline(never)]
-    fn translate_block(&mut self, gpa: u64, class: Class) -> Option<Code> {
+    fn translate_block(&mut self, gpa: u64, class: Class, kind: Kind) -> Option<Code> {
         self.start_translator()?;
         let mut page = [0u8; 4096];
         if !self.ram_copy(gpa & !0xfff, &mut page) {
@@ -118,7 +119,7 @@ impl Vcpu {
         if translator.make_room(&mut self.blocks) {
             add(&self.counters.code_resets, 1);
         }
-        let guest = Guest { features: &self.features, dialect };
+        let guest = Guest { features: &self.features, dialect, kind };
         let code = translator.translate(&mut self.blocks, guest, gpa, class, &page)?;
         add(&self.counters.translations, 1);
         self.counters.code_bytes.store(translator.bytes(), Ordering::Relaxed);
@@ -163,10 +164,10 @@ impl Vcpu {
     pub(crate) fn execute(&mut self, linear: u64, code: Code) -> Result<bool, Trap> {
         let me: *mut Self = self;
         let context = self.code_context();
-        let Some(translator) = &mut self.translator else { return Ok(false) };
-        if !Gs::point_at(me as u64) {
+        if !self.registers_fit() || !Gs::point_at(me as u64) {
             return Ok(false);
         }
+        let Some(translator) = &mut self.translator else { return Ok(false) };
         let link = std::mem::take(&mut self.hot.link);
         if link != 0
             && self.hot.target == linear
@@ -252,6 +253,7 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
     let done = catch_unwind(AssertUnwindSafe(|| v.interpret_ops(ops, first, native)));
     let status = match done {
         Ok(Ok(())) if v.attention || v.block_end == 0 || v.requests.any() => left::DONE,
+        Ok(Ok(())) if !v.registers_fit() => left::DONE,
         Ok(Ok(())) => GO_ON,
         Ok(Err(trap)) => {
             v.trap = trap;

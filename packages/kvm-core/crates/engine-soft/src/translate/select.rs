@@ -9,6 +9,7 @@ use super::asm::Assembler;
 use super::emit;
 use super::entries::Code;
 use super::flags;
+use super::flat::Kind;
 use super::guest::{self, Form, Operand, Register, Shape};
 use super::memory::CodeMemory;
 use super::region::{self, Count, Facts, Page, Region, Source};
@@ -81,6 +82,18 @@ unsafe impl Send for Translator {}
 pub struct Guest<'a> {
     pub features: &'a GuestFeatures,
     pub dialect: Dialect,
+    pub kind: Kind,
+}
+
+impl Guest<'_> {
+    fn decode(&self, bytes: &[u8], at: usize) -> Decoded {
+        decode(self.kind.bits(), bytes, at as u64, self.dialect)
+    }
+
+    /// The key of the block at a guest physical address.
+    fn key(&self, gpa: u64) -> u64 {
+        block::key(gpa, self.kind.bits())
+    }
 }
 
 impl Translator {
@@ -171,7 +184,7 @@ impl Translator {
         class: Class,
         page: &[u8; PAGE],
     ) -> Option<Code> {
-        let key = block::key(gpa, 64);
+        let key = guest.key(gpa);
         // SAFETY: found in the cache just now, which is not changed before the last use.
         let block = unsafe { &*blocks.find(key)? };
         if let Some(code) = self.find(block.translated, class) {
@@ -198,7 +211,7 @@ impl Translator {
             (false, false) => Count::Roughly,
             (false, true) => Count::Not,
         };
-        let region = Region::new(members, class, count, &around);
+        let region = Region::new(members, guest.kind, class, count, &around);
         let origin = self.memory.next();
         let emitted = emit::emit(&region, &self.stubs, &around, origin);
         let (first, last) = around.seen.get();
@@ -209,7 +222,7 @@ impl Translator {
         let (linked, forward) = (origin + emitted.linked, origin + emitted.forward);
         let code = Code { entry: origin, linked, forward };
         for (n, source) in region.blocks.into_iter().enumerate() {
-            let key = block::key(gpa & !0xfff | u64::from(source.offsets[0]), 64);
+            let key = guest.key(gpa & !0xfff | u64::from(source.offsets[0]));
             // SAFETY: as above.
             let next = blocks.find(key).map_or(0, |block| unsafe { (*block).translated });
             self.known.push(Known {
@@ -249,7 +262,7 @@ impl<'p> Finder<'_, 'p> {
 
     /// The block at an offset of the page, if it is worth translating.
     fn source(&self, offset: u16, entry: bool) -> Option<Source<'p>> {
-        let key = block::key(self.page_gpa | u64::from(offset), 64);
+        let key = self.guest.key(self.page_gpa | u64::from(offset));
         // SAFETY: found in the cache just now, which drops no block while sources are in use.
         let block: &'p Block = unsafe { &*self.blocks.find(key)? };
         if block.second_page.is_some() || !entry && !self.comes_along(block) {
@@ -257,12 +270,12 @@ impl<'p> Finder<'_, 'p> {
         }
         let start = usize::from(offset);
         let bytes = self.page.get(start..start + block.bytes as usize)?;
-        let instructions = decoded(&block.ops, bytes, self.guest.dialect)?;
+        let instructions = decoded(&block.ops, bytes, &self.guest)?;
         let mut offsets = vec![offset];
         for op in &block.ops {
             offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
         }
-        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, self.guest.features);
+        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, &self.guest);
         let Facts { effects, used, written } = region::facts(&instructions, &shapes);
         Some(Source {
             ops: &block.ops,
@@ -273,6 +286,7 @@ impl<'p> Finder<'_, 'p> {
             used,
             written,
             offsets,
+            kind: self.guest.kind,
             site: 0,
         })
     }
@@ -328,12 +342,12 @@ fn nothing() -> Known {
 }
 
 /// The instructions of a block, if they are still those that were lowered.
-fn decoded(ops: &[Op], bytes: &[u8], dialect: Dialect) -> Option<Vec<Instruction>> {
+fn decoded(ops: &[Op], bytes: &[u8], guest: &Guest<'_>) -> Option<Vec<Instruction>> {
     let mut at = 0;
     let mut out = Vec::with_capacity(ops.len());
     for op in ops {
         let len = usize::from(op.len);
-        match decode(64, bytes.get(at..)?, at as u64, dialect) {
+        match guest.decode(bytes.get(at..)?, at) {
             Decoded::Instruction(i) if i.len() == len => out.push(i),
             // An instruction that does not exist is the interpreter's.
             _ => out.push(Instruction::default()),
@@ -348,7 +362,7 @@ fn shapes(
     instructions: &[Instruction],
     bytes: &[u8],
     offsets: &[u16],
-    features: &GuestFeatures,
+    guest: &Guest<'_>,
 ) -> Vec<Option<Shape>> {
     ops.iter()
         .zip(instructions)
@@ -359,22 +373,22 @@ fn shapes(
             if i.is_invalid() || undefined {
                 return None;
             }
-            guest::shape(i, bytes.get(at..at + i.len())?, features)
-                .filter(|shape| emittable(shape, op, offset))
+            guest::shape(i, bytes.get(at..at + i.len())?, guest.features, guest.kind)
+                .filter(|shape| emittable(shape, op, offset, guest.kind))
         })
         .collect()
 }
 
 /// Whether the emitter can do it with its two scratch registers.
-fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
+fn emittable(shape: &Shape, op: &Op, offset: u16, kind: Kind) -> bool {
     match shape {
         Shape::Modrm(form) | Shape::Divide(form) => {
-            registers_fit(form) && operand_fits(form, op, offset)
+            registers_fit(form) && operand_fits(form, op, offset, kind)
         }
-        Shape::Vector(form) => !form.has_memory() || addressable(op, offset),
-        Shape::Lea(form) => registers_fit(form) && addressable(op, offset),
+        Shape::Vector(form) => !form.has_memory() || addressable(op, offset, kind),
+        Shape::Lea(form) => registers_fit(form) && addressable(op, offset, kind),
         Shape::Indirect(form, _) | Shape::System(System::PushMemory(form)) => {
-            operand_fits(form, op, offset)
+            operand_fits(form, op, offset, kind)
         }
         Shape::Return(dropped) => *dropped == 0,
         Shape::Jump | Shape::Branch(_) | Shape::Call => {
@@ -385,12 +399,12 @@ fn emittable(shape: &Shape, op: &Op, offset: u16) -> bool {
     }
 }
 
-fn operand_fits(form: &Form, op: &Op, offset: u16) -> bool {
+fn operand_fits(form: &Form, op: &Op, offset: u16, kind: Kind) -> bool {
     match form.rm {
         Operand::Register(_) => true,
         Operand::Memory => {
             let high = matches!(form.reg, Register::High(_));
-            !high && addressable(op, offset)
+            !high && addressable(op, offset, kind)
         }
     }
 }
@@ -423,7 +437,7 @@ struct Around<'a> {
 
 impl Page for Around<'_> {
     fn linked(&self, offset: u16, forward: bool) -> Option<u64> {
-        let key = block::key(self.page_gpa | u64::from(offset), 64);
+        let key = self.guest.key(self.page_gpa | u64::from(offset));
         let found = self.blocks.find(key)?;
         // SAFETY: found in the cache just now.
         let first = unsafe { (*found).translated };
@@ -434,16 +448,14 @@ impl Page for Around<'_> {
         let mut at = usize::from(offset);
         let mut effects = Vec::new();
         for _ in 0..LOOK_AHEAD {
-            let Decoded::Instruction(i) =
-                decode(64, &self.bytes[at..], at as u64, self.guest.dialect)
-            else {
-                break;
-            };
+            let Decoded::Instruction(i) = self.guest.decode(&self.bytes[at..], at) else { break };
             let bytes = &self.bytes[at..at + i.len()];
             let (first, last) = self.seen.get();
             let end = (at + i.len() - 1) as u16;
             self.seen.set((first.min(at as u16), last.max(end)));
-            let Some(shape) = guest::shape(&i, bytes, self.guest.features) else { break };
+            let Some(shape) = guest::shape(&i, bytes, self.guest.features, self.guest.kind) else {
+                break;
+            };
             effects.push(flags::effect(&i));
             at += i.len();
             if shape.transfers() || at >= PAGE {

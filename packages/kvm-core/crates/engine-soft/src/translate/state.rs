@@ -23,6 +23,9 @@ pub const fn pinned(register: u8) -> Option<Host> {
 /// Guest registers with a host register, other than RAX, which serves the flags.
 pub const PINNED: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15];
 
+/// Registers that 32-bit code has.
+pub const GENERAL_32: usize = 8;
+
 /// The fields that translated code reads and writes beside the registers.
 #[derive(Debug)]
 #[repr(C)]
@@ -67,6 +70,8 @@ pub struct Hot {
     pub vectors_allowed: u32,
     /// The MXCSR of everything but translated code.
     pub host_mxcsr: u32,
+    /// Not 0 where flat code can use FS and GS with any offset.
+    pub open: [u32; 2],
     /// Something happens as soon as interrupts are enabled.
     pub waiting: bool,
 }
@@ -94,6 +99,7 @@ impl Default for Hot {
             vectors: 0,
             vectors_allowed: 0,
             host_mxcsr: crate::thunk::MXCSR_RESET,
+            open: [0; 2],
             waiting: true,
         }
     }
@@ -165,6 +171,12 @@ pub const fn segment_base(segment: u8) -> i32 {
         + offset_of!(Cpu, segs)
         + index * size
         + offset_of!(kvm_cpu::Seg, base))
+}
+
+/// Where it says that FS or GS can be used with any offset.
+pub const fn open(segment: u8) -> i32 {
+    let index = if segment as usize == seg::GS { 1 } else { 0 };
+    at(HOT + offset_of!(Hot, open) + 4 * index)
 }
 
 /// Where a vector register is kept outside translated code.

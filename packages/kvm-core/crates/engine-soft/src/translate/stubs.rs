@@ -9,6 +9,8 @@ use super::asm::{Assembler, Opcode, Rm, host};
 use super::entries::{
     ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, NEAR_CODE, NEAR_MASK, SET_BYTES, SET_MASK,
 };
+use super::flat::Kind;
+use super::short_stubs;
 use super::state::{
     BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, LINK_FORWARD, PAGE_BASE, RAX, RIP,
     SCRATCH, SITE, VCPU, field, near, reload, spill, table,
@@ -65,6 +67,8 @@ pub struct Stubs {
     /// the budget.
     pub exhausted: u64,
     pub classes: [ClassStubs; CLASSES],
+    /// Of flat code.
+    pub short: [ClassStubs; CLASSES],
 }
 
 impl Stubs {
@@ -123,7 +127,26 @@ impl Stubs {
                 ret_to: twice(&|asm| emit_jump(asm, class, 8, missed)),
             }
         });
-        Self { enter, interpret: interpreted, raise, finish, unlinked, ahead, exhausted, classes }
+        let short = short_stubs::assemble(asm, missed);
+        Self {
+            enter,
+            interpret: interpreted,
+            raise,
+            finish,
+            unlinked,
+            ahead,
+            exhausted,
+            classes,
+            short,
+        }
+    }
+
+    /// Those for each class of accesses.
+    pub fn of(&self, kind: Kind) -> &[ClassStubs; CLASSES] {
+        match kind {
+            Kind::Long => &self.classes,
+            Kind::Flat => &self.short,
+        }
     }
 }
 
@@ -335,7 +358,7 @@ fn go(asm: &mut Assembler) {
 }
 
 /// The site in R11D, RAX and the flags to their places, where these are not already.
-fn begin(asm: &mut Assembler, flags_saved: bool) {
+pub fn begin(asm: &mut Assembler, flags_saved: bool) {
     asm.modrm(Opcode::narrow(0x89), host::R11, Rm::State { index: None, disp: SITE });
     if flags_saved {
         asm.store(RAX, host::RAX);
@@ -361,7 +384,7 @@ fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
 }
 
 /// A look at the small table of entry points.
-struct Near {
+pub struct Near {
     class: usize,
     /// Jumps away where the entry is another's.
     miss: usize,
@@ -379,7 +402,7 @@ fn near_entry(asm: &mut Assembler, class: usize) {
 
 /// Looks for the linear address in R10, whose entry is at R11 then. [`near_missed`] must follow out of
 /// line.
-fn look_near(asm: &mut Assembler, class: usize) -> Near {
+pub fn look_near(asm: &mut Assembler, class: usize) -> Near {
     near_entry(asm, class);
     asm.modrm(Opcode::wide(0x3b), host::R10, Rm::Mem { base: host::R11, index: None, disp: 0 });
     let miss = asm.jcc_later(5);
@@ -387,7 +410,7 @@ fn look_near(asm: &mut Assembler, class: usize) -> Near {
 }
 
 /// Takes the entry from the large table, which may be found there. Uses RAX.
-fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u64) {
+pub fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u64) {
     asm.land(looked.miss);
     if keep_rax {
         asm.store(SCRATCH, host::RAX);
@@ -408,7 +431,7 @@ fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u64) 
 }
 
 /// The page of the linear address in R10 to its place.
-fn set_page(asm: &mut Assembler) {
+pub fn set_page(asm: &mut Assembler) {
     // and r10, -4096
     asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
     asm.bytes(&(-4096i32).to_le_bytes());

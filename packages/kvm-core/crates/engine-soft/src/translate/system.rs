@@ -44,7 +44,7 @@ pub fn system(i: &Instruction, form: impl FnOnce() -> Option<Form>) -> Option<Sy
         Mnemonic::Push if i.op0_kind() == OpKind::Memory => {
             System::PushMemory(form().filter(|form| form.rm == Operand::Memory)?)
         }
-        Mnemonic::Pushfq => System::PushFlags,
+        Mnemonic::Pushfq | Mnemonic::Pushfd => System::PushFlags,
         Mnemonic::Cli => System::ClearInterrupts,
         Mnemonic::Sti => System::SetInterrupts,
         Mnemonic::Swapgs => System::SwapGs,
@@ -113,7 +113,7 @@ impl Emitter<'_> {
     /// R10 to a guest register.
     fn put(&mut self, r: u8) {
         match self.home(r) {
-            Some(to) => self.asm.mov(to, host::R10),
+            Some(to) => self.asm.modrm(self.full(0x8b), to, Rm::Reg(host::R10)),
             None => self.asm.store(register(r), host::R10),
         }
     }
@@ -130,7 +130,7 @@ impl Emitter<'_> {
     }
 
     /// Another reason for the slow path of this instruction.
-    fn or_slow(&mut self, from: usize) {
+    pub fn or_slow(&mut self, from: usize) {
         if let Some(slow) = self.slow.last_mut() {
             slow.from.push(from);
         }
@@ -158,7 +158,7 @@ impl Emitter<'_> {
     fn push_memory(&mut self, n: usize, form: Form) {
         let live = self.flags_live_at_check(n);
         let rm = self.access(n, form.size, false, false, live, false);
-        self.asm.modrm(Opcode::wide(0x8b), host::R10, rm);
+        self.asm.modrm(self.full(0x8b), host::R10, rm);
         self.asm.store(SCRATCH, host::R10);
         self.push_scratch(n);
     }
@@ -174,8 +174,8 @@ impl Emitter<'_> {
             second.into_iter().for_each(|from| self.or_slow(from));
         }
         self.asm.load(host::R10, SCRATCH);
-        self.asm.modrm(Opcode::wide(0x89), host::R10, slot);
-        self.asm.lea(host::R9, host::R9, None, -8);
+        self.asm.modrm(self.full(0x89), host::R10, slot);
+        self.move_stack(-self.slot());
     }
 
     fn push_flags(&mut self, n: usize) {

@@ -2,10 +2,11 @@
 //! host's own while a block runs that has any (see `vector_state`), so that an instruction without
 //! memory or general registers is copied as it stands.
 
-use iced_x86::{Instruction, OpCodeOperandKind as Kind, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpCodeOperandKind as Operands, OpKind};
 
 use super::asm::{Opcode, Rm, Vex, host};
 use super::emit::Emitter;
+use super::flat::Kind;
 use super::guest::{Access, Shape, split};
 use super::state::{pinned, register};
 use crate::features::GuestFeatures;
@@ -37,6 +38,8 @@ pub struct VectorForm {
     vvvv: Field,
     /// There is an immediate.
     imm: bool,
+    /// It names a register.
+    has_is4: bool,
     /// Bytes of the memory operand.
     size: u8,
     write: bool,
@@ -54,14 +57,14 @@ struct Parts {
     vvvv: u8,
 }
 
-fn parts(bytes: &[u8]) -> Option<Parts> {
+fn parts(bytes: &[u8], kind: Kind) -> Option<Parts> {
     let start = bytes.iter().position(|b| !matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65))?;
     let bytes_at = |at: usize| bytes.get(start + at).copied();
     let (first, second, third) = match bytes_at(0)? {
         0xc5 => (bytes_at(1)? & 0x80 | 0x61, bytes_at(1)? & 0x7f, 1),
         0xc4 => (bytes_at(1)?, bytes_at(2)?, 2),
         _ => {
-            let p = split(bytes)?;
+            let p = split(bytes, kind)?;
             if p.address_size || p.op.lock || p.op.map == 0 {
                 return None;
             }
@@ -84,7 +87,7 @@ fn parts(bytes: &[u8]) -> Option<Parts> {
 }
 
 /// The shape of an instruction that is here at home.
-pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<Shape> {
+pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures, kind: Kind) -> Option<Shape> {
     let op = thunk::prepare(i, &features.thunks).filter(VecOp::is_plain)?;
     let level = match op.class() {
         Class::Sse => 1,
@@ -92,7 +95,7 @@ pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<
         Class::General | Class::VexGeneral => 0,
         _ => return None,
     };
-    let p = parts(bytes)?;
+    let p = parts(bytes, kind)?;
     let modrm = bytes.get(p.modrm).copied().unwrap_or(0);
     let mut form = VectorForm {
         encoding: p.encoding,
@@ -100,6 +103,7 @@ pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<
         rm: Field::Same(modrm & 7),
         vvvv: Field::Same(p.vvvv),
         imm: false,
+        has_is4: false,
         size: 0,
         write: false,
         aligned: false,
@@ -139,26 +143,52 @@ pub fn shape(i: &Instruction, bytes: &[u8], features: &GuestFeatures) -> Option<
             Field::Same(number)
         };
         match code.op_kind(n) {
-            Kind::xmm_reg | Kind::ymm_reg | Kind::r32_reg | Kind::r64_reg => form.reg = field,
-            Kind::xmm_rm
-            | Kind::ymm_rm
-            | Kind::r32_rm
-            | Kind::r64_rm
-            | Kind::xmm_or_mem
-            | Kind::ymm_or_mem
-            | Kind::r32_or_mem
-            | Kind::r64_or_mem => form.rm = field,
-            Kind::xmm_vvvv | Kind::ymm_vvvv | Kind::r32_vvvv | Kind::r64_vvvv => form.vvvv = field,
-            Kind::xmm_is4 | Kind::ymm_is4 => form.imm = true,
+            Operands::xmm_reg | Operands::ymm_reg | Operands::r32_reg | Operands::r64_reg => {
+                form.reg = field
+            }
+            Operands::xmm_rm
+            | Operands::ymm_rm
+            | Operands::r32_rm
+            | Operands::r64_rm
+            | Operands::xmm_or_mem
+            | Operands::ymm_or_mem
+            | Operands::r32_or_mem
+            | Operands::r64_or_mem => form.rm = field,
+            Operands::xmm_vvvv | Operands::ymm_vvvv | Operands::r32_vvvv | Operands::r64_vvvv => {
+                form.vvvv = field
+            }
+            Operands::xmm_is4 | Operands::ymm_is4 => (form.imm, form.has_is4) = (true, true),
             _ => return None,
         }
     }
-    fits(&form).then_some(Shape::Vector(form))
+    let fits = fits(&form) && (kind == Kind::Long || means_the_same(i, &form, bytes));
+    fits.then_some(Shape::Vector(form))
 }
 
 /// True for a general register that has no host register unless it borrows one.
 fn homeless(field: Field) -> bool {
     matches!(field, Field::General(r, _) if pinned(r).is_none())
+}
+
+/// Whether the bits that 32-bit code ignores are as they must be in 64-bit code.
+fn means_the_same(i: &Instruction, form: &VectorForm, bytes: &[u8]) -> bool {
+    // These leave the registers alone that 32-bit code does not have.
+    if matches!(i.mnemonic(), Mnemonic::Vzeroupper | Mnemonic::Vzeroall) {
+        return false;
+    }
+    let Encoding::Vex(vex) = form.encoding else { return true };
+    let start = bytes.iter().position(|b| matches!(b, 0xc4 | 0xc5));
+    let Some([first, second, third, ..]) = start.and_then(|at| bytes.get(at..)) else {
+        return false;
+    };
+    // VEX.B and the top bit of VEX.vvvv, both inverted; W where it would make a general register wide.
+    let extended = match first {
+        0xc4 => second & 0x20 == 0 || third & 0x40 == 0,
+        _ => false,
+    };
+    let general = [form.reg, form.rm, form.vvvv].iter().any(|f| matches!(f, Field::General(..)));
+    let register = form.imm && form.has_is4 && bytes.last().is_some_and(|b| b & 0x80 != 0);
+    !extended && !(general && vex.wide) && !register
 }
 
 /// Whether the two scratch registers are enough: a memory operand takes one of them.
