@@ -319,6 +319,7 @@ impl Emitter<'_> {
                     self.asm.store(register(reg), host::R10);
                 }
             }
+            Shape::Element(e) => self.element(n, e),
             Shape::Push(r) => self.push(n, Some(r), 0),
             Shape::PushImmediate(v) => self.push(n, None, v),
             Shape::Pop(r) => self.pop(n, r),

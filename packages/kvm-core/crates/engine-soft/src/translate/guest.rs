@@ -5,6 +5,7 @@ use iced_x86::Instruction;
 
 use super::asm::Opcode;
 use super::flat::Kind;
+use super::strings::{self, Element};
 use super::system::{System, system};
 use super::vector::{self, VectorForm};
 use crate::features::GuestFeatures;
@@ -77,6 +78,8 @@ pub enum Shape {
         access: Access,
         imm: u8,
     },
+    /// MOVS, STOS, LODS.
+    Element(Element),
     Push(u8),
     PushImmediate(i32),
     Pop(u8),
@@ -235,6 +238,7 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
         },
         0x90 if simple && p.rex & 1 == 0 => Shape::Nothing,
         0x91..=0x97 if simple && p.rex & 1 == 0 && low != 4 => Shape::Verbatim,
+        0xa4 | 0xa5 | 0xaa..=0xad if simple => Shape::Element(strings::element(op)?),
         0x98 | 0x99 | 0xa8 | 0xa9 if simple => Shape::Verbatim,
         0xa0..=0xa3 if simple && p.kind == Kind::Flat => accumulator(op, byte),
         0xb0..=0xb7 if simple => {

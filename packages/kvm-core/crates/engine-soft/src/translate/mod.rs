@@ -27,6 +27,7 @@ mod select;
 mod short_access;
 mod short_stubs;
 mod state;
+mod strings;
 mod stubs;
 mod system;
 mod vector;

@@ -14,6 +14,7 @@ use super::guest::{self, Form, Operand, Register, Shape};
 use super::memory::CodeMemory;
 use super::region::{self, Count, Facts, Page, Region, Source};
 use super::state::pinned;
+use super::strings;
 use super::stubs::Stubs;
 use super::system::System;
 use crate::block::{self, Block, BlockCache};
@@ -390,6 +391,7 @@ fn emittable(shape: &Shape, op: &Op, offset: u16, kind: Kind) -> bool {
         Shape::Indirect(form, _) | Shape::System(System::PushMemory(form)) => {
             operand_fits(form, op, offset, kind)
         }
+        Shape::Element(_) => strings::direct(op, kind),
         Shape::Return(dropped) => *dropped == 0,
         Shape::Jump | Shape::Branch(_) | Shape::Call => {
             let target = i64::from(offset).wrapping_add(op.imm.cast_signed());
