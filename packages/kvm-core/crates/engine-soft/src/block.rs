@@ -10,6 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::cold::Cold;
 use crate::op::Op;
+use crate::page_code::{MAX_LINEAR, PageCode};
 use crate::thunk::VecOp;
 use crate::translate::{Code, Entries};
 
@@ -115,30 +116,6 @@ struct Jump {
 
 const NO_JUMP: Jump = Jump { rip: 0, key: u64::MAX, block: std::ptr::null() };
 
-#[derive(Default)]
-struct PageCode {
-    /// Keys of the blocks with bytes in this page.
-    blocks: Vec<u64>,
-    /// Which 64-byte parts hold code.
-    parts: u64,
-    /// Writes that hit the page but no code since the last decoding.
-    near_misses: u32,
-    /// Linear pages whose jumps lead here.
-    linear: Vec<u64>,
-}
-
-/// Linear addresses of a page that are remembered one by one: more have all jumps forgotten.
-const MAX_LINEAR: usize = 32;
-
-impl PageCode {
-    fn reached_from(&mut self, linear: u64) {
-        let page = linear & !0xfff;
-        if self.linear.len() <= MAX_LINEAR && !self.linear.contains(&page) {
-            self.linear.push(page);
-        }
-    }
-}
-
 /// All blocks of one vCPU.
 pub struct BlockCache {
     blocks: Map<Box<Block>>,
@@ -235,6 +212,10 @@ impl BlockCache {
         if let Some(block) = self.blocks.get_mut(&key) {
             self.translated += usize::from(block.translated == 0);
             block.translated = number;
+            let first = block.gpa & 0xfff;
+            if let Some(page) = self.pages.get_mut(&(block.gpa & !0xfff)) {
+                page.translated.add(first, first + u64::from(block.bytes) - 1);
+            }
         }
     }
 
@@ -246,6 +227,7 @@ impl BlockCache {
             block.heat.set(0);
             block.seen.set(1);
         }
+        self.pages.values_mut().for_each(|page| page.translated.clear());
         self.cold.restart(self.blocks.keys().copied());
         self.entries.clear();
         self.forget_jumps();
@@ -254,7 +236,8 @@ impl BlockCache {
     /// Counts bytes of a page that holds code as code: what was derived from them goes with them.
     pub fn cover(&mut self, page_gpa: u64, start: u64, end: u64) {
         if let Some(page) = self.pages.get_mut(&page_gpa) {
-            page.parts |= parts(start, end);
+            page.decoded.add(start, end);
+            page.translated.add(start, end);
         }
     }
 
@@ -331,12 +314,12 @@ impl BlockCache {
         let end = start + u64::from(block.bytes) - 1;
         let page = self.pages.entry(first).or_default();
         page.blocks.push(key);
-        page.parts |= parts(start, end.min(0xfff));
+        page.decoded.add(start, end);
         page.near_misses = 0;
         if let Some(second) = block.second_page {
             let page = self.pages.entry(second).or_default();
             page.blocks.push(key);
-            page.parts |= parts(0, end - 0x1000);
+            page.decoded.add(0, end - 0x1000);
             page.near_misses = 0;
         }
         let block = Box::new(block);
@@ -353,13 +336,18 @@ impl BlockCache {
         at
     }
 
-    /// Withdraws the blocks that have bytes in `[gpa, gpa + len)`, which lies in one page. True if
-    /// the page holds no code any more.
+    /// Withdraws what was made of bytes in `[gpa, gpa + len)`, which lies in one page. True if the page
+    /// holds no code any more.
     pub fn invalidate(&mut self, gpa: u64, len: u64) -> bool {
         let page_gpa = gpa & !0xfff;
         let Some(page) = self.pages.get_mut(&page_gpa) else { return true };
-        let start = gpa & 0xfff;
-        if page.parts & parts(start, (start + len - 1).min(0xfff)) == 0 {
+        let (first, last) = (gpa & 0xfff, (gpa & 0xfff) + len - 1);
+        let hit = page.decoded.any(first, last);
+        if hit && !page.translated.any(first, last) && self.withdraw_bytes(page_gpa, first, last) {
+            return !self.pages.contains_key(&page_gpa);
+        }
+        let Some(page) = self.pages.get_mut(&page_gpa) else { return true };
+        if !hit {
             page.near_misses += 1;
             // Data beside code: after some stores it is cheaper to forget the code until it runs.
             if page.near_misses < 256 && !page.blocks.is_empty() {
@@ -368,6 +356,28 @@ impl BlockCache {
         }
         self.drop_page(page_gpa);
         true
+    }
+
+    /// Withdraws the blocks with bytes at offsets `first` to `last` of a page, none of which is
+    /// translated. False if there are none.
+    fn withdraw_bytes(&mut self, page_gpa: u64, first: u64, last: u64) -> bool {
+        let Some(page) = self.pages.get(&page_gpa) else { return false };
+        let blocks = &self.blocks;
+        let overlaps = |key: &&u64| {
+            blocks.get(*key).is_some_and(|block| {
+                // A block from the page before begins below this one.
+                let start = (block.gpa & 0xfff) as i64;
+                let start = if block.gpa & !0xfff == page_gpa { start } else { start - 0x1000 };
+                let end = start + i64::from(block.bytes) - 1;
+                start <= last as i64 && end >= first as i64
+            })
+        };
+        let hit: Vec<u64> = page.blocks.iter().filter(overlaps).copied().collect();
+        for &key in &hit {
+            self.withdraw(key);
+            self.invalidated += 1;
+        }
+        !hit.is_empty()
     }
 
     /// Withdraws all blocks of a page.
@@ -448,11 +458,6 @@ impl BlockCache {
     pub fn bury(&mut self) {
         self.graveyard.clear();
     }
-}
-
-fn parts(start: u64, end: u64) -> u64 {
-    let (first, last) = (start >> 6, end >> 6);
-    (u64::MAX >> (63 - (last - first))) << first
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod linear;
 mod lower;
 mod op;
 mod ops;
+mod page_code;
 mod physical;
 mod run;
 mod serve;

@@ -8,14 +8,6 @@ fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
 }
 
 #[test]
-fn parts_cover_the_bytes_and_no_more() {
-    assert_eq!(parts(0, 0), 1);
-    assert_eq!(parts(63, 64), 3);
-    assert_eq!(parts(0xfc0, 0xfff), 1 << 63);
-    assert_eq!(parts(0, 0xfff), u64::MAX);
-}
-
-#[test]
 fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
     let mut c = BlockCache::default();
     let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
@@ -27,6 +19,29 @@ fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
     assert!(c.find(key(0x1000, 64)).is_none());
     assert!(c.jump(0x9000, 5).is_none());
     assert_eq!(c.invalidated, 1);
+}
+
+#[test]
+fn only_what_a_store_changes_goes_unless_it_is_translated() {
+    let mut c = BlockCache::default();
+    for (gpa, bytes) in [(0x1000, 10), (0x100a, 10), (0x1014, 1)] {
+        c.insert(key(gpa, 16), block(gpa, bytes, None));
+    }
+    c.insert(key(0x1fff, 16), block(0x1fff, 3, Some(0x2000)));
+    let found =
+        |c: &BlockCache| [0x1000, 0x100a, 0x1014, 0x1fff].map(|gpa| c.find(key(gpa, 16)).is_some());
+    assert!(!c.invalidate(0x100b, 4));
+    assert_eq!(found(&c), [true, false, true, true]);
+    assert!(!c.invalidate(0x1008, 6));
+    assert_eq!(found(&c), [false, false, true, true]);
+    // Of the other page it is all there is.
+    assert!(c.invalidate(0x2001, 1));
+    assert_eq!(found(&c), [false, false, true, false]);
+    c.insert(key(0x1000, 16), block(0x1000, 10, None));
+    c.set_translated(key(0x1000, 16), 1);
+    assert!(c.invalidate(0x1003, 1));
+    assert_eq!(found(&c), [false; 4]);
+    assert_eq!((c.len(), c.invalidated), (0, 5));
 }
 
 fn run(block: *const Block) {

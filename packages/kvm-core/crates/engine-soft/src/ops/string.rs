@@ -116,8 +116,8 @@ impl Vcpu {
         Ok(())
     }
 
-    /// The linear address of the element at `offset`, and how many of `count` from there on lie in one
-    /// page, do not wrap and are within the segment.
+    /// The linear address of the element at `offset`, and how many of `count` from there on, up or
+    /// down, lie in one page, do not wrap and are within the segment.
     fn in_one_page<W: Width>(
         &mut self,
         segment: u8,
@@ -128,9 +128,19 @@ impl Vcpu {
     ) -> Option<(u64, u64)> {
         let size = u64::from(W::BYTES);
         let linear = self.linear_general(segment, offset, size, write).ok()?;
-        let to_wrap = (mask - offset).saturating_add(1) / size;
-        let n = count.min((PAGE - (linear & 0xfff)) / size).min(to_wrap);
+        let in_page = linear & 0xfff;
         // Whoever comes to the limit of the segment gets there element by element.
+        if self.cpu.rflags & DF != 0 {
+            if in_page + size > PAGE {
+                return None;
+            }
+            let n = count.min(in_page / size + 1).min(offset / size + 1);
+            let lowest = offset - (n.max(1) - 1) * size;
+            self.linear_general(segment, lowest, n.max(1) * size, write).ok()?;
+            return Some((linear, n));
+        }
+        let to_wrap = (mask - offset).saturating_add(1) / size;
+        let n = count.min((PAGE - in_page) / size).min(to_wrap);
         self.linear_general(segment, offset, (n * size).max(1), write).ok()?;
         Some((linear, n))
     }
@@ -139,9 +149,10 @@ impl Vcpu {
     /// were done: 0 where the general path must take over.
     fn bulk<W: Width, const K: u8>(&mut self, op: &Op, mask: u64, count: u64) -> u64 {
         let size = u64::from(W::BYTES);
-        if self.cpu.rflags & DF != 0 || self.io.careful() {
+        if self.io.careful() {
             return 0;
         }
+        let down = self.cpu.rflags & DF != 0;
         let offset = self.cpu.regs[reg::RDI] & mask;
         let es = seg::ES as u8;
         let found = self.in_one_page::<W>(es, offset, mask, count, true);
@@ -151,6 +162,9 @@ impl Vcpu {
             return 0;
         }
         let host_to = to.wrapping_add(target.addend);
+        // Where the lowest of the elements is, given the first.
+        let lowest = |first: u64, n: u64| if down { first - (n - 1) * size } else { first };
+        let by = |n: u64| if down { (n * size).wrapping_neg() } else { n * size };
         if K == MOVS {
             let offset = self.cpu.regs[reg::RSI] & mask;
             let found = self.in_one_page::<W>(op.seg, offset, mask, n, false);
@@ -161,18 +175,31 @@ impl Vcpu {
             }
             let host_from = from.wrapping_add(source.addend);
             n = fit;
-            // A forward copy onto itself repeats its start; memmove would not.
-            if n == 0 || (host_to > host_from && host_to - host_from < n * size) {
+            // Onto what is still to be copied: repeats its start, element for element.
+            let ahead = if down {
+                host_from.wrapping_sub(host_to)
+            } else {
+                host_to.wrapping_sub(host_from)
+            };
+            if ahead != 0 && ahead < n * size {
+                n = ahead / size;
+            }
+            if n == 0 {
                 return 0;
             }
             // SAFETY: both tags match, so both pages are mapped RAM, and n elements stay inside
             // them. Overlap is memmove's business.
             unsafe {
-                std::ptr::copy(host_from as *const u8, host_to as *mut u8, (n * size) as usize)
+                std::ptr::copy(
+                    lowest(host_from, n) as *const u8,
+                    lowest(host_to, n) as *mut u8,
+                    (n * size) as usize,
+                )
             };
-            advance(self, reg::RSI, n * size, mask);
+            advance(self, reg::RSI, by(n), mask);
         } else {
             let value = self.get::<W>(reg::RAX as u8).to_le_bytes();
+            let host_to = lowest(host_to, n);
             // SAFETY: as above; the destination is `n` elements inside a mapped page.
             unsafe {
                 if W::BYTES == 1 || value[..usize::from(W::BYTES)].iter().all(|&b| b == value[0]) {
@@ -184,7 +211,7 @@ impl Vcpu {
                 }
             }
         }
-        advance(self, reg::RDI, n * size, mask);
+        advance(self, reg::RDI, by(n), mask);
         n
     }
 }

@@ -122,7 +122,7 @@ const SIZE: usize = 0x1_0000;
 fn elements_done_at_once_are_those_done_one_by_one() {
     let mut rng = Rng::new(0x7265_7073);
     let mut faults = 0;
-    for case in 0..400 {
+    for case in 0..600 {
         let mode = ALL_MODES[rng.below(ALL_MODES.len() as u64) as usize];
         let mut code = Vec::new();
         // The other operand and address sizes; 64 bits.
@@ -145,7 +145,7 @@ fn elements_done_at_once_are_those_done_one_by_one() {
             rdi,
             rcx: rng.below(700),
             rax: 0x1122_3344_5566_7788 * rng.below(2),
-            rflags: 2 | u64::from(rng.below(8) == 0) << 10,
+            rflags: 2 | u64::from(rng.below(3) == 0) << 10,
             ..Regs::default()
         };
         let expected = outcome(mode, &code, &start, true);
@@ -154,5 +154,5 @@ fn elements_done_at_once_are_those_done_one_by_one() {
         assert_eq!(got.0, expected.0, "case {case}, {mode:?}: {code:02x?} {start:x?}");
         assert!(got.1 == expected.1, "case {case}, {mode:?}: {code:02x?} {start:x?}");
     }
-    assert!(faults > 20 && faults < 300, "{faults} faulted");
+    assert!(faults > 20 && faults < 400, "{faults} faulted");
 }
