@@ -84,7 +84,9 @@ fn write_cr0<E: Exec + ?Sized>(e: &mut E, value: u64) -> Result<(), Trap> {
     cpu.cr0 = value;
     cpu.efer = new_efer;
     cpu.update_mode();
-    if (old ^ value) & (cr0::PG | cr0::WP | cr0::PE) != 0 {
+    // PE alone only changes while paging is off, when there is but one translation of an address. What
+    // calls the firmware in real mode does so all the time.
+    if (old ^ value) & (cr0::PG | cr0::WP) != 0 {
         e.flush(Flush::All);
     }
     e.context_changed();
