@@ -139,7 +139,7 @@ pub fn plan(
             continue;
         }
         if let Some(access) = access(source, n).filter(|a| has_home(a.base)) {
-            join(&mut open, &mut done, access, n);
+            join(&mut open, &mut done, access, n, source.kind);
         }
         for mut o in std::mem::take(&mut open) {
             let base = o.group.base;
@@ -162,11 +162,23 @@ pub fn plan(
     done
 }
 
-fn join(open: &mut Vec<Open>, done: &mut Vec<Group>, access: Access, n: usize) {
+/// The range of a check, with where its register is at an access if it was moved since.
+///
+/// A 32-bit register wraps where it is moved, and an address made of it is no longer what was checked. If
+/// the check finds the register's place in the same page as all else, it did not wrap.
+fn with_register(low: i32, high: i32, moved: i32, kind: Kind) -> (i32, i32) {
+    match kind {
+        Kind::Flat if moved != 0 => (low.min(moved), high.max(moved + 1)),
+        _ => (low, high),
+    }
+}
+
+fn join(open: &mut Vec<Open>, done: &mut Vec<Group>, access: Access, n: usize, kind: Kind) {
     if let Some(at) = open.iter().position(|o| o.group.base == access.base) {
         let o = &mut open[at];
         let low = o.group.low.min(o.moved + access.disp);
         let high = o.group.high.max(o.moved + access.disp + access.size);
+        let (low, high) = with_register(low, high, o.moved, kind);
         if high - low <= SPAN {
             o.group.low = low;
             o.group.high = high;
@@ -202,7 +214,11 @@ fn hoist(source: &Source<'_>, group: &mut Group, flags_live: &impl Fn(usize) -> 
             None => return,
         }
     }
+    let (low, high) = with_register(group.low + moved, group.high + moved, moved, source.kind);
+    if high - low > SPAN {
+        return;
+    }
     group.at = at;
-    group.low += moved;
-    group.high += moved;
+    group.low = low;
+    group.high = high;
 }

@@ -6,6 +6,7 @@ mod bad_code;
 mod debug;
 mod devices;
 mod events;
+mod flat;
 mod kernel_ops;
 mod legacy;
 mod machine;
