@@ -105,6 +105,13 @@ impl Hasher for AddressHasher {
     }
 }
 
+/// Stores beside code after which it is cheaper to forget the code until it runs. Where it runs at once,
+/// as where firmware has its stack in a page of code, it is not: there are more each time.
+const LEAST_PATIENCE: u32 = 256;
+const MOST_PATIENCE: u32 = 1 << 24;
+/// Pages with another number of stores, at most.
+const MOST_IMPATIENT: usize = 1024;
+
 type Map<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
 
 #[derive(Clone, Copy)]
@@ -125,6 +132,8 @@ pub struct BlockCache {
     cold: Cold,
     pages: Map<PageCode>,
     jumps: Box<[Jump; JUMPS]>,
+    /// For pages that had stores beside code: how many they may have the next time.
+    patience: Map<u32>,
     /// The like of `jumps` for translated code.
     pub entries: Entries,
     /// Part of every jump key: a new value empties the jump cache at once.
@@ -149,6 +158,7 @@ impl Default for BlockCache {
             translated: 0,
             cold: Cold::default(),
             pages: Map::default(),
+            patience: Map::default(),
             jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
             entries: Entries::default(),
             epoch: 0,
@@ -349,13 +359,22 @@ impl BlockCache {
         let Some(page) = self.pages.get_mut(&page_gpa) else { return true };
         if !hit {
             page.near_misses += 1;
-            // Data beside code: after some stores it is cheaper to forget the code until it runs.
-            if page.near_misses < 256 && !page.blocks.is_empty() {
+            let limit = self.patience.get(&page_gpa).copied().unwrap_or(LEAST_PATIENCE);
+            if page.near_misses < limit && !page.blocks.is_empty() {
                 return false;
             }
+            self.lose_patience(page_gpa, limit);
         }
         self.drop_page(page_gpa);
         true
+    }
+
+    /// The code of a page goes because of stores beside it. If it comes back, it may stay for longer.
+    fn lose_patience(&mut self, page_gpa: u64, limit: u32) {
+        if self.patience.len() >= MOST_IMPATIENT {
+            self.patience.clear();
+        }
+        self.patience.insert(page_gpa, limit.saturating_mul(4).min(MOST_PATIENCE));
     }
 
     /// Withdraws the blocks with bytes at offsets `first` to `last` of a page, none of which is
@@ -420,6 +439,7 @@ impl BlockCache {
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
+        self.patience.clear();
         self.forget_jumps();
     }
 

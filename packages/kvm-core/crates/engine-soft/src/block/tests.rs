@@ -137,6 +137,20 @@ fn many_stores_beside_code_withdraw_it_too() {
 }
 
 #[test]
+fn code_that_comes_back_bears_more_stores_beside_it() {
+    let mut c = BlockCache::default();
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        c.insert(key(0x1000, 64), block(0x1000, 10, None));
+        stores.push((1..).find(|_| c.invalidate(0x1800, 8)).unwrap());
+    }
+    assert_eq!(stores, [256, 1024, 4096, 16384]);
+    // Of another page nothing is known.
+    c.insert(key(0x2000, 64), block(0x2000, 10, None));
+    assert_eq!((1..).find(|_| c.invalidate(0x2800, 8)), Some(256));
+}
+
+#[test]
 fn an_instruction_across_pages_goes_with_either() {
     for page in [0x1fff, 0x5000] {
         let mut c = BlockCache::default();
