@@ -188,7 +188,7 @@ fn means_the_same(i: &Instruction, form: &VectorForm, bytes: &[u8]) -> bool {
     };
     let general = [form.reg, form.rm, form.vvvv].iter().any(|f| matches!(f, Field::General(..)));
     let register = form.imm && form.has_is4 && bytes.last().is_some_and(|b| b & 0x80 != 0);
-    !extended && !(general && vex.wide) && !register
+    !(extended || register || general && vex.wide)
 }
 
 /// Whether the two scratch registers are enough: a memory operand takes one of them.
