@@ -50,9 +50,9 @@ export class DescriptorChain {
     this.#abandoned = true
   }
 
-  /** No longer in use. */
+  /** No longer in use, after it was abandoned. Throws for one that was not in use. */
   release(): void {
-    this.live = false
+    if (!this.#abandoned) throw new TypeError('a chain was pushed twice')
     this.#abandoned = false
   }
 

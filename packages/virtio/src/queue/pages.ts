@@ -42,13 +42,20 @@ export class GuestPages {
   }
 
   /**
-   * The page that has all of `[gpa, gpa + length)`, as words. `undefined` when no one page has, or
-   * not in whole words.
+   * The page that has all of `[gpa, gpa + length)`, as words. `undefined` when no one page has, not in whole
+   * words, or outside RAM.
    */
   words(gpa: number, length: number): Uint32Array | undefined {
     const start = gpa & (PAGE_BYTES - 1)
     if ((start & 3) !== 0 || start + length > PAGE_BYTES) return undefined
-    const words = this.#words[this.#slot(gpa)]!
+    if (!this.#has(gpa)) {
+      try {
+        this.#slot(gpa)
+      } catch {
+        return undefined
+      }
+    }
+    const words = this.#words[(gpa >>> 12) & (SLOTS - 1)]!
     return words.length === 0 ? undefined : words
   }
 
@@ -82,6 +89,14 @@ export class GuestPages {
 
   #page(gpa: number): Uint8Array {
     return this.#views[this.#slot(gpa)]!
+  }
+
+  #has(gpa: number): boolean {
+    const base = gpa - (gpa & (PAGE_BYTES - 1))
+    return (
+      this.#generation === this.#memory.generation &&
+      this.#tags[(gpa >>> 12) & (SLOTS - 1)] === base
+    )
   }
 
   /** Where the views of the page at `gpa` are. */

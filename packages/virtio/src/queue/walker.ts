@@ -12,8 +12,7 @@ const FOUR_GIB = 2 ** 32
 const MAX_CHAIN_BYTES = 2 ** 32 - 1
 /** Buffers of a usual chain at most, and the bits of the length of each: together less than 2^31 bytes. */
 const PLAIN_BUFFERS = 64
-const PLAIN_SHIFT = 24
-const NOT_THREE = 4
+export const PLAIN_SHIFT = 24
 
 /**
  * Follows the descriptors of chains. Each word of a descriptor is read once and copied, because a
@@ -33,11 +32,33 @@ export class ChainWalker {
   }
 
   /**
-   * Fills `chain` from the descriptor table; throws for what breaks a rule of section 2.7.5. For chains
-   * that {@link walkThree} did not take.
+   * Fills `chain` from the descriptor table when that is valid and usual: short, and in one table. False, with
+   * the counts unchanged, for all others; what was read of such a chain is not used.
    */
+  walkUsual(chain: DescriptorChain, table: Uint32Array, size: number, head: number): boolean {
+    if (head >= size) return false
+    const at = head << 2
+    const flags = table[at + 3]!
+    if ((flags & DESC_INDIRECT) === 0) return walkPlain(chain, table, 0, size, head)
+    const length = table[at + 2]!
+    if (
+      !this.indirect ||
+      (flags & DESC_NEXT) !== 0 ||
+      (length - 1) >>> 0 >= PAGE_BYTES ||
+      (length & 15) !== 0
+    )
+      return false
+    const gpa = table[at + 1]! * FOUR_GIB + table[at]!
+    const words = this.#pages.words(gpa, length)
+    return (
+      words !== undefined &&
+      walkPlain(chain, words, (gpa & (PAGE_BYTES - 1)) >>> 2, length >>> 4, 0)
+    )
+  }
+
+  /** Fills `chain` from the descriptor table; throws for what breaks a rule of section 2.7.5. */
   walk(chain: DescriptorChain, table: Uint32Array, size: number, head: number): void {
-    if (walkPlain(chain, table, 0, size, head)) return
+    chain.head = head
     chain.clear()
     this.#walk(chain, table, size, head, false)
   }
@@ -71,12 +92,6 @@ export class ChainWalker {
 
   #walkIndirect(chain: DescriptorChain, gpa: number, length: number, flags: number): void {
     const size = indirectSize(flags, length, this.indirect)
-    if (chain.count === 0) {
-      const words = this.#pages.words(gpa, length)
-      const first = (gpa & (PAGE_BYTES - 1)) >>> 2
-      if (words !== undefined && walkUsual(chain, words, first, size, 0)) return
-      chain.clear()
-    }
     if (this.#tableBytes.length < length) {
       this.#table = new Uint32Array(length / 4)
       this.#tableBytes = new Uint8Array(this.#table.buffer)
@@ -102,78 +117,6 @@ export class ChainWalker {
     }
     if (chain.readableBytes + chain.writableBytes > MAX_CHAIN_BYTES) throw lengthFault(chain.head)
   }
-}
-
-/**
- * Chains that are valid, short and in one table, whose descriptor 0 is at the word `first`. False,
- * with the counts unchanged, for all others. What was read before is not used then: the next to try
- * reads, and judges, the chain anew.
- */
-function walkUsual(
-  chain: DescriptorChain,
-  table: Uint32Array,
-  first: number,
-  size: number,
-  head: number,
-): boolean {
-  return walkThree(chain, table, first, size, head) || walkPlain(chain, table, first, size, head)
-}
-
-/** How many of three buffers are readable, by the flags of their descriptors; `NOT_THREE` for all other chains. */
-const READABLE: Uint8Array = new Uint8Array(512).fill(NOT_THREE)
-for (let readable = 0; readable <= 3; readable++) {
-  const flags = (at: number): number => (at < 2 ? DESC_NEXT : 0) | (at < readable ? 0 : DESC_WRITE)
-  READABLE[flags(0) | (flags(1) << 3) | (flags(2) << 6)] = readable
-}
-
-/**
- * Three descriptors, as a request of a block device has. Written out, because the compiler looks up
- * where an array is and how long it is once in a sequence, but again in each turn of a loop; and
- * short, because it puts only short functions into the place of their calls.
- */
-export function walkThree(
-  chain: DescriptorChain,
-  table: Uint32Array,
-  first: number,
-  size: number,
-  head: number,
-): boolean {
-  if (head >= size) return false
-  const a = first + (head << 2)
-  const lengthA = table[a + 2]!
-  const wordA = table[a + 3]!
-  const second = wordA >>> 16
-  if (second >= size) return false
-  const b = first + (second << 2)
-  const lengthB = table[b + 2]!
-  const wordB = table[b + 3]!
-  const third = wordB >>> 16
-  if (third >= size) return false
-  const c = first + (third << 2)
-  const lengthC = table[c + 2]!
-  const highA = table[a + 1]!
-  const highB = table[b + 1]!
-  const highC = table[c + 1]!
-  const readable = READABLE[(wordA & 7) | ((wordB & 7) << 3) | ((table[c + 3]! & 7) << 6)]!
-  const odd =
-    ((highA | highB | highC) >>> 20) |
-    (((lengthA - 1) | (lengthB - 1) | (lengthC - 1)) >>> PLAIN_SHIFT)
-  if (readable === NOT_THREE || odd !== 0) return false
-  const { gpas, lengths } = chain
-  gpas[0] = highA * FOUR_GIB + table[a]!
-  gpas[1] = highB * FOUR_GIB + table[b]!
-  gpas[2] = highC * FOUR_GIB + table[c]!
-  lengths[0] = lengthA
-  lengths[1] = lengthB
-  lengths[2] = lengthC
-  const two = lengthA + lengthB
-  const all = two + lengthC
-  const readableBytes = readable === 1 ? lengthA : readable === 2 ? two : readable === 0 ? 0 : all
-  chain.count = 3
-  chain.readableCount = readable
-  chain.readableBytes = readableBytes
-  chain.writableBytes = all - readableBytes
-  return true
 }
 
 /**
