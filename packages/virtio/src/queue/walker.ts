@@ -11,8 +11,8 @@ const DESC_INDIRECT = VIRTQ_DESC_F_INDIRECT
 const FOUR_GIB = 2 ** 32
 const MAX_CHAIN_BYTES = 2 ** 32 - 1
 /** Buffers of a usual chain at most, and the bits of the length of each: together less than 2^31 bytes. */
-const PLAIN_BUFFERS = 64
-export const PLAIN_SHIFT = 24
+const PLAIN_BUFFERS = 256
+export const PLAIN_SHIFT = 22
 
 /**
  * Follows the descriptors of chains. Each word of a descriptor is read once and copied, because a
