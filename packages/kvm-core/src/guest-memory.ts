@@ -1,5 +1,6 @@
 import type { GuestMemory, MemoryPiece } from './api/memory.ts'
 import { KvmError, native } from './errors.ts'
+import { MemFlag } from './generated/abi.ts'
 import { GuestRamImpl } from './guest-ram.ts'
 import type { NativeMemory } from './native/addon.ts'
 import { addon } from './native/loader.ts'
@@ -12,6 +13,7 @@ interface Piece {
   /** Offset in the segment. */
   readonly start: number
   readonly segment: number
+  readonly readOnly: boolean
   /** The segment's bytes, made at the first use. */
   bytes: Uint8Array | undefined
   /** What is told of it, made at the first use. */
@@ -19,7 +21,7 @@ interface Piece {
 }
 
 /** Numbers per memslot in what the addon tells. */
-const slotNumbers = 5
+const slotNumbers = 6
 
 /** Below this a loop over bytes is faster than a call of the addon. */
 const shortBytes = 32
@@ -84,7 +86,8 @@ export class GuestMemoryImpl implements GuestMemory {
     const piece = this.#whole(gpa, 1)
     const { start } = piece
     const end = start + piece.end - piece.gpa
-    piece.shown ??= { gpa: piece.gpa, bytes: bytesOf(piece).subarray(start, end) }
+    const { gpa: first, readOnly } = piece
+    piece.shown ??= { gpa: first, bytes: bytesOf(piece).subarray(start, end), readOnly }
     return piece.shown
   }
 
@@ -107,6 +110,15 @@ export class GuestMemoryImpl implements GuestMemory {
       at = piece.end
     }
     return true
+  }
+
+  isWritable(gpa: number, len: number): boolean {
+    let piece = this.#find(gpa)
+    if (!(len >= 0)) return false
+    for (; piece !== undefined && !piece.readOnly; piece = this.#find(piece.end)) {
+      if (gpa + len <= piece.end) return true
+    }
+    return false
   }
 
   /** Detaches every ArrayBuffer of this isolate. */
@@ -153,14 +165,14 @@ export class GuestMemoryImpl implements GuestMemory {
     const numbers = this.#native.slots()
     this.#pieces = []
     for (let at = 0; at < numbers.length; at += slotNumbers) {
-      const [slot = 0, gpa = 0, size = 0, offset = 0, key = 0] = numbers.subarray(at)
+      const [slot = 0, gpa = 0, size = 0, offset = 0, key = 0, flags = 0] = numbers.subarray(at)
       used.add(key)
       let ram = this.#rams.get(key)
       if (ram === undefined) {
         ram = new GuestRamImpl(native(() => this.#native.slotRam(slot)))
         this.#rams.set(key, ram)
       }
-      this.#pieces.push(...split(gpa, size, offset, ram))
+      this.#pieces.push(...split(gpa, size, offset, ram, (flags & MemFlag.Readonly) !== 0))
     }
     this.#last = undefined
     // RAM that no slot shows any more would be kept alive by the map.
@@ -168,7 +180,13 @@ export class GuestMemoryImpl implements GuestMemory {
   }
 }
 
-function split(gpa: number, size: number, offset: number, ram: GuestRamImpl): Piece[] {
+function split(
+  gpa: number,
+  size: number,
+  offset: number,
+  ram: GuestRamImpl,
+  readOnly: boolean,
+): Piece[] {
   const pieces: Piece[] = []
   for (let done = 0; done < size;) {
     const at = offset + done
@@ -176,7 +194,8 @@ function split(gpa: number, size: number, offset: number, ram: GuestRamImpl): Pi
     const len = Math.min(size - done, (segment + 1) * ram.segmentBytes - at)
     const start = at - segment * ram.segmentBytes
     const [from, end] = [gpa + done, gpa + done + len]
-    pieces.push({ gpa: from, end, ram, start, segment, bytes: undefined, shown: undefined })
+    const made = { bytes: undefined, shown: undefined }
+    pieces.push({ gpa: from, end, ram, start, segment, readOnly, ...made })
     done += len
   }
   return pieces

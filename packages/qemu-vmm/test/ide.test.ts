@@ -169,6 +169,30 @@ test('DMA: writes come from memory, also when the engine starts first', async (t
   t.true(driver.disk.bytes.subarray(9 * 512, 10 * 512).every((byte) => byte === 0x5a))
 })
 
+test('DMA: what goes to ROM is lost, and what comes from there is not', async (t) => {
+  const driver = new IdeDriver()
+  driver.ram.romAt = 0xf_0000
+  const rom = driver.ram.bytes.slice(0xf_0000)
+  driver.address48(20, 2)
+  driver.out(7, 0x25)
+  driver.startDma([
+    [0xe_fe00, 1000],
+    [0x3000, 24],
+  ])
+  t.is(await driver.settle(), READY)
+  t.is(driver.busMaster() & 7, 4)
+  const bytes = driver.disk.bytes.slice(20 * 512, 22 * 512)
+  t.deepEqual(driver.ram.bytes.slice(0xe_fe00, 0xf_0000), bytes.slice(0, 512))
+  t.deepEqual(driver.ram.bytes.slice(0xf_0000), rom)
+  t.deepEqual(driver.ram.bytes.slice(0x3000, 0x3018), bytes.slice(1000))
+  driver.ram.bytes.fill(0x5a, 0xf_0000)
+  driver.address48(30, 1)
+  driver.out(7, 0x35)
+  driver.startDma([[0xf_1000, 512]], 0, false)
+  t.is(await driver.settle(), READY)
+  t.true(driver.disk.bytes.slice(30 * 512, 31 * 512).every((byte) => byte === 0x5a))
+})
+
 test('DMA: tables that are too long, too short, or lead nowhere', async (t) => {
   const driver = new IdeDriver()
   driver.address28(1, 1)

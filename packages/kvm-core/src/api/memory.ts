@@ -40,6 +40,8 @@ export interface MemoryPiece {
   /** Address of the first byte. */
   readonly gpa: number
   readonly bytes: Uint8Array
+  /** `KVM_MEM_READONLY`: ROM, to which devices must not write either. */
+  readonly readOnly: boolean
 }
 
 /**
@@ -74,6 +76,12 @@ export interface GuestMemory {
   markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void
   /** True if the whole range is in memslots. */
   contains(gpa: number, len: number): boolean
+  /**
+   * True if the whole range is in memslots and none of them has `KVM_MEM_READONLY`. As in the kernel,
+   * that flag binds the guest only: `write` and the views reach ROM too, and who writes for a device
+   * asks first.
+   */
+  isWritable(gpa: number, len: number): boolean
 }
 
 export interface CreateRamOptions {

@@ -20,6 +20,7 @@ export function virtioMemory(memory: VmMemory): GuestMemory {
     },
     window: (gpa, length) => ({ buffer: memory.window(gpa, length), byteOffset: 0 }),
     piece: (gpa) => memory.piece(gpa),
+    isWritable: (gpa, length) => memory.isWritable(gpa, length),
     markWritten: (gpa, length) => memory.markWritten(gpa, length),
     markAllWritten: (gpas, lengths, first, end) => memory.markAllWritten(gpas, lengths, first, end),
   }

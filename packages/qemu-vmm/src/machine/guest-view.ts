@@ -1,6 +1,7 @@
 import type { GuestMemory as VmMemory } from 'kvm-core'
 
 import type { GuestMemory } from '../device.ts'
+import { dmaWrite } from './dma.ts'
 
 /** A view whose setters report what they wrote, so that devices cannot forget it. */
 class ReportingView extends DataView<ArrayBuffer> {
@@ -72,7 +73,13 @@ class ReportingView extends DataView<ArrayBuffer> {
 export function deviceMemory(memory: VmMemory): GuestMemory {
   return {
     read: (gpa, target) => memory.read(gpa, target),
-    write: (gpa, source) => memory.write(gpa, source),
-    view: (gpa, length) => new ReportingView(memory, gpa, memory.view(gpa, length)),
+    write: (gpa, source) => dmaWrite(memory, gpa, source),
+    view: (gpa, length) => {
+      const view = memory.view(gpa, length)
+      if (memory.isWritable(gpa, length)) return new ReportingView(memory, gpa, view)
+      // ROM: what is written goes to a copy, and so nowhere.
+      const { buffer, byteOffset } = view
+      return new DataView(buffer.slice(byteOffset, byteOffset + length) as ArrayBuffer)
+    },
   }
 }

@@ -6,9 +6,12 @@ export class FlatRam implements GuestMemory {
   readonly bytes: Uint8Array
   /** What was reported as written. */
   readonly written: { gpa: number; len: number }[] = []
+  /** Where ROM begins, up to the end. */
+  romAt: number
 
   constructor(size: number) {
     this.bytes = new Uint8Array(size)
+    this.romAt = size
   }
 
   read(gpa: number, dst: Uint8Array): void {
@@ -33,11 +36,11 @@ export class FlatRam implements GuestMemory {
 
   piece(gpa: number): MemoryPiece {
     this.#check(gpa, 1)
-    // Two pieces, so that ranges cross from one into the other.
-    const middle = this.bytes.length / 2
-    return gpa < middle
-      ? { gpa: 0, bytes: this.bytes.subarray(0, middle) }
-      : { gpa: middle, bytes: this.bytes.subarray(middle) }
+    // Two pieces, so that ranges cross from one into the other, and ROM.
+    const ends = [this.bytes.length / 2, this.romAt, this.bytes.length].toSorted((a, b) => a - b)
+    const end = ends.find((end) => gpa < end)!
+    const start = ends.findLast((end) => end <= gpa) ?? 0
+    return { gpa: start, bytes: this.bytes.subarray(start, end), readOnly: gpa >= this.romAt }
   }
 
   markWritten(gpa: number, len: number): void {
@@ -51,6 +54,10 @@ export class FlatRam implements GuestMemory {
 
   contains(gpa: number, len: number): boolean {
     return gpa >= 0 && len >= 0 && gpa + len <= this.bytes.length
+  }
+
+  isWritable(gpa: number, len: number): boolean {
+    return this.contains(gpa, len) && gpa + len <= this.romAt
   }
 
   #check(gpa: number, len: number): void {

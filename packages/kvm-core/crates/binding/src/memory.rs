@@ -14,8 +14,8 @@ use crate::buffers::{External, detach};
 use crate::error::{Result, js};
 use crate::numbers::{integer, number, word};
 
-/// f64 numbers per memslot in the array of `slots`: slot number, gpa, size, offset, RAM key.
-const SLOT_NUMBERS: usize = 5;
+/// f64 numbers per memslot in the array of `slots`: slot number, gpa, size, offset, RAM key, flags.
+const SLOT_NUMBERS: usize = 6;
 /// f64 numbers per region that `set_regions` takes.
 const REGION_NUMBERS: usize = 6;
 
@@ -179,7 +179,7 @@ impl NativeMemory {
         let mut numbers = Vec::with_capacity(table.slots().len() * SLOT_NUMBERS);
         for s in table.slots() {
             numbers.extend([u64::from(s.slot), s.gpa, s.size, s.offset].map(number));
-            numbers.push(key_of(&s.ram));
+            numbers.extend([key_of(&s.ram), f64::from(s.flags)]);
         }
         numbers.into()
     }

@@ -1,6 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
-import { collectPieces } from '../ide/bus-master.ts'
+import { dmaPieces, dmaWrite } from '../../machine/dma.ts'
 import type { TaskFile } from '../ide/task-file.ts'
 
 const HEADER_BYTES = 32
@@ -86,6 +86,7 @@ export function collectData(
   memory: GuestMemory,
   { tableGpa, prdCount }: Command,
   length: number,
+  toMemory: boolean,
 ): CommandMemory | undefined {
   const result: CommandMemory = { pieces: [], addresses: [], length: 0 }
   const entry = new DataView(new ArrayBuffer(PRD_BYTES))
@@ -94,7 +95,8 @@ export function collectData(
     const bytes = (entry.getUint32(12, true) & PRD_COUNT_MASK) + 1
     const take = Math.min(bytes, length - result.length)
     const base = address(entry, 0)
-    if (!collectPieces(memory, base, take, result.pieces, result.addresses)) return undefined
+    const { pieces, addresses } = result
+    if (!dmaPieces(memory, base, take, toMemory, pieces, addresses)) return undefined
     result.length += take
   }
   return result
@@ -104,7 +106,8 @@ export function collectData(
 export function writeByteCount(memory: GuestMemory, { headerGpa }: Command, bytes: number): void {
   const view = new DataView(new ArrayBuffer(4))
   view.setUint32(0, bytes, true)
-  if (memory.contains(headerGpa + 4, 4)) memory.write(headerGpa + 4, new Uint8Array(view.buffer))
+  const bytesMoved = new Uint8Array(view.buffer)
+  if (memory.contains(headerGpa + 4, 4)) dmaWrite(memory, headerGpa + 4, bytesMoved)
 }
 
 function address(view: DataView, at: number): number {

@@ -1,5 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
+import { dmaWrite } from '../../machine/dma.ts'
 import { copyScattered, moveScattered, readScattered } from '../ide/dma.ts'
 import { ERROR_ABRT, STATUS_BSY, STATUS_DRDY, STATUS_DRQ, STATUS_ERR } from '../ide/task-file.ts'
 import { STATUS_READY } from '../ide/task-file.ts'
@@ -292,7 +293,8 @@ export class AhciPort {
   }
 
   #move(unit: AtaUnit, issued: Command, slot: number, transfer: Transfer): void {
-    const memory = command.collectData(this.#memory, issued, transfer.length)
+    const { direction, length } = transfer
+    const memory = command.collectData(this.#memory, issued, length, direction === 'in')
     if (memory === undefined) return this.#fatal()
     // An answer may be cut, a medium's sectors may not.
     if (
@@ -382,7 +384,7 @@ export class AhciPort {
   #receive(at: number, fis: Uint8Array): void {
     if ((this.#cmd & port.CMD_FRE) === 0) return
     const gpa = this.#fbu * 0x1_0000_0000 + this.#fb + at
-    if (this.#memory.contains(gpa, fis.length)) this.#memory.write(gpa, fis)
+    if (this.#memory.contains(gpa, fis.length)) dmaWrite(this.#memory, gpa, fis)
     else this.#is |= port.IS_HBFS
   }
 }

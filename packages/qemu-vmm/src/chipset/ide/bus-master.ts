@@ -1,5 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
+import { dmaPieces } from '../../machine/dma.ts'
 import { parseState, u32, u8 } from '../../machine/state.ts'
 
 /** Bits of the command and status registers (Programming Interface for Bus Master IDE, 2). */
@@ -71,7 +72,7 @@ export class BusMaster {
    * The memory for `length` bytes from the table. Undefined when a part of it, or of the table, is
    * not RAM.
    */
-  collect(length: number): Scattered | undefined {
+  collect(length: number, toMemory: boolean): Scattered | undefined {
     if (!this.isEnabled()) return undefined
     const { memory } = this
     const pieces: Uint8Array[] = []
@@ -86,7 +87,7 @@ export class BusMaster {
       const bytes = view.getUint16(4, true) & 0xfffe || 0x1_0000
       const take = Math.min(bytes, length - total)
       const base = view.getUint32(0, true) & ~1
-      if (!collectPieces(memory, base >>> 0, take, pieces, addresses)) return undefined
+      if (!dmaPieces(memory, base >>> 0, take, toMemory, pieces, addresses)) return undefined
       total += take
       const isLast = (view.getUint16(6, true) & PRD_END) !== 0
       exact = isLast && take === bytes
@@ -169,25 +170,4 @@ export class BusMaster {
     this.#status |= STATUS_ACTIVE
     this.onStart()
   }
-}
-
-/** Adds the pieces of RAM that a range consists of; false when it has a hole. */
-export function collectPieces(
-  memory: GuestMemory,
-  base: number,
-  length: number,
-  pieces: Uint8Array[],
-  addresses: number[],
-): boolean {
-  if (!memory.contains(base, length)) return false
-  for (let done = 0; done < length;) {
-    const gpa = base + done
-    const { gpa: start, bytes } = memory.piece(gpa)
-    const from = gpa - start
-    const here = Math.min(length - done, bytes.length - from)
-    pieces.push(new Uint8Array(bytes.buffer, bytes.byteOffset + from, here))
-    addresses.push(gpa)
-    done += here
-  }
-  return true
 }

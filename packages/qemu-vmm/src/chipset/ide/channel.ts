@@ -290,7 +290,7 @@ export class IdeChannel {
     const transfer = this.#port.transfer!
     const unit = this.#unit
     if (unit === undefined) return
-    const memory = this.#busMaster.collect(transfer.length)
+    const memory = this.#busMaster.collect(transfer.length, transfer.direction === 'in')
     if (memory === undefined) {
       this.#busMaster.aborted()
       this.#error(unit, ERROR_ICRC | ERROR_ABRT)
