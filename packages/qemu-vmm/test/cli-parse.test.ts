@@ -162,7 +162,10 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-cpu', 'max,+'], /is not the name of a processor feature/],
     [['-accel', 'tcgg'], /invalid accelerator 'tcgg' \(did you mean 'tcg'\?\)/],
     [['-accel', 'tcg,thread=multi'], /Invalid parameter 'thread'/],
-    [['-M', 'q35'], /unsupported machine type 'q35' \(valid: pc, pc-i440fx-7.2\)/],
+    [
+      ['-M', 'microvm'],
+      /unsupported machine type 'microvm' \(valid: pc, pc-i440fx-7.2, q35, pc-q35-7.2\)/,
+    ],
     [['-M', 'pc,usb=on'], /Invalid parameter 'usb'/],
     [['-serial', 'stdoi'], /did you mean 'stdio'/],
     [['-serial', 'file:'], /lacks a name/],

@@ -1,4 +1,5 @@
 import { writeFileSync, rmSync } from 'node:fs'
+import { ICH9_PM, PIIX4_PM } from '../src/chipset/acpi-pm.ts'
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -7,7 +8,7 @@ import { Rtc } from '../src/chipset/rtc.ts'
 import { BootIndex } from '../src/machine/boot-index.ts'
 import { bootFiles, setBootCmos } from '../src/machine/boot-options.ts'
 import { ManualClock } from '../src/machine/clock.ts'
-import { firmwareFiles } from '../src/machine/firmware-files.ts'
+import { acpiFiles, firmwareFiles, rebuilt } from '../src/machine/firmware-files.ts'
 import { NIL_UUID } from '../src/machine/smbios.ts'
 import { resolveTopology } from '../src/machine/topology.ts'
 import { FakeIrq } from './support/fakes.ts'
@@ -17,13 +18,17 @@ const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
 
 const config = {
+  board: 'i440fx',
+  pmKind: PIIX4_PM,
+  gpe0Port: 0xafe0,
   topology: resolveTopology({ cpus: 2, maxcpus: 4 }, 'pc'),
   pciHoleStart: 0x8000_0000,
   serialPorts: [0],
   machine: 'pc',
+  product: 'Standard PC',
   uuid: NIL_UUID,
   memoryBytes: 1 << 29,
-}
+} as const
 
 interface Placed {
   address: number
@@ -52,6 +57,8 @@ function load(files: ReadonlyMap<string, Uint8Array>): Map<string, Placed> {
   for (let at = 0; at < program.length; at += 128) {
     const command = new DataView(program.buffer, program.byteOffset + at, 128)
     switch (command.getUint32(0, true)) {
+      case 0:
+        break
       case 1: {
         const bytes = Uint8Array.from(files.get(name(at + 4))!)
         const zone = command.getUint8(64) as 1 | 2
@@ -89,7 +96,7 @@ function load(files: ReadonlyMap<string, Uint8Array>): Map<string, Placed> {
 }
 
 test('the loader makes tables that refer to each other', (t) => {
-  const files = new Map(firmwareFiles(config).map(({ name, data }) => [name, data]))
+  const files = new Map(acpiFiles(config).map(({ name, data }) => [name, data]))
   t.is(files.get('etc/table-loader')!.length % 128, 0)
   const placed = load(files)
   const { bytes: root, view, address } = placed.get('etc/acpi/rsdp')!
@@ -124,9 +131,37 @@ test('the loader makes tables that refer to each other', (t) => {
   t.is(facs % 64, 0)
 })
 
+test('tables are built again in the same lengths when firmware has moved configuration space', (t) => {
+  const q35 = { ...config, board: 'q35', pmKind: ICH9_PM, gpe0Port: 0x620 } as const
+  const window = (base: number): { configWindow: { base: number; size: number } } => ({
+    configWindow: { base, size: 0x1000_0000 },
+  })
+  const first = acpiFiles({ ...q35, ...window(0xe000_0000) })
+  for (const [now, hasTable] of [
+    [q35, false],
+    [{ ...q35, ...window(0xb000_0000) }, true],
+    [{ ...q35, ...window(0xe000_0000) }, true],
+  ] as const) {
+    const files = rebuilt(first, acpiFiles(now))
+    t.deepEqual(
+      files.map(({ data }) => data.length),
+      first.map(({ data }) => data.length),
+    )
+    const placed = load(new Map(files.map(({ name, data }) => [name, data])))
+    const { bytes, address, view } = placed.get('etc/acpi/tables')!
+    const root = placed.get('etc/acpi/rsdp')!.view.getUint32(16, true) - address
+    const count = (view.getUint32(root + 4, true) - 36) / 4
+    const names = Array.from({ length: count }, (_, i) => {
+      const at = view.getUint32(root + 36 + 4 * i, true) - address
+      return Buffer.from(bytes.subarray(at, at + 4)).toString()
+    })
+    t.deepEqual(names, hasTable ? ['FACP', 'APIC', 'MCFG'] : ['FACP', 'APIC'])
+  }
+})
+
 test('guests may look for VGA where there is a display', (t) => {
   for (const hasDisplay of [false, true]) {
-    const files = firmwareFiles({ ...config, hasDisplay })
+    const files = acpiFiles({ ...config, hasDisplay })
     const tables = files.find(({ name }) => name === 'etc/acpi/tables')!.data
     const at = Buffer.from(tables).indexOf('FACP')
     t.is((tables[at + 109]! & 4) === 0, hasDisplay)

@@ -1,7 +1,7 @@
 import test from 'ava'
 
 import { assignResources } from '../src/chipset/pci/assign.ts'
-import { PciBus } from '../src/chipset/pci/bus.ts'
+import { PciHost } from '../src/chipset/pci/host.ts'
 import { PciFunction } from '../src/chipset/pci/function.ts'
 import { Msix } from '../src/chipset/pci/msix.ts'
 import { Bus } from '../src/machine/bus.ts'
@@ -12,7 +12,7 @@ const MASK_ALL = 0x4000
 
 interface Fixture {
   bus: Bus
-  pci: PciBus
+  pci: PciHost
   fn: PciFunction
   msix: Msix
   sent: string[]
@@ -23,7 +23,7 @@ interface Fixture {
 
 function create(vectors: number): Fixture {
   const bus = new Bus()
-  const pci = new PciBus(() => {})
+  const pci = new PciHost({ line: () => 0, drive() {} })
   const fn = new PciFunction('card', bus, { vendor: 0x1af4, device: 0x1042, classCode: 0x010000 })
   const sent: string[] = []
   const gate = { open: true }
@@ -33,7 +33,7 @@ function create(vectors: number): Fixture {
   })
   fn.onConfigWrite = () => msix.configWritten()
   pci.add(fn)
-  assignResources(pci, { start: 0xe000_0000, end: 0xfec0_0000 })
+  assignResources(pci, { start: 0xe000_0000, end: 0xfec0_0000 }, () => 10)
   return { bus, pci, fn, msix, sent, gate, base: (fn.config.get32(0x14) & ~15) >>> 0 }
 }
 
@@ -105,7 +105,7 @@ test('what cannot be sent now leaves with a flush, also after a load', (t) => {
 
 test('firmware gives every BAR an aligned place of its own, and says when there is none', (t) => {
   const bus = new Bus()
-  const pci = new PciBus(() => {})
+  const pci = new PciHost({ line: () => 0, drive() {} })
   const handler = { read: () => 0, write() {} }
   const bases: number[] = []
   for (const size of [0x4000, 0x10, 0x10_0000, 0x1000]) {
@@ -114,13 +114,13 @@ test('firmware gives every BAR an aligned place of its own, and says when there 
     fn.addBar(1, { space: 'pio', size: 0x20, handler })
     pci.add(fn)
   }
-  assignResources(pci, { start: 0xe000_0000, end: 0xfec0_0000 })
+  assignResources(pci, { start: 0xe000_0000, end: 0xfec0_0000 }, () => 10)
   t.is(new Set(bases).size, 4)
   t.deepEqual(
     bases.toSorted((a, b) => a - b),
     [0xe000_0000, 0xe010_0000, 0xe010_4000, 0xe010_5000],
   )
-  t.throws(() => assignResources(pci, { start: 0xe000_0000, end: 0xe010_0000 }), {
+  t.throws(() => assignResources(pci, { start: 0xe000_0000, end: 0xe010_0000 }, () => 10), {
     code: 'E_CONFIG',
     message: /full/,
   })

@@ -1,7 +1,7 @@
 import test from 'ava'
 
 import { AcpiPm } from '../src/chipset/acpi-pm.ts'
-import { PciBus } from '../src/chipset/pci/bus.ts'
+import { PciHost } from '../src/chipset/pci/host.ts'
 import { PciFunction } from '../src/chipset/pci/function.ts'
 import { HostBridge } from '../src/chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
@@ -12,7 +12,7 @@ import { recorder } from './support/recorder.ts'
 
 interface PciFixture {
   bus: Bus
-  pci: PciBus
+  pci: PciHost
   piix3: Piix3
   irqs: FakeIrq[]
   config(slot: number, fn: number, offset: number, size?: number): number
@@ -23,7 +23,10 @@ function createPci(): PciFixture {
   const bus = new Bus()
   const irqs = Array.from({ length: 16 }, () => new FakeIrq())
   const piix3 = new Piix3(bus, irqs)
-  const pci = new PciBus((pirq, level) => piix3.setPirq(pirq, level))
+  const pci = new PciHost({
+    line: (slot, pin) => (slot + pin - 2) & 3,
+    drive: (pirq, level) => piix3.setPirq(pirq, level),
+  })
   pci.add(new HostBridge(bus).fn, 0, 0)
   pci.add(piix3.fn, 1, 0)
   pci.add(

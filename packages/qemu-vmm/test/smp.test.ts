@@ -176,7 +176,7 @@ test('MADT: each place has a local APIC, enabled where there is a processor', (t
 })
 
 test('SMBIOS: one processor structure for each socket that is populated', (t) => {
-  const config = { machine: MACHINE, uuid: '00112233-4455-6677-8899-aabbccddeeff' }
+  const config = { machine: MACHINE, product: 'PC', uuid: '00112233-4455-6677-8899-aabbccddeeff' }
   const shape = topology({ cpus: 6, sockets: 2, dies: 2, cores: 2, threads: 2, maxcpus: 16 })
   for (const [cpus, sockets] of [
     [6, 1],

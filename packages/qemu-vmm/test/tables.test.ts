@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import test from 'ava'
 
 import { createDsdt } from '../src/machine/acpi/dsdt.ts'
+import { ICH9_PM, PIIX4_PM } from '../src/chipset/acpi-pm.ts'
 import * as aml from '../src/machine/acpi/aml.ts'
-import { dsdt, fadt, madt } from '../src/machine/acpi/tables.ts'
+import { dsdt, fadt, madt, mcfg } from '../src/machine/acpi/tables.ts'
 import type { VmmError } from '../src/errors.ts'
 import { checkConfig } from '../src/machine/config-check.ts'
 import { createFirmwareTables } from '../src/machine/firmware-tables.ts'
@@ -17,10 +18,21 @@ import { scratchFolder, writeImage } from './support/images.ts'
 const MIB = 1 << 20
 const GIB = 1024 * MIB
 const DSDT_CONFIG = {
+  board: 'i440fx',
+  pmKind: PIIX4_PM,
+  gpe0Port: 0xafe0,
   topology: resolveTopology(1, 'pc'),
   pciHoleStart: 0x8000_0000,
+  pciHole64: { start: 4 * GIB, end: 36 * GIB },
   serialPorts: [0, 1],
-}
+} as const
+const Q35_CONFIG = {
+  ...DSDT_CONFIG,
+  board: 'q35',
+  pmKind: ICH9_PM,
+  gpe0Port: 0x620,
+  configWindow: { base: 0xb000_0000, size: 256 * MIB },
+} as const
 const THREE = resolveTopology({ cpus: 3, maxcpus: 4 }, 'pc')
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
@@ -78,65 +90,73 @@ test('aml: encodes integers, names and lengths as the specification says', (t) =
   )
 })
 
-test('acpi: every table adds up, and the roots lead to all of them', (t) => {
-  const config = {
-    ...DSDT_CONFIG,
-    machine: 'pc-i440fx-7.2',
-    uuid: '00112233-4455-6677-8899-aabbccddeeff',
-    memoryBytes: 512 * MIB,
-  }
-  const { bytes, gpa, rsdpGpa } = createFirmwareTables(config)
-  const at = (address: number, length: number): Uint8Array =>
-    bytes.subarray(address - gpa, address - gpa + length)
-  const view = new DataView(bytes.buffer, bytes.byteOffset)
-  const u32 = (address: number): number => view.getUint32(address - gpa, true)
-  const table = (address: number): Uint8Array => at(address, u32(address + 4))
-  const name = (address: number): string => Buffer.from(at(address, 4)).toString()
+for (const [board, signatures] of [
+  [DSDT_CONFIG, ['FACP', 'APIC']],
+  [Q35_CONFIG, ['FACP', 'APIC', 'MCFG']],
+] as const)
+  test(`acpi: every table of ${board.board} adds up, and the roots lead to all of them`, (t) => {
+    const config = {
+      ...board,
+      machine: 'pc-i440fx-7.2',
+      product: 'Standard PC',
+      uuid: '00112233-4455-6677-8899-aabbccddeeff',
+      memoryBytes: 512 * MIB,
+    }
+    const { bytes, gpa, rsdpGpa } = createFirmwareTables(config)
+    const at = (address: number, length: number): Uint8Array =>
+      bytes.subarray(address - gpa, address - gpa + length)
+    const view = new DataView(bytes.buffer, bytes.byteOffset)
+    const u32 = (address: number): number => view.getUint32(address - gpa, true)
+    const table = (address: number): Uint8Array => at(address, u32(address + 4))
+    const name = (address: number): string => Buffer.from(at(address, 4)).toString()
 
-  t.is(rsdpGpa % 16, 0)
-  t.is(Buffer.from(at(rsdpGpa, 8)).toString(), 'RSD PTR ')
-  t.is(checksum(at(rsdpGpa, 20)), 0)
-  t.is(checksum(at(rsdpGpa, 36)), 0)
-  const rsdt = u32(rsdpGpa + 16)
-  const xsdt = u32(rsdpGpa + 24)
-  t.is(name(rsdt), 'RSDT')
-  t.is(name(xsdt), 'XSDT')
-  const pointed = [u32(rsdt + 36), u32(rsdt + 40)]
-  t.deepEqual(pointed, [u32(xsdt + 36), u32(xsdt + 44)])
-  t.deepEqual(pointed.map(name), ['FACP', 'APIC'])
-  const fadtGpa = pointed[0]!
-  const dsdtGpa = u32(fadtGpa + 40)
-  t.is(name(dsdtGpa), 'DSDT')
-  t.is(name(u32(fadtGpa + 36)), 'FACS')
-  t.is(u32(fadtGpa + 36) % 64, 0)
-  for (const address of [rsdt, xsdt, ...pointed, dsdtGpa]) {
-    t.is(checksum(table(address)), 0, name(address))
-    t.is(Buffer.from(at(address + 10, 6)).toString(), 'BOCHS ')
-    t.is(Buffer.from(at(address + 16, 8)).toString(), 'BXPC    ')
-  }
+    t.is(rsdpGpa % 16, 0)
+    t.is(Buffer.from(at(rsdpGpa, 8)).toString(), 'RSD PTR ')
+    t.is(checksum(at(rsdpGpa, 20)), 0)
+    t.is(checksum(at(rsdpGpa, 36)), 0)
+    const rsdt = u32(rsdpGpa + 16)
+    const xsdt = u32(rsdpGpa + 24)
+    t.is(name(rsdt), 'RSDT')
+    t.is(name(xsdt), 'XSDT')
+    const pointed = signatures.map((_, i) => u32(rsdt + 36 + 4 * i))
+    t.deepEqual(
+      pointed,
+      signatures.map((_, i) => u32(xsdt + 36 + 8 * i)),
+    )
+    t.deepEqual(pointed.map(name), [...signatures])
+    const fadtGpa = pointed[0]!
+    const dsdtGpa = u32(fadtGpa + 40)
+    t.is(name(dsdtGpa), 'DSDT')
+    t.is(name(u32(fadtGpa + 36)), 'FACS')
+    t.is(u32(fadtGpa + 36) % 64, 0)
+    for (const address of [rsdt, xsdt, ...pointed, dsdtGpa]) {
+      t.is(checksum(table(address)), 0, name(address))
+      t.is(Buffer.from(at(address + 10, 6)).toString(), 'BOCHS ')
+      t.is(Buffer.from(at(address + 16, 8)).toString(), 'BXPC    ')
+    }
 
-  t.is(Buffer.from(at(gpa, 4)).toString(), '_SM_')
-  t.is(checksum(at(gpa, 31)), 0)
-  t.is(checksum(at(gpa + 16, 15)), 0)
-  const smbios = at(u32(gpa + 24), view.getUint16(22, true))
-  const structures: { type: number; at: number; strings: string[] }[] = []
-  for (let next = 0; next < smbios.length;) {
-    const type = smbios[next]!
-    const stringsAt = next + smbios[next + 1]!
-    const end = Buffer.from(smbios).indexOf('\0\0', stringsAt)
-    const strings = Buffer.from(smbios.subarray(stringsAt, end)).toString().split('\0')
-    structures.push({ type, at: next, strings })
-    next = end + 2
-  }
-  t.is(structures.at(-1)!.type, 127)
-  t.is(structures.length, view.getUint16(28, true))
-  const system = structures.find((s) => s.type === 1)!
-  t.deepEqual(system.strings.slice(0, 2), ['QEMU', 'Standard PC (i440FX + PIIX, 1996)'])
-  t.is(
-    Buffer.from(smbios.subarray(system.at + 8, system.at + 24)).toString('hex'),
-    '33221100554477668899aabbccddeeff',
-  )
-})
+    t.is(Buffer.from(at(gpa, 4)).toString(), '_SM_')
+    t.is(checksum(at(gpa, 31)), 0)
+    t.is(checksum(at(gpa + 16, 15)), 0)
+    const smbios = at(u32(gpa + 24), view.getUint16(22, true))
+    const structures: { type: number; at: number; strings: string[] }[] = []
+    for (let next = 0; next < smbios.length;) {
+      const type = smbios[next]!
+      const stringsAt = next + smbios[next + 1]!
+      const end = Buffer.from(smbios).indexOf('\0\0', stringsAt)
+      const strings = Buffer.from(smbios.subarray(stringsAt, end)).toString().split('\0')
+      structures.push({ type, at: next, strings })
+      next = end + 2
+    }
+    t.is(structures.at(-1)!.type, 127)
+    t.is(structures.length, view.getUint16(28, true))
+    const system = structures.find((s) => s.type === 1)!
+    t.deepEqual(system.strings.slice(0, 2), ['QEMU', 'Standard PC'])
+    t.is(
+      Buffer.from(smbios.subarray(system.at + 8, system.at + 24)).toString('hex'),
+      '33221100554477668899aabbccddeeff',
+    )
+  })
 
 const hasIasl = spawnSync('iasl', ['-v']).error === undefined
 
@@ -144,7 +164,10 @@ if (hasIasl)
   test('acpi: iasl disassembles and compiles the tables without a remark', (t) => {
     for (const [file, bytes] of [
       ['dsdt', dsdt(createDsdt({ ...DSDT_CONFIG, topology: THREE, serialPorts: [0, 1, 2, 3] }))],
-      ['facp', fadt(0xf_0040, 0xf_0100)],
+      ['dsdt-q35', dsdt(createDsdt({ ...Q35_CONFIG, topology: THREE, serialPorts: [0, 1] }))],
+      ['facp', fadt(0xf_0040, 0xf_0100, DSDT_CONFIG)],
+      ['facp-q35', fadt(0xf_0040, 0xf_0100, Q35_CONFIG)],
+      ['mcfg', mcfg(Q35_CONFIG.configWindow)],
       ['apic', madt(THREE)],
     ] as const) {
       const path = writeImage(folder, `${file}.aml`, bytes)
@@ -153,7 +176,7 @@ if (hasIasl)
       t.notRegex(dump.stdout + dump.stderr, /warning|invalid|incorrect/i)
       const text = readFileSync(join(folder, `${file}.dsl`), 'utf8')
       t.notRegex(text, /Unknown|Invalid|Error/i)
-      if (file !== 'dsdt') continue
+      if (!file.startsWith('dsdt')) continue
       const again = spawnSync('iasl', [join(folder, `${file}.dsl`)], { encoding: 'utf8' })
       t.regex(again.stdout, / 0 Errors, 0 Warnings, 0 Remarks/)
     }

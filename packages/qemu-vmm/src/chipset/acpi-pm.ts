@@ -1,5 +1,5 @@
 import type { Clock, ClockTimer, Device, IoHandler, IrqLine } from '../device.ts'
-import { flag, parseState, u16, u32, u8 } from '../machine/state.ts'
+import { bytes, flag, parseState, u16, u32, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 
 /** Frequency of the ACPI power management timer (ACPI 6.5, 4.8.3.3). */
@@ -22,16 +22,24 @@ const CONTROL_KEPT = 0x1c03
 /** SLP_TYP of the soft-off state and of suspend to RAM, as `\_S5` and `\_S3` in the DSDT say. */
 export const SLP_TYP_S5 = 0
 export const SLP_TYP_S3 = 1
-/** Values of the SMI command port that switch ACPI mode on and off (FADT). */
-export const ACPI_ENABLE = 0xf1
-export const ACPI_DISABLE = 0xf0
+/** Where power management chips differ. */
+export interface AcpiPmKind {
+  /** Values of the SMI command port that switch ACPI mode on and off (FADT). */
+  readonly enable: number
+  readonly disable: number
+  /** Bytes of general-purpose event status; as many of enable bits follow. */
+  readonly gpeBytes: number
+}
+
+export const PIIX4_PM: AcpiPmKind = { enable: 0xf1, disable: 0xf0, gpeBytes: 2 }
+export const ICH9_PM: AcpiPmKind = { enable: 0x02, disable: 0x03, gpeBytes: 8 }
 
 export interface AcpiPmState {
   pm1Status: number
   pm1Enable: number
   pm1Control: number
-  gpeStatus: number
-  gpeEnable: number
+  /** Status bits of general-purpose events, then their enable bits. */
+  gpe: Uint8Array
   apmControl: number
   apmStatus: number
   /** Timer ticks at which the top bit last changed, in units of half the counter's range. */
@@ -40,12 +48,10 @@ export interface AcpiPmState {
   sleeping: boolean
 }
 
-const STATE: { readonly [K in keyof AcpiPmState]: Field<AcpiPmState[K]> } = {
+const STATE: { readonly [K in Exclude<keyof AcpiPmState, 'gpe'>]: Field<AcpiPmState[K]> } = {
   pm1Status: u16,
   pm1Enable: u16,
   pm1Control: u16,
-  gpeStatus: u16,
-  gpeEnable: u16,
   apmControl: u8,
   apmStatus: u8,
   timerHalves: u32,
@@ -62,35 +68,39 @@ export interface AcpiPmActions {
 }
 
 /**
- * ACPI fixed hardware of the PIIX4: PM1 event and control, PM timer, GPE0, and the APM ports that
+ * ACPI fixed hardware of PIIX4 and ICH9: PM1 event and control, PM timer, GPE0, and the APM ports that
  * switch ACPI mode. Each block is a handler of its own because firmware may move them.
  */
 export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
   readonly #sci: IrqLine
   readonly #clock: Clock
   readonly #actions: AcpiPmActions
-  #s: AcpiPmState = powerOn()
+  readonly #kind: AcpiPmKind
+  #s: AcpiPmState
   #overflow: ClockTimer | undefined
 
-  constructor(sci: IrqLine, clock: Clock, actions: AcpiPmActions) {
+  constructor(sci: IrqLine, clock: Clock, actions: AcpiPmActions, kind: AcpiPmKind = PIIX4_PM) {
+    this.#kind = kind
+    this.#s = powerOn(kind)
     this.#sci = sci
     this.#clock = clock
     this.#actions = actions
   }
 
   reset(): void {
-    this.#s = { ...powerOn(), timerHalves: this.#halves() }
+    this.#s = { ...powerOn(this.#kind), timerHalves: this.#halves() }
     this.#update()
   }
 
   save(): AcpiPmState {
     // Brings the timer's status up to date, as loading will.
     this.#pm1Status()
-    return { ...this.#s }
+    return { ...this.#s, gpe: this.#s.gpe.slice() }
   }
 
   load(state: AcpiPmState): void {
-    this.#s = parseState<AcpiPmState>('acpi-pm', state, STATE)
+    const gpe = bytes(2 * this.#kind.gpeBytes)
+    this.#s = parseState<AcpiPmState>('acpi-pm', state, { ...STATE, gpe })
     this.#update()
   }
 
@@ -147,19 +157,21 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
     },
   }
 
-  /** GPE0: two bytes of status, two bytes of enable. */
+  /** GPE0: bytes of status, then as many of enable bits. */
   readonly gpe0: IoHandler = {
-    read: (offset) => {
-      const both = this.#s.gpeStatus | (this.#s.gpeEnable << 16)
-      return (both >>> ((offset & 3) * 8)) & 0xff
-    },
+    read: (offset) => this.#s.gpe[offset] ?? 0xff,
     write: (offset, _size, value) => {
-      const shift = (offset & 1) * 8
-      const byte = (value & 0xff) << shift
-      if ((offset & 3) < 2) this.#s.gpeStatus &= ~byte
-      else this.#s.gpeEnable = (this.#s.gpeEnable & ~(0xff << shift)) | byte
+      const { gpe } = this.#s
+      if (offset >= gpe.length) return
+      gpe[offset] = offset < this.#kind.gpeBytes ? gpe[offset]! & ~value : value
       this.#update()
     },
+  }
+
+  /** Raises a general-purpose event. */
+  raiseGpe(event: number): void {
+    this.#s.gpe[event >> 3]! |= 1 << (event & 7)
+    this.#update()
   }
 
   /** APM control (offset 0, the SMI command port) and status (offset 1). */
@@ -172,8 +184,8 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
         return
       }
       this.#s.apmControl = byte
-      if (byte === ACPI_ENABLE) this.#s.pm1Control |= SCI_EN
-      if (byte === ACPI_DISABLE) this.#s.pm1Control &= ~SCI_EN
+      if (byte === this.#kind.enable) this.#s.pm1Control |= SCI_EN
+      if (byte === this.#kind.disable) this.#s.pm1Control &= ~SCI_EN
       this.#update()
     },
   }
@@ -229,10 +241,17 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
     }
   }
 
+  get #gpePending(): boolean {
+    const { gpe } = this.#s
+    const { gpeBytes } = this.#kind
+    for (let i = 0; i < gpeBytes; i++) if ((gpe[i]! & gpe[gpeBytes + i]!) !== 0) return true
+    return false
+  }
+
   #update(): void {
     const s = this.#s
-    const pending = (this.#pm1Status() & s.pm1Enable & EVENT_BITS) | (s.gpeStatus & s.gpeEnable)
-    this.#sci.set((s.pm1Control & SCI_EN) !== 0 && pending !== 0)
+    const pending = (this.#pm1Status() & s.pm1Enable & EVENT_BITS) !== 0 || this.#gpePending
+    this.#sci.set((s.pm1Control & SCI_EN) !== 0 && pending)
     this.#overflow?.cancel()
     this.#overflow = undefined
     if ((s.pm1Enable & TMR_STS) === 0 || (s.pm1Status & TMR_STS) !== 0) return
@@ -242,13 +261,12 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
   }
 }
 
-function powerOn(): AcpiPmState {
+function powerOn({ gpeBytes }: AcpiPmKind): AcpiPmState {
   return {
     pm1Status: 0,
     pm1Enable: 0,
     pm1Control: 0,
-    gpeStatus: 0,
-    gpeEnable: 0,
+    gpe: new Uint8Array(2 * gpeBytes),
     apmControl: 0,
     apmStatus: 0,
     timerHalves: 0,

@@ -1,6 +1,6 @@
 import type { GuestMemory, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
-import { parseState, u16, u32 } from '../machine/state.ts'
+import { bytes, parseState, u16, u32 } from '../machine/state.ts'
 
 /** Selector and data register, then the DMA address register. */
 export const FW_CFG_PORT = 0x510
@@ -53,7 +53,16 @@ export interface FwCfgFile {
   data: Uint8Array
 }
 
+/** Files whose contents depend on what the firmware has set up when it asks for the first of them. */
+export interface LiveFiles {
+  readonly names: readonly string[]
+  /** All of them; the lengths are always the same. */
+  build(): readonly FwCfgFile[]
+}
+
 export interface FwCfgState {
+  /** What live files were built, by selector; undefined before. */
+  live?: Record<number, Uint8Array>
   selected: number
   offset: number
   dmaHigh: number
@@ -66,6 +75,10 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
   readonly #memory: GuestMemory
   readonly #items = new Map<number, Uint8Array>()
   readonly #files: readonly FwCfgFile[]
+  readonly #live: LiveFiles | undefined
+  /** Selectors of live files. */
+  readonly #liveKeys: ReadonlySet<number>
+  #isBuilt = false
   #selected = 0
   #offset = 0
   #dmaHigh = 0
@@ -75,31 +88,50 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     memory: GuestMemory,
     items: ReadonlyMap<number, Uint8Array>,
     files: readonly FwCfgFile[],
+    live?: LiveFiles,
   ) {
     this.#memory = memory
+    this.#live = live
     this.#files = files.toSorted((a, b) => (a.name < b.name ? -1 : 1))
     for (const [selector, data] of items) this.#items.set(selector, data)
     this.#items.set(SIGNATURE, DMA_SIGNATURE.subarray(0, 4))
     this.#items.set(ID, little(ID_TRADITIONAL | ID_DMA, 4))
     for (const [i, { data }] of this.#files.entries()) this.#items.set(FILE_FIRST + i, data)
     this.#items.set(FILE_DIR, directory(this.#files))
+    const keys = this.#files.flatMap(({ name }, i) =>
+      live?.names.includes(name) === true ? [FILE_FIRST + i] : [],
+    )
+    this.#liveKeys = new Set(keys)
   }
 
   reset(): void {
+    this.#isBuilt = false
     this.#select(0)
     this.#dmaHigh = 0
   }
 
   save(): FwCfgState {
-    return { selected: this.#selected, offset: this.#offset, dmaHigh: this.#dmaHigh }
+    const state = { selected: this.#selected, offset: this.#offset, dmaHigh: this.#dmaHigh }
+    if (!this.#isBuilt) return state
+    return {
+      ...state,
+      live: Object.fromEntries(Array.from(this.#liveKeys, (key) => [key, this.#items.get(key)!])),
+    }
   }
 
   load(state: FwCfgState): void {
-    const { selected, offset, dmaHigh } = parseState<FwCfgState>('fw-cfg', state, {
+    const { selected, offset, dmaHigh } = parseState<Omit<FwCfgState, 'live'>>('fw-cfg', state, {
       selected: u16,
       offset: u32,
       dmaHigh: u32,
     })
+    const { live } = state
+    this.#isBuilt = live !== undefined
+    for (const key of this.#liveKeys) {
+      const data = live?.[key]
+      if (data === undefined) continue
+      this.#items.set(key, bytes(this.#items.get(key)!.length)(data) ?? this.#items.get(key)!)
+    }
     this.#selected = selected
     this.#offset = offset
     this.#dmaHigh = dmaHigh
@@ -131,6 +163,15 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     this.#offset = 0
     const entry = key & ~(WRITE_CHANNEL | ARCH_LOCAL)
     this.#selected = entry < FILE_FIRST + FILE_SLOTS ? key & ~WRITE_CHANNEL : INVALID
+    if (!this.#isBuilt && this.#liveKeys.has(this.#selected)) this.#build()
+  }
+
+  #build(): void {
+    this.#isBuilt = true
+    for (const { name, data } of this.#live?.build() ?? []) {
+      const at = this.#files.findIndex((file) => file.name === name)
+      if (at >= 0) this.#items.set(FILE_FIRST + at, data)
+    }
   }
 
   get #data(): Uint8Array {

@@ -1,5 +1,5 @@
 import type { DeviceOption } from '../devices/device-type.ts'
-import { takenPlaces } from './options/drive.ts'
+import { ideLayout, takenPlaces } from './options/drive-place.ts'
 import type { Settings } from './settings.ts'
 
 /** Devices that a user gives to have another place for the CD drive. */
@@ -18,5 +18,6 @@ export function defaultDevices(settings: Settings): DeviceOption[] {
   if (!settings.defaultDevices) return []
   const isDisplaced = settings.devices.some(({ driver }) => DISPLACES_CDROM.has(driver))
   if (isDisplaced || takenPlaces(settings).has(CDROM_PLACE)) return []
-  return [{ driver: 'ide-cd', properties: { bus: 'ide.1', unit: '0' } }]
+  const bus = `ide.${CDROM_PLACE / ideLayout(settings).units}`
+  return [{ driver: 'ide-cd', properties: { bus, unit: '0' } }]
 }

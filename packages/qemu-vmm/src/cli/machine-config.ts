@@ -20,6 +20,7 @@ export function machineConfig(
   return {
     ...guestMemory(settings),
     machine: { type: settings.machine, options: { ...options, graphics: hasScreen(settings) } },
+    flash: settings.flash,
     firmwareFolders: settings.firmwareFolders,
     boot: settings.boot,
     fwCfg: settings.fwCfg,

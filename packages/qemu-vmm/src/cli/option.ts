@@ -25,6 +25,8 @@ export interface OptionSpec {
   implied?: string
   /** May be given several times, each time adding something. */
   repeatable?: boolean
+  /** Is shown the argument before any option is applied: what the meaning of others depends on. */
+  peek?(settings: Settings, value: string): void
   /**
    * Takes the argument into the settings.
    * @param value the argument; empty for options without one

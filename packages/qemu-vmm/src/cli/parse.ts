@@ -16,6 +16,7 @@ export type ParsedCommand = { kind: 'run'; settings: Settings } | { kind: 'print
  */
 export function parseCommand(argv: readonly string[]): ParsedCommand {
   const settings = defaultSettings()
+  peekAll(argv, settings)
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? ''
     const name = optionName(word)
@@ -33,6 +34,16 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
   }
   checkTogether(settings)
   return { kind: 'run', settings }
+}
+
+/** Shows options what the meaning of others depends on, wherever it is. What is wrong is found later. */
+function peekAll(argv: readonly string[], settings: Settings): void {
+  for (let i = 0; i < argv.length; i++) {
+    const option = OPTIONS.get((argv[i] ?? '').replace(/^--?/, ''))
+    if (option === undefined) return
+    if (option.argument === undefined) continue
+    option.peek?.(settings, argv[++i] ?? '')
+  }
 }
 
 function optionName(word: string): string {

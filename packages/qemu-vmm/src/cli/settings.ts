@@ -1,7 +1,7 @@
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { BootOptions } from '../machine/boot-options.ts'
-import type { CpuConfig, LogItem, MachineOptions } from '../machine/config.ts'
+import type { CpuConfig, LogItem, MachineOptions, MachineType } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
 import type { ObjectConfig } from '../objects/config.ts'
@@ -60,7 +60,7 @@ export interface Settings {
   smp: SmpConfig
   /** In order of preference. */
   accelerators: Accelerator[]
-  machine: 'pc' | 'pc-i440fx-7.2'
+  machine: MachineType
   bios?: string
   /** What `-L` names, in order. */
   firmwareFolders: string[]
@@ -73,6 +73,8 @@ export interface Settings {
   drives: DriveConfig[]
   /** Disks that `-drive if=` plugs in by itself. */
   driveDevices: DeviceOption[]
+  /** Ids of the drives that are flash chips, by unit. */
+  flash: (string | undefined)[]
   /** What `-device` adds. */
   devices: DeviceOption[]
   /** Files that `-blockdev driver=file` has named. */
@@ -117,6 +119,7 @@ export function defaultSettings(): Settings {
     machineOptions: {},
     drives: [],
     driveDevices: [],
+    flash: [],
     devices: [],
     fileNodes: new Map(),
     snapshot: false,

@@ -1,7 +1,7 @@
 import { Ahci } from '../chipset/ahci/ahci.ts'
 import type { DeviceType } from './device-type.ts'
 import {
-  PCI_ADDRESS_PROPERTY,
+  PCI_ADDRESS_PROPERTIES,
   PCI_ROM_PROPERTIES,
   firmwarePath,
   plugFunction,
@@ -13,10 +13,14 @@ function ahciType(name: string): DeviceType {
     bus: 'PCI',
     category: 'Storage devices',
     description: 'SATA controller of the ICH9 with six ports; drives name them by bus=ID.0 to ID.5',
-    properties: [PCI_ADDRESS_PROPERTY, ...PCI_ROM_PROPERTIES],
+    properties: [...PCI_ADDRESS_PROPERTIES, ...PCI_ROM_PROPERTIES],
     plug(context, option) {
-      const device = new Ahci(option.id ?? option.driver, context.bus, context.memory)
-      const address = plugFunction(context.pci, device.fn, option)
+      const device = new Ahci(option.id ?? option.driver, context.bus, context.memory, {
+        sendMessage: context.sendMessage,
+        // Two for each channel or port that there is already.
+        firstSerial: 1 + 2 * context.ataBuses.length,
+      })
+      const address = plugFunction(context, device.fn, option)
       device.firmwarePath = firmwarePath('pci8086,2922', address)
       context.ataBuses.push(...device.buses)
       return device

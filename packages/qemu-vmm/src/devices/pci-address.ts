@@ -1,16 +1,27 @@
 import type { PciBus } from '../chipset/pci/bus.ts'
+import { PCI_HEADER_TYPE } from '../chipset/pci/config-space.ts'
 import type { PciFunction } from '../chipset/pci/function.ts'
 import { readRom } from '../chipset/pci/rom.ts'
 import { VmmError } from '../errors.ts'
 import type { DeviceOption, PropertySpec } from './device-type.ts'
+import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
-/** The property that says where on the bus a PCI device is. */
-export const PCI_ADDRESS_PROPERTY: PropertySpec = {
-  name: 'addr',
-  type: 'int32',
-  help: 'Slot and optional function number, example: 06.0 or 06',
-}
+/** The properties that say where a PCI device is. */
+export const PCI_ADDRESS_PROPERTIES: readonly PropertySpec[] = [
+  { name: 'bus', type: 'str', help: 'Bus to plug into: pci.0, pcie.0, or the ID of a port' },
+  {
+    name: 'addr',
+    type: 'int32',
+    help: 'Slot and optional function number, example: 06.0 or 06',
+  },
+  {
+    name: 'multifunction',
+    type: 'bool',
+    help: 'Whether there are more functions in the slot',
+    default: 'off',
+  },
+]
 
 /** Properties of the expansion ROM that any PCI device may have. */
 export const PCI_ROM_PROPERTIES: readonly PropertySpec[] = [
@@ -18,31 +29,62 @@ export const PCI_ROM_PROPERTIES: readonly PropertySpec[] = [
   { name: 'rombar', type: 'bool', help: 'Whether the ROM is there', default: 'on' },
 ]
 
-/** Where a function is on bus 0. */
+/** The Open Firmware path of the first bus. */
+export const PCI_PATH = '/pci@i0cf8'
+const MULTIFUNCTION = 0x80
+
+/** A bus, and its Open Firmware path. */
+export interface PciSegment {
+  readonly bus: PciBus
+  readonly path: string
+}
+
+/** Where a function is. */
 export interface PciAddress {
   slot: number
   functionNumber: number
+  /** The Open Firmware path of its bus. */
+  path: string
 }
 
-/** The node of a function in an Open Firmware path; `name` is that of its class. */
-export function firmwarePath(name: string, { slot, functionNumber }: PciAddress): string {
+/** The Open Firmware path of a function; `name` is that of its class. */
+export function firmwarePath(name: string, { slot, functionNumber, path }: PciAddress): string {
   const fn = functionNumber === 0 ? '' : `,${functionNumber.toString(16)}`
-  return `/pci@i0cf8/${name}@${slot.toString(16)}${fn}`
+  return `${path}/${name}@${slot.toString(16)}${fn}`
 }
 
-function addRom(fn: PciFunction, option: DeviceOption): void {
-  const read = propertyReader(option)
-  const file = read.text('romfile')
-  if (!read.bool('rombar', true) || file === undefined || file === '') return
-  fn.addRom(readRom(file))
+/** The bus that an option names, the first one by default. Throws `E_DEVICE_OPTION` when there is none. */
+export function segmentOf(
+  { pciBuses }: Pick<PlugContext, 'pciBuses'>,
+  option: DeviceOption,
+): PciSegment {
+  const names = [...pciBuses.keys()]
+  const name = option.properties['bus'] ?? names[0]!
+  const segment = pciBuses.get(name)
+  if (segment !== undefined) return segment
+  throw new VmmError(
+    'E_DEVICE_OPTION',
+    `Bus '${name}' not found for device '${option.driver}' (there are ${names.join(', ')})`,
+    { fields: { device: option.id ?? option.driver, bus: name } },
+  )
 }
 
 /** Puts a function where its option says, or into the next free slot. */
-export function plugFunction(pci: PciBus, fn: PciFunction, option: DeviceOption): PciAddress {
+export function plugFunction(
+  context: Pick<PlugContext, 'pciBuses'>,
+  fn: PciFunction,
+  option: DeviceOption,
+): PciAddress {
+  const read = propertyReader(option)
+  const { bus, path } = segmentOf(context, option)
   addRom(fn, option)
+  if (read.bool('multifunction', false)) {
+    fn.config.set(PCI_HEADER_TYPE, 1, fn.config.data[PCI_HEADER_TYPE]! | MULTIFUNCTION)
+    fn.config.seal()
+  }
   const text = option.properties['addr']
-  if (text === undefined) return { slot: pci.add(fn).slot, functionNumber: 0 }
-  const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(text)
+  if (text === undefined) return { slot: bus.add(fn).slot, functionNumber: 0, path }
+  const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?$/i.exec(text)
   const slot = match === null ? Number.NaN : Number.parseInt(match[1] ?? '', 16)
   if (!(slot < 32)) {
     throw new VmmError(
@@ -53,6 +95,13 @@ export function plugFunction(pci: PciBus, fn: PciFunction, option: DeviceOption)
     )
   }
   const functionNumber = Number(match?.[2] ?? 0)
-  pci.add(fn, slot, functionNumber)
-  return { slot, functionNumber }
+  bus.add(fn, slot, functionNumber)
+  return { slot, functionNumber, path }
+}
+
+function addRom(fn: PciFunction, option: DeviceOption): void {
+  const read = propertyReader(option)
+  const file = read.text('romfile')
+  if (!read.bool('rombar', true) || file === undefined || file === '') return
+  fn.addRom(readRom(file))
 }

@@ -1,7 +1,7 @@
 import type { GuestMemory } from 'kvm-core'
 
 import type { AtaBus } from '../chipset/ide/bus.ts'
-import type { PciBus } from '../chipset/pci/bus.ts'
+import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { VideoMemory } from '../chipset/vga/video-memory.ts'
@@ -14,11 +14,16 @@ import type { IoEvents } from '../machine/io-events.ts'
 import type { IrqLines } from '../machine/irq.ts'
 import type { ObjectRegistry } from '../objects/registry.ts'
 import type { PluggedDevice } from './device-type.ts'
+import type { PciSegment } from './pci-address.ts'
 
 /** What a plugged device is built from. */
 export interface PlugContext {
   readonly bus: Bus
-  readonly pci: PciBus
+  readonly pci: PciHost
+  /** The buses by the names that `bus=` has for them, the first one first; ports add theirs. */
+  readonly pciBuses: Map<string, PciSegment>
+  /** Who has the physical slots of PCI Express, by chassis and number. */
+  readonly chassisSlots: Map<number, string>
   /** Takes the `bootindex` of devices. */
   readonly bootIndex: BootIndex
   /** Where disks are plugged in that are neither on PCI nor virtio; controllers add theirs. */

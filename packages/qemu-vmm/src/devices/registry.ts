@@ -4,12 +4,14 @@ import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
 import { vga } from './vga.ts'
+import { pcieRootPort } from './root-port.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioRngPci } from './virtio-rng.ts'
 import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
 
 /** All kinds of devices that can be plugged in; lists and documentation come from here. */
 export const deviceTypes: readonly DeviceType[] = [
+  pcieRootPort,
   virtioBlkPci,
   ...ahciTypes,
   ideHd,

@@ -1,7 +1,7 @@
 import { PcTestDev } from '../chipset/pc-testdev.ts'
 import { PciTestDev } from '../chipset/pci/testdev.ts'
 import type { DeviceType } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTY, plugFunction } from './pci-address.ts'
+import { PCI_ADDRESS_PROPERTIES, plugFunction } from './pci-address.ts'
 
 const ISA_IRQS = 16
 
@@ -24,10 +24,10 @@ export const pciTestdev: DeviceType = {
   bus: 'PCI',
   category: 'Misc devices',
   description: 'PCI Test Device: counts writes to its BARs',
-  properties: [PCI_ADDRESS_PROPERTY],
+  properties: PCI_ADDRESS_PROPERTIES,
   plug(context, option) {
     const device = new PciTestDev(option.id ?? option.driver, context.bus)
-    plugFunction(context.pci, device.fn, option)
+    plugFunction(context, device.fn, option)
     return device
   },
 }

@@ -3,7 +3,7 @@ import { Vga } from '../chipset/vga/vga.ts'
 import { findFirmware } from '../firmware/find.ts'
 import { VmmError } from '../errors.ts'
 import type { DeviceOption, DeviceType } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTY, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
+import { PCI_ADDRESS_PROPERTIES, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
@@ -18,7 +18,7 @@ export const vga: DeviceType = {
   description: 'standard VGA, with the display interface of Bochs',
   properties: [
     { name: 'vgamem_mb', type: 'uint32', help: 'MiB of video memory', default: '16' },
-    PCI_ADDRESS_PROPERTY,
+    ...PCI_ADDRESS_PROPERTIES,
     ...PCI_ROM_PROPERTIES,
   ],
   plug(context, option) {
@@ -47,7 +47,7 @@ export const vga: DeviceType = {
       ...(rom === undefined ? {} : { rom }),
     })
     const { romfile: _ours, ...properties } = option.properties
-    plugFunction(context.pci, device.fn, { ...option, properties })
+    plugFunction(context, device.fn, { ...option, properties })
     context.displays.push(device)
     return device
   },

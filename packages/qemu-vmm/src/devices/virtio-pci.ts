@@ -6,7 +6,7 @@ import { Msix } from '../chipset/pci/msix.ts'
 import { VmmError } from '../errors.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTY, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
+import { PCI_ADDRESS_PROPERTIES, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
 import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
@@ -15,7 +15,7 @@ const MSIX_BAR = 1
 
 /** Properties that all virtio devices on PCI have. */
 export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
-  PCI_ADDRESS_PROPERTY,
+  ...PCI_ADDRESS_PROPERTIES,
   ...PCI_ROM_PROPERTIES,
   { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
   {
@@ -84,7 +84,7 @@ export class VirtioPciDevice implements PluggedDevice {
       this.#msix?.configWritten()
       this.#transport.updateIntx()
     }
-    this.address = plugFunction(context.pci, this.#fn, option)
+    this.address = plugFunction(context, this.#fn, option)
   }
 
   #addModernBar(): void {

@@ -8,6 +8,8 @@ import type { MachineConfig } from './config.ts'
 import { setDiskCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
+import { machineKind } from './machine-type.ts'
+import { PCI_PATH } from '../devices/pci-address.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { PcBoard } from './pc.ts'
 import type { BoardConfig } from './pc.ts'
@@ -23,7 +25,15 @@ export interface FullBoard {
 export type BoardParts = Omit<BoardConfig, 'serial'> &
   Omit<
     PlugParts,
-    'bus' | 'pci' | 'bootIndex' | 'ataBuses' | 'displays' | 'firmwareFolders' | 'runsFirmware'
+    | 'bus'
+    | 'pci'
+    | 'pciBuses'
+    | 'chassisSlots'
+    | 'bootIndex'
+    | 'ataBuses'
+    | 'displays'
+    | 'firmwareFolders'
+    | 'runsFirmware'
   > & {
     config: MachineConfig
     devices: readonly DeviceDefinition[]
@@ -34,8 +44,10 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
   const { serial = [] } = config
-  const { shadow } = parts
+  const { shadow, sendMessage } = parts
   const board = new PcBoard({
+    kind: machineKind(config.machine).board,
+    sendMessage,
     irqs,
     clock,
     map,
@@ -56,13 +68,15 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     })
   }
   const bootIndex = new BootIndex()
-  const { bus, pci, ide } = board
+  const { bus, pci, chipset } = board
   const context: PlugParts = {
     ...parts,
     bus,
     pci,
+    pciBuses: new Map([[chipset.pciBusName, { bus: pci, path: PCI_PATH }]]),
+    chassisSlots: new Map(),
     bootIndex,
-    ataBuses: [...ide.buses],
+    ataBuses: [...chipset.ataBuses],
     displays: board.displays,
     firmwareFolders: config.firmwareFolders ?? [],
     runsFirmware: config.kernel === undefined,
@@ -70,7 +84,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   const plugged = plugDevices(context, config.plug ?? [])
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   for (const [name, device] of plugged) board.addPlugged(name, device)
-  setDiskCmos(board.rtc, board.ide)
+  if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
   return { board, plugged: [...plugged.values()] }
 }

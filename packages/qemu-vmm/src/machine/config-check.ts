@@ -4,7 +4,7 @@ import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
 import { checkBootOptions } from './boot-options.ts'
 import { checkObjects } from './object-check.ts'
-import { MACHINE_NAME } from './firmware-tables.ts'
+import { MACHINE_TYPES, machineKind } from './machine-type.ts'
 import { createMemoryMap } from './memory-map.ts'
 import { isUuid } from './smbios.ts'
 import { resolveTopology } from './topology.ts'
@@ -20,6 +20,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'cpu',
   'cpus',
   'bios',
+  'flash',
   'firmwareFolders',
   'boot',
   'kernel',
@@ -47,7 +48,6 @@ const CHOICES = {
   host: ['inline', 'worker'],
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']
-const MACHINES: readonly string[] = ['pc', 'pc-i440fx-7.2']
 const MACHINE_OPTIONS: readonly string[] = ['pit', 'pitLostTicks', 'graphics']
 const SERIAL_PORTS = 4
 
@@ -58,7 +58,8 @@ export function checkConfig(config: MachineConfig): void {
       throw bad(`there is no machine option '${key}'; did you mean '${nearest(key, KEYS)}'?`)
     }
   }
-  createMemoryMap(config.memory)
+  checkMachine(config)
+  createMemoryMap(config.memory, machineKind(config.machine).board)
   if (config.memory > totalmem()) {
     throw new VmmError(
       'E_MEMORY_SIZE',
@@ -78,9 +79,8 @@ export function checkConfig(config: MachineConfig): void {
       throw bad(`there is no log item '${item}'; it can be ${LOG_ITEMS.join(', ')}`)
     }
   }
-  checkMachine(config)
   checkObjects(config)
-  resolveTopology(config.cpus ?? 1, MACHINE_NAME)
+  resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)
   if (config.uuid !== undefined && !isUuid(config.uuid)) {
     throw bad(`'${config.uuid}' is not a UUID such as 123e4567-e89b-12d3-a456-426614174000`)
   }
@@ -99,8 +99,8 @@ export function checkConfig(config: MachineConfig): void {
 
 function checkMachine({ machine }: MachineConfig): void {
   if (machine === undefined) return
-  if (!MACHINES.includes(machine.type)) {
-    const close = nearest(machine.type, MACHINES)
+  if (!MACHINE_TYPES.includes(machine.type)) {
+    const close = nearest(machine.type, MACHINE_TYPES)
     throw bad(`there is no machine type '${machine.type}'; did you mean '${close}'?`)
   }
   for (const option of Object.keys(machine.options ?? {})) {

@@ -10,8 +10,11 @@ import type { SmpConfig } from './topology.ts'
 
 export type { SerialBackend } from '../chipset/serial-port.ts'
 
-/** Machine types: `pc` is the newest, `pc-i440fx-7.2` the name QEMU 7.2 has for it. */
-export type MachineType = 'pc' | 'pc-i440fx-7.2'
+/**
+ * Machine types: `pc` and `q35` are the newest, `pc-i440fx-7.2` and `pc-q35-7.2` the names QEMU 7.2 has
+ * for them.
+ */
+export type MachineType = 'pc' | 'pc-i440fx-7.2' | 'q35' | 'pc-q35-7.2'
 
 /** What the machine has, beside its type. */
 export interface MachineOptions {
@@ -63,6 +66,11 @@ export interface MachineConfig {
    * of SeaBIOS.
    */
   bios?: string
+  /**
+   * Ids of drives that are flash chips: the first ends at 4 GiB and has the firmware, the second is below
+   * it and keeps variables.
+   */
+  flash?: readonly (string | undefined)[]
   /** Folders in which firmware is searched before those of distributions. */
   firmwareFolders?: readonly string[]
   /** What the BIOS boots. */

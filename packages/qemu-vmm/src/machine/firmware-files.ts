@@ -1,8 +1,19 @@
 import { SLP_TYP_S3 } from '../chipset/acpi-pm.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import { createDsdt } from './acpi/dsdt.ts'
-import type { DsdtConfig } from './acpi/dsdt.ts'
-import { CHECKSUM_AT, POINTERS, dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import {
+  CHECKSUM_AT,
+  POINTERS,
+  dsdt,
+  facs,
+  fadt,
+  madt,
+  mcfg,
+  rsdp,
+  rsdt,
+  xsdt,
+} from './acpi/tables.ts'
+import type { TableConfig } from './firmware-tables.ts'
 import { createSmbios } from './smbios.ts'
 import type { SmbiosConfig } from './smbios.ts'
 import { TableLoader } from './table-loader.ts'
@@ -15,20 +26,19 @@ const RSDP_ALIGNMENT = 16
 const SLEEP_STATES = 6
 const SLEEP_STATE_SUPPORTED = 0x80
 
-/** What firmware passes on to the guest: ACPI tables, SMBIOS structures, sleep states. */
-export function firmwareFiles(config: DsdtConfig & SmbiosConfig): FwCfgFile[] {
-  return [
-    ...acpiFiles(config),
-    ...smbiosFiles(config),
-    { name: 'etc/system-states', data: states() },
-  ]
+/** The files of ACPI tables, which firmware asks for when it has set up the machine. */
+export const ACPI_FILES: readonly string[] = [TABLES_FILE, RSDP_FILE, LOADER_FILE]
+
+/** What firmware passes on to the guest beside ACPI tables: SMBIOS structures, sleep states. */
+export function firmwareFiles(config: SmbiosConfig): FwCfgFile[] {
+  return [...smbiosFiles(config), { name: 'etc/system-states', data: states() }]
 }
 
 /**
  * The tables in one file, in which addresses are offsets until the loader's program has added
  * the file's address to them.
  */
-function acpiFiles(config: DsdtConfig): FwCfgFile[] {
+export function acpiFiles(config: TableConfig): FwCfgFile[] {
   const loader = new TableLoader()
   loader.allocate(RSDP_FILE, RSDP_ALIGNMENT, 'fseg')
   loader.allocate(TABLES_FILE, TABLES_ALIGNMENT, 'high')
@@ -51,11 +61,12 @@ function acpiFiles(config: DsdtConfig): FwCfgFile[] {
   // Its contents must be aligned to 64 bytes: it is the first.
   const facsAt = place(facs())
   const dsdtAt = place(dsdt(createDsdt(config)))
-  const fadtTable = fadt(facsAt, dsdtAt, config.hasDisplay)
+  const fadtTable = fadt(facsAt, dsdtAt, config)
   const fadtAt = place(fadtTable)
   fixPointers(fadtAt, POINTERS.fadt)
   checksum(fadtAt, fadtTable.length)
   const tables = [fadtAt, place(madt(config.topology))]
+  if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const roots = [rsdt(tables), xsdt(tables)] as const
   const rootAt = roots.map(place) as [number, number]
   for (const [i, kind] of (['rsdt', 'xsdt'] as const).entries()) {
@@ -70,6 +81,18 @@ function acpiFiles(config: DsdtConfig): FwCfgFile[] {
     { name: TABLES_FILE, data: Buffer.concat(parts) },
     { name: LOADER_FILE, data: loader.bytes() },
   ]
+}
+
+/**
+ * The same files with other contents in the same lengths: zeros behind the last table are none, and a
+ * command of zeros does nothing.
+ */
+export function rebuilt(before: readonly FwCfgFile[], now: readonly FwCfgFile[]): FwCfgFile[] {
+  return before.map(({ name, data }) => {
+    const padded = new Uint8Array(data.length)
+    padded.set(now.find((file) => file.name === name)?.data ?? [])
+    return { name, data: padded }
+  })
 }
 
 /** Firmware describes itself, in a structure of its own, and places the table. */

@@ -2,18 +2,17 @@ import { PCI_CLASS_DEVICE } from '../chipset/pci/config-space.ts'
 import { VmmError } from '../errors.ts'
 import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
-import { dsdt, facs, fadt, madt, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import { dsdt, facs, fadt, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import type { FadtConfig } from './acpi/tables.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import type { MachineConfig } from './config.ts'
+import { machineKind } from './machine-type.ts'
 import { TABLES_END, TABLES_START } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { NIL_UUID, createSmbios } from './smbios.ts'
 import type { SmbiosConfig } from './smbios.ts'
 import type { CpuTopology } from './topology.ts'
-
-/** The versioned name of the machine, as guests and messages show it. */
-export const MACHINE_NAME = 'pc-i440fx-7.2'
 
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
@@ -27,20 +26,32 @@ export interface FirmwareTables {
 
 const CLASS_DISPLAY = 0x03
 
+/** Everything that tables are made from. */
+export type TableConfig = DsdtConfig & FadtConfig & SmbiosConfig
+
 /** What the tables say about a machine. */
 export function tableConfig(parts: {
   board: PcBoard
   config: MachineConfig
   map: MemoryMap
   topology: CpuTopology
-}): DsdtConfig & SmbiosConfig {
+}): TableConfig {
   const { board, config, map, topology } = parts
+  const { chipset } = board
+  const kind = machineKind(config.machine)
+  const configWindow = chipset.configWindow()
   return {
+    board: kind.board,
+    pmKind: chipset.pmKind,
+    gpe0Port: chipset.gpe0Port,
+    ...(configWindow === undefined ? {} : { configWindow }),
     topology,
     pciHoleStart: map.pciHoleStart,
+    ...(map.pciHole64 === undefined ? {} : { pciHole64: map.pciHole64 }),
     hasDisplay: hasDisplay(board),
     serialPorts: board.serial.map((_, port) => port),
-    machine: MACHINE_NAME,
+    machine: kind.name,
+    product: kind.product,
     uuid: config.uuid ?? NIL_UUID,
     memoryBytes: map.memoryBytes,
   }
@@ -54,7 +65,7 @@ function hasDisplay(board: PcBoard): boolean {
 }
 
 /** ACPI and SMBIOS tables laid out in the BIOS segment, where guests that are not told look. */
-export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): FirmwareTables {
+export function createFirmwareTables(config: TableConfig): FirmwareTables {
   const bytes = new Uint8Array(TABLES_END - TABLES_START)
   let next = TABLES_START
   const place = (table: Uint8Array, alignment = 16): number => {
@@ -76,7 +87,8 @@ export function createFirmwareTables(config: DsdtConfig & SmbiosConfig): Firmwar
   const rsdpGpa = place(new Uint8Array(36))
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
-  const tables = [place(fadt(facsGpa, dsdtGpa, config.hasDisplay)), place(madt(config.topology))]
+  const tables = [place(fadt(facsGpa, dsdtGpa, config)), place(madt(config.topology))]
+  if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const rsdtGpa = place(rsdt(tables))
   const xsdtGpa = place(xsdt(tables))
   bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)

@@ -3,7 +3,7 @@ import type { GuestMemory, Stateful } from '../device.ts'
 import type { BootIndex } from './boot-index.ts'
 import { bootFiles } from './boot-options.ts'
 import type { MachineConfig } from './config.ts'
-import { firmwareFiles } from './firmware-files.ts'
+import { ACPI_FILES, acpiFiles, firmwareFiles, rebuilt } from './firmware-files.ts'
 import { tableConfig } from './firmware-tables.ts'
 import { E820_RAM } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
@@ -14,6 +14,8 @@ import type { CpuTopology } from './topology.ts'
 
 const E820_BYTES = 20
 const GIB4 = 0x1_0000_0000
+/** In the middle of the window for PCI memory, where it is described in two parts. */
+const WIDEST_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 } as const
 
 /** What of the machine firmware and guests are told. */
 export interface FwCfgParts {
@@ -42,16 +44,24 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     [FW_CFG_ITEM.commandLine, commandLine],
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
   ])
+  const tables = (): ReturnType<typeof tableConfig> => tableConfig({ board, config, map, topology })
+  // What firmware sets up decides about some: these are as long as they can become.
+  const most = board.kind === 'q35' ? { ...tables(), configWindow: WIDEST_WINDOW } : tables()
+  const acpi = acpiFiles(most)
   const files = [
     { name: 'etc/e820', data: e820(map) },
     { name: 'bootorder', data: bootIndex.file(boot.strict === true) },
     // No disk has a geometry of its own.
     { name: 'bios-geometry', data: new Uint8Array(0) },
     ...bootFiles(boot),
-    ...firmwareFiles(tableConfig({ board, config, map, topology })),
+    ...acpi,
+    ...firmwareFiles(tables()),
     ...(config.fwCfg ?? []),
   ]
-  const device = new FwCfg(memory, items, files)
+  const device = new FwCfg(memory, items, files, {
+    names: ACPI_FILES,
+    build: () => rebuilt(acpi, acpiFiles(tables())),
+  })
   board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
   return device
 }

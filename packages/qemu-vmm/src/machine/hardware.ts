@@ -18,11 +18,11 @@ import type { MachineConfig } from './config.ts'
 import { DeviceRams } from './device-ram.ts'
 import type { Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
-import { MACHINE_NAME } from './firmware-tables.ts'
 import { loadGuest, wakeGuest } from './guest-loader.ts'
 import type { GuestParts } from './guest-loader.ts'
 import { IoEvents } from './io-events.ts'
 import { IrqLines } from './irq.ts'
+import { machineKind } from './machine-type.ts'
 import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState, StateParts } from './machine-state.ts'
 import { createMemoryMap } from './memory-map.ts'
@@ -79,8 +79,8 @@ export class Hardware {
   ) {
     this.#config = config
     this.#drives = drives
-    this.#map = createMemoryMap(config.memory)
-    this.#topology = resolveTopology(config.cpus ?? 1, MACHINE_NAME)
+    this.#map = createMemoryMap(config.memory, machineKind(config.machine).board)
+    this.#topology = resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)
     this.#entropy = config.entropy ?? hostEntropy
     this.#boot =
       config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
@@ -201,6 +201,7 @@ export class Hardware {
     this.#irqs.release()
     this.#clock.resume()
     this.#drives.retry()
+    this.board.resume()
     for (const device of this.#plugged) device.resume?.()
     for (const vcpu of vcpus) {
       if (this.#threadsStarted) vcpu.resume()

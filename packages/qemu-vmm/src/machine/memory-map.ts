@@ -1,18 +1,33 @@
 import { VmmError, formatBytes } from '../errors.ts'
+import type { BoardKind } from './machine-type.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
 const GIB = 1024 * MIB
 const PAGE = 4096
 
-/** Start of the ROM, PCI and APIC region below 4 GiB on the i440FX board. */
-const LOW_RAM_LIMIT = 0xe000_0000
-/** Where low RAM ends when there is more of it: whole gigabytes, so that large pages map it. */
-const LOW_RAM_ALIGNED = 3 * GIB
+/** How much RAM is below 4 GiB. */
+interface LowRam {
+  /** Start of what is no RAM in any case: configuration space, PCI memory, ROM, APICs. */
+  limit: number
+  /** Where low RAM ends when there is more of it: whole gigabytes, so that large pages map it. */
+  aligned: number
+  /** From this much on the rest is above 4 GiB. */
+  splitAt: number
+  /** Bytes of the window for PCI memory above 4 GiB. */
+  hole64: number
+}
+
+const LOW_RAM: Readonly<Record<BoardKind, LowRam>> = {
+  i440fx: { limit: 0xe000_0000, aligned: 3 * GIB, splitAt: 0xe000_0000, hole64: 2 * GIB },
+  // Configuration space is at 0xb0000000.
+  q35: { limit: 0xb000_0000, aligned: 2 * GIB, splitAt: 0xb000_0000, hole64: 32 * GIB },
+}
 const HIGH_RAM_START = 4 * GIB
 /** From each of these to 4 GiB is a power of two, which one memory type register can cover. */
-const PCI_HOLE_STARTS = [2 * GIB, LOW_RAM_ALIGNED, LOW_RAM_LIMIT] as const
+const PCI_HOLE_STARTS = [2 * GIB, 3 * GIB, 0xe000_0000] as const
 /** No x86 CPU model here has more than 40 bits of guest-physical addresses. */
+const ADDRESS_END = 1024 * GIB
 const RAM_LIMIT = 1024 * GIB - GIB
 
 /** Video memory and its legacy window: never RAM. */
@@ -55,15 +70,19 @@ export interface MemoryMap {
   readonly e820: readonly E820Entry[]
   /** Start of the window for PCI memory below 4 GiB. */
   readonly pciHoleStart: number
+  /** The window for PCI memory above 4 GiB, where there is room for it. */
+  readonly pciHole64: { start: number; end: number } | undefined
 }
 
 /**
- * Lays out `memoryBytes` of RAM as QEMU's `pc` does: below 3.5 GiB in one piece, else 3 GiB below
- * the PCI hole and the rest from 4 GiB up. Throws `E_MEMORY_SIZE` with the limits.
+ * Lays out `memoryBytes` of RAM as QEMU's boards do: `pc` below 3.5 GiB in one piece, else 3 GiB below
+ * the PCI hole and the rest from 4 GiB up; `q35` below 2.75 GiB in one piece, else 2 GiB below. Throws
+ * `E_MEMORY_SIZE` with the limits.
  */
-export function createMemoryMap(memoryBytes: number): MemoryMap {
+export function createMemoryMap(memoryBytes: number, board: BoardKind = 'i440fx'): MemoryMap {
   checkSize(memoryBytes)
-  const lowRamEnd = memoryBytes < LOW_RAM_LIMIT ? memoryBytes : LOW_RAM_ALIGNED
+  const { limit, aligned, splitAt, hole64 } = LOW_RAM[board]
+  const lowRamEnd = memoryBytes < splitAt ? memoryBytes : aligned
   const highRamBytes = memoryBytes - lowRamEnd
   const slots: RamSlot[] = [
     { gpa: 0, offset: 0, size: VGA_HOLE_START },
@@ -79,8 +98,11 @@ export function createMemoryMap(memoryBytes: number): MemoryMap {
     slots.push({ gpa: HIGH_RAM_START, offset: lowRamEnd, size: highRamBytes })
     e820.push({ addr: HIGH_RAM_START, size: highRamBytes, type: E820_RAM })
   }
-  const pciHoleStart = PCI_HOLE_STARTS.find((start) => start >= lowRamEnd) ?? LOW_RAM_LIMIT
-  return { memoryBytes, lowRamEnd, highRamBytes, slots, e820, pciHoleStart }
+  const pciHoleStart = PCI_HOLE_STARTS.find((start) => start >= lowRamEnd) ?? limit
+  const start = Math.ceil((HIGH_RAM_START + highRamBytes) / GIB) * GIB
+  const end = start + hole64
+  const pciHole64 = end <= ADDRESS_END ? { start, end } : undefined
+  return { memoryBytes, lowRamEnd, highRamBytes, slots, e820, pciHoleStart, pciHole64 }
 }
 
 function checkSize(memoryBytes: number): void {

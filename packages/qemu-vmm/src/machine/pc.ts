@@ -1,14 +1,11 @@
 import type { GuestMemory } from 'kvm-core'
 
-import { AcpiPm } from '../chipset/acpi-pm.ts'
+import type { AcpiPm } from '../chipset/acpi-pm.ts'
 import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
-import { PiixIde } from '../chipset/ide/piix-ide.ts'
-import { assignResources } from '../chipset/pci/assign.ts'
-import { PciBus } from '../chipset/pci/bus.ts'
-import { HostBridge } from '../chipset/pci/i440fx.ts'
+import type { PciHost } from '../chipset/pci/host.ts'
+import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
-import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
 import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
@@ -17,19 +14,24 @@ import { KeyQueue } from '../display/key-queue.ts'
 import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
-import { GPE0_PORT, PM_BASE_PORT, RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
+import { RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
 import { Bus } from './bus.ts'
+import { PCI_HOLE_END } from './chipset.ts'
+import type { Chipset, ChipsetParts } from './chipset.ts'
 import { setCpuCmos, setMemoryCmos } from './cmos.ts'
 import { mapCustomDevice } from './custom-device.ts'
+import { createI440fx } from './i440fx-chipset.ts'
 import type { IrqLines } from './irq.ts'
+import type { BoardKind } from './machine-type.ts'
 import type { MemoryMap } from './memory-map.ts'
+import { createQ35 } from './q35-chipset.ts'
 
 /** Firmware shows its progress here, and Linux writes to it to wait: nothing answers. */
 export const POST_PORT = 0x80
-const SCI_GSI = 9
-/** The I/O APIC and what is behind it begin here. */
-const PCI_HOLE_END = 0xfec0_0000
-const ISA_IRQS = 16
+const CHIPSETS: Readonly<Record<BoardKind, (parts: ChipsetParts) => Chipset>> = {
+  i440fx: createI440fx,
+  q35: createQ35,
+}
 
 /** What the board's devices do to the machine. */
 export interface BoardActions {
@@ -41,6 +43,8 @@ export interface BoardActions {
 
 /** Parts that the board is built from. */
 export interface BoardConfig {
+  /** `i440fx` by default. */
+  kind?: BoardKind
   irqs: IrqLines
   clock: Clock
   map: MemoryMap
@@ -49,28 +53,26 @@ export interface BoardConfig {
   /** Processors. */
   cpus: number
   serial: readonly (SerialBackend | undefined)[]
+  /** Carries messages of the board's own functions; without it they are lost. */
+  sendMessage?: SendMessage
   /** Makes the host bridge's attribute map take effect. */
   shadow?: ShadowControl
   actions: BoardActions
 }
 
-/** The `pc` board: i440FX host bridge, PIIX3, PIIX4 power management and the legacy devices. */
+/** The board of a PC: a chipset, which one the machine says, and the devices of old. */
 export class PcBoard {
   readonly bus: Bus = new Bus()
-  readonly pci: PciBus
+  readonly kind: BoardKind
+  readonly chipset: Chipset
   readonly rtc: Rtc
   readonly i8042: I8042
   /** What is typed on the keyboard. */
   readonly keys: KeyQueue
-  readonly pm: AcpiPm
-  readonly ide: PiixIde
   /** Screens that were plugged in. */
   readonly displays: Display[] = []
   readonly serial: readonly SerialPort[]
-  readonly #hostBridge: HostBridge
   readonly #shadow: ShadowControl | undefined
-  readonly #piix3: Piix3
-  readonly #piix4: Piix4Pm
   readonly #irqs: IrqLines
   readonly #pciHoleStart: number
   readonly #devices = new Map<string, Stateful>()
@@ -87,19 +89,20 @@ export class PcBoard {
     setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
     this.keys = new KeyQueue(this.i8042.keyboard, clock)
-    this.pm = new AcpiPm(line(SCI_GSI), clock, actions)
-    this.rtc.onAlarm = () => this.pm.rtcAlarm()
-    const routed = Array.from({ length: ISA_IRQS }, (_, irq) => line(irq))
-    this.#piix3 = new Piix3(this.bus, routed)
-    this.#piix4 = new Piix4Pm(this.bus, this.pm)
-    this.pci = new PciBus((pirq, level) => this.#piix3.setPirq(pirq, level))
     this.#shadow = config.shadow
-    this.#hostBridge = new HostBridge(this.bus, config.shadow)
-    this.pci.add(this.#hostBridge.fn, 0, 0)
-    this.pci.add(this.#piix3.fn, 1, 0)
-    this.ide = new PiixIde(this.bus, config.memory, [line(14), line(15)])
-    this.pci.add(this.ide.fn, 1, 1)
-    this.pci.add(this.#piix4.fn, 1, 3)
+    const { memory, shadow, sendMessage = () => true } = config
+    this.kind = config.kind ?? 'i440fx'
+    const chipset = CHIPSETS[this.kind]({
+      bus: this.bus,
+      irqs,
+      clock,
+      memory,
+      actions,
+      sendMessage,
+      ...(shadow === undefined ? {} : { shadow }),
+    })
+    this.chipset = chipset
+    this.rtc.onAlarm = () => chipset.pm.rtcAlarm()
     this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(
       ({ irq }, i) => new SerialPort(line(irq), clock, config.serial[i]),
     )
@@ -124,7 +127,6 @@ export class PcBoard {
     }
     at('port92', 0x92, 1, port92)
     at('apm', SMI_COMMAND_PORT, 2, this.pm.apm)
-    at('gpe0', GPE0_PORT, 4, this.pm.gpe0)
     for (const [i, { base }] of COM_PORTS.entries()) {
       const port = this.serial[i]
       if (port !== undefined) at(`serial${i}`, base, 8, port.uart)
@@ -144,11 +146,24 @@ export class PcBoard {
     this.#add('i8042', this.i8042)
     this.#add('acpi-pm', this.pm)
     this.#add('pci', this.pci)
-    this.#add('ide', this.ide)
+    for (const [name, device] of chipset.devices) this.#add(name, device)
     this.#add('dma', dma)
     this.#add('port92', port92)
     this.#add('reset-control', resetControl)
     for (const [i, port] of this.serial.entries()) this.#add(`serial${i}`, port.uart)
+  }
+
+  get pci(): PciHost {
+    return this.chipset.pci
+  }
+
+  get pm(): AcpiPm {
+    return this.chipset.pm
+  }
+
+  /** The machine goes on. */
+  resume(): void {
+    this.chipset.resume()
   }
 
   /** Creates a custom device and maps its ranges. */
@@ -170,21 +185,13 @@ export class PcBoard {
 
   /** Programs what firmware would have programmed before it starts a kernel. */
   applyFirmwareSetup(): void {
-    this.#hostBridge.showRam()
-    const piix3 = this.#piix3.fn
-    for (const [i, irq] of [10, 10, 11, 11].entries()) piix3.configWrite(PIRQ_ROUTE + i, 1, irq)
-    const piix4 = this.#piix4.fn
-    piix4.configWrite(0x40, 4, PM_BASE_PORT)
-    piix4.configWrite(0x80, 1, 1)
-    piix4.configWrite(0x3c, 1, SCI_GSI)
-    this.ide.enable()
+    this.chipset.setUp({ start: this.#pciHoleStart, end: PCI_HOLE_END })
     for (const display of this.displays) display.setTextMode()
     // Self-test, then translation and the keyboard interrupt on: Linux keeps to what it finds.
     this.i8042.write(4, 1, 0xaa)
     this.i8042.read(0)
     this.i8042.write(4, 1, 0x60)
     this.i8042.write(0, 1, 0x65)
-    assignResources(this.pci, { start: this.#pciHoleStart, end: PCI_HOLE_END })
   }
 
   save(): Record<string, unknown> {

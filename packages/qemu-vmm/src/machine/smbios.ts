@@ -2,7 +2,6 @@ import { Table } from './acpi/tables.ts'
 import type { CpuTopology } from './topology.ts'
 
 const MIB = 1 << 20
-const SYSTEM_PRODUCT = 'Standard PC (i440FX + PIIX, 1996)'
 const MANUFACTURER = 'QEMU'
 /** Firmware that serves the same boots carries this date; guests compare its year with cut-offs. */
 const FIRMWARE_DATE = '04/01/2014'
@@ -16,6 +15,8 @@ const HANDLE_MAPPING = 0x1300
 /** Facts about the machine that SMBIOS shows. */
 export interface SmbiosConfig {
   machine: string
+  /** Product name of the system. */
+  product: string
   uuid: string
   memoryBytes: number
   topology: CpuTopology
@@ -83,7 +84,7 @@ function describe(config: SmbiosConfig): Structure[] {
       type: 1,
       handle: HANDLE_SYSTEM,
       length: 27,
-      strings: [MANUFACTURER, SYSTEM_PRODUCT, config.machine],
+      strings: [MANUFACTURER, config.product, config.machine],
       fill(t) {
         t.u8(4, 1).u8(5, 2).u8(6, 3)
         t.bytes.set(uuidBytes(config.uuid), 8)

@@ -16,10 +16,18 @@ export class AhciDriver {
   readonly ahci: Ahci
   readonly disk: FakeDrive = new FakeDrive(4096 * 512)
   readonly cd: FakeDrive = new FakeDrive(64 * 2048, true)
+  readonly messages: [number, number][] = []
+  holdsMessages = false
   interrupt = false
 
   constructor() {
-    this.ahci = new Ahci('ahci', this.bus, this.ram)
+    this.ahci = new Ahci('ahci', this.bus, this.ram, {
+      sendMessage: (address, data) => {
+        if (!this.holdsMessages) this.messages.push([address, data])
+        return !this.holdsMessages
+      },
+      firstSerial: 5,
+    })
     this.ahci.fn.onInterrupt = (level) => {
       this.interrupt = level
     }

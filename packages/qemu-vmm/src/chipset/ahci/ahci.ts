@@ -2,14 +2,20 @@ import type { GuestMemory } from 'kvm-core'
 
 import type { Stateful } from '../../device.ts'
 import type { Bus } from '../../machine/bus.ts'
-import { parseState, u32 } from '../../machine/state.ts'
+import { flag, int, parseState, u32 } from '../../machine/state.ts'
 import type { AtaBus } from '../ide/bus.ts'
 import type { AtaUnit } from '../ide/unit.ts'
-import { PCI_STATUS } from '../pci/config-space.ts'
 import { PciFunction } from '../pci/function.ts'
+import { Msi } from '../pci/msi.ts'
+import type { SendMessage } from '../pci/msix.ts'
 import { AhciPort } from './port.ts'
 
 const PORTS = 6
+const INDEX_BAR = 4
+const INDEX_BYTES = 32
+/** The index and the data port in their BAR (AHCI 1.3.1, 2.5). */
+const INDEX = 0x10
+const DATA = 0x14
 const REGISTER_BAR = 5
 const REGISTER_BYTES = 4096
 const PORTS_AT = 0x100
@@ -27,28 +33,53 @@ const GHC_RESET = 0x01
 const GHC_INTERRUPTS = 0x02
 const GHC_ENABLED = 0x8000_0000
 const VERSION_1_0 = 0x0001_0000
-/** The four units of the IDE controller come first in serial numbers, and two for each port. */
-const FIRST_SERIAL = 5
+const MSI_AT = 0x80
+const SATA_AT = 0xa8
+const CAP_ID_SATA = 0x12
+/** Revision 1.0; the index port is in BAR 4. */
+const SATA_CAPABILITY = [0, 0, 0x10, 0, 0x48, 0, 0, 0]
 
-/** The ICH9's SATA controller in AHCI mode: QEMU's `ich9-ahci`, by its pin and without NCQ. */
+/** What an AHCI controller is told when it is created. */
+export interface AhciOptions {
+  sendMessage: SendMessage
+  /** Number of its first unit among all of the machine; a port has two numbers. */
+  firstSerial: number
+  /** There are other functions in its slot. */
+  multifunction?: boolean
+}
+
+/** The ICH9's SATA controller in AHCI mode: QEMU's `ich9-ahci`, without NCQ. */
 export class Ahci implements Stateful {
   readonly fn: PciFunction
   readonly buses: readonly AtaBus[]
   readonly #ports: readonly AhciPort[]
   #ghc = GHC_ENABLED
   #is = 0
+  #index = 0
+  readonly #msi: Msi
+  #isPending = false
 
-  constructor(name: string, bus: Bus, memory: GuestMemory) {
+  constructor(name: string, bus: Bus, memory: GuestMemory, options: AhciOptions) {
     this.fn = new PciFunction(name, bus, {
       vendor: 0x8086,
       device: 0x2922,
       revision: 0x02,
       classCode: 0x010601,
       interruptPin: 1,
+      multifunction: options.multifunction === true,
     })
-    this.fn.config.set(PCI_STATUS, 2, 0x0280)
+    this.#msi = new Msi(this.fn, options.sendMessage, MSI_AT)
+    this.fn.config.addCapability(CAP_ID_SATA, Uint8Array.from(SATA_CAPABILITY), SATA_AT)
     // The firmware has put it into AHCI mode.
     this.fn.config.set(0x90, 1, 0x40)
+    this.fn.addBar(INDEX_BAR, {
+      space: 'pio',
+      size: INDEX_BYTES,
+      handler: {
+        read: (offset) => this.#readByIndex(offset & ~3) >>> ((offset & 3) * 8),
+        write: (offset, size, value) => this.#writeByIndex(offset, size, value >>> 0),
+      },
+    })
     this.fn.addBar(REGISTER_BAR, {
       space: 'mmio',
       size: REGISTER_BYTES,
@@ -59,7 +90,9 @@ export class Ahci implements Stateful {
       },
     })
     this.#ports = Array.from({ length: PORTS }, () => new AhciPort(memory, () => this.#update()))
-    this.buses = this.#ports.map((port, i) => new AhciBus(`${name}.${i}`, port, i))
+    this.buses = this.#ports.map(
+      (port, i) => new AhciBus(`${name}.${i}`, port, i, options.firstSerial),
+    )
   }
 
   /** Where firmware finds the function, for the paths of its disks. */
@@ -71,11 +104,15 @@ export class Ahci implements Stateful {
     this.#ghc = GHC_ENABLED
     for (const port of this.#ports) port.reset()
     this.#is = 0
+    this.#index = 0
+    this.#msi.reset()
     this.#update()
   }
 
   save(): unknown {
     return {
+      index: this.#index,
+      message: this.#msi.save(),
       ghc: this.#ghc >>> 0,
       is: this.#is >>> 0,
       ports: this.#ports.map((port) => port.save()),
@@ -83,15 +120,25 @@ export class Ahci implements Stateful {
   }
 
   load(state: unknown): void {
-    const { ghc, is } = parseState<{ ghc: number; is: number }>('ahci', state, {
-      ghc: u32,
-      is: u32,
-    })
+    const saved = parseState<{ ghc: number; is: number; index: number; message: boolean }>(
+      'ahci',
+      state,
+      { ghc: u32, is: u32, index: int(0, REGISTER_BYTES - 4), message: flag },
+    )
+    const { ghc, is } = saved
+    this.#index = saved.index & ~3
     const { ports } = state as { ports?: unknown[] }
     this.#ghc = (ghc & GHC_INTERRUPTS) | GHC_ENABLED
     for (const [i, port] of this.#ports.entries()) port.load(ports?.[i])
     this.#is = is & ((1 << PORTS) - 1)
+    this.#isPending = (ghc & GHC_INTERRUPTS) !== 0 && this.#is !== 0
+    this.#msi.load(saved.message)
     this.#update()
+  }
+
+  /** The machine goes on: sends the message that was held back. */
+  resume(): void {
+    this.#msi.flush()
   }
 
   async quiesce(): Promise<void> {
@@ -139,7 +186,22 @@ export class Ahci implements Stateful {
     for (const [i, port] of (this.#ports ?? []).entries()) {
       if (port.wantsInterrupt) this.#is |= 1 << i
     }
-    this.fn.setInterrupt((this.#ghc & GHC_INTERRUPTS) !== 0 && this.#is !== 0)
+    const before = this.#isPending
+    this.#isPending = (this.#ghc & GHC_INTERRUPTS) !== 0 && this.#is !== 0
+    const usesMessages = this.#msi.enabled
+    if (usesMessages && this.#isPending && !before) this.#msi.trigger()
+    this.fn.setInterrupt(this.#isPending && !usesMessages)
+  }
+
+  #readByIndex(offset: number): number {
+    if (offset === INDEX) return this.#index
+    return offset === DATA ? this.#read(this.#index) : 0
+  }
+
+  #writeByIndex(offset: number, size: number, value: number): void {
+    if (size !== 4) return
+    if (offset === INDEX) this.#index = value & (REGISTER_BYTES - 4)
+    else if (offset === DATA) this.#write(this.#index, value)
   }
 }
 
@@ -150,9 +212,11 @@ class AhciBus implements AtaBus {
   controllerPath = ''
   readonly #port: AhciPort
   readonly #number: number
+  readonly #firstSerial: number
   #owner: string | undefined
 
-  constructor(name: string, port: AhciPort, number: number) {
+  constructor(name: string, port: AhciPort, number: number, firstSerial: number) {
+    this.#firstSerial = firstSerial
     this.name = name
     this.#port = port
     this.#number = number
@@ -168,7 +232,7 @@ class AhciBus implements AtaBus {
   }
 
   serialNumber(): number {
-    return FIRST_SERIAL + 2 * this.#number
+    return this.#firstSerial + 2 * this.#number
   }
 
   firmwarePath(): string {

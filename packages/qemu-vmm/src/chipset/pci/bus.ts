@@ -1,35 +1,59 @@
-import type { Device, IoHandler } from '../../device.ts'
 import { VmmError } from '../../errors.ts'
-import { parseState, u32 } from '../../machine/state.ts'
-import type { PciFunction, PciFunctionState } from './function.ts'
+import type { PciFunction, PciFunctionState, PciWindows } from './function.ts'
 
-const SLOTS = 32
-const FUNCTIONS = 8
+export const PCI_SLOTS = 32
+export const PCI_FUNCTIONS = 8
 
-export interface PciBusState {
-  address: number
-  functions: Record<string, PciFunctionState>
+/** The functions of a bus by address, `slot.function`. */
+export type PciBusState = Record<string, PciFunctionState>
+
+/** Where the interrupt pins of a bus go. */
+export interface PciRouting {
+  /** The input that a pin (1 = INTA .. 4 = INTD) of a slot is wired to. */
+  line(slot: number, pin: number): number
+  /** Takes the OR of the pins that are wired to an input. */
+  drive(line: number, level: boolean): void
 }
 
-/**
- * PCI bus 0 and its configuration mechanism 1: address at port 0xcf8, data at 0xcfc..0xcff
- * (PCI 3.0, 3.2.2.3.2).
- */
-export class PciBus implements Omit<Device<PciBusState>, keyof IoHandler> {
-  readonly #functions: (PciFunction | undefined)[] = Array.from({ length: SLOTS * FUNCTIONS })
-  readonly #route: (pirq: number, level: boolean) => void
-  readonly #pirqCounts = [0, 0, 0, 0]
-  #address = 0
+/** Where a bus is when it is not the first. */
+export interface PciPlace {
+  /** How many slots it has; a port of PCI Express has one. */
+  slots?: number
+  /** Its slots are those of PCI Express. */
+  express?: boolean
+  /** What the bridge passes on; everything by default. */
+  windows?: PciWindows
+}
 
-  /** `route` takes the OR of the pins that are wired to PIRQ 0..3. */
-  constructor(route: (pirq: number, level: boolean) => void) {
-    this.#route = route
+/** One PCI bus: its slots, the functions in them, and the wires of their interrupt pins. */
+export class PciBus {
+  readonly slots: number
+  readonly express: boolean
+  readonly #functions: (PciFunction | undefined)[] = Array.from({
+    length: PCI_SLOTS * PCI_FUNCTIONS,
+  })
+  readonly #routing: PciRouting
+  readonly #windows: PciWindows | undefined
+  readonly #counts: number[] = []
+
+  constructor(routing: PciRouting, { slots = PCI_SLOTS, express = false, windows }: PciPlace = {}) {
+    this.#routing = routing
+    this.slots = slots
+    this.express = express
+    this.#windows = windows
   }
 
-  /** Plugs a function in; without a slot the first free one from 2 on is used. */
+  /** Plugs a function in; without a slot the first free one is used. */
   add(fn: PciFunction, slot?: number, functionNumber = 0): { slot: number } {
     const at = slot ?? this.#freeSlot(fn.name)
-    const index = at * FUNCTIONS + functionNumber
+    if (at >= this.slots) {
+      throw new VmmError(
+        'E_CONFIG',
+        `PCI slot ${at} is not on this bus, which has ${this.slots}; give ${fn.name} another`,
+        { fields: { device: fn.name, slot: at, limit: this.slots - 1 } },
+      )
+    }
+    const index = at * PCI_FUNCTIONS + functionNumber
     const other = this.#functions[index]
     if (other !== undefined) {
       throw new VmmError(
@@ -39,57 +63,88 @@ export class PciBus implements Omit<Device<PciBusState>, keyof IoHandler> {
       )
     }
     this.#functions[index] = fn
-    const pirq = this.pirqOf(at, fn)
-    if (pirq !== undefined) {
+    fn.windows = this.#windows
+    const pin = fn.interruptPin
+    if (pin > 0) {
+      const drive = this.#wire(at)
       let high = false
       fn.onInterrupt = (level) => {
         if (level === high) return
         high = level
-        const before = this.#pirqCounts[pirq]!
-        const after = before + (level ? 1 : -1)
-        this.#pirqCounts[pirq] = after
-        if (before === 0 || after === 0) this.#route(pirq, level)
+        drive(pin, level)
       }
+    }
+    // The pins of what is behind a bridge are wired to those of its slot, turned by their own slot.
+    if (fn.secondary !== undefined) {
+      const wires = [1, 2, 3, 4].map(() => this.#wire(at))
+      fn.secondary.onPin = (turned, level) => wires[turned]!(turned + 1, level)
     }
     return { slot: at }
   }
 
-  /** The PIRQ, 0..3, that the pin of a function in this slot is wired to. */
-  pirqOf(slot: number, fn: PciFunction): number | undefined {
-    // Each slot's INTA goes to another PIRQ, so that single-function cards spread out.
-    return fn.interruptPin > 0 ? (slot + fn.interruptPin - 2) & 3 : undefined
+  /** Takes a function out; its pin goes low, and it decodes nothing any more. */
+  remove(slot: number, functionNumber: number): void {
+    const index = slot * PCI_FUNCTIONS + functionNumber
+    const fn = this.#functions[index]
+    if (fn === undefined) return
+    fn.reset()
+    fn.onInterrupt = () => {}
+    this.#functions[index] = undefined
+  }
+
+  /** The input that a pin (1 = INTA .. 4 = INTD) of a slot is wired to. */
+  lineOfPin(slot: number, pin: number): number {
+    return this.#routing.line(slot, pin)
+  }
+
+  /** The same for the pin that a function has, if it has one. */
+  lineOf(slot: number, fn: PciFunction): number | undefined {
+    return fn.interruptPin > 0 ? this.#routing.line(slot, fn.interruptPin) : undefined
   }
 
   /** The function at an address. */
   function(slot: number, functionNumber: number): PciFunction | undefined {
-    return this.#functions[slot * FUNCTIONS + functionNumber]
+    return this.#functions[slot * PCI_FUNCTIONS + functionNumber]
   }
 
-  /** All functions with their addresses. */
+  /** All functions of this bus with their addresses. */
   *functions(): Iterable<{ slot: number; functionNumber: number; fn: PciFunction }> {
     for (const [index, fn] of this.#functions.entries()) {
       if (fn !== undefined) yield { slot: index >> 3, functionNumber: index & 7, fn }
     }
   }
 
-  reset(): void {
-    this.#address = 0
+  /** The same and what is behind its bridges. */
+  *allFunctions(): Iterable<PciFunction> {
+    for (const { fn } of this.functions()) {
+      yield fn
+      if (fn.secondary !== undefined) yield* fn.secondary.bus.allFunctions()
+    }
+  }
+
+  resetFunctions(): void {
     for (const { fn } of this.functions()) fn.reset()
   }
 
-  save(): PciBusState {
-    const functions: Record<string, PciFunctionState> = {}
+  /** The bridge that owns this bus has other windows. */
+  remap(): void {
+    for (const { fn } of this.functions()) {
+      fn.remap()
+      fn.secondary?.bus.remap()
+    }
+  }
+
+  saveFunctions(): PciBusState {
+    const functions: PciBusState = {}
     for (const { slot, functionNumber, fn } of this.functions()) {
       functions[`${slot}.${functionNumber}`] = fn.save()
     }
-    return { address: this.#address, functions }
+    return functions
   }
 
-  load(state: PciBusState): void {
-    const { address } = parseState<{ address: number }>('pci', state, { address: u32 })
-    this.#address = address
+  loadFunctions(state: PciBusState | undefined): void {
     for (const { slot, functionNumber, fn } of this.functions()) {
-      const saved = state.functions?.[`${slot}.${functionNumber}`]
+      const saved = state?.[`${slot}.${functionNumber}`]
       if (saved === undefined) {
         throw new VmmError(
           'E_STATE',
@@ -101,37 +156,27 @@ export class PciBus implements Omit<Device<PciBusState>, keyof IoHandler> {
     }
   }
 
-  /** Port 0xcf8. Only 32-bit accesses reach the register. */
-  readonly addressPort: IoHandler = {
-    read: (offset, size) => (offset === 0 && size === 4 ? this.#address : 0xffffffff),
-    write: (offset, size, value) => {
-      if (offset === 0 && size === 4) this.#address = (value & 0x80ff_fffc) >>> 0
-    },
+  /** A source that goes low where it went high, whatever has become of the routes meanwhile. */
+  #wire(slot: number): (pin: number, level: boolean) => void {
+    let line = 0
+    return (pin, level) => {
+      if (level) line = this.#routing.line(slot, pin)
+      this.#change(line, level)
+    }
   }
 
-  /** Ports 0xcfc..0xcff. */
-  readonly dataPort: IoHandler = {
-    read: (offset, size) => {
-      const fn = this.#selected()
-      if (fn === undefined) return 0xffffffff
-      return fn.configRead((this.#address & 0xfc) + offset, size)
-    },
-    write: (offset, size, value) => {
-      this.#selected()?.configWrite((this.#address & 0xfc) + offset, size, value)
-    },
-  }
-
-  #selected(): PciFunction | undefined {
-    const address = this.#address
-    if ((address & 0x8000_0000) === 0 || ((address >> 16) & 0xff) !== 0) return undefined
-    return this.#functions[(address >> 8) & 0xff]
+  #change(line: number, level: boolean): void {
+    const before = this.#counts[line] ?? 0
+    const after = before + (level ? 1 : -1)
+    this.#counts[line] = after
+    if (before === 0 || after === 0) this.#routing.drive(line, level)
   }
 
   #freeSlot(name: string): number {
-    for (let slot = 2; slot < SLOTS; slot++) {
-      if (this.#functions[slot * FUNCTIONS] === undefined) return slot
+    for (let slot = 0; slot < this.slots; slot++) {
+      if (this.#functions[slot * PCI_FUNCTIONS] === undefined) return slot
     }
-    throw new VmmError('E_CONFIG', `all ${SLOTS} PCI slots are taken; ${name} does not fit`, {
+    throw new VmmError('E_CONFIG', `all ${this.slots} PCI slots are taken; ${name} does not fit`, {
       fields: { device: name },
     })
   }

@@ -4,7 +4,9 @@ import type { Bus } from '../../machine/bus.ts'
 import { bytes, flag, parseState } from '../../machine/state.ts'
 import type { Mapping } from '../../machine/address-space.ts'
 import {
+  CONFIG_BYTES,
   ConfigSpace,
+  EXTENDED_CONFIG_BYTES,
   PCI_BASE_ADDRESS_0,
   PCI_CLASS_DEVICE,
   PCI_CLASS_PROG,
@@ -24,6 +26,7 @@ import {
   PCI_SUBSYSTEM_VENDOR_ID,
   PCI_VENDOR_ID,
 } from './config-space.ts'
+import type { PciBus, PciBusState } from './bus.ts'
 import { createRom } from './rom.ts'
 
 /** Fixed facts about a function. */
@@ -38,6 +41,22 @@ export interface PciIdentity {
   /** 1 = INTA .. 4 = INTD; 0 or absent for none. */
   interruptPin?: number
   multifunction?: boolean
+  /** 4096 bytes of configuration space rather than 256. */
+  express?: boolean
+  /** Type 1: the header of a bridge, which has no subsystem of its own and two BARs. */
+  bridge?: boolean
+}
+
+/** What of both address spaces reaches a bus. */
+export interface PciWindows {
+  passes(space: 'pio' | 'mmio', base: number, size: number): boolean
+}
+
+/** The bus behind a bridge. */
+export interface SecondaryBus {
+  readonly bus: PciBus
+  /** Set by the bus that the bridge is on: drives a pin of its slot, from 0 for INTA. */
+  onPin: (pin: number, level: boolean) => void
 }
 
 /** A base address register. `size` is a power of two, at least 4 for ports and 16 for memory. */
@@ -62,6 +81,8 @@ export interface ConfigWindow {
 export interface PciFunctionState {
   config: Uint8Array
   interrupt: boolean
+  /** What is behind a bridge. */
+  behind?: PciBusState
 }
 
 interface WindowSlot {
@@ -84,13 +105,19 @@ interface BarSlot {
 /** One PCI function: configuration space, BARs that follow it, and an INTx pin. */
 export class PciFunction {
   readonly name: string
-  readonly config: ConfigSpace = new ConfigSpace()
+  readonly config: ConfigSpace
   readonly interruptPin: number
   readonly #bus: Bus
   readonly #bars: BarSlot[] = []
   readonly #registers: { register: number; bar: PciBar }[] = []
   readonly #windows: WindowSlot[] = []
   #interrupt = false
+  /** Set by the PCI bus: what bridges let through to it. */
+  windows: PciWindows | undefined
+  /** The bus behind this bridge. */
+  secondary: SecondaryBus | undefined
+  /** The bus was reset, and this function with it. */
+  onBusReset: () => void = () => {}
   /** Set by the PCI bus: drives the pin of this slot. */
   onInterrupt: (level: boolean) => void = () => {}
   /** Called after every guest write to the configuration space. */
@@ -100,15 +127,18 @@ export class PciFunction {
     this.name = name
     this.#bus = bus
     this.interruptPin = identity.interruptPin ?? 0
+    this.config = new ConfigSpace(identity.express ? EXTENDED_CONFIG_BYTES : CONFIG_BYTES)
     const { config } = this
     config.set(PCI_VENDOR_ID, 2, identity.vendor)
     config.set(PCI_DEVICE_ID, 2, identity.device)
     config.set(PCI_REVISION_ID, 1, identity.revision ?? 0)
     config.set(PCI_CLASS_PROG, 1, identity.classCode)
     config.set(PCI_CLASS_DEVICE, 2, identity.classCode >>> 8)
-    config.set(PCI_HEADER_TYPE, 1, identity.multifunction ? 0x80 : 0)
-    config.set(PCI_SUBSYSTEM_VENDOR_ID, 2, identity.subsystemVendor ?? 0x1af4)
-    config.set(PCI_SUBSYSTEM_ID, 2, identity.subsystem ?? 0x1100)
+    config.set(PCI_HEADER_TYPE, 1, (identity.multifunction ? 0x80 : 0) | (identity.bridge ? 1 : 0))
+    if (identity.bridge !== true) {
+      config.set(PCI_SUBSYSTEM_VENDOR_ID, 2, identity.subsystemVendor ?? 0x1af4)
+      config.set(PCI_SUBSYSTEM_ID, 2, identity.subsystem ?? 0x1100)
+    }
     config.set(PCI_INTERRUPT_PIN, 1, this.interruptPin)
     config.seal()
   }
@@ -156,8 +186,9 @@ export class PciFunction {
     this.config.reset()
     this.#interrupt = false
     this.onInterrupt(false)
-    this.#remap()
-    this.onConfigWrite(0, 256)
+    this.remap()
+    this.onConfigWrite(0, this.config.size)
+    this.secondary?.bus.resetFunctions()
   }
 
   /** Lets accesses that lie inside a capability, `length` bytes from `start`, go to `handler`. */
@@ -174,7 +205,7 @@ export class PciFunction {
     this.config.write(offset, size, value)
     const window = this.#window(offset, size)
     window?.handler.write(offset - window.start, size, value)
-    this.#remap()
+    this.remap()
     this.#driveInterrupt()
     this.onConfigWrite(offset, size)
   }
@@ -191,20 +222,26 @@ export class PciFunction {
   }
 
   save(): PciFunctionState {
-    return { config: this.config.save(), interrupt: this.#interrupt }
+    const behind = this.secondary?.bus.saveFunctions()
+    return {
+      config: this.config.save(),
+      interrupt: this.#interrupt,
+      ...(behind === undefined ? {} : { behind }),
+    }
   }
 
   load(state: PciFunctionState): void {
-    const { config, interrupt } = parseState<PciFunctionState>(this.name, state, {
-      config: bytes(256),
+    const { config, interrupt } = parseState<Omit<PciFunctionState, 'behind'>>(this.name, state, {
+      config: bytes(this.config.size),
       interrupt: flag,
     })
     this.config.load(config)
-    this.#remap()
+    this.remap()
     this.#interrupt = !interrupt
     this.setInterrupt(interrupt)
     this.#driveInterrupt()
-    this.onConfigWrite(0, 256)
+    this.onConfigWrite(0, this.config.size)
+    this.secondary?.bus.loadFunctions(state.behind)
   }
 
   #addSlot(bar: PciBar, name: string, at: number): void {
@@ -221,13 +258,16 @@ export class PciFunction {
     this.onInterrupt(this.#interrupt && enabled)
   }
 
-  /** Moves the mappings to where the registers now say. */
-  #remap(): void {
+  /** Moves the mappings to where the registers, and bridges before this function, now say. */
+  remap(): void {
     const command = this.config.get16(PCI_COMMAND)
     for (const slot of this.#bars) {
       const { bar } = slot
       const enabled = command & (bar.space === 'pio' ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)
-      const base = enabled ? this.#barBase(slot) : undefined
+      const wanted = enabled ? this.#barBase(slot) : undefined
+      const isPassed =
+        wanted !== undefined && this.windows?.passes(bar.space, wanted, bar.size) !== false
+      const base = isPassed ? wanted : undefined
       if (base === slot.base) continue
       slot.mapping?.unmap()
       slot.base = base

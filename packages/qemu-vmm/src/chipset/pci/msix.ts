@@ -41,8 +41,11 @@ export class Msix {
   readonly #pending: Uint8Array
   #wasOpen = false
 
-  /** Adds the capability to `fn`, whose BAR `bar` becomes the table's. `vectors`: 1 to 128. */
-  constructor(fn: PciFunction, bar: number, vectors: number, send: SendMessage) {
+  /**
+   * Adds the capability to `fn`, at `place` if that is given; its BAR `bar` becomes the table's.
+   * `vectors`: 1 to 128.
+   */
+  constructor(fn: PciFunction, bar: number, vectors: number, send: SendMessage, place?: number) {
     if (!Number.isInteger(vectors) || vectors < 1 || vectors > MAX_VECTORS) {
       throw new RangeError(`${vectors} MSI-X vectors: there can be 1 to ${MAX_VECTORS}`)
     }
@@ -55,7 +58,7 @@ export class Msix {
     capability.setUint16(CONTROL, vectors - 1, true)
     capability.setUint32(4, bar, true)
     capability.setUint32(8, PBA_OFFSET | bar, true)
-    this.#at = fn.config.addCapability(CAP_ID_MSIX, new Uint8Array(capability.buffer))
+    this.#at = fn.config.addCapability(CAP_ID_MSIX, new Uint8Array(capability.buffer), place)
     fn.config.allowWrites(this.#at + CONTROL, 2, CONTROL_ENABLE | CONTROL_MASK_ALL)
     fn.config.seal()
     fn.addBar(bar, {

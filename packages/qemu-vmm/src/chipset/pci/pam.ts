@@ -25,11 +25,11 @@ export interface ShadowControl {
   restore(): void
 }
 
-/** The modes of the areas by the registers, which begin at `PAM_FIRST` of `config`. */
-export function pamModes(config: Uint8Array, modes: Uint8Array): void {
+/** The modes of the areas by the registers, which begin at `first` of `config`. */
+export function pamModes(config: Uint8Array, modes: Uint8Array, first: number = PAM_FIRST): void {
   for (let area = 0; area < 12; area++) {
-    const register = config[PAM_FIRST + 1 + (area >> 1)]!
+    const register = config[first + 1 + (area >> 1)]!
     modes[area] = (area & 1 ? register >> 4 : register) & (PAM_READ | PAM_WRITE)
   }
-  modes[12] = (config[PAM_FIRST]! >> 4) & (PAM_READ | PAM_WRITE)
+  modes[12] = (config[first]! >> 4) & (PAM_READ | PAM_WRITE)
 }

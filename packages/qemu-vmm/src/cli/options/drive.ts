@@ -4,16 +4,14 @@ import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { choice, keyvalOption } from '../option.ts'
 import type { OptionSpec } from '../option.ts'
+import { findPlace, ideLayout } from './drive-place.ts'
 import type { Settings } from '../settings.ts'
 
-const INTERFACES = ['ide', 'virtio', 'none'] as const
+const INTERFACES = ['ide', 'virtio', 'pflash', 'none'] as const
 /** Interfaces of QEMU's that this machine has no controller for. */
-const ABSENT = ['scsi', 'floppy', 'pflash', 'sd', 'mtd', 'xen'] as const
-/** Places at the two channels of the IDE controller. */
-const IDE_UNITS = 2
-const IDE_PLACES = 4
+const ABSENT = ['scsi', 'floppy', 'sd', 'mtd', 'xen'] as const
 const MEDIA = ['disk', 'cdrom'] as const
-type Interface = (typeof INTERFACES)[number]
+export type Interface = (typeof INTERFACES)[number]
 /** Keys that become properties of the device that an interface has. */
 const DEVICE_KEYS: readonly (readonly [string, readonly Interface[]])[] = [
   ['addr', ['virtio']],
@@ -24,21 +22,26 @@ const FORMATS = ['raw', 'qcow2'] as const
 
 export const drive: OptionSpec = keyvalOption({
   name: 'drive',
-  argument: '[file=]file[,if=ide|virtio|none][,format=raw|qcow2][,id=id][,key=value...]',
+  argument: '[file=]file[,if=ide|virtio|pflash|none][,format=raw|qcow2][,id=id][,key=value...]',
   implied: 'file',
   repeatable: true,
   help: [
     "disk from an image file, at the IDE controller; with 'if=virtio' it is a virtio-blk-pci",
-    "device, with 'if=none' a -device names it by its id",
+    "device, with 'if=pflash' the flash chip that firmware runs from, or keeps its variables in, with",
+    "'if=none' a -device names it by its id",
   ],
   keys: [
     { name: 'file', value: 'file', help: 'the image, required for disks' },
-    { name: 'if', value: 'ide|virtio|none', help: 'what it is connected to (default: ide)' },
+    { name: 'if', value: 'ide|virtio|pflash|none', help: 'what it is connected to (default: ide)' },
     { name: 'format', value: 'raw|qcow2', help: 'format of the image (default: by its content)' },
     { name: 'id', value: 'id', help: 'name of the drive' },
     { name: 'index', value: 'n', help: 'number of the disk on its interface' },
-    { name: 'bus', value: 'n', help: 'channel 0 or 1, with if=ide' },
-    { name: 'unit', value: 'n', help: 'place 0 or 1 at its channel, with if=ide' },
+    { name: 'bus', value: 'n', help: 'channel or port, with if=ide' },
+    {
+      name: 'unit',
+      value: 'n',
+      help: 'place at its channel, with if=ide; 0 or 1, the number of a flash chip',
+    },
     { name: 'media', value: 'disk|cdrom', help: 'kind of medium (default: disk)' },
     {
       name: 'cache',
@@ -72,14 +75,14 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   }
   const kind = choice(bus, INTERFACES, 'unsupported bus type')
   const isCdrom = choice(values.get('media') ?? 'disk', MEDIA, 'invalid media') === 'cdrom'
-  if (isCdrom && kind === 'virtio') {
-    throw new CliError("media 'cdrom' needs if=ide or if=none: a virtio disk is no CD drive")
+  if (isCdrom && (kind === 'virtio' || kind === 'pflash')) {
+    throw new CliError(`media 'cdrom' needs if=ide or if=none: if=${kind} is no CD drive`)
   }
   const place = findPlace(settings, kind, values)
   const file = values.get('file')
   const isEmpty = file === undefined || file === ''
   if (isEmpty && !(isCdrom && kind === 'ide')) throw new CliError("Parameter 'file' is missing")
-  const id = values.get('id') ?? defaultId(kind, place, isCdrom)
+  const id = values.get('id') ?? defaultId(settings, kind, place, isCdrom)
   if (settings.drives.some((other) => other.id === id)) {
     throw new CliError(`Duplicate ID '${id}' for drive`)
   }
@@ -90,12 +93,17 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   const properties: Record<string, string> = isEmpty ? {} : { drive: id }
   takeProperties(kind, values, properties)
   if (kind === 'none') return
+  if (kind === 'pflash') {
+    settings.flash[place] = id
+    return
+  }
   if (kind === 'virtio') {
     settings.driveDevices.push({ driver: 'virtio-blk-pci', properties })
     return
   }
-  properties['bus'] = `ide.${Math.floor(place / IDE_UNITS)}`
-  properties['unit'] = String(place % IDE_UNITS)
+  const { units } = ideLayout(settings)
+  properties['bus'] = `ide.${Math.floor(place / units)}`
+  properties['unit'] = String(place % units)
   settings.driveDevices.push({ driver: isCdrom ? 'ide-cd' : 'ide-hd', properties })
 }
 
@@ -115,58 +123,10 @@ function takeProperties(
   }
 }
 
-/** The number of the disk on its interface, which `index=`, or `bus=` and `unit=`, may name. */
-function findPlace(
-  settings: Settings,
-  kind: Interface,
-  values: ReadonlyMap<string, string>,
-): number {
-  const number = (key: string, limit: number): number | undefined => {
-    const value = values.get(key)
-    if (value === undefined) return undefined
-    if (!/^\d{1,4}$/.test(value)) {
-      throw new CliError(`Parameter '${key}' expects a number, not '${value}'`)
-    }
-    if (Number(value) >= limit) throw new CliError(`${key} ${value} too big (max is ${limit - 1})`)
-    return Number(value)
-  }
-  const isIde = kind === 'ide'
-  const index = number('index', isIde ? IDE_PLACES : 10_000)
-  if (!isIde) {
-    const other = ['bus', 'unit'].find((key) => values.has(key))
-    if (other !== undefined) throw new CliError(`Parameter '${other}' needs if=ide`)
-    return index ?? settings.drives.filter(({ id }) => id.startsWith(kind)).length
-  }
-  const bus = number('bus', IDE_PLACES / IDE_UNITS)
-  const unit = number('unit', IDE_UNITS)
-  if (index !== undefined && (bus !== undefined || unit !== undefined)) {
-    throw new CliError('index cannot be used with bus and unit')
-  }
-  const isFree = (place: number): boolean => !takenPlaces(settings).has(place)
-  const wanted = index ?? (unit === undefined ? undefined : (bus ?? 0) * IDE_UNITS + unit)
-  if (wanted !== undefined) {
-    if (isFree(wanted)) return wanted
-    throw new CliError(`drive with bus=${wanted >> 1}, unit=${wanted & 1} (index=${wanted}) exists`)
-  }
-  const places = [0, 1, 2, 3].filter((place) => bus === undefined || place >> 1 === bus)
-  const found = places.find(isFree)
-  if (found === undefined) throw new CliError('the IDE controller has no place left; use if=virtio')
-  return found
-}
-
-/** Which of the four places at the IDE controller `-drive` has filled. */
-export function takenPlaces({ driveDevices }: Settings): Set<number> {
-  const taken = new Set<number>()
-  for (const { driver, properties } of driveDevices) {
-    if (!driver.startsWith('ide-')) continue
-    taken.add(Number(properties['bus']?.slice(4)) * IDE_UNITS + Number(properties['unit']))
-  }
-  return taken
-}
-
-function defaultId(kind: Interface, place: number, isCdrom: boolean): string {
+function defaultId(settings: Settings, kind: Interface, place: number, isCdrom: boolean): string {
   if (kind !== 'ide') return `${kind}${place}`
-  return `ide${place >> 1}-${isCdrom ? 'cd' : 'hd'}${place & 1}`
+  const { units } = ideLayout(settings)
+  return `ide${Math.floor(place / units)}-${isCdrom ? 'cd' : 'hd'}${place % units}`
 }
 
 /** The keys that say how an image is opened. */

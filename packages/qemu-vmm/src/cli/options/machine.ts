@@ -1,13 +1,14 @@
+import type { MachineType } from '../../machine/config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { choice, flagOption, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
+import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
 import type { Accelerator, Settings } from '../settings.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
 const SMM_CHOICES = ['auto', 'off', 'on'] as const
 const VIDEO_ADAPTERS = ['std', 'none'] as const
-const MACHINES = ['pc', 'pc-i440fx-7.2'] as const
 
 export const machine: OptionGroup = {
   title: 'Machine',
@@ -19,7 +20,7 @@ export const machine: OptionGroup = {
       implied: 'type',
       help: ["kind of machine ('-machine help' lists them; default: pc)"],
       keys: [
-        { name: 'type', value: 'name', help: "kind of machine, 'pc' or 'pc-i440fx-7.2'" },
+        { name: 'type', value: 'name', help: `kind of machine: ${MACHINE_TYPES.join(', ')}` },
         {
           name: 'accel',
           value: 'a[:b]',
@@ -38,20 +39,21 @@ export const machine: OptionGroup = {
         },
         { name: 'smm', value: 'auto|off', help: 'system management mode, which there is none of' },
       ],
-      list: () =>
-        [
-          'Supported machines are:',
-          'pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2) (default)',
-          'pc-i440fx-7.2        Standard PC (i440FX + PIIX, 1996)',
-        ].join('\n'),
+      peek(settings, value) {
+        const type =
+          /^(?:type=)?([^,=]+)(?:,|$)/.exec(value)?.[1] ?? /,type=([^,]+)/.exec(value)?.[1]
+        const found = MACHINE_TYPES.find((name) => name === type)
+        if (found !== undefined) settings.machine = found
+      },
+      list: () => ['Supported machines are:', ...MACHINE_TYPES.map(listed)].join('\n'),
       owner: (values) => {
-        const type = choice(values.get('type') ?? 'pc', MACHINES, 'unsupported machine type')
-        return `${type === 'pc' ? 'pc-i440fx-7.2' : type}-machine`
+        const type = choice(values.get('type') ?? 'pc', MACHINE_TYPES, 'unsupported machine type')
+        return `${MACHINE_KINDS[type].name}-machine`
       },
       take(settings, values) {
         const type = values.get('type')
         if (type !== undefined)
-          settings.machine = choice(type, MACHINES, 'unsupported machine type')
+          settings.machine = choice(type, MACHINE_TYPES, 'unsupported machine type')
         const accel = values.get('accel')
         const backend = values.get('memory-backend')
         if (backend !== undefined) settings.memoryBackend = backend
@@ -115,6 +117,12 @@ export const machine: OptionGroup = {
     },
     flagOption('enable-kvm', ["the same as '-accel kvm'"], (settings) => prefer(settings, 'kvm')),
   ],
+}
+
+function listed(type: MachineType): string {
+  const { name, product } = MACHINE_KINDS[type]
+  const alias = type === name ? '' : ` (alias of ${name})`
+  return `${type.padEnd(20)} ${product}${alias}${type === 'pc' ? ' (default)' : ''}`
 }
 
 function accelerator(name: string): Accelerator {

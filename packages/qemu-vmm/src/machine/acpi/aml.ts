@@ -130,6 +130,29 @@ export function ifTrue(predicate: Aml, ...terms: Aml[]): Aml {
   return [0xa0, ...sized([...predicate, ...list(terms)])]
 }
 
+export function ifElse(predicate: Aml, yes: readonly Aml[], no: readonly Aml[]): Aml {
+  return [...ifTrue(predicate, ...yes), 0xa1, ...sized(list(no))]
+}
+
+export function equal(a: Aml, b: Aml): Aml {
+  return [0x93, ...a, ...b]
+}
+
+export function not(value: Aml): Aml {
+  return [0x92, ...value]
+}
+
+export function local(index: number): Aml {
+  return [0x60 + index]
+}
+
+/** A UUID as a buffer, in the order of `ToUUID` (ACPI 6.5, 19.6.143). */
+export function uuid(text: string): Aml {
+  const hex = Buffer.from(text.replaceAll('-', ''), 'hex')
+  const order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15]
+  return buffer(order.map((at) => hex[at] ?? 0))
+}
+
 export function createDwordField(source: Aml, byteIndex: number, id: string): Aml {
   return [0x8a, ...source, ...int(byteIndex), ...path(id)]
 }

@@ -44,9 +44,19 @@ export function dwordMemory(min: number, max: number, cacheable: boolean): Aml {
   return addressSpace(0x87, 4, RANGE_MEMORY, cacheable ? 0x03 : 0x01, min, max)
 }
 
+/** A memory range above 4 GiB that a bridge passes on. */
+export function qwordMemory(min: number, max: number): Aml {
+  return addressSpace(0x8a, 8, RANGE_MEMORY, 0x03, min, max)
+}
+
+/** A fixed memory range below 4 GiB that a device takes for itself, writable. */
+export function fixedMemory(base: number, length: number): Aml {
+  return [0x86, ...little(9, 2), 0x01, ...little(base, 4), ...little(length, 4)]
+}
+
 function addressSpace(
   tag: number,
-  width: 2 | 4,
+  width: 2 | 4 | 8,
   kind: number,
   specific: number,
   min: number,

@@ -1,10 +1,10 @@
-import { ACPI_DISABLE, ACPI_ENABLE } from '../../chipset/acpi-pm.ts'
+import type { AcpiPmKind } from '../../chipset/acpi-pm.ts'
+import type { ConfigWindowPlace } from '../../chipset/pci/mch.ts'
+import { PM_BASE_PORT } from '../chipset.ts'
 import { apicId } from '../topology.ts'
 import type { CpuTopology } from '../topology.ts'
 
-/** Where the fixed hardware registers are; firmware duty, so the machine programs them too. */
-export const PM_BASE_PORT = 0x600
-export const GPE0_PORT = 0xafe0
+/** Where fixed hardware registers are. */
 export const SMI_COMMAND_PORT = 0xb2
 export const RESET_PORT = 0xcf9
 const RESET_VALUE = 0x0f
@@ -138,18 +138,31 @@ const BOOT_ARCH_8042 = 1 << 1
 const BOOT_ARCH_NO_VGA = 1 << 2
 const LATENCY_NONE = 0x0fff
 
+/** What the fixed description table says about a machine. */
+export interface FadtConfig {
+  pmKind: AcpiPmKind
+  /** Port of the general-purpose events. */
+  gpe0Port: number
+  /** There is a display adapter: guests may look for VGA. */
+  hasDisplay?: boolean
+}
+
 /** The fixed description table, revision 3: the first with a reset register. */
-export function fadt(facsGpa: number, dsdtGpa: number, hasDisplay = false): Uint8Array {
+export function fadt(facsGpa: number, dsdtGpa: number, config: FadtConfig): Uint8Array {
+  const { pmKind, gpe0Port, hasDisplay = false } = config
   const flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
   return sdt('FACP', 3, FADT_BYTES, (t) => {
     t.u32(36, facsGpa).u32(40, dsdtGpa)
     t.u8(44, 1).u16(46, SCI_GSI)
-    t.u32(48, SMI_COMMAND_PORT).u8(52, ACPI_ENABLE).u8(53, ACPI_DISABLE)
+    t.u32(48, SMI_COMMAND_PORT).u8(52, pmKind.enable).u8(53, pmKind.disable)
     t.u32(56, PM_BASE_PORT)
       .u32(64, PM_BASE_PORT + 4)
       .u32(76, PM_BASE_PORT + 8)
-    t.u32(80, GPE0_PORT)
-    t.u8(88, 4).u8(89, 2).u8(91, 4).u8(92, 4)
+    t.u32(80, gpe0Port)
+    t.u8(88, 4)
+      .u8(89, 2)
+      .u8(91, 4)
+      .u8(92, 2 * pmKind.gpeBytes)
     t.u16(96, LATENCY_NONE).u16(98, LATENCY_NONE)
     t.u8(108, CENTURY_CMOS)
     t.u16(109, BOOT_ARCH_LEGACY | BOOT_ARCH_8042 | (hasDisplay ? 0 : BOOT_ARCH_NO_VGA))
@@ -161,7 +174,7 @@ export function fadt(facsGpa: number, dsdtGpa: number, hasDisplay = false): Uint
     ioAddress(t, 148, PM_BASE_PORT, 32)
     ioAddress(t, 172, PM_BASE_PORT + 4, 16)
     ioAddress(t, 208, PM_BASE_PORT + 8, 32)
-    ioAddress(t, 220, GPE0_PORT, 32)
+    ioAddress(t, 220, gpe0Port, 16 * pmKind.gpeBytes)
   })
 }
 
@@ -193,6 +206,16 @@ export function madt(topology: CpuTopology): Uint8Array {
   return sdt('APIC', 1, HEADER_BYTES + 8 + body.length, (t) => {
     t.u32(36, LAPIC_ADDRESS).u32(40, 1)
     t.bytes.set(body, 44)
+  })
+}
+
+const MCFG_BYTES = HEADER_BYTES + 8 + 16
+const MIB_SHIFT = 20
+
+/** Where configuration space is in memory: segment 0, as many buses as fit. */
+export function mcfg({ base, size }: ConfigWindowPlace): Uint8Array {
+  return sdt('MCFG', 1, MCFG_BYTES, (t) => {
+    t.u64(44, base).u8(55, (size >> MIB_SHIFT) - 1)
   })
 }
 

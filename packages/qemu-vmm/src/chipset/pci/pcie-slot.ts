@@ -1,0 +1,189 @@
+import type { ConfigSpace } from './config-space.ts'
+import type { PciFunction } from './function.ts'
+
+/** Capability of PCI Express functions (PCI Express 5.0, 7.5.3), and offsets in it. */
+const CAP_ID_EXPRESS = 0x10
+const CAP_BYTES = 0x3c
+const FLAGS = 0x02
+const DEVICE_CAPABILITIES = 0x04
+const DEVICE_CONTROL = 0x08
+const LINK_CAPABILITIES = 0x0c
+const LINK_STATUS = 0x12
+const SLOT_CAPABILITIES = 0x14
+const SLOT_CONTROL = 0x18
+const SLOT_STATUS = 0x1a
+const ROOT_CONTROL = 0x1c
+const DEVICE_CAPABILITIES_2 = 0x24
+const DEVICE_CONTROL_2 = 0x28
+const LINK_CAPABILITIES_2 = 0x2c
+const LINK_CONTROL_2 = 0x30
+
+const ROOT_PORT_WITH_SLOT = 0x0142
+const ROLE_BASED_ERRORS = 0x8000
+/** 16 GT/s, 32 lanes, which report when they are up. */
+const LINK_SPEED_WIDTH = 0x0204
+const LINK_REPORTS = 0x0030_0400
+const PORT_NUMBER_SHIFT = 24
+const LINK_ACTIVE = 0x2000
+/** Attention button, power control, both indicators, surprise, hot-plug, interlock. */
+const SLOT_HOT_PLUG = 0x0002_007b
+const SLOT_NUMBER_SHIFT = 19
+
+/** Slot control. */
+const CONTROL_WRITABLE = 0x07f9
+const INTERRUPTS = 0x0020
+const POWER_INDICATOR = 0x0300
+const POWER_INDICATOR_ON = 0x0100
+const INDICATORS_OFF = 0x03c0
+const POWER_OFF = 0x0400
+const INTERLOCK_TOGGLE = 0x0800
+
+/** Slot status; the lower five bits are events, which the same bits of the control enable. */
+const ATTENTION_BUTTON = 0x0001
+const PRESENCE_CHANGED = 0x0008
+const COMMAND_COMPLETED = 0x0010
+const PRESENT = 0x0040
+const INTERLOCKED = 0x0080
+const EVENTS = 0x001f
+
+/** What the slot asks of the port around it. */
+export interface SlotActions {
+  /** An event that the guest wants to hear of is pending, or none is any more. */
+  interrupt(level: boolean): void
+  /** The guest has switched the slot off, or lets go of the device some other way. */
+  removed(): void
+}
+
+/** The Express capability of a root port, and the slot that it has. */
+export class PcieSlot {
+  readonly at: number
+  readonly #config: ConfigSpace
+  readonly #actions: SlotActions
+
+  /** Adds the capability at `place`; what `numbers` has the guest reads. */
+  constructor(
+    fn: PciFunction,
+    place: number,
+    numbers: { slot: number; port: number },
+    actions: SlotActions,
+  ) {
+    const { config } = fn
+    this.#config = config
+    this.#actions = actions
+    const capability = new DataView(new ArrayBuffer(CAP_BYTES))
+    const link = LINK_REPORTS | LINK_SPEED_WIDTH | (numbers.port << PORT_NUMBER_SHIFT)
+    capability.setUint16(FLAGS, ROOT_PORT_WITH_SLOT, true)
+    capability.setUint32(DEVICE_CAPABILITIES, ROLE_BASED_ERRORS, true)
+    capability.setUint32(LINK_CAPABILITIES, link, true)
+    capability.setUint16(LINK_STATUS, LINK_SPEED_WIDTH, true)
+    capability.setUint32(
+      SLOT_CAPABILITIES,
+      SLOT_HOT_PLUG | (numbers.slot << SLOT_NUMBER_SHIFT),
+      true,
+    )
+    capability.setUint16(SLOT_CONTROL, INDICATORS_OFF | POWER_OFF, true)
+    capability.setUint32(DEVICE_CAPABILITIES_2, 0x0030_0020, true)
+    capability.setUint32(LINK_CAPABILITIES_2, 0x1e, true)
+    capability.setUint16(LINK_CONTROL_2, 4, true)
+    this.at = config.addCapability(CAP_ID_EXPRESS, new Uint8Array(capability.buffer), place)
+    config.allowWrites(this.at + DEVICE_CONTROL, 2, 0x000f)
+    config.allowWrites(this.at + SLOT_CONTROL, 2, CONTROL_WRITABLE)
+    config.allowClears(this.at + SLOT_STATUS, 2, EVENTS)
+    config.allowWrites(this.at + ROOT_CONTROL, 2, 0x0007)
+    config.allowWrites(this.at + DEVICE_CONTROL_2, 2, 0x8020)
+    fn.addConfigWindow(this.at + SLOT_CONTROL, 4, {
+      read: () => undefined,
+      write: (offset, _size, value) => this.#written(offset, value),
+    })
+  }
+
+  /** Status of the slot, which has what the guest cannot write. */
+  get status(): number {
+    return this.#get(SLOT_STATUS)
+  }
+
+  /** Takes a saved status back; whether a device is there shows by itself. */
+  restore(status: number, present: boolean): void {
+    const known = EVENTS | INTERLOCKED
+    this.#config.set(this.at + SLOT_STATUS, 2, (status & known) | (present ? PRESENT : 0))
+    this.#link(present)
+    this.update()
+  }
+
+  /** A device is in the slot since power-on, and runs. */
+  setPresent(present: boolean): void {
+    this.#status(present ? PRESENT : 0, PRESENT)
+    this.#link(present)
+    if (!present) return
+    this.#control(POWER_INDICATOR_ON, POWER_INDICATOR | POWER_OFF)
+  }
+
+  /** A device was plugged in: the guest is asked to switch it on. */
+  plugged(): void {
+    this.#status(PRESENT | PRESENCE_CHANGED | ATTENTION_BUTTON, 0)
+    this.#link(true)
+    this.update()
+  }
+
+  /** The guest is asked to switch the device off; one that never switched it on need not be. */
+  requestRemoval(): void {
+    if ((this.#get(SLOT_CONTROL) & POWER_OFF) !== 0) {
+      this.#remove()
+      return
+    }
+    this.#status(ATTENTION_BUTTON, 0)
+    this.update()
+  }
+
+  /** Raises or lowers the interrupt by what is pending and enabled. */
+  update(): void {
+    const control = this.#get(SLOT_CONTROL)
+    const pending = this.#get(SLOT_STATUS) & control & EVENTS
+    this.#actions.interrupt((control & INTERRUPTS) !== 0 && pending !== 0)
+  }
+
+  #written(offset: number, value: number): void {
+    // Writes to the status alone clear bits, which has been done.
+    if (offset < 2) this.#commanded(value, offset)
+    this.update()
+  }
+
+  /** Each write to the control register is a command, and has completed at once. */
+  #commanded(value: number, offset: number): void {
+    const word = offset === 0 ? value : value << 8
+    if ((word & INTERLOCK_TOGGLE) !== 0) {
+      const was = this.#get(SLOT_STATUS) & INTERLOCKED
+      this.#status(was === 0 ? INTERLOCKED : 0, INTERLOCKED)
+    }
+    const isPresent = (this.#get(SLOT_STATUS) & PRESENT) !== 0
+    const control = this.#get(SLOT_CONTROL)
+    const isOff = (control & POWER_OFF) !== 0 && (control & POWER_INDICATOR) === POWER_INDICATOR
+    if (isPresent && isOff) this.#remove()
+    this.#status(COMMAND_COMPLETED, 0)
+  }
+
+  #remove(): void {
+    if ((this.#get(SLOT_STATUS) & PRESENT) === 0) return
+    this.#status(PRESENCE_CHANGED, PRESENT)
+    this.#link(false)
+    this.update()
+    this.#actions.removed()
+  }
+
+  #link(up: boolean): void {
+    const status = LINK_SPEED_WIDTH | (up ? LINK_ACTIVE : 0)
+    this.#config.set(this.at + LINK_STATUS, 2, status)
+  }
+
+  #status(set: number, clear: number): void {
+    this.#config.set(this.at + SLOT_STATUS, 2, (this.#get(SLOT_STATUS) & ~clear) | set)
+  }
+
+  #control(set: number, clear: number): void {
+    this.#config.set(this.at + SLOT_CONTROL, 2, (this.#get(SLOT_CONTROL) & ~clear) | set)
+  }
+
+  #get(register: number): number {
+    return this.#config.get16(this.at + register)
+  }
+}

@@ -1,0 +1,167 @@
+import type { Stateful } from '../../device.ts'
+import type { Bus } from '../../machine/bus.ts'
+import { flag, parseState, u16 } from '../../machine/state.ts'
+import { addWindows, bridgeWindows } from './bridge-windows.ts'
+import { PciBus } from './bus.ts'
+import { PCI_PRIMARY_BUS, PCI_STATUS } from './config-space.ts'
+import { PciFunction } from './function.ts'
+import type { SecondaryBus } from './function.ts'
+import { Msix } from './msix.ts'
+import type { MsixState, SendMessage } from './msix.ts'
+import { PcieSlot } from './pcie-slot.ts'
+
+const CAP_ID_SUBSYSTEM = 0x0d
+const SUBSYSTEM_AT = 0x40
+const MSIX_AT = 0x48
+const EXPRESS_AT = 0x54
+const BRIDGE_CONTROL = 0x3e
+const BRIDGE_CONTROL_WRITABLE = 0x005f
+const BUS_RESET = 0x40
+
+/** Extended capabilities (PCI Express 5.0, 7.8.4 and 7.7.11): errors, of which there are none, and access control. */
+const ERRORS_AT = 0x100
+const ACCESS_AT = 0x148
+
+interface RootPortState {
+  msix: unknown
+  status: number
+  /** The bus behind is held in reset. */
+  inReset: boolean
+}
+
+/** What a root port is told when it is created. */
+export interface RootPortOptions {
+  /** Number of the physical slot. */
+  slot: number
+  port: number
+  sendMessage: SendMessage
+  /** The guest has let go of what is in the slot. */
+  removed(): void
+}
+
+/** QEMU's `pcie-root-port`: a bridge with one hot-plug slot of PCI Express behind it. */
+export class RootPort implements Stateful {
+  readonly fn: PciFunction
+  readonly bus: PciBus
+  readonly slot: PcieSlot
+  readonly #msix: Msix
+  #isPending = false
+  #wasReset = false
+
+  constructor(name: string, space: Bus, options: RootPortOptions) {
+    const { slot, port, sendMessage, removed } = options
+    this.fn = new PciFunction(name, space, {
+      vendor: 0x1b36,
+      device: 0x000c,
+      classCode: 0x060400,
+      interruptPin: 1,
+      express: true,
+      bridge: true,
+    })
+    const { config } = this.fn
+    config.allowWrites(PCI_PRIMARY_BUS, 4, 0xffff_ffff)
+    addWindows(config)
+    config.allowWrites(BRIDGE_CONTROL, 2, BRIDGE_CONTROL_WRITABLE)
+    // The three lists of QEMU's port are in this order, from the last to the first.
+    this.slot = new PcieSlot(
+      this.fn,
+      EXPRESS_AT,
+      { slot, port },
+      {
+        interrupt: (level) => this.#interrupt(level),
+        removed,
+      },
+    )
+    this.#msix = new Msix(this.fn, 0, 1, sendMessage, MSIX_AT)
+    config.addCapability(
+      CAP_ID_SUBSYSTEM,
+      Uint8Array.of(0, 0, 0, 0, 0x36, 0x1b, 0, 0),
+      SUBSYSTEM_AT,
+    )
+    addExtendedCapabilities(this.fn)
+    config.set(PCI_STATUS, 1, 0x10)
+    config.seal()
+    const secondary: SecondaryBus = {
+      onPin: () => {},
+      bus: new PciBus(
+        {
+          line: (device, pin) => (device + pin - 1) & 3,
+          drive: (line, level) => secondary.onPin(line, level),
+        },
+        { slots: 1, express: true, windows: bridgeWindows(this.fn) },
+      ),
+    }
+    this.fn.secondary = secondary
+    this.bus = secondary.bus
+    this.fn.onConfigWrite = () => {
+      this.#msix.configWritten()
+      this.bus.remap()
+      this.#resetBus()
+    }
+  }
+
+  /** A device is in the slot when the machine is switched on. */
+  get isOccupied(): boolean {
+    return this.bus.function(0, 0) !== undefined
+  }
+
+  reset(): void {
+    this.#msix.reset()
+    this.#wasReset = false
+    this.#isPending = false
+    this.slot.setPresent(this.isOccupied)
+    this.slot.update()
+  }
+
+  save(): RootPortState {
+    return { msix: this.#msix.save(), status: this.slot.status, inReset: this.#wasReset }
+  }
+
+  load(state: RootPortState): void {
+    const { status, inReset } = parseState<Omit<RootPortState, 'msix'>>(this.fn.name, state, {
+      status: u16,
+      inReset: flag,
+    })
+    this.#msix.load(state.msix as MsixState)
+    this.#wasReset = inReset
+    this.slot.restore(status, this.isOccupied)
+  }
+
+  /** Messages that were held back while the machine stood. */
+  resume(): void {
+    this.#msix.flush()
+  }
+
+  #interrupt(level: boolean): void {
+    const rises = level && !this.#isPending
+    this.#isPending = level
+    if (this.#msix.enabled) {
+      if (rises) this.#msix.trigger(0)
+      this.fn.setInterrupt(false)
+    } else this.fn.setInterrupt(level)
+  }
+
+  /** What the guest resets by the bridge's control register begins anew. */
+  #resetBus(): void {
+    const isReset = (this.fn.config.get16(BRIDGE_CONTROL) & BUS_RESET) !== 0
+    if (isReset && !this.#wasReset) {
+      this.bus.resetFunctions()
+      for (const fn of this.bus.allFunctions()) fn.onBusReset()
+    }
+    this.#wasReset = isReset
+  }
+}
+
+function addExtendedCapabilities({ config }: PciFunction): void {
+  config.set(ERRORS_AT, 4, (ACCESS_AT << 20) | 0x0002_0001)
+  config.set(ERRORS_AT + 0x0c, 4, 0x0046_2030)
+  config.allowWrites(ERRORS_AT + 0x0c, 4, 0x03ff_f030)
+  config.set(ERRORS_AT + 0x14, 4, 0xe000)
+  config.allowWrites(ERRORS_AT + 0x14, 4, 0xf1c1)
+  config.set(ERRORS_AT + 0x18, 4, 0x02a0)
+  config.allowWrites(ERRORS_AT + 0x18, 4, 0x0540)
+  config.allowWrites(ERRORS_AT + 0x2c, 4, 0x0007)
+  config.set(ACCESS_AT, 4, 0x0001_000d)
+  config.set(ACCESS_AT + 4, 2, 0x005f)
+  config.allowWrites(ACCESS_AT + 6, 2, 0x005f)
+}

@@ -1,0 +1,53 @@
+import type { GuestMemory } from 'kvm-core'
+
+import type { AcpiPm, AcpiPmActions, AcpiPmKind } from '../chipset/acpi-pm.ts'
+import type { AtaBus } from '../chipset/ide/bus.ts'
+import type { PiixIde } from '../chipset/ide/piix-ide.ts'
+import type { PciHost } from '../chipset/pci/host.ts'
+import type { ConfigWindowPlace } from '../chipset/pci/mch.ts'
+import type { SendMessage } from '../chipset/pci/msix.ts'
+import type { ShadowControl } from '../chipset/pci/pam.ts'
+import type { PciWindow } from '../chipset/pci/assign.ts'
+import type { Clock, Stateful } from '../device.ts'
+import type { Bus } from './bus.ts'
+import type { IrqLines } from './irq.ts'
+
+/** What a chipset is built from. */
+export interface ChipsetParts {
+  bus: Bus
+  irqs: IrqLines
+  clock: Clock
+  memory: GuestMemory
+  sendMessage: SendMessage
+  shadow?: ShadowControl
+  actions: AcpiPmActions
+}
+
+/** Host bridge, south bridge, and what is in them: where the two boards differ. */
+export interface Chipset {
+  readonly pci: PciHost
+  /** As `bus=` names the first bus. */
+  readonly pciBusName: string
+  readonly pm: AcpiPm
+  readonly pmKind: AcpiPmKind
+  /** Port of the general-purpose events, once firmware has set up the chipset. */
+  readonly gpe0Port: number
+  /** Where disks are plugged in that name no controller. */
+  readonly ataBuses: readonly AtaBus[]
+  /** The IDE controller whose disks firmware is told of. */
+  readonly ide?: PiixIde
+  /** What is reset, saved and loaded with the board, beside PCI functions. */
+  readonly devices: readonly (readonly [string, Stateful])[]
+  /** Where configuration space is in memory now. */
+  configWindow(): ConfigWindowPlace | undefined
+  /** Programs what firmware programs before it starts a kernel. `hole` is the window for PCI memory. */
+  setUp(hole: PciWindow): void
+  /** The machine goes on: sends what was held back. */
+  resume(): void
+}
+
+/** The I/O APIC and what is behind it begin here. */
+export const PCI_HOLE_END = 0xfec0_0000
+export const SCI_GSI = 9
+/** Where firmware puts the ACPI registers. */
+export const PM_BASE_PORT = 0x600

@@ -1,0 +1,56 @@
+import { AcpiPm, PIIX4_PM } from '../chipset/acpi-pm.ts'
+import { PiixIde } from '../chipset/ide/piix-ide.ts'
+import { assignResources } from '../chipset/pci/assign.ts'
+import { PciHost } from '../chipset/pci/host.ts'
+import { HostBridge } from '../chipset/pci/i440fx.ts'
+import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
+import { PM_BASE_PORT, SCI_GSI } from './chipset.ts'
+import type { Chipset, ChipsetParts } from './chipset.ts'
+
+const ISA_IRQS = 16
+/** The general-purpose events of the PIIX4 have ports of their own. */
+const PIIX4_GPE0_PORT = 0xafe0
+
+/** i440FX host bridge, PIIX3 with its IDE controller, PIIX4 power management. */
+export function createI440fx(parts: ChipsetParts): Chipset {
+  const { bus, irqs, clock, memory, actions, shadow } = parts
+  const pm = new AcpiPm(irqs.source(SCI_GSI), clock, actions)
+  const lines = Array.from({ length: ISA_IRQS }, (_, irq) => irqs.source(irq))
+  const piix3 = new Piix3(bus, lines)
+  const piix4 = new Piix4Pm(bus, pm)
+  const bridge = new HostBridge(bus, shadow)
+  const ide = new PiixIde(bus, memory, [irqs.source(14), irqs.source(15)])
+  const pci = new PciHost({
+    // Each slot's INTA goes to another PIRQ, so that single-function cards spread out.
+    line: (slot, pin) => (slot + pin - 2) & 3,
+    drive: (pirq, level) => piix3.setPirq(pirq, level),
+  })
+  pci.add(bridge.fn, 0, 0)
+  pci.add(piix3.fn, 1, 0)
+  pci.add(ide.fn, 1, 1)
+  pci.add(piix4.fn, 1, 3)
+  const gpe0 = { name: 'gpe0', base: PIIX4_GPE0_PORT, len: 4, access: { max: 1 } } as const
+  bus.pio.map({ ...gpe0, handler: pm.gpe0 })
+  return {
+    pci,
+    pciBusName: 'pci.0',
+    pm,
+    pmKind: PIIX4_PM,
+    gpe0Port: PIIX4_GPE0_PORT,
+    ide,
+    ataBuses: ide.buses,
+    devices: [['ide', ide]],
+    configWindow: () => undefined,
+    setUp(hole) {
+      bridge.showRam()
+      for (const [i, irq] of [10, 10, 11, 11].entries())
+        piix3.fn.configWrite(PIRQ_ROUTE + i, 1, irq)
+      piix4.fn.configWrite(0x40, 4, PM_BASE_PORT)
+      piix4.fn.configWrite(0x80, 1, 1)
+      piix4.fn.configWrite(0x3c, 1, SCI_GSI)
+      ide.enable()
+      assignResources(pci, hole, (pirq) => piix3.fn.configRead(PIRQ_ROUTE + pirq, 1))
+    },
+    resume() {},
+  }
+}

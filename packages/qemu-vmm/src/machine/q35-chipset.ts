@@ -1,0 +1,74 @@
+import { AcpiPm, ICH9_PM } from '../chipset/acpi-pm.ts'
+import { Ahci } from '../chipset/ahci/ahci.ts'
+import {
+  ICH9_ACPI_CONTROL,
+  ICH9_PIRQ_ROUTE,
+  ICH9_PIRQ_ROUTE_UPPER,
+  ICH9_PMBASE,
+  ICH9_RCBA,
+  Ich9Lpc,
+} from '../chipset/ich9/lpc.ts'
+import { GPE0, Ich9PmBlock } from '../chipset/ich9/pm-block.ts'
+import { assignResources } from '../chipset/pci/assign.ts'
+import { PciHost } from '../chipset/pci/host.ts'
+import { Mch } from '../chipset/pci/mch.ts'
+import { PM_BASE_PORT } from './chipset.ts'
+import type { Chipset, ChipsetParts } from './chipset.ts'
+
+const GSIS = 24
+const LPC_SLOT = 0x1f
+const RCBA = 0xfed1_c000
+
+/** Q35 memory controller hub and ICH9: LPC bridge, SATA controller. */
+export function createQ35(parts: ChipsetParts): Chipset {
+  const { bus, irqs, clock, memory, actions, shadow, sendMessage } = parts
+  const mch = new Mch(bus, shadow)
+  const lines = Array.from({ length: GSIS }, (_, gsi) => irqs.source(gsi))
+  const block: { pm?: Ich9PmBlock } = {}
+  const lpc = new Ich9Lpc(bus, lines, () => block.pm!)
+  const pm = new AcpiPm(lpc.sci, clock, actions, ICH9_PM)
+  const pmBlock = new Ich9PmBlock(pm, clock)
+  block.pm = pmBlock
+  const sata = new Ahci('ide', bus, memory, { sendMessage, multifunction: true, firstSerial: 1 })
+  sata.firmwarePath = '/pci@i0cf8/pci8086,2922@1f,2'
+  const pci = new PciHost(
+    {
+      line: (slot, pin) => lpc.chipConfig.line(slot, pin),
+      drive: (pirq, level) => lpc.setPirq(pirq, level),
+    },
+    { express: true },
+  )
+  mch.configWindow = pci.memoryWindow
+  pci.add(mch.fn, 0, 0)
+  pci.add(lpc.fn, LPC_SLOT, 0)
+  pci.add(sata.fn, LPC_SLOT, 2)
+  return {
+    pci,
+    pciBusName: 'pcie.0',
+    pm,
+    pmKind: ICH9_PM,
+    gpe0Port: PM_BASE_PORT + GPE0,
+    ataBuses: sata.buses,
+    devices: [
+      ['lpc', lpc],
+      ['ich9-pm', pmBlock],
+      ['sata', sata],
+    ],
+    configWindow: () => mch.place,
+    setUp(hole) {
+      mch.setUp()
+      for (const base of [ICH9_PIRQ_ROUTE, ICH9_PIRQ_ROUTE_UPPER]) {
+        for (const [i, irq] of [10, 10, 11, 11].entries()) lpc.fn.configWrite(base + i, 1, irq)
+      }
+      lpc.fn.configWrite(ICH9_PMBASE, 4, PM_BASE_PORT | 1)
+      lpc.fn.configWrite(ICH9_ACPI_CONTROL, 1, 0x80)
+      lpc.fn.configWrite(ICH9_RCBA, 4, RCBA | 1)
+      // The window of configuration space lies at the start of the hole, or in it.
+      const window = mch.place
+      const isInside = window !== undefined && window.base + window.size > hole.start
+      const start = isInside ? Math.max(hole.start, window.base + window.size) : hole.start
+      assignResources(pci, { start, end: hole.end }, (pirq) => lpc.route(pirq))
+    },
+    resume: () => sata.resume(),
+  }
+}
