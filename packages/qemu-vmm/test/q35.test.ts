@@ -59,7 +59,7 @@ function create(options: { occupied?: boolean } = {}): Fixture {
     interruptPin: 1,
     express: true,
   })
-  card.addBar(0, { space: 'mmio', size: 0x1000, handler: recorder(0x1000).handler })
+  card.addBar(0, { space: 'mmio', size: 0x1000, handler: recorder(0x1000) })
   if (options.occupied !== false) port.bus.add(card)
   board.reset()
   board.applyFirmwareSetup()

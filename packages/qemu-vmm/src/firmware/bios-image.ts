@@ -7,6 +7,9 @@ const UNIT = 64 * 1024
 /** Below this much of the end of the 4 GiB are the interrupt controllers. */
 const MOST = 16 << 20
 
+/** As much of the end of the BIOS is seen below 1 MiB. */
+export const LOW_BIOS_BYTES: number = 128 * 1024
+
 /** A system BIOS: it ends at 4 GiB, and its last 128 KiB are below 1 MiB too. */
 export interface BiosImage {
   path: string

@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs'
-import { isAbsolute, join } from 'node:path'
+import { basename, isAbsolute, join } from 'node:path'
 
 import { VmmError } from '../errors.ts'
 
@@ -11,6 +11,9 @@ export interface FirmwareFile {
   /** The Debian package that has it. */
   package: string
 }
+
+/** Names of UEFI firmware, by which a file that is not there tells its package. */
+const UEFI_NAME = /ovmf|edk2/i
 
 /** The BIOS of the PC machines. */
 export const PC_BIOS: FirmwareFile = {
@@ -24,6 +27,8 @@ export const FIRMWARE_FOLDERS: readonly string[] = [
   '/usr/share/qemu',
   '/usr/share/seabios',
   '/usr/share/qemu-firmware',
+  '/usr/share/OVMF',
+  '/usr/share/ovmf',
   '/usr/local/share/qemu',
   '/opt/homebrew/share/qemu',
 ]
@@ -35,11 +40,12 @@ export const FIRMWARE_FOLDERS: readonly string[] = [
  * @throws VmmError `E_NO_FIRMWARE` with the folders and the package
  */
 export function findFirmware(
-  { name, what, package: source }: FirmwareFile,
+  { name, what, package: usual }: FirmwareFile,
   folders: readonly string[] = [],
   standard: readonly string[] = FIRMWARE_FOLDERS,
 ): string {
   if (isFile(name)) return name
+  const source = UEFI_NAME.test(basename(name)) ? 'ovmf' : usual
   const searched = isAbsolute(name) ? [] : [...folders, ...standard]
   const found = searched.map((folder) => join(folder, name)).find(isFile)
   if (found !== undefined) return found

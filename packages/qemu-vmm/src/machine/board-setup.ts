@@ -4,7 +4,9 @@ import type { PlugParts } from './plug-devices.ts'
 import { plugDevices } from './plug-devices.ts'
 import { BootIndex } from './boot-index.ts'
 import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
+import type { Bus } from './bus.ts'
 import type { MachineConfig } from './config.ts'
+import type { FlashChip } from './flash-chips.ts'
 import { setDiskCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
@@ -36,6 +38,8 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'runsFirmware'
   > & {
     config: MachineConfig
+    /** Puts the flash chips of the board on its bus. */
+    flash(bus: Bus): readonly FlashChip[]
     devices: readonly DeviceDefinition[]
     topology: CpuTopology
   }
@@ -83,8 +87,10 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   }
   const plugged = plugDevices(context, config.plug ?? [])
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
+  const chips = parts.flash(bus)
+  for (const chip of chips) board.addPlugged(chip.name, chip)
   for (const [name, device] of plugged) board.addPlugged(name, device)
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
-  return { board, plugged: [...plugged.values()] }
+  return { board, plugged: [...chips, ...plugged.values()] }
 }

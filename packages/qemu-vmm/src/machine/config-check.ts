@@ -4,6 +4,7 @@ import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
 import { checkBootOptions } from './boot-options.ts'
 import { checkObjects } from './object-check.ts'
+import { FLASH_CHIPS } from './flash-image.ts'
 import { MACHINE_TYPES, machineKind } from './machine-type.ts'
 import { createMemoryMap } from './memory-map.ts'
 import { isUuid } from './smbios.ts'
@@ -87,6 +88,7 @@ export function checkConfig(config: MachineConfig): void {
   if (config.serial !== undefined && config.serial.length > SERIAL_PORTS) {
     throw bad(`${config.serial.length} serial ports are given; a PC has ${SERIAL_PORTS}`)
   }
+  checkFlash(config)
   if (config.kernel === undefined) {
     const orphan = config.initrd === undefined ? config.append && 'append' : 'initrd'
     if (orphan) throw bad(`${orphan} needs a kernel; give one`)
@@ -95,6 +97,21 @@ export function checkConfig(config: MachineConfig): void {
   }
   checkBootOptions(config.boot ?? {})
   checkIsolate(config)
+}
+
+function checkFlash({ flash = [], drives = [], bios, kernel }: MachineConfig): void {
+  if (flash.length > FLASH_CHIPS) throw bad(`there can be ${FLASH_CHIPS} flash chips`)
+  for (const [unit, id] of flash.entries()) {
+    if (id === undefined || drives.some((drive) => drive.id === id)) continue
+    throw bad(`flash chip ${unit} is drive '${id}', and there is none`)
+  }
+  const [first, second] = flash
+  if (first === undefined) {
+    if (second === undefined) return
+    throw bad('flash chip 1 keeps variables for firmware in flash chip 0; give that, too')
+  }
+  if (bios !== undefined) throw bad('the firmware is in flash chip 0; give one of bios and flash')
+  if (kernel !== undefined) throw bad('a kernel is started without firmware; give one of kernel and flash')
 }
 
 function checkMachine({ machine }: MachineConfig): void {

@@ -2,7 +2,8 @@ import type { DeviceHost } from 'kvm-core'
 
 import type { BootImage } from '../boot/loader.ts'
 import { openBootImage } from '../boot/open.ts'
-import { readBios } from '../firmware/bios-image.ts'
+import { LOW_BIOS_BYTES, readBios } from '../firmware/bios-image.ts'
+import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
@@ -18,6 +19,8 @@ import type { MachineConfig } from './config.ts'
 import { DeviceRams } from './device-ram.ts'
 import type { Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
+import { mapFlash } from './flash-chips.ts'
+import type { FlashImage } from './flash-image.ts'
 import { loadGuest, wakeGuest } from './guest-loader.ts'
 import type { GuestParts } from './guest-loader.ts'
 import { IoEvents } from './io-events.ts'
@@ -75,6 +78,7 @@ export class Hardware {
     config: MachineConfig,
     devices: readonly DeviceDefinition[],
     drives: Drives,
+    flash: readonly FlashImage[],
     requests: HardwareRequests,
   ) {
     this.#config = config
@@ -84,8 +88,7 @@ export class Hardware {
     this.#entropy = config.entropy ?? hostEntropy
     this.#boot =
       config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
-    const bios =
-      this.#boot === undefined ? readBios(config.bios, config.firmwareFolders ?? []) : undefined
+    const bios = this.#boot === undefined ? biosOf(config, flash) : undefined
     try {
       this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy)
     } catch (error) {
@@ -118,7 +121,8 @@ export class Hardware {
         cpus: this.#topology.cpus,
         topology: this.#topology,
         objects: this.#objects,
-        shadow: new ShadowMemory(vm, this.handles.ram, bios),
+        shadow: new ShadowMemory(vm, this.handles.ram, bios, flash.length > 0),
+        flash: (bus) => mapFlash(vm, bus, flash, requests.log),
         memory: vm.memory,
         createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,
@@ -311,4 +315,13 @@ export class Hardware {
       standstill: this.#standstill ?? this.#powerOn,
     }
   }
+}
+
+/** What is seen of the firmware below 1 MiB: the end of the first flash chip, or a ROM. */
+function biosOf(
+  config: MachineConfig,
+  [first]: readonly FlashImage[],
+): Pick<BiosImage, 'bytes'> | undefined {
+  if (first === undefined) return readBios(config.bios, config.firmwareFolders ?? [])
+  return { bytes: first.bytes.slice(-LOW_BIOS_BYTES) }
 }

@@ -8,6 +8,8 @@ import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
 import { Drives } from './drives.ts'
+import { findFlashFiles, readFlash } from './flash-image.ts'
+import type { FlashImage } from './flash-image.ts'
 import { Hardware } from './hardware.ts'
 import type { MachineState } from './machine-state.ts'
 import { openDrive } from './open-drive.ts'
@@ -45,10 +47,11 @@ export class Machine implements MachineBackend {
     events: BackendEvents,
     devices: readonly DeviceDefinition[],
     drives: Drives,
+    flash: readonly FlashImage[],
   ) {
     this.#config = config
     this.#events = events
-    this.#hardware = new Hardware(config, devices, drives, {
+    this.#hardware = new Hardware(config, devices, drives, flash, {
       reset: () => this.#request('reset'),
       powerOff: () => this.#request('shutdown'),
       suspend: () => this.#request('suspend'),
@@ -65,7 +68,7 @@ export class Machine implements MachineBackend {
     const devices = await loadDevices(config.devices ?? [])
     // A request may fail before the machine is there to be stopped.
     const made: { machine?: Machine } = {}
-    const drives = await Drives.open(config.drives ?? [], openDrive, {
+    const drives = await Drives.open(findFlashFiles(config), openDrive, {
       onStop(id, error) {
         events.log(`drive ${id}: ${error.message}; the machine stops until it is resumed`)
         made.machine?.stopForIo()
@@ -73,7 +76,8 @@ export class Machine implements MachineBackend {
       log: (message) => events.log(message),
     })
     try {
-      made.machine = new Machine(config, events, devices, drives)
+      const flash = await readFlash(config, drives)
+      made.machine = new Machine(config, events, devices, drives, flash)
       return made.machine
     } catch (error) {
       await drives.close()

@@ -3,12 +3,11 @@ import type { GuestRam, UserMemoryRegion, Vm } from 'kvm-core'
 
 import { PAM_AREAS, PAM_READ } from '../chipset/pci/pam.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
+import { LOW_BIOS_BYTES } from '../firmware/bios-image.ts'
 import type { BiosImage } from '../firmware/bios-image.ts'
 
 const GIB4 = 0x1_0000_0000
 const MIB = 1 << 20
-/** As much of the end of the BIOS is seen below 1 MiB. */
-const LOW_BIOS_BYTES = 128 * 1024
 /** Memslots of RAM have the numbers below. */
 const HIGH_BIOS_SLOT = 8
 const FIRST_SLOT = 9
@@ -35,17 +34,20 @@ interface Run {
 export class ShadowMemory implements ShadowControl {
   readonly #vm: Parts
   readonly #ram: GuestRam
-  readonly #image: BiosImage | undefined
+  readonly #image: Pick<BiosImage, 'bytes'> | undefined
   readonly #bios: GuestRam | undefined
   readonly #free: number[] = Array.from({ length: PAM_AREAS.length }, (_, i) => FIRST_SLOT + i)
   readonly #shown = new Map<number, Run>()
 
-  /** `ram` is that of the machine, whose bytes have their addresses as offsets here. */
-  constructor(vm: Parts, ram: GuestRam, bios?: BiosImage) {
+  /**
+   * `ram` is that of the machine, whose bytes have their addresses as offsets here. With `inFlash` the
+   * BIOS is seen below 1 MiB only: the chip that it is in shows it at the end of the 4 GiB.
+   */
+  constructor(vm: Parts, ram: GuestRam, bios?: Pick<BiosImage, 'bytes'>, inFlash = false) {
     this.#vm = vm
     this.#ram = ram
     this.#image = bios
-    this.#bios = bios === undefined ? undefined : this.#showBios(bios)
+    this.#bios = bios === undefined ? undefined : this.#createBios(bios, inFlash)
   }
 
   /** `modes` has a value of `PAM_READ` and `PAM_WRITE` for each area. */
@@ -96,9 +98,10 @@ export class ShadowMemory implements ShadowControl {
     return { gpa, size, ram: bios, offset: bios.size - (MIB - gpa), readOnly: true }
   }
 
-  #showBios({ bytes }: BiosImage): GuestRam {
+  #createBios({ bytes }: Pick<BiosImage, 'bytes'>, inFlash: boolean): GuestRam {
     const bios = this.#vm.createRam({ size: bytes.length })
     new Uint8Array(bios.segment(0)).set(bytes)
+    if (inFlash) return bios
     const { length: size } = bytes
     const run = { gpa: GIB4 - size, size, ram: bios, offset: 0, readOnly: true }
     this.#vm.setUserMemoryRegions([region(HIGH_BIOS_SLOT, run)])
