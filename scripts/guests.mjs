@@ -6,6 +6,7 @@
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
 //   firmware           SeaBIOS and its VGA BIOS, for -L
+//   ovmf               UEFI firmware and its variable stores, for -L
 //   initrd-ata.cpio    the same with the modules for IDE disks and CD drives
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
@@ -14,7 +15,8 @@
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
 //
-// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS a folder with firmware.
+// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS and OVMF
+// folders with firmware.
 import {
   copyFileSync,
   existsSync,
@@ -44,7 +46,8 @@ const folder = join(cache, 'guests')
 const advice = `Either run on Debian 12 or newer, where apt-get fetches it without root, or give your own:
   KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
   BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
-  SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS`
+  SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS
+  OVMF=/path/to/folder      OVMF.fd, and OVMF_CODE, OVMF_VARS with and without _4M`
 
 /**
  * The kernel, as a bzImage and as the ELF file inside.
@@ -134,6 +137,26 @@ export async function firmwareGuest() {
     const source = own ?? join(await fromPackage('SeaBIOS', fetchSeabios), 'usr/share/seabios')
     mkdirSync(target, { recursive: true })
     for (const name of firmwareFiles) copyFileSync(join(source, name), join(target, name))
+  })
+  return target
+}
+
+const ovmfFiles = ['OVMF_CODE.fd', 'OVMF_VARS.fd', 'OVMF_CODE_4M.fd', 'OVMF_VARS_4M.fd']
+
+/**
+ * UEFI firmware for PCs, of Debian's package even where another is installed.
+ * @returns {Promise<string>} the folder that it is in
+ */
+export async function ovmfGuest() {
+  const target = join(folder, 'ovmf')
+  const paths = ovmfFiles.map((name) => join(target, name))
+  await once('ovmf', 'OVMF', [...paths, join(target, 'OVMF.fd')], async (own) => {
+    const source = own ?? join(await fromPackage('OVMF', (apt) => apt.fetch('ovmf')), 'usr/share')
+    mkdirSync(target, { recursive: true })
+    const place = own === undefined ? join(source, 'OVMF') : source
+    for (const name of ovmfFiles) copyFileSync(join(place, name), join(target, name))
+    const whole = own === undefined ? join(source, 'ovmf') : source
+    copyFileSync(join(whole, 'OVMF.fd'), join(target, 'OVMF.fd'))
   })
   return target
 }
@@ -328,6 +351,7 @@ function release(image) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     await firmwareGuest()
+    await ovmfGuest()
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()
     await ataGuest()

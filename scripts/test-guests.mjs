@@ -1,6 +1,6 @@
 // npm run test:guests: the tests with whole guests, which take minutes each and whose disks not every machine can make.
 import { build } from './build.mjs'
-import { bootGuest, debianGuest, firmwareGuest } from './guests.mjs'
+import { bootGuest, debianGuest, firmwareGuest, ovmfGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { must, script } from './lib/run.mjs'
 import { join } from 'node:path'
@@ -8,6 +8,7 @@ import { join } from 'node:path'
 await script(async () => {
   await build()
   await firmwareGuest()
+  await ovmfGuest()
   await bootGuest()
   await debianGuest()
   process.env['GUESTS'] = '1'

@@ -2,7 +2,7 @@
 // --long (npm run test:long) lets the tests that have a long form run it: they see LONG=1 in the environment.
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
-import { ataGuest, bootGuest, firmwareGuest } from './guests.mjs'
+import { ataGuest, bootGuest, firmwareGuest, ovmfGuest } from './guests.mjs'
 import { bin, core, root } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
@@ -66,6 +66,7 @@ await script(async () => {
     const ready = await stage('guests', () =>
       single(async () => {
         await firmwareGuest()
+        await ovmfGuest()
         await bootGuest()
         await ataGuest()
       }),

@@ -14,6 +14,8 @@ export const guestFiles = {
   disk: `${root}.cache/guests/root.qcow2`,
   /** The folder with SeaBIOS. */
   firmware: `${root}.cache/guests/firmware`,
+  /** The folder with UEFI firmware and its variable stores. */
+  ovmf: `${root}.cache/guests/ovmf`,
   /** A whole disk, with GRUB, that firmware boots. */
   bootDisk: `${root}.cache/guests/boot.qcow2`,
   /** A whole Debian, for `npm run test:guests` only. */

@@ -1,12 +1,18 @@
 import { LEGACY_QUEUE_NOTIFY, VirtioPciTransport } from 'virtio'
 import type { PciCapability, VirtioDevice, VirtioPciState } from 'virtio'
 
+import { addExpressEndpoint } from '../chipset/pci/express-endpoint.ts'
 import { PciFunction } from '../chipset/pci/function.ts'
 import { Msix } from '../chipset/pci/msix.ts'
 import { VmmError } from '../errors.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTIES, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
+import {
+  PCI_ADDRESS_PROPERTIES,
+  PCI_ROM_PROPERTIES,
+  plugFunction,
+  segmentOf,
+} from './pci-address.ts'
 import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
@@ -22,7 +28,7 @@ export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
     name: 'disable-legacy',
     type: 'OnOffAuto',
     help: 'Without the interface from before VirtIO 1.0',
-    default: 'auto, which is off',
+    default: 'auto, which is on behind ports of PCI Express',
   },
   {
     name: 'disable-modern',
@@ -55,7 +61,10 @@ export class VirtioPciDevice implements PluggedDevice {
     const read = propertyReader(option)
     const vectors = read.int('vectors', 0, 128, defaultVectors)
     this.#context = context
-    const interfaces = virtioInterfaces(option)
+    // In a slot of PCI Express there is no room for ports: the interface of before is left out.
+    const { bus } = segmentOf(context, option)
+    const isInPort = bus.express && bus !== context.pci
+    const interfaces = virtioInterfaces(option, !isInPort)
     this.#device = device
     const usesMsix = (): boolean => this.#msix?.enabled ?? false
     this.#transport = new VirtioPciTransport(
@@ -72,7 +81,12 @@ export class VirtioPciDevice implements PluggedDevice {
       },
       { transitional: interfaces.legacy },
     )
-    this.#fn = new PciFunction(option.id ?? option.driver, context.bus, this.#transport.identity)
+    this.#fn = new PciFunction(option.id ?? option.driver, context.bus, {
+      ...this.#transport.identity,
+      express: isInPort,
+    })
+    this.#fn.onBusReset = () => this.reset()
+    if (isInPort) addExpressEndpoint(this.#fn, () => this.reset())
     this.#addLegacyBar()
     if (interfaces.modern) this.#addModernBar()
     if (vectors > 0) this.#msix = new Msix(this.#fn, MSIX_BAR, vectors, context.sendMessage)
@@ -201,10 +215,13 @@ export class VirtioPciDevice implements PluggedDevice {
 }
 
 /** Which of the two interfaces a device has. */
-function virtioInterfaces(option: DeviceOption): { legacy: boolean; modern: boolean } {
+function virtioInterfaces(
+  option: DeviceOption,
+  legacyByDefault: boolean,
+): { legacy: boolean; modern: boolean } {
   const read = propertyReader(option)
-  const isAuto = read.text('disable-legacy') === 'auto'
-  const legacy = isAuto || !read.bool('disable-legacy', false)
+  const wish = read.text('disable-legacy') ?? 'auto'
+  const legacy = wish === 'auto' ? legacyByDefault : !read.bool('disable-legacy', false)
   const modern = !read.bool('disable-modern', false)
   if (legacy || modern) return { legacy, modern }
   throw new VmmError(

@@ -111,7 +111,8 @@ function checkFlash({ flash = [], drives = [], bios, kernel }: MachineConfig): v
     throw bad('flash chip 1 keeps variables for firmware in flash chip 0; give that, too')
   }
   if (bios !== undefined) throw bad('the firmware is in flash chip 0; give one of bios and flash')
-  if (kernel !== undefined) throw bad('a kernel is started without firmware; give one of kernel and flash')
+  if (kernel !== undefined)
+    throw bad('a kernel is started without firmware; give one of kernel and flash')
 }
 
 function checkMachine({ machine }: MachineConfig): void {

@@ -91,7 +91,10 @@ export class Cfi01Flash implements Stateful<FlashState>, IoHandler {
       status: u8,
     })
     const own = this.#memory.bytes
-    if (this.#readOnly && !Buffer.from(own.buffer, own.byteOffset, own.length).equals(saved.bytes)) {
+    if (
+      this.#readOnly &&
+      !Buffer.from(own.buffer, own.byteOffset, own.length).equals(saved.bytes)
+    ) {
       throw new VmmError(
         'E_STATE',
         `the saved state of ${this.#name} has other contents than the read-only image; use the same`,
@@ -258,4 +261,3 @@ export class Cfi01Flash implements Stateful<FlashState>, IoHandler {
     this.#memory.showArray(true)
   }
 }
-
