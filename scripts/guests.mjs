@@ -10,6 +10,7 @@
 //   initrd-ata.cpio    the same with the modules for IDE disks and CD drives
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
+//   i386               vmlinuz and initramfs.cpio of 32-bit packages; made for the long tests of guests only
 //   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
@@ -56,7 +57,7 @@ const advice = `Either run on Debian 12 or newer, where apt-get fetches it witho
 export async function kernelGuest() {
   const paths = { kernel: join(folder, 'vmlinuz'), vmlinux: join(folder, 'vmlinux') }
   await once('kernel', 'KERNEL', Object.values(paths), async (own) => {
-    const kernel = own ?? (await fromPackage('Linux', fetchKernel))
+    const kernel = own ?? (await fromPackage('Linux', (apt) => fetchKernel(apt)))
     const image = readFileSync(kernel)
     writeFileSync(paths.vmlinux, vmlinux(image))
     copyFileSync(kernel, paths.kernel)
@@ -212,6 +213,29 @@ export async function debianGuest() {
 }
 
 /**
+ * A kernel for 32-bit machines, and an initramfs like `initrdGuest`'s whose busybox is one for them, too.
+ * @returns {Promise<{kernel: string, initrd: string}>} paths
+ */
+export async function i386Guest() {
+  const own = join(folder, 'i386')
+  const paths = { kernel: join(own, 'vmlinuz'), initrd: join(own, 'initramfs.cpio') }
+  await once('i386', '', Object.values(paths), async () => {
+    const apt = new Apt(own, 'i386')
+    const trouble = apt.missing()
+    if (trouble) throw new Failure(`cannot fetch 32-bit packages: ${trouble}`)
+    mkdirSync(own, { recursive: true })
+    // Lists of some archives may be missing: it is the packages that must be there.
+    await apt.update()
+    const kernel = await fetchKernel(apt, 'linux-image-686-pae')
+    const busybox = await fetchBusybox(apt)
+    if (!kernel || !busybox) throw new Failure('no 32-bit packages of Debian can be had')
+    copyFileSync(kernel, paths.kernel)
+    writeFileSync(paths.initrd, initramfs(busybox))
+  })
+  return paths
+}
+
+/**
  * The initial RAM disk with drivers for IDE disks and CD drives. Needs the packages' own kernel.
  * @returns {Promise<string>} its path
  */
@@ -326,9 +350,9 @@ async function fromPackage(what, fetch) {
   return found
 }
 
-/** @param {Apt} apt */
-async function fetchKernel(apt) {
-  const image = apt.dependency('linux-image-cloud-amd64', 'linux-image-')
+/** @param {Apt} apt @param {string} [latest] the package that depends on the latest one */
+async function fetchKernel(apt, latest = 'linux-image-cloud-amd64') {
+  const image = apt.dependency(latest, 'linux-image-')
   const unpacked = image && (await apt.fetch(image))
   if (!unpacked) return undefined
   const boot = join(unpacked, 'boot')
@@ -354,6 +378,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await ovmfGuest()
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()
+    if (process.argv.includes('--i386')) await i386Guest()
     await ataGuest()
   })
 }

@@ -1,6 +1,6 @@
 // npm run test:guests: the tests with whole guests, which take minutes each and whose disks not every machine can make.
 import { build } from './build.mjs'
-import { bootGuest, debianGuest, firmwareGuest, ovmfGuest } from './guests.mjs'
+import { bootGuest, debianGuest, firmwareGuest, i386Guest, ovmfGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { must, script } from './lib/run.mjs'
 import { join } from 'node:path'
@@ -11,6 +11,7 @@ await script(async () => {
   await ovmfGuest()
   await bootGuest()
   await debianGuest()
+  await i386Guest()
   process.env['GUESTS'] = '1'
   await must(bin('ava'), ['test/guests/*.test.ts'], { cwd: join(root, 'e2e') })
 })

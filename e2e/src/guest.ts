@@ -18,6 +18,9 @@ export const guestFiles = {
   ovmf: `${root}.cache/guests/ovmf`,
   /** A whole disk, with GRUB, that firmware boots. */
   bootDisk: `${root}.cache/guests/boot.qcow2`,
+  /** For 32-bit machines, and `npm run test:guests` only. */
+  kernel32: `${root}.cache/guests/i386/vmlinuz`,
+  initrd32: `${root}.cache/guests/i386/initramfs.cpio`,
   /** A whole Debian, for `npm run test:guests` only. */
   debian: `${root}.cache/guests/debian.qcow2`,
 } as const

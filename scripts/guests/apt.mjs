@@ -9,9 +9,15 @@ export class Apt {
   #options = []
   #folder
 
-  /** @param {string} folder */
-  constructor(folder) {
+  /**
+   * @param {string} folder
+   * @param {string} [architecture] another than this machine's; its lists must be read first
+   */
+  constructor(folder, architecture) {
     this.#folder = folder
+    const names = ['APT::Architecture', 'APT::Architectures']
+    if (architecture !== undefined)
+      this.#options = names.flatMap((name) => ['-o', `${name}=${architecture}`])
   }
 
   /** Says what this machine lacks, or undefined when it lacks nothing. */
@@ -28,9 +34,8 @@ export class Apt {
     for (const name of ['lists/partial', 'cache/archives/partial']) {
       mkdirSync(join(state, name), { recursive: true })
     }
-    this.#options = [`Dir::State::Lists=${state}/lists`, `Dir::Cache=${state}/cache`].flatMap(
-      (option) => ['-o', option],
-    )
+    const places = [`Dir::State::Lists=${state}/lists`, `Dir::Cache=${state}/cache`]
+    this.#options.push(...places.flatMap((option) => ['-o', option]))
     log('reading package lists')
     return (await this.#apt(['-qq', 'update'])) === 0
   }

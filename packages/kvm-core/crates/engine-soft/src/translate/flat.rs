@@ -69,6 +69,9 @@ impl Vcpu {
     /// Follows the segment registers and the mode. The caller brings the fetch context up to date.
     pub(crate) fn update_kind(&mut self) {
         self.kind = self.kind_now();
+        if self.kind == Some(Kind::Long) {
+            return;
+        }
         let segs = &self.cpu.segs;
         self.hot.open = [seg::FS, seg::GS].map(|index| u32::from(open(&segs[index])));
     }
@@ -94,7 +97,7 @@ impl Vcpu {
     /// True if registers are as translated code wants them: flat code adds to 32-bit registers as if
     /// they had 64 bits, and checks what comes out.
     pub(super) fn registers_fit(&self) -> bool {
-        let all = self.cpu.regs[..GENERAL_32].iter().fold(0, |all, r| all | r);
-        self.kind == Some(Kind::Long) || all >> 32 == 0
+        let all = || self.cpu.regs[..GENERAL_32].iter().fold(0, |all, r| all | r);
+        self.kind == Some(Kind::Long) || all() >> 32 == 0
     }
 }
