@@ -20,6 +20,7 @@ const GIB = 1024 * MIB
 const DSDT_CONFIG = {
   board: 'i440fx',
   pmKind: PIIX4_PM,
+  pmPort: 0x600,
   gpe0Port: 0xafe0,
   topology: resolveTopology(1, 'pc'),
   pciHoleStart: 0x8000_0000,

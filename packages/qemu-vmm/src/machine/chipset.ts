@@ -30,8 +30,8 @@ export interface Chipset {
   readonly pciBusName: string
   readonly pm: AcpiPm
   readonly pmKind: AcpiPmKind
-  /** Port of the general-purpose events, once firmware has set up the chipset. */
-  readonly gpe0Port: number
+  /** Ports of the power management registers and of general-purpose events, as firmware has put them. */
+  pmPorts(): { pmPort: number; gpe0Port: number }
   /** Where disks are plugged in that name no controller. */
   readonly ataBuses: readonly AtaBus[]
   /** The IDE controller whose disks firmware is told of. */
@@ -49,5 +49,5 @@ export interface Chipset {
 /** The I/O APIC and what is behind it begin here. */
 export const PCI_HOLE_END = 0xfec0_0000
 export const SCI_GSI = 9
-/** Where firmware puts the ACPI registers. */
+/** Where SeaBIOS and we put the ACPI registers. */
 export const PM_BASE_PORT = 0x600

@@ -21,6 +21,7 @@ import { TableLoader } from './table-loader.ts'
 const TABLES_FILE = 'etc/acpi/tables'
 const RSDP_FILE = 'etc/acpi/rsdp'
 const LOADER_FILE = 'etc/table-loader'
+const RSDP_CHECKSUMS = [8, 32] as const
 const TABLES_ALIGNMENT = 64
 const RSDP_ALIGNMENT = 16
 const SLEEP_STATES = 6
@@ -55,8 +56,10 @@ export function acpiFiles(config: TableConfig): FwCfgFile[] {
       loader.addPointer(TABLES_FILE, at + offset, size, TABLES_FILE)
     }
   }
-  const checksum = (at: number, length: number): void => {
-    loader.addChecksum(TABLES_FILE, at + CHECKSUM_AT, at, length)
+  // UEFI firmware takes the sum with what is in the field, which has to be zero.
+  const checksum = (at: number, table: Uint8Array): void => {
+    table[CHECKSUM_AT] = 0
+    loader.addChecksum(TABLES_FILE, at + CHECKSUM_AT, at, table.length)
   }
   // Its contents must be aligned to 64 bytes: it is the first.
   const facsAt = place(facs())
@@ -64,20 +67,22 @@ export function acpiFiles(config: TableConfig): FwCfgFile[] {
   const fadtTable = fadt(facsAt, dsdtAt, config)
   const fadtAt = place(fadtTable)
   fixPointers(fadtAt, POINTERS.fadt)
-  checksum(fadtAt, fadtTable.length)
+  checksum(fadtAt, fadtTable)
   const tables = [fadtAt, place(madt(config.topology))]
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const roots = [rsdt(tables), xsdt(tables)] as const
   const rootAt = roots.map(place) as [number, number]
   for (const [i, kind] of (['rsdt', 'xsdt'] as const).entries()) {
     fixPointers(rootAt[i]!, POINTERS[kind](tables.length))
-    checksum(rootAt[i]!, roots[i]!.length)
+    checksum(rootAt[i]!, roots[i]!)
   }
   for (const { at, size } of POINTERS.rsdp) loader.addPointer(RSDP_FILE, at, size, TABLES_FILE)
+  const root = rsdp(...rootAt)
+  for (const at of RSDP_CHECKSUMS) root[at] = 0
   loader.addChecksum(RSDP_FILE, 8, 0, 20)
   loader.addChecksum(RSDP_FILE, 32, 0, 36)
   return [
-    { name: RSDP_FILE, data: rsdp(...rootAt) },
+    { name: RSDP_FILE, data: root },
     { name: TABLES_FILE, data: Buffer.concat(parts) },
     { name: LOADER_FILE, data: loader.bytes() },
   ]

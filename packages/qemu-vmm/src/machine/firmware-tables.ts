@@ -43,7 +43,7 @@ export function tableConfig(parts: {
   return {
     board: kind.board,
     pmKind: chipset.pmKind,
-    gpe0Port: chipset.gpe0Port,
+    ...chipset.pmPorts(),
     ...(configWindow === undefined ? {} : { configWindow }),
     topology,
     pciHoleStart: map.pciHoleStart,

@@ -3,7 +3,7 @@ import { PiixIde } from '../chipset/ide/piix-ide.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
-import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
+import { PIRQ_ROUTE, PM_BASE, PM_BASE_MASK, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
 import { PM_BASE_PORT, SCI_GSI } from './chipset.ts'
 import type { Chipset, ChipsetParts } from './chipset.ts'
 
@@ -36,7 +36,10 @@ export function createI440fx(parts: ChipsetParts): Chipset {
     pciBusName: 'pci.0',
     pm,
     pmKind: PIIX4_PM,
-    gpe0Port: PIIX4_GPE0_PORT,
+    pmPorts: () => ({
+      pmPort: piix4.fn.config.get32(PM_BASE) & PM_BASE_MASK || PM_BASE_PORT,
+      gpe0Port: PIIX4_GPE0_PORT,
+    }),
     ide,
     ataBuses: ide.buses,
     devices: [['ide', ide]],

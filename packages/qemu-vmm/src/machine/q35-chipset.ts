@@ -7,6 +7,7 @@ import {
   ICH9_PMBASE,
   ICH9_RCBA,
   Ich9Lpc,
+  PMBASE_MASK,
 } from '../chipset/ich9/lpc.ts'
 import { GPE0, Ich9PmBlock } from '../chipset/ich9/pm-block.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
@@ -47,7 +48,10 @@ export function createQ35(parts: ChipsetParts): Chipset {
     pciBusName: 'pcie.0',
     pm,
     pmKind: ICH9_PM,
-    gpe0Port: PM_BASE_PORT + GPE0,
+    pmPorts() {
+      const pmPort = lpc.fn.config.get32(ICH9_PMBASE) & PMBASE_MASK || PM_BASE_PORT
+      return { pmPort, gpe0Port: pmPort + GPE0 }
+    },
     ataBuses: sata.buses,
     devices: [
       ['lpc', lpc],

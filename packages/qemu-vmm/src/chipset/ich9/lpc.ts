@@ -16,7 +16,7 @@ export const ICH9_PIRQ_ROUTE_UPPER = 0x68
 const POWER_CONTROL_1 = 0xa0
 export const ICH9_RCBA = 0xf0
 
-const PMBASE_MASK = 0xff80
+export const PMBASE_MASK = 0xff80
 const ACPI_ENABLED = 0x80
 const SCI_SELECT = 0x07
 /** By the select field; the ones between are reserved. */

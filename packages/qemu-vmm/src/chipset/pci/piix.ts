@@ -65,7 +65,8 @@ export class Piix3 {
   }
 }
 
-const PM_BASE = 0x40
+export const PM_BASE = 0x40
+export const PM_BASE_MASK = 0xffc0
 const PM_REGISTERS = 0x80
 const PM_ENABLED = 0x01
 /** Bytes that decode inside the block: PM1 event, PM1 control, PM timer. */
@@ -106,7 +107,7 @@ export class Piix4Pm {
   /** Puts the I/O block where the registers say. */
   remap(): void {
     const { config } = this.fn
-    const programmed = config.get32(PM_BASE) & 0xffc0
+    const programmed = config.get32(PM_BASE) & PM_BASE_MASK
     const enabled = (config.data[PM_REGISTERS]! & PM_ENABLED) !== 0
     const base = enabled && programmed !== 0 ? programmed : undefined
     if (base === this.#base) return

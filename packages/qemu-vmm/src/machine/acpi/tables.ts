@@ -1,6 +1,5 @@
 import type { AcpiPmKind } from '../../chipset/acpi-pm.ts'
 import type { ConfigWindowPlace } from '../../chipset/pci/mch.ts'
-import { PM_BASE_PORT } from '../chipset.ts'
 import { apicId } from '../topology.ts'
 import type { CpuTopology } from '../topology.ts'
 
@@ -141,6 +140,8 @@ const LATENCY_NONE = 0x0fff
 /** What the fixed description table says about a machine. */
 export interface FadtConfig {
   pmKind: AcpiPmKind
+  /** Port of the power management registers, where firmware has put them. */
+  pmPort: number
   /** Port of the general-purpose events. */
   gpe0Port: number
   /** There is a display adapter: guests may look for VGA. */
@@ -149,15 +150,15 @@ export interface FadtConfig {
 
 /** The fixed description table, revision 3: the first with a reset register. */
 export function fadt(facsGpa: number, dsdtGpa: number, config: FadtConfig): Uint8Array {
-  const { pmKind, gpe0Port, hasDisplay = false } = config
+  const { pmKind, pmPort, gpe0Port, hasDisplay = false } = config
   const flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
   return sdt('FACP', 3, FADT_BYTES, (t) => {
     t.u32(36, facsGpa).u32(40, dsdtGpa)
     t.u8(44, 1).u16(46, SCI_GSI)
     t.u32(48, SMI_COMMAND_PORT).u8(52, pmKind.enable).u8(53, pmKind.disable)
-    t.u32(56, PM_BASE_PORT)
-      .u32(64, PM_BASE_PORT + 4)
-      .u32(76, PM_BASE_PORT + 8)
+    t.u32(56, pmPort)
+      .u32(64, pmPort + 4)
+      .u32(76, pmPort + 8)
     t.u32(80, gpe0Port)
     t.u8(88, 4)
       .u8(89, 2)
@@ -171,9 +172,9 @@ export function fadt(facsGpa: number, dsdtGpa: number, config: FadtConfig): Uint
     t.u8(128, RESET_VALUE)
     // The 64-bit pointer to the control structure stays 0: only one of the two may be set.
     t.u64(140, dsdtGpa)
-    ioAddress(t, 148, PM_BASE_PORT, 32)
-    ioAddress(t, 172, PM_BASE_PORT + 4, 16)
-    ioAddress(t, 208, PM_BASE_PORT + 8, 32)
+    ioAddress(t, 148, pmPort, 32)
+    ioAddress(t, 172, pmPort + 4, 16)
+    ioAddress(t, 208, pmPort + 8, 32)
     ioAddress(t, 220, gpe0Port, 16 * pmKind.gpeBytes)
   })
 }
