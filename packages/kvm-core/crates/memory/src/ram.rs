@@ -12,6 +12,9 @@ use kvm_abi::{Errno, KvmError};
 use crate::hugetlb::{self, HUGE_BYTES};
 use crate::{PAGE_BYTES, PageFlags, smaps};
 
+/// Smaller memory is that of a device, of which little is touched: a large page would be resident for a screen of text.
+const LARGE_PAGES_FROM: usize = 32 << 20;
+
 const MEMFD_NAME: &CStr = c"guest-ram";
 
 /// What the pages of a [`GuestRam`] come from.
@@ -165,7 +168,8 @@ impl GuestRam {
         ram.page_flags =
             zeroed_flags(bytes / PAGE_BYTES as usize).ok_or_else(|| no_memory("track"))?;
         // Advice only: a kernel without large pages answers EINVAL, and the metric shows it.
-        for advice in [libc::MADV_HUGEPAGE, libc::MADV_DONTFORK] {
+        let large = (bytes >= LARGE_PAGES_FROM).then_some(libc::MADV_HUGEPAGE);
+        for advice in large.into_iter().chain([libc::MADV_DONTFORK]) {
             // SAFETY: the range is the mapping that was just made.
             unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
         }

@@ -14,6 +14,9 @@ interface Call {
   reject(error: Error): void
 }
 
+/** Two halves of 1 MiB between which what lives is moved, and 1 MiB for what is large. */
+const YOUNG_MIB = 3
+
 /**
  * A machine whose devices live in a worker. When the worker dies, its addon stops the vCPUs, and
  * this side reports `E_WORKER_DIED`.
@@ -49,6 +52,8 @@ export class WorkerMachine implements MachineBackend {
     this.#worker = new Worker(new URL('worker.js', import.meta.url), {
       workerData: setup,
       execArgv: [],
+      // Devices allocate little that lives: a young generation of 16 MiB would only fill before it is looked through.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
       name: 'qemu-vmm devices',
     })
     this.#serial = [...serial, ...Object.values(chardevs)].map(
