@@ -12,7 +12,8 @@ use kvm_memory::MemoryListener;
 
 use crate::entropy::HostEntropy;
 use crate::thunk::HostCpu;
-use crate::translate::Policy;
+use crate::tlb::Tlb;
+use crate::translate::{Entries, Policy};
 use crate::vcpu::Vcpu;
 use crate::watch::Watch;
 
@@ -90,6 +91,10 @@ impl VmEngine for SoftEngine {
             TSC_KHZ,
         );
         vcpu.policy = self.policy;
+        if self.policy.immediate_tables {
+            vcpu.tlb = Tlb::low();
+            vcpu.blocks.entries = Entries::low();
+        }
         vcpu.bind_apic();
         if vcpu.cpu.lapic.is_none() {
             // Nobody could send INIT: as on KVM all vCPUs run, and userspace parks them.

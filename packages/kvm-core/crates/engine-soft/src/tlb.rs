@@ -128,6 +128,11 @@ impl Default for Tlb {
 }
 
 impl Tlb {
+    /// One whose address fits an instruction, if there is room for it.
+    pub fn low() -> Self {
+        Self { entries: Table::low(), ..Self::default() }
+    }
+
     /// Where the entries of each class are, for translated code.
     pub fn addresses(&self) -> [u64; CLASSES] {
         std::array::from_fn(|class| &raw const self.entries[class * ENTRIES] as u64)

@@ -202,12 +202,12 @@ impl Emitter<'_> {
             // What has an index and a displacement takes the host longer.
             self.asm.lea(host::R10, host::R11, None, more);
         }
-        tlb_entry(&mut self.asm, class);
+        let at = tlb_entry(&mut self.asm, class);
         // A locked access that is not aligned may lie in two cache lines.
-        tlb_compare(&mut self.asm, host::R10, tag, if aligned { size } else { 1 });
+        tlb_compare(&mut self.asm, host::R10, at + tag, if aligned { size } else { 1 });
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(at + field::ADDEND));
         let rm = match self.simple(n) {
             Some((base, disp)) => Rm::Mem { base, index: Some((host::R11, 0)), disp },
             None => {
@@ -238,18 +238,18 @@ impl Emitter<'_> {
         }
         let class = self.class();
         self.asm.lea(host::R11, base, None, disp);
-        tlb_entry(&mut self.asm, class);
+        let at = tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, disp + self.slot() - 1);
         // From a register of 32 bits down one comes to addresses that wrap, up one does not at once.
         let beyond = if disp < 0 { self.beyond() } else { None };
         let tag = if write { field::WRITE } else { field::READ };
-        tlb_compare(&mut self.asm, host::R10, tag, 1);
+        tlb_compare(&mut self.asm, host::R10, at + tag, 1);
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
         if let Some(beyond) = beyond {
             self.or_slow(beyond);
         }
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(at + field::ADDEND));
         Rm::Mem { base, index: Some((host::R11, 0)), disp }
     }
 
@@ -302,12 +302,13 @@ impl Emitter<'_> {
     pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> Vec<usize> {
         let class = self.class();
         self.asm.lea(host::R11, base, None, low);
-        tlb_entry(&mut self.asm, class);
+        let at = tlb_entry(&mut self.asm, class);
         self.asm.lea(host::R10, base, None, high - 1);
         let beyond = self.beyond();
-        tlb_compare(&mut self.asm, host::R10, if write { field::WRITE } else { field::READ }, 1);
+        let tag = if write { field::WRITE } else { field::READ };
+        tlb_compare(&mut self.asm, host::R10, at + tag, 1);
         let miss = self.asm.jcc_later(5);
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(at + field::ADDEND));
         beyond.into_iter().chain([miss]).collect()
     }
 

@@ -60,7 +60,7 @@ pub struct Emitter<'a> {
 pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) -> Emitted {
     let level = level(region);
     let mut e = Emitter {
-        asm: Assembler::new(origin),
+        asm: Assembler::new(origin, stubs.tables),
         region,
         source: &region.blocks[0],
         block: 0,

@@ -132,6 +132,13 @@ fn set(rip: u64) -> usize {
 }
 
 impl Entries {
+    /// Tables of which the small ones' address fits an instruction, if there is room for them.
+    pub fn low() -> Self {
+        let mut entries = Self { near: Table::low(), ..Self::default() };
+        entries.clear_near();
+        entries
+    }
+
     /// What translated code takes as the start of the table.
     pub fn address(&self) -> u64 {
         self.all.as_ptr() as u64

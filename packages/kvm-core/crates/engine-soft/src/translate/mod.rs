@@ -46,15 +46,17 @@ pub struct Policy {
     pub threshold: u8,
     /// Bytes of translated code kept before all is dropped.
     pub cache_bytes: usize,
+    /// Addresses of tables are put into instructions where they fit.
+    pub immediate_tables: bool,
 }
 
 impl Policy {
     /// Interpret everything.
-    pub const OFF: Self = Self { threshold: 0, cache_bytes: 0 };
+    pub const OFF: Self = Self { threshold: 0, cache_bytes: 0, immediate_tables: false };
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 24, cache_bytes: 128 << 20 }
+        Self { threshold: 24, cache_bytes: 128 << 20, immediate_tables: true }
     }
 }

@@ -9,6 +9,7 @@ use kvm_cpu::code_counters::add;
 use kvm_cpu::flags::OF;
 use kvm_cpu::{Trap, reg};
 
+use super::asm::Tables;
 use super::select::{Guest, SITES, Translator};
 use super::stubs::left;
 use super::{Code, Kind, Policy};
@@ -129,8 +130,14 @@ impl Vcpu {
     /// Makes the translator at its first use; where the host forbids that, never again.
     fn start_translator(&mut self) -> Option<()> {
         if self.translator.is_none() {
-            match Translator::new(self.policy, interpret as *const () as u64, self.alarm.is_some())
-            {
+            let immediate = self.policy.immediate_tables;
+            let fitting = |at: u64| i32::try_from(at).ok().filter(|_| immediate);
+            let tables = Tables {
+                tlb: self.tlb.addresses().map(fitting),
+                near: self.blocks.entries.near_addresses().map(fitting),
+            };
+            let engine = interpret as *const () as u64;
+            match Translator::new(self.policy, engine, tables, self.alarm.is_some()) {
                 Ok(t) => {
                     self.translator = Some(Box::new(t));
                     if self.exact {

@@ -5,7 +5,7 @@ use kvm_decode::{Decoded, Dialect, decode};
 
 use super::Policy;
 use super::access::addressable;
-use super::asm::Assembler;
+use super::asm::{Assembler, Tables};
 use super::emit;
 use super::entries::Code;
 use super::flags;
@@ -100,9 +100,14 @@ impl Guest<'_> {
 impl Translator {
     /// Reserves memory for code. `interpret` is the engine's function for single instructions.
     /// With `timed` requests come when it is time to look at the clock.
-    pub fn new(policy: Policy, interpret: u64, timed: bool) -> std::io::Result<Self> {
+    pub fn new(
+        policy: Policy,
+        interpret: u64,
+        tables: Tables,
+        timed: bool,
+    ) -> std::io::Result<Self> {
         let mut memory = CodeMemory::new(policy.cache_bytes.max(1 << 20))?;
-        let mut asm = Assembler::new(memory.next());
+        let mut asm = Assembler::new(memory.next(), tables);
         let stubs = Stubs::assemble(&mut asm, interpret);
         memory.push(asm.code());
         let stub_bytes = memory.used();

@@ -93,13 +93,13 @@ impl Emitter<'_> {
         self.short_linear(n, host::R11);
         self.asm.lea(host::R10, host::R11, None, more);
         let class = self.class();
-        tlb_entry(&mut self.asm, class);
+        let at = tlb_entry(&mut self.asm, class);
         // A locked access that is not aligned may lie in two cache lines.
-        tlb_compare(&mut self.asm, host::R10, tag, alignment);
+        tlb_compare(&mut self.asm, host::R10, at + tag, alignment);
         let miss = self.asm.jcc_later(5);
         self.slow_path(n, miss);
         away.into_iter().for_each(|from| self.or_slow(from));
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(at + field::ADDEND));
         self.short_linear(n, host::R10);
         Rm::Mem { base: host::R10, index: Some((host::R11, 0)), disp: 0 }
     }

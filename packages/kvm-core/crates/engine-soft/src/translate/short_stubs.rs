@@ -2,7 +2,6 @@
 //! stack pointer wraps.
 
 use super::asm::{Assembler, Opcode, Rm, host};
-use super::entries::NEAR_CODE;
 use super::state::{BACK, field};
 use super::stubs::{
     ClassStubs, begin, entry_field, look_near, near_missed, set_page, tlb_compare, tlb_entry,
@@ -44,10 +43,10 @@ fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, class: usize) -> Vec<u
         asm.byte(32);
         away.push(asm.jcc_later(2));
     }
-    tlb_entry(asm, class);
-    tlb_compare(asm, host::RAX, tag, 1);
+    let at = tlb_entry(asm, class);
+    tlb_compare(asm, host::RAX, at + tag, 1);
     away.push(asm.jcc_later(5));
-    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(field::ADDEND));
+    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(at + field::ADDEND));
     away
 }
 
@@ -63,14 +62,14 @@ fn emit_jump(asm: &mut Assembler, class: usize, moved: i32, missed: u64) {
         move_stack(asm, moved);
     }
     set_page(asm);
-    asm.modrm(Opcode::narrow(0xff), 4, entry_field(NEAR_CODE));
+    asm.modrm(Opcode::narrow(0xff), 4, looked.code());
     near_missed(asm, &looked, false, missed);
 }
 
 fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     let misses = stack_addend(asm, -SLOT, field::WRITE, class);
     let looked = look_near(asm, class);
-    asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(NEAR_CODE));
+    asm.modrm(Opcode::wide(0x8b), host::R11, looked.code());
     set_page(asm);
     // The return address to the stack, and there.
     asm.load(host::R10, BACK);

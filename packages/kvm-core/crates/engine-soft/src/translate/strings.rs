@@ -99,11 +99,11 @@ impl Emitter<'_> {
         self.asm.mov(host::R11, register);
         self.asm.lea(host::R10, register, None, i32::from(size) - 1);
         let class = self.class();
-        tlb_entry(&mut self.asm, class);
-        tlb_compare(&mut self.asm, host::R10, tag, 1);
+        let at = tlb_entry(&mut self.asm, class);
+        tlb_compare(&mut self.asm, host::R10, at + tag, 1);
         let miss = self.asm.jcc_later(5);
         self.or_slow(miss);
-        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(field::ADDEND));
+        self.asm.modrm(Opcode::wide(0x8b), host::R11, entry_field(at + field::ADDEND));
         Rm::Mem { base: register, index: Some((host::R11, 0)), disp: 0 }
     }
 }

@@ -5,7 +5,7 @@
 //! flags or something that nobody needs. R10 and R11 are scratch. A block's *entry* expects RAX in
 //! its place in the vCPU and the flags in [`FLAGS`], its *linked entry* has both live.
 
-use super::asm::{Assembler, Opcode, Rm, host};
+use super::asm::{Assembler, Opcode, Rm, Tables, host};
 use super::entries::{
     ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, NEAR_CODE, NEAR_MASK, SET_BYTES, SET_MASK,
 };
@@ -50,6 +50,8 @@ pub struct ClassStubs {
 /// All stubs.
 #[derive(Clone, Copy, Debug)]
 pub struct Stubs {
+    /// What the stubs were assembled with.
+    pub tables: Tables,
     enter: u64,
     /// Called: interpret the instructions at the site in R11D and come back with the vector
     /// registers of the level.
@@ -129,6 +131,7 @@ impl Stubs {
         });
         let short = short_stubs::assemble(asm, missed);
         Self {
+            tables: asm.tables,
             enter,
             interpret: interpreted,
             raise,
@@ -386,27 +389,38 @@ fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
 /// A look at the small table of entry points.
 pub struct Near {
     class: usize,
+    /// The entry is that many bytes behind R11.
+    at: i32,
     /// Jumps away where the entry is another's.
     miss: usize,
     found: u64,
 }
 
-/// Where the entry of the linear address in R10 is in the small table, to R11.
-fn near_entry(asm: &mut Assembler, class: usize) {
+impl Near {
+    /// Where the entry's code is.
+    pub fn code(&self) -> Rm {
+        entry_field(self.at + NEAR_CODE)
+    }
+}
+
+/// Where the entry of the linear address in R10 is in the small table: that many bytes behind R11.
+fn near_entry(asm: &mut Assembler, class: usize) -> i32 {
     // mov r11d, r10d; and r11d, mask
     asm.modrm(Opcode::narrow(0x8b), host::R11, Rm::Reg(host::R10));
     asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
     asm.bytes(&NEAR_MASK.to_le_bytes());
-    asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: near(class) });
+    asm.tables.near[class].unwrap_or_else(|| {
+        asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: near(class) });
+        0
+    })
 }
 
-/// Looks for the linear address in R10, whose entry is at R11 then. [`near_missed`] must follow out of
-/// line.
+/// Looks for the linear address in R10. [`near_missed`] must follow out of line.
 pub fn look_near(asm: &mut Assembler, class: usize) -> Near {
-    near_entry(asm, class);
-    asm.modrm(Opcode::wide(0x3b), host::R10, Rm::Mem { base: host::R11, index: None, disp: 0 });
+    let at = near_entry(asm, class);
+    asm.modrm(Opcode::wide(0x3b), host::R10, entry_field(at));
     let miss = asm.jcc_later(5);
-    Near { class, miss, found: asm.here() }
+    Near { class, at, miss, found: asm.here() }
 }
 
 /// Takes the entry from the large table, which may be found there. Uses RAX.
@@ -418,10 +432,9 @@ pub fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u
     let large = look_up(asm);
     let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
     asm.modrm(Opcode::wide(0x8b), host::RAX, code);
-    near_entry(asm, looked.class);
-    asm.modrm(Opcode::wide(0x89), host::R10, Rm::Mem { base: host::R11, index: None, disp: 0 });
-    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
-    asm.modrm(Opcode::wide(0x89), host::RAX, code);
+    let at = near_entry(asm, looked.class);
+    asm.modrm(Opcode::wide(0x89), host::R10, entry_field(at));
+    asm.modrm(Opcode::wide(0x89), host::RAX, looked.code());
     if keep_rax {
         asm.load(host::RAX, SCRATCH);
     }
@@ -445,24 +458,23 @@ fn emit_jump(asm: &mut Assembler, class: usize, moved: i32, missed: u64) {
         asm.lea(host::R9, host::R9, None, moved);
     }
     set_page(asm);
-    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
-    asm.modrm(Opcode::narrow(0xff), 4, code);
+    asm.modrm(Opcode::narrow(0xff), 4, looked.code());
     near_missed(asm, &looked, false, missed);
 }
 
 /// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
 fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, class: usize) -> usize {
     asm.lea(host::R11, host::R9, None, disp);
-    tlb_entry(asm, class);
+    let at = tlb_entry(asm, class);
     asm.lea(host::RAX, host::R9, None, disp + 7);
-    tlb_compare(asm, host::RAX, tag, 1);
+    tlb_compare(asm, host::RAX, at + tag, 1);
     let miss = asm.jcc_later(5);
-    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(field::ADDEND));
+    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(at + field::ADDEND));
     miss
 }
 
-/// Turns the linear address in R11 into the address of its TLB entry.
-pub fn tlb_entry(asm: &mut Assembler, class: usize) {
+/// Makes of the linear address in R11 where its TLB entry is: that many bytes behind R11.
+pub fn tlb_entry(asm: &mut Assembler, class: usize) -> i32 {
     const SHIFT: u8 = 12 - size_of::<Entry>().trailing_zeros() as u8;
     const MASK: i32 = ((TLB_ENTRIES - 1) * size_of::<Entry>()) as i32;
     // shr r11, SHIFT; and r11d, MASK
@@ -470,7 +482,10 @@ pub fn tlb_entry(asm: &mut Assembler, class: usize) {
     asm.byte(SHIFT);
     asm.modrm(Opcode::narrow(0x81), 4, Rm::Reg(host::R11));
     asm.bytes(&MASK.to_le_bytes());
-    asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: table(class) });
+    asm.tables.tlb[class].unwrap_or_else(|| {
+        asm.modrm(Opcode::wide(0x03), host::R11, Rm::State { index: None, disp: table(class) });
+        0
+    })
 }
 
 /// A field of the entry at R11.
@@ -490,8 +505,7 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32, alignment: u8) {
 fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
     let miss = stack_addend(asm, -8, field::WRITE, class);
     let looked = look_near(asm, class);
-    let code = Rm::Mem { base: host::R11, index: None, disp: NEAR_CODE };
-    asm.modrm(Opcode::wide(0x8b), host::R11, code);
+    asm.modrm(Opcode::wide(0x8b), host::R11, looked.code());
     set_page(asm);
     // The return address to the stack, and there.
     asm.load(host::R10, BACK);
