@@ -24,11 +24,12 @@ export async function setup() {
   writeStamp(stamp, value)
 }
 
+/** What an installation depends on; the commands too, whose first lines say how they are started. */
 function manifests() {
   const folders = ['packages', 'bench', 'e2e', 'examples'].map((name) => join(root, name))
   const top = ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml']
   return [
     ...top.map((name) => join(root, name)),
-    ...filesBelow(folders, (path) => path.endsWith('/package.json')),
+    ...filesBelow(folders, (path) => /\/(package\.json|bin\/[^/]+\.js)$/.test(path)),
   ]
 }
