@@ -6,6 +6,7 @@ import { dsdt, facs, fadt, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts
 import type { FadtConfig } from './acpi/tables.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import type { MachineConfig } from './config.ts'
+import { highWindow } from './pci-hole.ts'
 import { machineKind } from './machine-type.ts'
 import { TABLES_END, TABLES_START } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
@@ -40,6 +41,7 @@ export function tableConfig(parts: {
   const { chipset } = board
   const kind = machineKind(config.machine)
   const configWindow = chipset.configWindow()
+  const pciHole64 = highWindow(board.pci, map.pciHole64)
   return {
     board: kind.board,
     pmKind: chipset.pmKind,
@@ -47,7 +49,7 @@ export function tableConfig(parts: {
     ...(configWindow === undefined ? {} : { configWindow }),
     topology,
     pciHoleStart: map.pciHoleStart,
-    ...(map.pciHole64 === undefined ? {} : { pciHole64: map.pciHole64 }),
+    ...(pciHole64 === undefined ? {} : { pciHole64 }),
     hasDisplay: hasDisplay(board),
     serialPorts: board.serial.map((_, port) => port),
     machine: kind.name,
