@@ -20,6 +20,57 @@ test('identity: the ICH9 with six ports', (t) => {
   t.is(driver.port(2, 0x20), 0x7f)
 })
 
+test('interrupts are messages once the guest wants them, and none is lost', async (t) => {
+  const driver = new AhciDriver()
+  const { fn } = driver.ahci
+  fn.configWrite(0x84, 4, 0xfee0_1000)
+  fn.configWrite(0x8c, 2, 0x0041)
+  fn.configWrite(0x82, 2, 1)
+  for (const port of [0, 1]) driver.start(port)
+  driver.prepare(0, 0, { 2: 0xec }, [[0x8000, 512]])
+  await driver.issue(0, 1)
+  t.deepEqual(driver.messages, [[0xfee0_1000, 0x41]])
+  t.false(driver.interrupt)
+  driver.prepare(1, 0, { 2: 0xa1 }, [[0x8000, 512]])
+  await driver.issue(1, 1)
+  t.is(driver.messages.length, 2, 'another port is another message')
+  driver.setPort(0, 0x10, 0xffff_ffff)
+  driver.set(0x08, 1)
+  t.is(driver.messages.length, 3, 'and so is what is left')
+  driver.setPort(1, 0x10, 0xffff_ffff)
+  driver.holdsMessages = true
+  driver.set(0x08, 2)
+  t.is(driver.messages.length, 3)
+  driver.prepare(0, 0, { 2: 0xec }, [[0x8000, 512]])
+  await driver.issue(0, 1)
+  t.is(driver.messages.length, 3)
+  const other = new AhciDriver()
+  // A machine that is loaded stands.
+  other.holdsMessages = true
+  other.ahci.fn.load(structuredClone(fn.save()))
+  other.ahci.load(structuredClone(driver.ahci.save()))
+  t.deepEqual(other.messages, [])
+  other.holdsMessages = false
+  other.ahci.resume()
+  t.deepEqual(other.messages, [[0xfee0_1000, 0x41]], 'what was held back leaves later')
+})
+
+test('registers are reached by index and data port', (t) => {
+  const driver = new AhciDriver()
+  const { pio } = driver.bus
+  driver.ahci.fn.configWrite(0x20, 4, 0xd000)
+  driver.ahci.fn.configWrite(4, 2, 7)
+  pio.write(0xd010, 4, 0x10)
+  t.is(pio.read(0xd014, 4), driver.get(0x10))
+  pio.write(0xd010, 4, 0x130)
+  t.is(pio.read(0xd010, 4), 0x130)
+  pio.write(0xd010, 4, 0xffff_ffff)
+  t.is(pio.read(0xd010, 4), 0xffc)
+  pio.write(0xd010, 4, 0x04)
+  pio.write(0xd014, 4, 0)
+  t.is(driver.get(0x04), 0x8000_0000)
+})
+
 test('a disk is identified, read and written', async (t) => {
   const driver = new AhciDriver()
   driver.start(0)

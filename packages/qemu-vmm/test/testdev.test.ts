@@ -103,6 +103,38 @@ test('pci-testdev: counts the writes of the selected test', (t) => {
   t.throws(() => device.load({ current: 6, count: 0 }), { code: 'E_STATE' })
 })
 
+test('fw_cfg: live files are built once, when the first is asked for, until the next reset', (t) => {
+  const { memory } = ram()
+  let builds = 0
+  const create = (): FwCfg =>
+    new FwCfg(
+      memory,
+      new Map(),
+      [
+        { name: 'opt/live', data: new Uint8Array(2) },
+        { name: 'opt/still', data: Uint8Array.of(7) },
+      ],
+      {
+        names: ['opt/live'],
+        build: () => [{ name: 'opt/live', data: Uint8Array.of(++builds, 0xaa) }],
+      },
+    )
+  const device = create()
+  const take = (from: FwCfg, key: number): number[] => {
+    from.write(0, 2, key)
+    return [from.read(1, 1), from.read(1, 1)]
+  }
+  t.deepEqual(take(device, 0x21), [7, 0])
+  t.is(builds, 0)
+  t.deepEqual(take(device, 0x20), [1, 0xaa])
+  t.deepEqual(take(device, 0x20), [1, 0xaa])
+  const other = create()
+  other.load(structuredClone(device.save()))
+  t.deepEqual(take(other, 0x20), [1, 0xaa], 'what was built is part of the state')
+  device.reset()
+  t.deepEqual(take(device, 0x20), [2, 0xaa])
+})
+
 test('fw_cfg: by port, by DMA, and a guest that asks for nonsense', (t) => {
   const { memory, bytes } = ram()
   const file = { name: 'opt/a', data: Uint8Array.of(1, 2, 3) }

@@ -178,18 +178,22 @@ export class Ahci implements Stateful {
       this.#update()
     } else if (offset === IS) {
       this.#is &= ~value
-      this.#update()
+      // What is left of it, or has come meanwhile, is another message (AHCI 1.3.1, 10.6.2.1).
+      this.#update(true)
     }
   }
 
-  #update(): void {
+  /** `again`: a message is due for whatever is pending. Otherwise for what is new. */
+  #update(again = false): void {
+    const seen = again ? 0 : this.#is
     for (const [i, port] of (this.#ports ?? []).entries()) {
       if (port.wantsInterrupt) this.#is |= 1 << i
     }
     const before = this.#isPending
     this.#isPending = (this.#ghc & GHC_INTERRUPTS) !== 0 && this.#is !== 0
     const usesMessages = this.#msi.enabled
-    if (usesMessages && this.#isPending && !before) this.#msi.trigger()
+    const isNew = !before || (this.#is & ~seen) !== 0
+    if (usesMessages && this.#isPending && isNew) this.#msi.trigger()
     this.fn.setInterrupt(this.#isPending && !usesMessages)
   }
 
