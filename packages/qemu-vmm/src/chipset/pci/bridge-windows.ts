@@ -15,11 +15,13 @@ const PREFETCHABLE_LIMIT_HIGH = 0x2c
 const GIB4 = 0x1_0000_0000
 const MIB = 1 << 20
 
-/** Lets the guest set the windows, which begin as those of a bridge that decodes 64 bits. */
+/** Lets the guest set the windows, which are closed at first, and of a bridge that decodes 64 bits. */
 export function addWindows(config: ConfigSpace): void {
+  config.set(IO_BASE, 1, 0xf0)
+  config.set(MEMORY_BASE, 2, 0xfff0)
   config.allowWrites(IO_BASE, 2, 0xf0f0)
   config.allowWrites(MEMORY_BASE, 4, 0xfff0_fff0)
-  config.set(PREFETCHABLE_BASE, 2, 1)
+  config.set(PREFETCHABLE_BASE, 2, 0xfff1)
   config.set(PREFETCHABLE_LIMIT, 2, 1)
   config.allowWrites(PREFETCHABLE_BASE, 4, 0xfff0_fff0)
   config.allowWrites(PREFETCHABLE_BASE_HIGH, 4, 0xffff_ffff)
