@@ -215,9 +215,9 @@ impl Vcpu {
     /// memory of its code back: what it needs to be idle is soon there again.
     pub(crate) fn rest(&mut self) {
         /// Nanoseconds.
-        const SOME_TIME: u64 = 2_000_000_000;
+        const SOME_TIME: u64 = 1_000_000_000;
         /// Nanoseconds of it in which it ran.
-        const NEXT_TO_NOTHING: u64 = 20_000_000;
+        const NEXT_TO_NOTHING: u64 = 10_000_000;
         /// Blocks worth the effort.
         const MANY_BLOCKS: usize = 4_000;
         let now = self.context.clock.now_ns();
