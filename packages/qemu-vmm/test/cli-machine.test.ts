@@ -135,7 +135,13 @@ test.serial('a reader that leaves does not stop the guest', async (t) => {
   const run = start(code, '-nographic', '-serial', 'mon:stdio', '-serial', `file:${file}`)
   await run.until(/x/)
   run.child.stdout.destroy()
-  t.like(await run.done, { code: 0, stderr: '' })
+  const { code: status, stderr } = await run.done
+  t.is(status, 0)
+  // A host that is busy may let 100,000 accesses be slow, which the machine mentions.
+  t.deepEqual(
+    stderr.split('\n').filter((line) => line !== '' && !line.includes('took more than')),
+    [],
+  )
 })
 
 test.serial('accesses that nothing answers go to the log', async (t) => {
