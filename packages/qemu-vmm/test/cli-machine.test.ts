@@ -137,11 +137,8 @@ test.serial('a reader that leaves does not stop the guest', async (t) => {
   run.child.stdout.destroy()
   const { code: status, stderr } = await run.done
   t.is(status, 0)
-  // A host that is busy may let 100,000 accesses be slow, which the machine mentions.
-  t.deepEqual(
-    stderr.split('\n').filter((line) => line !== '' && !line.includes('took more than')),
-    [],
-  )
+  // A host that is busy may let accesses be slow, which the machine mentions, and nothing else.
+  t.regex(stderr, /^(?:[^\n]*\d+ accesses to [^\n]+ took more than \d+ ms each, [^\n]+\n)*$/)
 })
 
 test.serial('accesses that nothing answers go to the log', async (t) => {

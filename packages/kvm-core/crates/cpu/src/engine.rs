@@ -67,6 +67,8 @@ pub trait Alarm: Send + Sync + fmt::Debug {
     /// Raises `request::INTERRUPT` after so many nanoseconds, or soon after. A call takes the place
     /// of the one before.
     fn arm(&self, after_ns: u64);
+    /// True until it goes off. The VM's clock may be set meanwhile, so that it goes off early.
+    fn pending(&self) -> bool;
 }
 
 impl VcpuRequests {

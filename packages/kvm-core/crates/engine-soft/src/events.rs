@@ -128,7 +128,7 @@ impl Vcpu {
     pub(crate) fn set_alarm(&mut self) {
         if let (Some(alarm), Some(irqchip)) = (&self.alarm, &self.context.irqchip)
             && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
-            && deadline < self.armed
+            && (deadline < self.armed || !alarm.pending())
         {
             alarm.arm(deadline.saturating_sub(self.context.clock.now_ns()));
             self.armed = deadline;

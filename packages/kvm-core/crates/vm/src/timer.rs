@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) struct Timer {
     /// The vCPU's engine may own the timer.
     kicker: Weak<Kicker>,
     bits: u32,
+    pending: Arc<AtomicBool>,
     fd: OnceLock<(Arc<OwnedFd>, u64)>,
 }
 
@@ -31,7 +33,13 @@ impl fmt::Debug for Timer {
 impl Timer {
     /// One that raises `bits`.
     pub fn new(events: Arc<EventLoop>, kicker: &Arc<Kicker>, bits: u32) -> Self {
-        Self { events, kicker: Arc::downgrade(kicker), bits, fd: OnceLock::new() }
+        Self {
+            events,
+            kicker: Arc::downgrade(kicker),
+            bits,
+            pending: Arc::default(),
+            fd: OnceLock::new(),
+        }
     }
 
     /// One that is open already, so that nothing can fail later.
@@ -55,6 +63,7 @@ impl Timer {
             let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
             let fd = Arc::new(owned(raw, "a timerfd")?);
             let (source, kicker, bits) = (fd.clone(), self.kicker.clone(), self.bits);
+            let pending = self.pending.clone();
             let key = self.events.add(
                 fd.as_raw_fd(),
                 Arc::new(move || {
@@ -63,9 +72,11 @@ impl Timer {
                     let n = unsafe {
                         libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut ticks).cast(), 8)
                     };
-                    if n == 8
-                        && let Some(kicker) = kicker.upgrade()
-                    {
+                    if n != 8 {
+                        return;
+                    }
+                    pending.store(false, Ordering::SeqCst);
+                    if let Some(kicker) = kicker.upgrade() {
                         kicker.raise(bits);
                     }
                 }),
@@ -80,8 +91,13 @@ impl Timer {
 impl Alarm for Timer {
     fn arm(&self, after_ns: u64) {
         if let Some((fd, _)) = self.fd.get() {
+            self.pending.store(true, Ordering::SeqCst);
             set(fd, Duration::from_nanos(after_ns.max(1)));
         }
+    }
+
+    fn pending(&self) -> bool {
+        self.pending.load(Ordering::SeqCst)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kvm_abi::clock::ClockData;
 use kvm_abi::control::MAX_VCPUS;
 use kvm_abi::{Errno, KvmError};
-use kvm_cpu::engine::{VmContext, VmEngine};
+use kvm_cpu::engine::{VmContext, VmEngine, request};
 use kvm_cpu::kernel::KernelVm;
 use kvm_irqchip::{Irqchip, Route as IrqRoute};
 use kvm_memory::{GuestMemory, MemoryListener};
@@ -175,7 +175,12 @@ impl Vm {
     pub fn set_clock_data(&self, data: &ClockData) -> Result<(), KvmError> {
         match &self.kernel {
             Some(kernel) => kernel.set_clock(data)?,
-            None => self.clock.set(data),
+            None => {
+                self.clock.set(data);
+                // Whoever runs has its alarm by the old time.
+                let vcpus = self.vcpus.read().unwrap_or_else(PoisonError::into_inner);
+                vcpus.values().for_each(|vcpu| vcpu.kicker.raise(request::INTERRUPT));
+            }
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ fn the_timer_ends_a_halt() {
 
 #[test]
 fn timers_interrupt_an_endless_loop() {
-    for alarmed in [false, true] {
+    for (alarmed, early) in [(false, false), (true, false), (true, true)] {
         // sti; l: cmp bl, 5; jne l; out 0xf4, al
         let mut m =
             Machine::with_irqchip(Mode::Long, &[0xfb, 0x80, 0xfb, 5, 0x75, 0xfb, 0xe6, 0xf4]);
@@ -142,7 +142,7 @@ fn timers_interrupt_an_endless_loop() {
         let handler =
             [0xfe, 0xc3, 0xb9, 0x0b, 8, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0x48, 0xcf];
         m.handler(0x40, &handler);
-        let alarm = ThreadAlarm::new(&m.requests);
+        let alarm = ThreadAlarm::new(&m.requests, early);
         if alarmed {
             alarm.offer(&mut *m.vcpu);
         }
@@ -157,6 +157,12 @@ fn timers_interrupt_an_endless_loop() {
         for (msr, value) in timer {
             m.vcpu.set_msr(msr, value).unwrap();
         }
+        // A timer that is lost ends the test, too.
+        let requests = Arc::clone(&m.requests);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(20));
+            requests.raise(request::EXIT);
+        });
         assert_eq!(m.vcpu.run(), DONE);
         assert_eq!(m.regs().rbx, 5);
         // The first timer is armed; a policy that only interprets looks at the clock by itself.
