@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kvm_abi::cpuid::CpuidEntry;
@@ -51,6 +51,8 @@ pub struct VcpuRequests {
     word: AtomicU32,
     /// The vector of the last SIPI.
     pub sipi_vector: AtomicU32,
+    /// A SIPI arrived, and the vCPU has neither ignored it nor executed an instruction since.
+    pub starting: AtomicBool,
     /// Memory epoch that the vCPU has seen, see `request::MEMORY`; odd while it is in the guest.
     pub memory_epoch: AtomicU64,
     kick: OnceLock<Arc<dyn Kick>>,

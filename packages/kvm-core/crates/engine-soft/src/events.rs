@@ -1,6 +1,7 @@
 //! Interrupts, NMIs, INIT and SIPI, halting and waking, the clock.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kvm_abi::regs::MpState;
 use kvm_cpu::exception::{self, Event};
@@ -187,10 +188,13 @@ impl Vcpu {
 
     /// SIPI: starts at the page that its vector names.
     pub(crate) fn take_sipi(&mut self) {
-        let vector = self.requests.sipi_vector.load(std::sync::atomic::Ordering::SeqCst);
+        let vector = self.requests.sipi_vector.load(Ordering::SeqCst);
         #[allow(clippy::cast_possible_truncation)]
         if self.cpu.start_sipi(vector as u8) {
             self.refresh_context();
+            self.starting = true;
+        } else {
+            self.requests.starting.store(false, Ordering::SeqCst);
         }
     }
 }

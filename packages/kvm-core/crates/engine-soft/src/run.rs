@@ -259,8 +259,12 @@ impl Vcpu {
                 self.set_alarm();
                 return None;
             }
-            if let Some(exit) = self.step_one() {
-                return Some(exit);
+            let exit = self.step_one();
+            if std::mem::take(&mut self.starting) {
+                self.requests.starting.store(false, Ordering::SeqCst);
+            }
+            if exit.is_some() {
+                return exit;
             }
         }
     }
@@ -268,7 +272,8 @@ impl Vcpu {
     /// True while instructions must run one at a time.
     pub(crate) fn must_step(&self) -> bool {
         let e = &self.cpu.events;
-        e.sti_shadow
+        self.starting
+            || e.sti_shadow
             || e.mov_ss_shadow
             || self.cpu.rflags & (flags::TF | flags::RF) != 0
             || e.debug_trap != 0

@@ -94,6 +94,8 @@ pub struct Vcpu {
     pub(crate) last_pause: u64,
     /// Another vCPU ended the next HLT with `KVM_HC_KICK_CPU`.
     pub(crate) unhalted: bool,
+    /// A SIPI was taken, and no instruction executed since.
+    pub(crate) starting: bool,
 }
 
 impl Drop for Vcpu {
@@ -164,6 +166,7 @@ impl Vcpu {
             pauses: 0,
             last_pause: 0,
             unhalted: false,
+            starting: false,
         }
     }
 

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvm_cpu::engine::{VcpuRequests, request};
 use kvm_irqchip::{VcpuWaker, Wake};
 
 use crate::sys::{futex_wait, futex_wake};
 
+/// How long whoever sends a SIPI waits at most, should the host be as busy as that.
+const START_LIMIT: Duration = Duration::from_secs(2);
+const START_LOOK: Duration = Duration::from_micros(20);
+
 /// The request word of a vCPU, with the knowledge whether it sleeps on it.
 #[derive(Debug, Default)]
 pub(crate) struct Kicker {
     requests: Arc<VcpuRequests>,
     asleep: AtomicBool,
+    inside: AtomicBool,
 }
 
 impl Kicker {
@@ -39,6 +44,28 @@ impl Kicker {
     }
 }
 
+impl Kicker {
+    /// Says whether a thread is in the guest with the vCPU, be it asleep there.
+    pub fn set_inside(&self, inside: bool) {
+        self.inside.store(inside, Ordering::SeqCst);
+    }
+
+    /// Waits until the vCPU has begun where its SIPI told it to.
+    ///
+    /// A processor starts at once, and firmware counts on it: SeaBIOS takes the code at the vector
+    /// away again some microseconds after it sent the SIPI when it resumes a guest, because it cannot
+    /// write the counter it would wait for. The thread of a vCPU may need longer to wake up.
+    fn await_start(&self) {
+        let end = Instant::now() + START_LIMIT;
+        while self.requests.starting.load(Ordering::SeqCst)
+            && self.inside.load(Ordering::SeqCst)
+            && Instant::now() < end
+        {
+            std::thread::sleep(START_LOOK);
+        }
+    }
+}
+
 impl VcpuWaker for Kicker {
     fn wake(&self, why: Wake) {
         self.raise(match why {
@@ -49,11 +76,14 @@ impl VcpuWaker for Kicker {
             Wake::Init => {
                 // INIT takes back a SIPI that came before it.
                 self.requests.replace(request::SIPI, request::INIT);
+                self.requests.starting.store(false, Ordering::SeqCst);
                 request::INIT
             }
             Wake::Sipi(vector) => {
                 self.requests.sipi_vector.store(u32::from(vector), Ordering::SeqCst);
-                request::SIPI
+                self.requests.starting.store(true, Ordering::SeqCst);
+                self.raise(request::SIPI);
+                return self.await_start();
             }
         });
     }

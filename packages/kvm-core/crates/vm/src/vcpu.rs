@@ -281,10 +281,12 @@ impl Vcpu {
         }
         let has_irqchip = self.chip.is_some();
         if core.failure.is_none() {
+            self.kicker.set_inside(true);
             let entered = catch_unwind(AssertUnwindSafe(|| {
                 let exit = self.enter_engine(core);
                 core.after_exit(&self.page, &exit, has_irqchip)
             }));
+            self.kicker.set_inside(false);
             match entered {
                 Ok(why) => return why,
                 Err(panic) => core.failure = Some(message_of(&*panic)),

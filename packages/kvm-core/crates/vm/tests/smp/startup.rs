@@ -294,3 +294,27 @@ fn a_paravirtual_ipi_reaches_the_ids_of_its_bitmap() {
     let nmi = |id: usize| m.vcpus[id].with_engine(|e| Ok(e.vcpu_events().nmi_pending)).unwrap();
     assert_eq!((taken, nmi(1), nmi(2), nmi(3)), (2, 1, 0, 1));
 }
+
+#[test]
+fn a_processor_has_begun_when_the_sipi_is_sent() {
+    let m = Machine::new(2, true);
+    // jmp 0:0xb000; there: lock inc byte [0x5000]; hlt
+    m.vm.memory().write(AP_CODE, &[0xea, 0x00, 0xb0, 0x00, 0x00]).unwrap();
+    m.vm.memory().write(0xb000, &[0xf0, 0xfe, 0x06, 0x00, 0x50, 0xf4]).unwrap();
+    m.vcpus[1].start(ThreadOptions::default()).unwrap();
+    // Its code is gone at once, as SeaBIOS does it when a guest resumes: only HLT is left.
+    run_boot(
+        &m,
+        boot(&[(INIT, 1), (SIPI | 10, 1)], |a| {
+            a.mov(rdi, AP_CODE)?;
+            a.mov(rax, 0xf4f4_f4f4_f4f4_f4f4_u64)?;
+            a.mov(qword_ptr(rdi), rax)?;
+            out(a)
+        }),
+    );
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while m.read_u64(STARTED) != 1 {
+        assert!(std::time::Instant::now() < end, "the processor ran what came after its start");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
