@@ -116,8 +116,8 @@ impl Vcpu {
         if now >= self.armed {
             self.armed = u64::MAX;
         }
-        if let Some(irqchip) = &self.context.irqchip
-            && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
+        if let (Some(irqchip), Some(lapic)) = (&self.context.irqchip, &self.cpu.lapic)
+            && let Some(deadline) = irqchip.next_deadline_of(lapic)
             && deadline <= now
         {
             irqchip.poll_timers(self.cpu.id);
@@ -128,7 +128,8 @@ impl Vcpu {
     /// Has somebody watch the clock for the next timer, since translated code does not.
     pub(crate) fn set_alarm(&mut self) {
         if let (Some(alarm), Some(irqchip)) = (&self.alarm, &self.context.irqchip)
-            && let Some(deadline) = irqchip.next_deadline_ns(self.cpu.id)
+            && let Some(lapic) = &self.cpu.lapic
+            && let Some(deadline) = irqchip.next_deadline_of(lapic)
             && (deadline < self.armed || !alarm.pending())
         {
             alarm.arm(deadline.saturating_sub(self.context.clock.now_ns()));

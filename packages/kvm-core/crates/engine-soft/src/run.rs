@@ -41,8 +41,12 @@ impl Vcpu {
                 return exit;
             }
         }
+        self.attention = true;
         loop {
-            if let Some(exit) = self.boundary() {
+            // Most faults leave nothing to look around for.
+            if (self.attention || self.retired >= self.next_check || self.requests.any())
+                && let Some(exit) = self.boundary()
+            {
                 return exit;
             }
             if let Err(trap) = self.run_blocks()

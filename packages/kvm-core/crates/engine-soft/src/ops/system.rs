@@ -20,10 +20,16 @@ const CX: u8 = reg::RCX as u8;
 const DX: u8 = reg::RDX as u8;
 
 impl Vcpu {
-    /// RIP was set to a target: make the run loop's addition of the length yield it.
+    /// RIP was set to a target, and modes may have changed: makes the run loop's addition of the length
+    /// yield it.
     fn settle(&mut self, op: &Op) {
-        self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_sub(u64::from(op.len));
+        self.settle_level(op);
         self.attention = true;
+    }
+
+    /// The same after a change of the privilege level, which `follow_privilege` looked at.
+    fn settle_level(&mut self, op: &Op) {
+        self.cpu.regs[reg::RIP] = self.cpu.regs[reg::RIP].wrapping_sub(u64::from(op.len));
     }
 
     /// The 16-bit operand: in memory where `MEM`, else register `op.src`.
@@ -154,7 +160,7 @@ pub(crate) fn iret<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let next = v.next_ip(op);
     ret::iret(v, W::BYTES, next)?;
     serialize();
-    v.settle(op);
+    v.settle_level(op);
     Ok(())
 }
 
@@ -165,7 +171,7 @@ fn deliver(v: &mut Vcpu, op: &Op, event: Event) -> Done {
     // RF ends with this instruction: the flags pushed do not have it.
     v.cpu.rflags &= !flags::RF;
     exception::deliver(v, event)?;
-    v.settle(op);
+    v.settle_level(op);
     Ok(())
 }
 
@@ -210,7 +216,7 @@ pub(crate) fn syscall_op(v: &mut Vcpu, op: &Op) -> Done {
         // Masked by SFMASK: the handler's first instruction is not preceded by a #DB.
         v.cpu.events.debug_trap &= !DR6_BS;
     }
-    v.settle(op);
+    v.settle_level(op);
     Ok(())
 }
 
@@ -221,7 +227,7 @@ pub(crate) fn sysret(v: &mut Vcpu, op: &Op) -> Done {
         // Unlike POPF and IRET, it traps itself with the flag that it loads (AMD APM volume 3).
         v.cpu.events.debug_trap |= DR6_BS;
     }
-    v.settle(op);
+    v.settle_level(op);
     Ok(())
 }
 

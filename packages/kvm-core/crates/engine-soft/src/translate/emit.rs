@@ -320,6 +320,7 @@ impl Emitter<'_> {
                 }
             }
             Shape::Element(e) => self.element(n, e),
+            Shape::Repeated(e) => self.repeated(n, e),
             Shape::Push(r) => self.push(n, Some(r), 0),
             Shape::PushImmediate(v) => self.push(n, None, v),
             Shape::Pop(r) => self.pop(n, r),

@@ -80,6 +80,8 @@ pub enum Shape {
     },
     /// MOVS, STOS, LODS.
     Element(Element),
+    /// REP MOVS, REP STOS.
+    Repeated(Element),
     Push(u8),
     PushImmediate(i32),
     Pop(u8),
@@ -239,6 +241,9 @@ fn one_byte(i: &Instruction, bytes: &[u8], p: &Parts) -> Option<Shape> {
         0x90 if simple && p.rex & 1 == 0 => Shape::Nothing,
         0x91..=0x97 if simple && p.rex & 1 == 0 && low != 4 => Shape::Verbatim,
         0xa4 | 0xa5 | 0xaa..=0xad if simple => Shape::Element(strings::element(op)?),
+        0xa4 | 0xa5 | 0xaa | 0xab if p.op.rep == 0xf3 && !p.op.lock => {
+            Shape::Repeated(strings::element(op)?)
+        }
         0x98 | 0x99 | 0xa8 | 0xa9 if simple => Shape::Verbatim,
         0xa0..=0xa3 if simple && p.kind == Kind::Flat => accumulator(op, byte),
         0xb0..=0xb7 if simple => {

@@ -396,7 +396,7 @@ fn emittable(shape: &Shape, op: &Op, offset: u16, kind: Kind) -> bool {
         Shape::Indirect(form, _) | Shape::System(System::PushMemory(form)) => {
             operand_fits(form, op, offset, kind)
         }
-        Shape::Element(_) => strings::direct(op, kind),
+        Shape::Element(_) | Shape::Repeated(_) => strings::direct(op, kind),
         Shape::Return(dropped) => *dropped == 0,
         Shape::Jump | Shape::Branch(_) | Shape::Call => {
             let target = i64::from(offset).wrapping_add(op.imm.cast_signed());

@@ -1,5 +1,6 @@
-//! MOVS, STOS and LODS without a repeat prefix, which compilers that save space copy bytes with. The
-//! interpreter has those that count down, or find something.
+//! MOVS, STOS and LODS, which compilers that save space copy bytes with, and REP MOVS and REP STOS
+//! within one page of each operand, which kernels use for whatever they clear or copy. The interpreter
+//! has those that count down, go from page to page, or find something.
 
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
@@ -12,6 +13,7 @@ const RSI: u8 = 6;
 const RDI: u8 = 7;
 /// DF is this bit of the second byte of RFLAGS.
 const DF: u8 = 4;
+const PAGE: i32 = 4096;
 
 /// One element.
 #[derive(Clone, Copy, Debug)]
@@ -55,14 +57,7 @@ pub fn direct(op: &Op, kind: Kind) -> bool {
 impl Emitter<'_> {
     /// Executes one element, if addresses go up.
     pub fn element(&mut self, n: usize, e: Element) {
-        if self.flags_live_at_check(n) {
-            self.protect_flags();
-        }
-        // test byte [rflags + 1], DF; jne
-        self.asm.modrm(Opcode::narrow(0xf6), 0, Rm::State { index: None, disp: RFLAGS + 1 });
-        self.asm.byte(DF);
-        let down = self.asm.jcc_later(5);
-        self.slow_path(n, down);
+        self.goes_up(n);
         let op = |byte: u8| Opcode {
             operand_size: e.size == 2,
             wide: e.size == 8,
@@ -71,7 +66,7 @@ impl Emitter<'_> {
             ..Opcode::narrow(0)
         };
         if e.load {
-            let from = self.element_at(RSI, e.size, field::READ);
+            let from = self.element_at(RSI, None, e.size, field::READ);
             let to = if e.store { host::R10 } else { host::RAX };
             self.asm.modrm(op(0x8a), to, from);
             if e.store {
@@ -79,7 +74,7 @@ impl Emitter<'_> {
             }
         }
         if e.store {
-            let to = self.element_at(RDI, e.size, field::WRITE);
+            let to = self.element_at(RDI, None, e.size, field::WRITE);
             let from = if e.load { host::R10 } else { host::RAX };
             if e.load {
                 self.asm.load(host::R10, SCRATCH);
@@ -94,10 +89,54 @@ impl Emitter<'_> {
         }
     }
 
-    /// Checks the element at a register, whose addend is in R11 then.
-    fn element_at(&mut self, register: u8, size: u8, tag: i32) -> Rm {
+    /// Goes on if addresses go up.
+    fn goes_up(&mut self, n: usize) {
+        if self.flags_live_at_check(n) {
+            self.protect_flags();
+        }
+        // test byte [rflags + 1], DF; jne
+        self.asm.modrm(Opcode::narrow(0xf6), 0, Rm::State { index: None, disp: RFLAGS + 1 });
+        self.asm.byte(DF);
+        let down = self.asm.jcc_later(5);
+        self.slow_path(n, down);
+    }
+
+    /// Executes all elements, if addresses go up and stay in one page of each operand.
+    pub fn repeated(&mut self, n: usize, e: Element) {
+        self.goes_up(n);
+        // With more the sums below could wrap. cmp rcx, PAGE; ja
+        self.asm.modrm(Opcode::wide(0x81), 7, Rm::Reg(host::RCX));
+        self.asm.bytes(&PAGE.to_le_bytes());
+        let many = self.asm.jcc_later(7);
+        self.or_slow(many);
+        let count = Some((host::RCX, e.size.trailing_zeros() as u8));
+        if e.load {
+            self.element_at(RSI, count, 0, field::READ);
+            self.asm.store(SCRATCH, host::R11);
+        }
+        self.element_at(RDI, count, 0, field::WRITE);
+        let moves = [(RSI, host::R10, e.load), (RDI, host::R11, true)];
+        if e.load {
+            self.asm.load(host::R10, SCRATCH);
+        }
+        for (register, addend, _) in moves.into_iter().filter(|m| m.2) {
+            self.asm.modrm(Opcode::wide(0x03), register, Rm::Reg(addend));
+        }
+        self.asm.bytes(if e.size == 2 { &[0x66, 0xf3] } else { &[0xf3] });
+        if e.size == 8 {
+            self.asm.byte(0x48);
+        }
+        self.asm.byte(if e.load { 0xa4 } else { 0xaa } | u8::from(e.size != 1));
+        for (register, addend, _) in moves.into_iter().filter(|m| m.2) {
+            self.asm.modrm(self.full(0x2b), register, Rm::Reg(addend));
+        }
+    }
+
+    /// Checks what is at a register, whose addend is in R11 then: `size` bytes, and with a count so many
+    /// elements of 2 to the given power.
+    fn element_at(&mut self, register: u8, count: Option<(u8, u8)>, size: u8, tag: i32) -> Rm {
         self.asm.mov(host::R11, register);
-        self.asm.lea(host::R10, register, None, i32::from(size) - 1);
+        self.asm.lea(host::R10, register, count, i32::from(size) - 1);
         let class = self.class();
         let at = tlb_entry(&mut self.asm, class);
         tlb_compare(&mut self.asm, host::R10, at + tag, 1);

@@ -93,6 +93,17 @@ fn a_fault_leaves_exact_registers() {
     }
 }
 
+#[test]
+fn a_count_whose_bytes_wrap_is_not_a_small_one() {
+    let mut m = Machine::new(Mode::Long, &[0xf3, 0x48, 0xab, 0xf4]);
+    let count = (1 << 61) + 2;
+    m.set(|r| (r.rdi, r.rcx, r.rax) = (DATA, count, u64::MAX));
+    let exit = m.vcpu.run();
+    assert!(matches!(exit, Exit::Mmio { write: true, gpa: RAM, .. }), "{exit:?}");
+    let r = m.regs();
+    assert_eq!((r.rdi, r.rcx), (RAM, count - (RAM - DATA) / 8));
+}
+
 /// Registers and memory after the instruction, executed at once or element by element.
 fn outcome(mode: Mode, code: &[u8], start: &Regs, stepped: bool) -> (String, Vec<u8>) {
     let mut m = Machine::new(mode, code);

@@ -235,7 +235,13 @@ impl Irqchip {
     /// When vCPU `vcpu` must call [`poll_timers`](Self::poll_timers) at the latest, in
     /// nanoseconds of the clock: its local APIC's timer, and on vCPU 0 the PIT.
     pub fn next_deadline_ns(&self, vcpu: u32) -> Option<u64> {
-        let own = self.lapic(vcpu)?.next_deadline_ns();
+        self.next_deadline_of(&*self.lapic(vcpu)?)
+    }
+
+    /// The same for the vCPU of a local APIC that the caller has at hand.
+    pub fn next_deadline_of(&self, lapic: &Lapic) -> Option<u64> {
+        let vcpu = lapic.id();
+        let own = lapic.next_deadline_ns();
         let shared = Some(self.deadline.load(Ordering::SeqCst));
         let shared = shared.filter(|ns| vcpu == 0 && *ns != NEVER);
         own.into_iter().chain(shared).min()
