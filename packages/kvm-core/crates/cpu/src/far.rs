@@ -70,16 +70,16 @@ pub fn far_call<E: Exec + ?Sized>(
     frame.push(u64::from(e.cpu().segs[seg::CS].selector));
     frame.push(next);
     if e.cpu().real_or_v86() {
-        check_real(e, offset)?;
         frame.probe(e, &stack)?;
-        push(e, &frame, &stack)?;
+        let sp = frame.write(e, &stack)?;
+        check_real(e, offset)?;
+        move_stack(e, &stack, sp);
         return enter_real(e, selector, offset);
     }
     let (target, d) = resolve(e, selector)?;
     match target {
         Target::Code => {
             check_direct(e, selector, &d)?;
-            check_target(e, &d, offset)?;
             frame.probe(e, &stack)?;
             push_then_enter(e, &frame, &stack, selector, d, offset)
         }
@@ -88,14 +88,13 @@ pub fn far_call<E: Exec + ?Sized>(
     }
 }
 
-fn push<E: Exec + ?Sized>(e: &mut E, frame: &Frame, stack: &Stack) -> Result<(), Trap> {
-    let sp = frame.write(e, stack)?;
+fn move_stack<E: Exec + ?Sized>(e: &mut E, stack: &Stack, sp: u64) {
     let cpu = e.cpu();
     cpu.regs[reg::RSP] = stack.merge(cpu.regs[reg::RSP], sp);
-    Ok(())
 }
 
-/// The last steps of a call that keeps CPL: all checks were made.
+/// The last steps of a call that keeps CPL. Processors look at the target when the return address is
+/// written already, which stays below the stack pointer then.
 fn push_then_enter<E: Exec + ?Sized>(
     e: &mut E,
     frame: &Frame,
@@ -105,7 +104,9 @@ fn push_then_enter<E: Exec + ?Sized>(
     offset: u64,
 ) -> Result<(), Trap> {
     mark_accessed(e, &mut d)?;
-    push(e, frame, stack)?;
+    let sp = frame.write(e, stack)?;
+    check_target(e, &d, offset)?;
+    move_stack(e, stack, sp);
     let cpl = e.cpu().cpl;
     enter(e, selector, d, offset, cpl)
 }

@@ -45,6 +45,10 @@ fn real_mode_transfers() {
     assert_eq!((m.get16(0xfc), m.get16(0xfe), m.cpu.regs[reg::RSP]), (0x15, 0x1234, 0xfc));
     far_ret(&mut m, 2, 4).unwrap();
     assert_eq!((m.cpu.rip(), m.cpu.regs[reg::RSP]), (0x15, 0x104));
+    // Processors look at the target when the return address is written.
+    let result = far_call(&mut m, 0x3000, 0x1_0000, 4, 0x18);
+    assert_eq!(m.fault(result), (13, 0));
+    assert_eq!((m.get32(0xfc), m.get32(0x100), m.cpu.regs[reg::RSP]), (0x18, 0x1234, 0x104));
     m.cpu.regs[reg::RSP] = 0x200;
     m.put16(0x200, 0x77);
     m.put16(0x202, 0x3000);
@@ -104,6 +108,10 @@ fn entering_64_bit_code() {
     assert_eq!(m.fault(result), (13, 0x30));
     let result = far_jump(&mut m, 0x08, 1 << 47, 8, 0);
     assert_eq!(m.fault(result), (13, 0));
+    let result = far_call(&mut m, 0x08, 1 << 47, 8, 0x1_2345_6788);
+    assert_eq!(m.fault(result), (13, 0));
+    assert_eq!((m.get64(0x7ff0), m.get64(0x7ff8)), (0x1_2345_6788, 8));
+    assert_eq!(m.cpu.regs[reg::RSP], 0x8000);
     far_call(&mut m, 0x08, 0x7777, 8, 0x1_2345_6789).unwrap();
     assert_eq!((m.get64(0x7ff0), m.get64(0x7ff8)), (0x1_2345_6789, 8));
 }

@@ -50,13 +50,23 @@ pub(crate) fn jcc<W: Width, const C: u8>(v: &mut Vcpu, op: &Op) -> Done {
     Ok(())
 }
 
-pub(crate) fn call_rel<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
-    let target = W::zx(v.cpu.rip().wrapping_add(op.imm));
-    v.check_target(target)?;
+/// Pushes the return address and goes to `target`. Processors look at the target behind the store: a
+/// fault leaves the return address below the stack pointer, and one of the stack comes first.
+#[inline(always)]
+fn call<W: Width>(v: &mut Vcpu, op: &Op, target: u64) -> Done {
     let back = v.next_ip(op);
+    let before = v.cpu.regs[reg::RSP];
     v.push::<W>(back)?;
-    v.cpu.regs[reg::RIP] = target.wrapping_sub(u64::from(op.len));
-    Ok(())
+    let done = go::<W>(v, op, target);
+    if done.is_err() {
+        v.cpu.regs[reg::RSP] = before;
+    }
+    done
+}
+
+pub(crate) fn call_rel<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
+    let target = v.cpu.rip().wrapping_add(op.imm);
+    call::<W>(v, op, target)
 }
 
 #[inline(always)]
@@ -76,11 +86,7 @@ pub(crate) fn jump_indirect<W: Width, const MEM: bool>(v: &mut Vcpu, op: &Op) ->
 
 pub(crate) fn call_indirect<W: Width, const MEM: bool>(v: &mut Vcpu, op: &Op) -> Done {
     let target = target::<W, MEM>(v, op)?;
-    v.check_target(target)?;
-    let back = v.next_ip(op);
-    v.push::<W>(back)?;
-    v.cpu.regs[reg::RIP] = target.wrapping_sub(u64::from(op.len));
-    Ok(())
+    call::<W>(v, op, target)
 }
 
 /// RET and RET imm16.

@@ -80,8 +80,8 @@ impl Emitter<'_> {
     }
 
     /// Calls another page, with the addend of the stack in R11. What is written below the stack
-    /// pointer is what the interpreter writes there if it has to do it all, unless the target is not
-    /// canonical: then it stays there below a fault.
+    /// pointer is what the interpreter writes there if it has to do it all, also where the target is
+    /// not canonical.
     fn call_away(&mut self, n: usize, back: i64, target: i64) {
         self.linear(back);
         let slot = Rm::Mem { base: host::R9, index: Some((host::R11, 0)), disp: -self.slot() };

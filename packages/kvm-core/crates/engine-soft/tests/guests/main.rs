@@ -3,6 +3,7 @@
 #[path = "../support/alarm.rs"]
 mod alarm;
 mod bad_code;
+mod calls;
 mod debug;
 mod devices;
 mod events;
