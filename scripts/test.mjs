@@ -2,7 +2,7 @@
 // --long (npm run test:long) lets the tests that have a long form run it: they see LONG=1 in the environment.
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
-import { ataGuest, bootGuest, firmwareGuest, ovmfGuest } from './guests.mjs'
+import { ataGuest, bootGuest, firmwareGuest, ovmfGuest, programsGuest } from './guests.mjs'
 import { bin, core, root } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
@@ -51,6 +51,12 @@ async function suite(command, args, cwd, counter) {
   return counter
 }
 
+/** For what the tests do without. @param {unknown} error */
+function tell(error) {
+  if (!(error instanceof Failure)) throw error
+  say(error.message)
+}
+
 /** @param {() => Promise<unknown> | unknown} work that throws when it fails */
 async function single(work) {
   const passed = (await work()) !== false
@@ -69,6 +75,7 @@ await script(async () => {
         await ovmfGuest()
         await bootGuest()
         await ataGuest()
+        if (process.env['LONG']) await programsGuest().catch(tell)
       }),
     )
     // What it cannot have, the tests do without.

@@ -21,6 +21,8 @@ export const guestFiles = {
   /** For 32-bit machines, and `npm run test:guests` only. */
   kernel32: `${root}.cache/guests/i386/vmlinuz`,
   initrd32: `${root}.cache/guests/i386/initramfs.cpio`,
+  /** A disk with Debian's compiler, where it was made. */
+  programs: `${root}.cache/guests/programs.img`,
   /** A whole Debian, for `npm run test:guests` only. */
   debian: `${root}.cache/guests/debian.qcow2`,
 } as const

@@ -1,4 +1,4 @@
-import type { CpuidEntry, EngineKind, Kvm, OpenOptions } from './api/kvm.ts'
+import type { CpuidEntry, EngineKind, Kvm, OpenOptions, SoftOptions } from './api/kvm.ts'
 import type { Vm } from './api/vm.ts'
 import { cpuidFromWords } from './cpuid.ts'
 import { KvmError, kvmError, native } from './errors.ts'
@@ -12,36 +12,41 @@ import { VmImpl } from './vm.ts'
  * Opens an engine.
  * @throws KvmError E_NO_HOST_ENGINE for `'host'` where the host's KVM cannot be used; its `errno` is
  *   ENOENT without a device, EACCES without permission, EOPNOTSUPP for a kernel that lacks
- *   something. E_NO_ADDON when the native part is missing.
+ *   something. E_NO_ADDON when the native part is missing. EINVAL for `soft.codeBytes` outside its
+ *   limits; EBUSY for `soft.perfMap` where Node.js writes that file itself, EACCES or EIO where
+ *   nobody can.
  */
 export function open(opts: OpenOptions = {}): Kvm {
-  const { engine = 'auto', device } = opts
+  const { engine = 'auto', device, soft } = opts
   switch (engine) {
     case 'host':
+      if (soft !== undefined) {
+        throw new KvmError('EINVAL', "the option 'soft' is of no use to the host's engine")
+      }
       return openHost(device)
     case 'soft':
       if (device !== undefined) {
         throw new KvmError('EINVAL', `device '${device}' is of no use to the soft engine`)
       }
-      return openSoft()
+      return openSoft(soft)
     case 'auto':
-      return openBest(device)
+      return openBest(device, soft)
     default:
       throw new KvmError('EINVAL', `engine '${String(engine)}' is not 'auto', 'soft' or 'host'`)
   }
 }
 
-function openSoft(): Kvm {
+function openSoft({ codeBytes, perfMap = false }: SoftOptions = {}): Kvm {
   return new KvmImpl(
     'soft',
-    native(() => addon().NativeKvm.open(false)),
+    native(() => addon().NativeKvm.openSoft(codeBytes, perfMap)),
   )
 }
 
 function openHost(device: string | undefined): Kvm {
   const { NativeKvm } = addon()
   try {
-    return new KvmImpl('host', NativeKvm.open(true, device))
+    return new KvmImpl('host', NativeKvm.openHost(device))
   } catch (error) {
     const cause = kvmError(error)
     if (!(cause instanceof KvmError) || !(error instanceof Error)) throw cause
@@ -50,12 +55,12 @@ function openHost(device: string | undefined): Kvm {
 }
 
 /** The verdict is of this boot; the device may be gone or busy since. */
-function openBest(device: string | undefined): Kvm {
-  if (!hostVerdict(device).usable) return openSoft()
+function openBest(device: string | undefined, soft: SoftOptions | undefined): Kvm {
+  if (!hostVerdict(device).usable) return openSoft(soft)
   try {
     return openHost(device)
   } catch (error) {
-    if (error instanceof KvmError && error.code === 'E_NO_HOST_ENGINE') return openSoft()
+    if (error instanceof KvmError && error.code === 'E_NO_HOST_ENGINE') return openSoft(soft)
     throw error
   }
 }

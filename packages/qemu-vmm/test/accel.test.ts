@@ -35,6 +35,32 @@ test('the engine is the one that is asked for', (t) => {
   }
 })
 
+test('wishes for tcg reach the software engine, and the log says where another runs', (t) => {
+  const asked: unknown[] = []
+  const lines: string[] = []
+  const log = (line: string): number => lines.push(line)
+  const engines = (engine: 'soft' | 'host'): Engines => ({
+    ...host(),
+    open(options) {
+      asked.push(options)
+      return { engine } as Kvm
+    },
+  })
+  const tcg = { codeBytes: 4 << 20 }
+  openEngine({ accel: 'tcg', tcg, log }, engines('soft'))
+  openEngine({ accel: 'auto', tcg, log }, engines('soft'))
+  t.deepEqual(lines, [])
+  openEngine({ accel: 'auto', tcg, log }, engines('host'))
+  openEngine({ accel: 'kvm:tcg', tcg, log }, engines('host'))
+  t.deepEqual(lines, Array(2).fill('wishes for tcg have no effect: kvm runs'))
+  t.deepEqual(asked, [
+    { engine: 'soft', soft: tcg },
+    { engine: 'auto', soft: tcg },
+    { engine: 'auto', soft: tcg },
+    { engine: 'host' },
+  ])
+})
+
 test("without a KVM the messages are QEMU's", (t) => {
   const error = t.throws<VmmError>(() => openEngine({ accel: 'kvm' }, host('ENOENT')))
   t.is(error.code, 'E_NO_HOST_ENGINE')

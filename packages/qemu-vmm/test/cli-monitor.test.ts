@@ -102,6 +102,9 @@ test('commands of the monitor', async (t) => {
   t.regex(await run('info jit'), /only available with accel=tcg/)
   machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }
   t.regex(await run('info jit'), /^instructions interpreted +1000\n[^]*\nregions translated +7\n/)
+  t.regex(await run('info jit'), /\nin translated code +0.00 s \(0.0 %\)\n/)
+  Object.assign(machine.counters, { translatedNs: 3e9, interpretedNs: 5e8, helperNs: 5e8 })
+  t.regex(await run('info jit'), /\nin translated code +3.00 s \(75.0 %\)\n/)
   machine.status = 'shutdown'
   t.is(await run('cont'), 'Error: reset it first\n')
   t.is(await run('q'), '')

@@ -111,6 +111,13 @@ test('options take effect, with one dash or two', (t) => {
   })
   t.deepEqual(settings('-M', 'pc,accel=kvm:tcg').accelerators, ['kvm', 'tcg'])
   t.deepEqual(settings('-accel', 'tcg', '-enable-kvm').accelerators, ['tcg', 'kvm'])
+  const tcg = settings('-accel', 'kvm', '-accel', 'tcg,tb-size=4', '-perfmap')
+  t.deepEqual(tcg.tcg, { codeBytes: 4 << 20, perfMap: true })
+  const machine = machineConfig(tcg, { serials: [], devices: {} }, () => {})
+  t.deepEqual([machine.accel, machine.tcg], ['kvm:tcg', tcg.tcg])
+  const alone = settings('-accel', 'kvm', '-perfmap')
+  const refused = { instanceOf: CliError, message: /-perfmap needs '-accel tcg'/ }
+  t.throws(() => machineConfig(alone, { serials: [], devices: {} }, () => {}), refused)
   t.is(settings('-append', 'console=ttyS0,,x a=b').append, 'console=ttyS0,,x a=b')
   t.is(settings('-name', 'guest=a,,b,process=p').name, 'a,b')
   const uuid = 'ABCDEF00-1111-2222-3333-444455556666'
@@ -161,6 +168,10 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-cpu', 'max,avx2=maybe'], /expects 'on' or 'off'/],
     [['-cpu', 'max,+'], /is not the name of a processor feature/],
     [['-accel', 'tcgg'], /invalid accelerator 'tcgg' \(did you mean 'tcg'\?\)/],
+    [['-accel', 'kvm,tb-size=4'], /Property 'kvm-accel.tb-size' not found/],
+    [['-accel', 'tcg,tb-size=0'], /'tb-size' expects MiB from 1 to 1024, not '0'/],
+    [['-accel', 'tcg,tb-size=1025'], /'tb-size' expects MiB from 1 to 1024/],
+    [['-accel', 'tcg,tb-size=4M'], /'tb-size' expects MiB from 1 to 1024/],
     [['-accel', 'tcg,thread=multi'], /Invalid parameter 'thread'/],
     [
       ['-M', 'microvm'],

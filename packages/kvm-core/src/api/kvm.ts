@@ -11,6 +11,23 @@ export interface OpenOptions {
   engine?: 'auto' | EngineKind
   /** Path of the KVM device, `/dev/kvm` by default; not for `'soft'`. */
   device?: string
+  /** Wishes for the software engine, where that is used; not for `'host'`. */
+  soft?: SoftOptions
+}
+
+export interface SoftOptions {
+  /**
+   * Bytes of translated code that each vCPU keeps before it drops all and begins again: 1 MiB to
+   * 1 GiB, by default 128 MiB. Memory is only taken as the guest's code is translated.
+   */
+  codeBytes?: number
+  /**
+   * Names translated guest code in `/tmp/perf-PID.map`, so that `perf report` and `perf top` of the
+   * host show it as `guest-kernel64 0xffffffff81000000`: privilege, kind of code, linear address.
+   * The file stays when the process ends. Where `codeBytes` is used up addresses are used again, and
+   * earlier lines of them are out of date.
+   */
+  perfMap?: boolean
 }
 
 /** What `engine: 'auto'` thinks of the host's KVM. */

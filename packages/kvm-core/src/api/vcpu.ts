@@ -63,6 +63,15 @@ export interface CodeStats {
   slowPaths: number
   /** Of these, for the last instruction of a block: nearly always a branch to what was not found. */
   branchMisses: number
+  /**
+   * Nanoseconds that the vCPU spent in translated code, in the interpreter and the delivery of events, in
+   * the interpreter on behalf of translated code, and waiting for answers of devices. They are
+   * estimates: a look every 10 ms at what it does.
+   */
+  translatedNs: number
+  interpretedNs: number
+  helperNs: number
+  deviceNs: number
 }
 
 /**

@@ -156,7 +156,10 @@ export interface NativeKvm {
 }
 
 export interface Addon {
-  readonly NativeKvm: { open(host: boolean, device?: string): NativeKvm }
+  readonly NativeKvm: {
+    openSoft(codeBytes: number | undefined, perfMap: boolean): NativeKvm
+    openHost(device?: string): NativeKvm
+  }
   attachVm(id: number): NativeVm
   detachBuffer(buffer: ArrayBuffer): void
 }

@@ -1,6 +1,7 @@
 import type { MachineConfig } from '../machine/config.ts'
 import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
+import { CliError } from './cli-error.ts'
 import type { CharWiring } from './char-open.ts'
 import { defaultDevices, videoDevices } from './default-devices.ts'
 import type { Accelerator, Settings } from './settings.ts'
@@ -24,7 +25,7 @@ export function machineConfig(
     firmwareFolders: settings.firmwareFolders,
     boot: settings.boot,
     fwCfg: settings.fwCfg,
-    accel: accelChoice(settings.accelerators),
+    ...accelerator(settings),
     cpu: settings.cpu,
     drives: settings.drives.map((drive) =>
       settings.snapshot ? { ...drive, snapshot: true } : drive,
@@ -75,6 +76,14 @@ function guestMemory(
       ? { type: 'memory-backend-ram', id, size: memory, prealloc }
       : { type: 'memory-backend-file', id, size: memory, prealloc, memPath }
   return { memory, objects: [...objects, backend], memoryBackend: id }
+}
+
+/** Which engine, and what is wished of the software one. */
+function accelerator({ accelerators, tcg }: Settings): Pick<MachineConfig, 'accel' | 'tcg'> {
+  const accel = accelChoice(accelerators)
+  const wished = Object.keys(tcg).length > 0
+  if (wished && accel === 'kvm') throw new CliError("-perfmap needs '-accel tcg'")
+  return wished ? { accel, tcg } : { accel }
 }
 
 /** The software engine works everywhere: behind `tcg` in the list nothing is ever tried. */

@@ -1,3 +1,5 @@
+import type { SoftOptions } from 'kvm-core'
+
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { BootOptions } from '../machine/boot-options.ts'
@@ -60,6 +62,8 @@ export interface Settings {
   smp: SmpConfig
   /** In order of preference. */
   accelerators: Accelerator[]
+  /** What `tb-size` and `-perfmap` say. */
+  tcg: SoftOptions
   machine: MachineType
   bios?: string
   /** What `-L` names, in order. */
@@ -112,6 +116,7 @@ export function defaultSettings(): Settings {
     cpu: { model: 'qemu64', features: {} },
     smp: { cpus: 1 },
     accelerators: [],
+    tcg: {},
     machine: 'pc',
     firmwareFolders: [],
     boot: {},

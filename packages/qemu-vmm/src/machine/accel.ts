@@ -1,5 +1,5 @@
 import { KvmError, hostVerdict, open } from 'kvm-core'
-import type { Kvm } from 'kvm-core'
+import type { Kvm, OpenOptions } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
@@ -15,28 +15,33 @@ export interface Engines {
  * @throws VmmError E_NO_HOST_ENGINE for `kvm`, in QEMU's words
  */
 export function openEngine(
-  { accel = 'auto', log }: Pick<MachineConfig, 'accel' | 'log'>,
+  { accel = 'auto', tcg, log }: Pick<MachineConfig, 'accel' | 'tcg' | 'log'>,
   engines: Engines = { open, hostVerdict },
 ): Kvm {
+  const unused = (kvm: Kvm): Kvm => {
+    if (tcg !== undefined && kvm.engine === 'host') log?.('wishes for tcg have no effect: kvm runs')
+    return kvm
+  }
+  const wishes: OpenOptions = tcg === undefined ? {} : { soft: tcg }
   switch (accel) {
     case 'auto':
-      return engines.open({ engine: 'auto' })
+      return unused(engines.open({ engine: 'auto', ...wishes }))
     case 'tcg':
-      return engines.open({ engine: 'soft' })
+      return engines.open({ engine: 'soft', ...wishes })
     case 'kvm':
       return openHost(engines)
     case 'kvm:tcg':
       try {
         // Somebody who names a second choice does not want a KVM that cannot run the guest.
         const { usable, reason } = engines.hostVerdict()
-        if (usable) return openHost(engines)
+        if (usable) return unused(openHost(engines))
         log?.(`failed to initialize kvm: ${reason}`)
       } catch (error) {
         if (!(error instanceof VmmError)) throw error
         log?.(error.message)
       }
       log?.('falling back to tcg')
-      return engines.open({ engine: 'soft' })
+      return engines.open({ engine: 'soft', ...wishes })
   }
 }
 

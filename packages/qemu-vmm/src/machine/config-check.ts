@@ -18,6 +18,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'memoryBackend',
   'machine',
   'accel',
+  'tcg',
   'cpu',
   'cpus',
   'bios',
@@ -79,6 +80,9 @@ export function checkConfig(config: MachineConfig): void {
     if (!LOG_ITEMS.includes(item)) {
       throw bad(`there is no log item '${item}'; it can be ${LOG_ITEMS.join(', ')}`)
     }
+  }
+  if (config.tcg !== undefined && config.accel === 'kvm') {
+    throw bad("tcg has wishes for an engine that 'kvm' is not; leave them out")
   }
   checkObjects(config)
   resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)

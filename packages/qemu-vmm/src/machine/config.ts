@@ -1,3 +1,5 @@
+import type { SoftOptions } from 'kvm-core'
+
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
@@ -58,6 +60,8 @@ export interface MachineConfig {
    * `kvm:tcg` is that too, and says in the log why it is not the host's.
    */
   accel?: 'auto' | 'kvm' | 'tcg' | 'kvm:tcg'
+  /** Wishes for the software engine; the log says so where it is another that runs the guest. */
+  tcg?: SoftOptions
   cpu?: CpuConfig
   /** How many vCPUs, 1 by default, and how they are arranged; see {@link SmpConfig}. */
   cpus?: number | SmpConfig

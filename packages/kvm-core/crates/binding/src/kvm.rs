@@ -7,13 +7,14 @@ use kvm_abi::cap;
 use kvm_abi::control::MAX_VCPUS;
 use kvm_abi::cpuid::CpuidEntry;
 use kvm_cpu::engine::VmEngine;
-use kvm_vm::{Engine, Vm};
+use kvm_vm::{Engine, SoftOptions, Vm};
 use napi::Env;
 use napi::bindgen_prelude::Uint32Array;
 use napi_derive::napi;
 
 use crate::error::{Result, js};
 use crate::isolate::Isolate;
+use crate::numbers::integer;
 use crate::vm::NativeVm;
 
 /// `KVM_GET_API_VERSION`.
@@ -57,10 +58,20 @@ pub struct NativeKvm {
 
 #[napi]
 impl NativeKvm {
-    /// Opens an engine: true for the host's KVM, by the path of its device.
+    /// Opens the software CPU.
     #[napi(factory)]
-    pub fn open(host: bool, device: Option<String>) -> Result<Self> {
-        let opened = if host { Engine::host(device.as_deref()).map_err(js)? } else { Engine::Soft };
+    pub fn open_soft(code_bytes: Option<f64>, perf_map: bool) -> Result<Self> {
+        let bytes = |n| integer(n, "codeBytes").map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let code_bytes = code_bytes.map(bytes).transpose()?;
+        let opened = Engine::soft(SoftOptions { code_bytes, perf_map }).map_err(js)?;
+        let engine = opened.for_vm();
+        Ok(Self { opened, engine })
+    }
+
+    /// Opens the host's KVM, by the path of its device.
+    #[napi(factory)]
+    pub fn open_host(device: Option<String>) -> Result<Self> {
+        let opened = Engine::host(device.as_deref()).map_err(js)?;
         let engine = opened.for_vm();
         Ok(Self { opened, engine })
     }

@@ -1,6 +1,6 @@
 //! What a software engine did to execute the guest's code.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Counters of one vCPU since its creation. Its own thread alone writes them; others may read at any
 /// time, and may see a value that is a moment old.
@@ -26,6 +26,33 @@ pub struct CodeCounters {
     /// Of these, those for the last instruction of a block: nearly all are branches whose target was not
     /// found at once.
     pub branch_misses: AtomicU64,
+    /// What the vCPU does at the moment.
+    place: AtomicU8,
+    /// Nanoseconds spent at each [`Place`], as far as samples tell.
+    time: [AtomicU64; PLACES],
+}
+
+/// What a vCPU does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Place {
+    /// It is halted, stopped or not started.
+    Outside,
+    /// Guest code is interpreted, or events are delivered.
+    Interpreter,
+    /// Translated guest code runs.
+    Translated,
+    /// Translated code had an instruction interpreted.
+    Helper,
+    /// It waits for the answer of a device.
+    Device,
+}
+
+const PLACES: usize = 5;
+
+impl Place {
+    const ALL: [Self; PLACES] =
+        [Self::Outside, Self::Interpreter, Self::Translated, Self::Helper, Self::Device];
 }
 
 /// Adds to a counter that only one thread writes.
@@ -36,8 +63,9 @@ pub fn add(counter: &AtomicU64, n: u64) {
 impl CodeCounters {
     /// The names and present values.
     #[must_use]
-    pub fn read(&self) -> [(&'static str, u64); 9] {
+    pub fn read(&self) -> [(&'static str, u64); 13] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let time = |place: Place| get(&self.time[place as usize]);
         [
             ("decodedBlocks", get(&self.decoded_blocks)),
             ("evictedBlocks", get(&self.evicted_blocks)),
@@ -48,6 +76,34 @@ impl CodeCounters {
             ("interpretedInstructions", get(&self.interpreted)),
             ("slowPaths", get(&self.slow_paths)),
             ("branchMisses", get(&self.branch_misses)),
+            ("translatedNs", time(Place::Translated)),
+            ("interpretedNs", time(Place::Interpreter)),
+            ("helperNs", time(Place::Helper)),
+            ("deviceNs", time(Place::Device)),
         ]
+    }
+
+    /// The vCPU's own thread says what it does from now on, which costs one store.
+    #[inline(always)]
+    pub fn set_place(&self, place: Place) {
+        self.place.store(place as u8, Ordering::Relaxed);
+    }
+
+    /// As [`set_place`](Self::set_place), and whatever the thread looks at next is looked at later.
+    pub fn enter(&self, place: Place) {
+        self.place.swap(place as u8, Ordering::SeqCst);
+    }
+
+    /// What the vCPU does at the moment.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place::ALL[usize::from(self.place.load(Ordering::SeqCst)) % PLACES]
+    }
+
+    /// Takes it that the vCPU did for `ns` nanoseconds what it does now. Only one thread samples.
+    pub fn sample(&self, ns: u64) -> Place {
+        let place = self.place();
+        add(&self.time[place as usize], ns);
+        place
     }
 }

@@ -1,11 +1,12 @@
 //! The VM side of the software engine.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kvm_abi::cpuid::CpuidEntry;
 use kvm_abi::regs::MpState;
-use kvm_abi::{Entropy, KvmError};
+use kvm_abi::{Entropy, Errno, KvmError};
 use kvm_cpu::cpuid;
 use kvm_cpu::engine::{VcpuEngine, VcpuRequests, VmContext, VmEngine};
 use kvm_memory::MemoryListener;
@@ -13,13 +14,54 @@ use kvm_memory::MemoryListener;
 use crate::entropy::HostEntropy;
 use crate::thunk::HostCpu;
 use crate::tlb::Tlb;
-use crate::translate::{Entries, Policy};
+use crate::translate::{CODE_BYTES, Entries, Policy, perf_map};
 use crate::vcpu::Vcpu;
 use crate::watch::Watch;
 
 /// TSC frequency of a new vCPU. The TSC is derived from the VM's clock, so that any frequency is as
 /// good as another; this one makes it count nanoseconds.
 const TSC_KHZ: u32 = 1_000_000;
+
+/// What can be wished of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftOptions {
+    /// Bytes of translated code that each vCPU keeps before it drops all; within [`CODE_BYTES`].
+    pub code_bytes: Option<usize>,
+    /// Translated code is named in the map that `perf` reads.
+    pub perf_map: bool,
+}
+
+impl SoftOptions {
+    /// Checks the numbers and opens the map.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number outside the limits; what opening the map says.
+    pub fn check(&self) -> Result<(), KvmError> {
+        let (least, _, most) = CODE_BYTES;
+        if let Some(bytes) = self.code_bytes
+            && !(least..=most).contains(&bytes)
+        {
+            return Err(KvmError::invalid(format!(
+                "a code cache of {bytes} bytes is not between {least} and {most}"
+            )));
+        }
+        if self.perf_map {
+            perf_map::start().map_err(|error| {
+                let errno = match error.kind() {
+                    ErrorKind::ResourceBusy => Errno::EBUSY,
+                    ErrorKind::PermissionDenied => Errno::EACCES,
+                    _ => Errno::EIO,
+                };
+                let path = perf_map::path();
+                KvmError::new(
+                    errno,
+                    format!("perf's map {} cannot be written: {error}", path.display()),
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
 
 /// The engine of one VM.
 pub struct SoftEngine {
@@ -47,6 +89,17 @@ impl SoftEngine {
     #[must_use]
     pub fn with_entropy(entropy: Arc<dyn Entropy>) -> Arc<Self> {
         Self::with_policy(entropy, Policy::default())
+    }
+
+    /// An engine for one VM with other wishes than those of [`new`](Self::new), which were checked.
+    #[must_use]
+    pub fn with_options(options: SoftOptions) -> Arc<Self> {
+        let policy = Policy {
+            cache_bytes: options.code_bytes.unwrap_or(CODE_BYTES.1),
+            perf_map: options.perf_map,
+            ..Policy::default()
+        };
+        Self::with_policy(Arc::new(HostEntropy), policy)
     }
 
     /// An engine that translates as `policy` says.

@@ -33,6 +33,6 @@ mod vcpu;
 mod watch;
 mod width;
 
-pub use engine::SoftEngine;
+pub use engine::{SoftEngine, SoftOptions};
 pub use entropy::{HostEntropy, SeededEntropy};
-pub use translate::Policy as TranslationPolicy;
+pub use translate::{CODE_BYTES, Policy as TranslationPolicy, perf_map};

@@ -58,10 +58,7 @@ impl Timer {
 
     fn fd(&self) -> Result<&OwnedFd, KvmError> {
         if self.fd.get().is_none() {
-            let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-            // SAFETY: no pointers.
-            let raw = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
-            let fd = Arc::new(owned(raw, "a timerfd")?);
+            let fd = Arc::new(open()?);
             let (source, kicker, bits) = (fd.clone(), self.kicker.clone(), self.bits);
             let pending = self.pending.clone();
             let key = self.events.add(
@@ -118,14 +115,29 @@ impl Drop for Armed<'_> {
     }
 }
 
+/// A timerfd that is not running.
+pub(crate) fn open() -> Result<OwnedFd, KvmError> {
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+    // SAFETY: no pointers.
+    owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }, "a timerfd")
+}
+
+/// Lets it run every `ns` nanoseconds, or stops it with 0.
+pub(crate) fn set_periodic(fd: &OwnedFd, ns: u64) {
+    let time = Duration::from_nanos(ns);
+    set_timer(fd, time, time);
+}
+
 fn set(fd: &OwnedFd, time: Duration) {
-    let spec = libc::itimerspec {
-        it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-        it_value: libc::timespec {
-            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: libc::c_long::from(time.subsec_nanos()),
-        },
+    set_timer(fd, time, Duration::ZERO);
+}
+
+fn set_timer(fd: &OwnedFd, first: Duration, again: Duration) {
+    let timespec = |time: Duration| libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(time.subsec_nanos()),
     };
+    let spec = libc::itimerspec { it_interval: timespec(again), it_value: timespec(first) };
     // SAFETY: a live variable, and no old value is asked for.
     unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
 }

@@ -22,6 +22,7 @@ use crate::host::{Host, IsolateId};
 use crate::hosts::Hosts;
 use crate::kick::Kicker;
 use crate::page::SharedPage;
+use crate::sampler::Sampler;
 use crate::thread::{Phase, ThreadState};
 use crate::timer::Timer;
 
@@ -67,7 +68,7 @@ pub struct Vcpu {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
-    code: Option<Arc<CodeCounters>>,
+    code: Option<(Arc<CodeCounters>, Sampler)>,
     chip: Option<Chip>,
     bus: Arc<Bus>,
     clock: Arc<HostClock>,
@@ -104,10 +105,16 @@ impl Vcpu {
             Some((fd, len)) => SharedPage::of_descriptor(fd, len)?,
             None => SharedPage::new(RUN_BYTES)?,
         };
+        let sampled =
+            |counters: Arc<CodeCounters>| -> Result<(Arc<CodeCounters>, Sampler), KvmError> {
+                let sampler = Sampler::new(parts.events.clone(), counters.clone())?;
+                Ok((counters, sampler))
+            };
+        let code = engine.code_counters().map(sampled).transpose()?;
         Ok(Arc::new(Self {
             id,
             page,
-            code: engine.code_counters(),
+            code,
             timer: Timer::new(parts.events, &kicker, request::EXIT),
             kicker,
             core: Mutex::new(Some(Core::new(engine))),
@@ -156,7 +163,7 @@ impl Vcpu {
     /// time.
     #[must_use]
     pub fn code_counters(&self) -> Option<&CodeCounters> {
-        self.code.as_deref()
+        self.code.as_ref().map(|(counters, _)| &**counters)
     }
 
     /// Calls `f` with the engine, which is outside the guest.
@@ -303,11 +310,20 @@ impl Vcpu {
         }
         loop {
             bump(&self.counters.entries);
-            let exit = core.engine.run();
+            let exit = self.enter_guest(core);
             let (Exit::Hlt, Some(Chip::Own(chip))) = (&exit, &self.chip) else { return exit };
             bump(&self.counters.halts);
             self.sleep(chip);
         }
+    }
+
+    /// Enters the guest, watched where its code is executed in software.
+    fn enter_guest(&self, core: &mut Core) -> Exit {
+        let Some((_, sampler)) = &self.code else { return core.engine.run() };
+        let mut inside = sampler.enter();
+        let exit = core.engine.run();
+        inside.waits = matches!(exit, Exit::Io { .. } | Exit::Mmio { .. } | Exit::Hypercall { .. });
+        exit
     }
 
     /// Sleeps until a request is there or a timer is due.

@@ -7,6 +7,7 @@ import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
 import type { Accelerator, Settings } from '../settings.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
+const MOST_CODE_MIB = 1024
 const SMM_CHOICES = ['auto', 'off', 'on'] as const
 const VIDEO_ADAPTERS = ['std', 'none'] as const
 
@@ -82,22 +83,38 @@ export const machine: OptionGroup = {
     },
     keyvalOption({
       name: 'accel',
-      argument: '[accel=]tcg|kvm',
+      argument: '[accel=]tcg|kvm[,tb-size=n]',
       implied: 'accel',
       repeatable: true,
       help: [
         "what runs the processors: 'tcg' is the software engine, 'kvm' the host's; given twice,",
         'the second is used where the first does not work (default: kvm, then tcg)',
       ],
-      keys: [{ name: 'accel', value: 'tcg|kvm', help: 'the accelerator' }],
+      keys: [
+        { name: 'accel', value: 'tcg|kvm', help: 'the accelerator' },
+        {
+          name: 'tb-size',
+          value: 'n',
+          help: 'tcg: MiB of translated code that each processor keeps, 1 to 1024 (default: 128)',
+        },
+      ],
       owner: (values) => `${accelerator(values.get('accel') ?? 'tcg')}-accel`,
       list: () => ['Accelerators supported in this program:', ...ACCELERATORS].join('\n'),
       take(settings, values) {
         const name = values.get('accel')
         if (name === undefined) throw new CliError("Parameter 'accel' is missing")
+        const size = values.get('tb-size')
+        if (size !== undefined) takeCodeSize(settings, accelerator(name), size)
         prefer(settings, accelerator(name))
       },
     }),
+    flagOption(
+      'perfmap',
+      ["name translated code in /tmp/perf-PID.map, for 'perf' on the host; needs tcg"],
+      (settings) => {
+        settings.tcg.perfMap = true
+      },
+    ),
     {
       name: 'global',
       argument: 'driver.property=value',
@@ -127,6 +144,15 @@ function listed(type: MachineType): string {
 
 function accelerator(name: string): Accelerator {
   return choice(name, ACCELERATORS, 'invalid accelerator')
+}
+
+function takeCodeSize(settings: Settings, name: Accelerator, size: string): void {
+  if (name !== 'tcg') throw new CliError(`Property '${name}-accel.tb-size' not found`)
+  const mib = /^\d{1,4}$/.test(size) ? Number(size) : 0
+  if (mib < 1 || mib > MOST_CODE_MIB) {
+    throw new CliError(`Parameter 'tb-size' expects MiB from 1 to ${MOST_CODE_MIB}, not '${size}'`)
+  }
+  settings.tcg.codeBytes = mib << 20
 }
 
 function prefer(settings: Settings, name: Accelerator): void {

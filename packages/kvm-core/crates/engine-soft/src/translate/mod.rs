@@ -21,6 +21,7 @@ mod flat;
 mod group;
 mod guest;
 mod memory;
+pub mod perf_map;
 mod region;
 mod run;
 mod select;
@@ -48,15 +49,22 @@ pub struct Policy {
     pub cache_bytes: usize,
     /// Addresses of tables are put into instructions where they fit.
     pub immediate_tables: bool,
+    /// What is translated is written to the map that `perf` reads; see [`perf_map::start`].
+    pub perf_map: bool,
 }
+
+/// Bytes of translated code that a vCPU keeps: at least, without another wish, and at most, so that
+/// every jump reaches every place.
+pub const CODE_BYTES: (usize, usize, usize) = (1 << 20, 128 << 20, 1 << 30);
 
 impl Policy {
     /// Interpret everything.
-    pub const OFF: Self = Self { threshold: 0, cache_bytes: 0, immediate_tables: false };
+    pub const OFF: Self =
+        Self { threshold: 0, cache_bytes: 0, immediate_tables: false, perf_map: false };
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 24, cache_bytes: 128 << 20, immediate_tables: true }
+        Self { threshold: 24, cache_bytes: CODE_BYTES.1, immediate_tables: true, perf_map: false }
     }
 }

@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Once, OnceLock};
 
-use kvm_cpu::code_counters::add;
+use kvm_cpu::code_counters::{Place, add};
 use kvm_cpu::flags::OF;
 use kvm_cpu::{Trap, reg};
 
 use super::asm::Tables;
 use super::select::{Guest, SITES, Translator};
 use super::stubs::left;
-use super::{Code, Kind, Policy};
+use super::{Code, Kind, Policy, perf_map};
 use crate::block::Block;
 use crate::op::Op;
 use crate::tlb::Class;
@@ -101,7 +101,7 @@ impl Vcpu {
         // SAFETY: found in the cache just now.
         let (gpa, number) = unsafe { ((*block).gpa, (*block).translated) };
         let known = self.translator.as_ref().and_then(|t| t.find(number, class));
-        let code = known.or_else(|| self.translate_block(gpa, class, kind))?;
+        let code = known.or_else(|| self.translate_block(linear, gpa, class, kind))?;
         let context = self.code_context();
         self.blocks.enter(linear, context, code, gpa);
         Some(code)
@@ -109,7 +109,7 @@ impl Vcpu {
 
     #[cold]
     #[inline(never)]
-    fn translate_block(&mut self, gpa: u64, class: Class, kind: Kind) -> Option<Code> {
+    fn translate_block(&mut self, linear: u64, gpa: u64, class: Class, kind: Kind) -> Option<Code> {
         self.start_translator()?;
         let mut page = [0u8; 4096];
         if !self.ram_copy(gpa & !0xfff, &mut page) {
@@ -123,6 +123,10 @@ impl Vcpu {
         let guest = Guest { features: &self.features, dialect, kind };
         let code = translator.translate(&mut self.blocks, guest, gpa, class, &page)?;
         add(&self.counters.translations, 1);
+        if self.policy.perf_map {
+            let bytes = translator.end() - code.entry;
+            perf_map::add_region(code.entry, bytes as usize, class, kind, linear);
+        }
         self.counters.code_bytes.store(translator.bytes(), Ordering::Relaxed);
         Some(code)
     }
@@ -139,6 +143,10 @@ impl Vcpu {
             let engine = interpret as *const () as u64;
             match Translator::new(self.policy, engine, tables, self.alarm.is_some()) {
                 Ok(t) => {
+                    if self.policy.perf_map {
+                        let (start, bytes) = t.stub_code();
+                        perf_map::add_stubs(start, bytes);
+                    }
                     self.translator = Some(Box::new(t));
                     if self.exact {
                         self.count_exactly();
@@ -191,8 +199,10 @@ impl Vcpu {
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
         self.hot.flags = to_ax(self.cpu.arith.get());
         self.hot.vectors_allowed = self.vectors_allowed();
+        self.counters.set_place(Place::Translated);
         // SAFETY: the code was found for this vCPU in its present context.
         let status = unsafe { stubs.enter(code.entry, me) };
+        self.counters.set_place(Place::Interpreter);
         if status == left::JUMP || status == left::BUDGET {
             self.cpu.arith.set(from_ax(self.hot.flags));
             self.retired = self.next_check.wrapping_sub(self.hot.budget.cast_unsigned());
@@ -257,6 +267,7 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
     v.cpu.arith.set(from_ax(flags));
     v.retired = v.next_check.wrapping_sub(v.hot.budget.cast_unsigned()).wrapping_sub(left_over);
     debug_assert!(site >= SITES);
+    v.counters.set_place(Place::Helper);
     let done = catch_unwind(AssertUnwindSafe(|| v.interpret_ops(ops, first, native)));
     let status = match done {
         Ok(Ok(())) if v.attention || v.block_end == 0 || v.requests.any() => left::DONE,
@@ -277,5 +288,6 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
         v.blocks.entries.enter(v.tlb.class(), context);
     }
     v.hot.vectors_allowed = v.vectors_allowed();
+    v.counters.set_place(Place::Translated);
     status << 16 | to_ax(v.cpu.arith.get())
 }

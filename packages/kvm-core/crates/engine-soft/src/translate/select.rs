@@ -3,7 +3,6 @@
 use iced_x86::Instruction;
 use kvm_decode::{Decoded, Dialect, decode};
 
-use super::Policy;
 use super::access::addressable;
 use super::asm::{Assembler, Tables};
 use super::emit;
@@ -17,6 +16,7 @@ use super::state::pinned;
 use super::strings;
 use super::stubs::Stubs;
 use super::system::System;
+use super::{CODE_BYTES, Policy};
 use crate::block::{self, Block, BlockCache};
 use crate::features::GuestFeatures;
 use crate::op::{Handler, Op};
@@ -106,7 +106,7 @@ impl Translator {
         tables: Tables,
         timed: bool,
     ) -> std::io::Result<Self> {
-        let mut memory = CodeMemory::new(policy.cache_bytes.max(1 << 20))?;
+        let mut memory = CodeMemory::new(policy.cache_bytes.max(CODE_BYTES.0))?;
         let mut asm = Assembler::new(memory.next(), tables);
         let stubs = Stubs::assemble(&mut asm, interpret);
         memory.push(asm.code());
@@ -140,6 +140,16 @@ impl Translator {
             self.reset(blocks);
         }
         full
+    }
+
+    /// The fixed code: where it begins, and its length.
+    pub fn stub_code(&self) -> (u64, usize) {
+        (self.end() - self.memory.used() as u64, self.stub_bytes)
+    }
+
+    /// The address behind all code.
+    pub fn end(&self) -> u64 {
+        self.memory.next()
     }
 
     /// Bytes of code.

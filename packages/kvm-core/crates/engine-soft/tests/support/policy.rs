@@ -8,7 +8,12 @@ pub fn policy() -> TranslationPolicy {
     let name = env!("CARGO_CRATE_NAME");
     // Where programs run on the host, too, the tables must not be where they could reach them.
     let immediate_tables = name.ends_with("regions") && !name.starts_with("differential");
-    let after = |threshold| TranslationPolicy { threshold, cache_bytes: 1 << 20, immediate_tables };
+    let after = |threshold| TranslationPolicy {
+        threshold,
+        cache_bytes: 1 << 20,
+        immediate_tables,
+        perf_map: false,
+    };
     match () {
         () if name.ends_with("translated") => after(1),
         () if name.ends_with("regions") => after(3),

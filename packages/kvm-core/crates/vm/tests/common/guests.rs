@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kvm_abi::exit::run;
 use kvm_abi::regs::{Dtable, Regs, Segment, Sregs};
 use kvm_memory::{Backing, GuestRam};
-use kvm_vm::{Engine, Vcpu, Vm};
+use kvm_vm::{Engine, SoftOptions, Vcpu, Vm};
 
 /// Where guests begin.
 pub const CODE: u64 = 0x6000;
@@ -16,7 +16,7 @@ pub const ISOLATE: u64 = 9;
 /// The soft engine, and the host's where it is there. A KVM without a CPU with virtualization is
 /// somebody's emulation of it and left alone.
 pub fn engines() -> Vec<(&'static str, Engine)> {
-    let mut all = vec![("soft", Engine::Soft)];
+    let mut all = vec![("soft", Engine::Soft(SoftOptions::default()))];
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or("");
     if !flags.split_ascii_whitespace().any(|flag| flag == "vmx" || flag == "svm") {

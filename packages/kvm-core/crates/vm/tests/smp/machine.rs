@@ -7,7 +7,7 @@ use iced_x86::code_asm::{CodeAssembler, CodeLabel, gpr64::*, qword_ptr};
 use kvm_abi::exit::reason;
 use kvm_abi::regs::{Dtable, MpState, Regs, Segment};
 use kvm_memory::{Backing, GuestRam};
-use kvm_vm::{Engine, Vcpu, Vm};
+use kvm_vm::{Engine, SoftOptions, Vcpu, Vm};
 
 /// RAM at zero.
 pub const RAM: u64 = 16 << 20;
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Machine {
 impl Machine {
     /// `count` vCPUs; with an irqchip all but the first wait for INIT.
     pub fn new(count: u32, irqchip: bool) -> Self {
-        let engine = Engine::Soft.for_vm();
+        let engine = Engine::Soft(SoftOptions::default()).for_vm();
         let cpuid = engine.cpuid_for_model("max", &[]).unwrap();
         let vm = Vm::new(engine).unwrap();
         let ram = GuestRam::new(RAM as usize, Backing::Anon).unwrap();
