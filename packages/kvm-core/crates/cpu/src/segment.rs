@@ -262,7 +262,8 @@ pub fn check_segment(
         (canonical(linear) && canonical(last)).then_some(linear)
     } else {
         let typed = cpu.real_or_v86() || type_allows(&s, write);
-        (typed && inside_limit(&s, offset, len)).then(|| s.base.wrapping_add(offset) & 0xffff_ffff)
+        (typed && (inside_limit(&s, offset, len) || endless(&s, offset)))
+            .then(|| s.base.wrapping_add(offset) & 0xffff_ffff)
     };
     linear.ok_or_else(|| cpu.raise(if index == seg::SS { Vector::Ss } else { Vector::Gp }, 0))
 }
@@ -274,6 +275,13 @@ fn type_allows(s: &Seg, write: bool) -> bool {
     let code = s.access & acc::CODE != 0;
     let rw = s.access & acc::RW != 0;
     if write { !code && rw } else { !code || rw }
+}
+
+/// True if no operand runs into the limit: where that is 4 GiB, processors go on at zero (SDM volume 3,
+/// 5.3, leaves it open).
+fn endless(s: &Seg, offset: u64) -> bool {
+    let grows_up = s.access & (acc::CODE | acc::CONFORMING) != acc::CONFORMING;
+    grows_up && s.limit == u32::MAX && offset <= u64::from(s.limit)
 }
 
 /// True if all of `len` bytes at `offset` lie inside the segment's limit.

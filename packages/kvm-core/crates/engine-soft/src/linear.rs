@@ -1,7 +1,7 @@
 //! Access to memory by linear address: the fast path through the TLB and the slow path behind it.
 
 use kvm_cpu::paging;
-use kvm_cpu::{Access, Fault, Trap, Vector, flags, seg};
+use kvm_cpu::{Access, Fault, Mode, Trap, Vector, flags, seg};
 
 use crate::op::{FLAT, Op};
 use crate::tlb::{Allowed, Class, Tlb};
@@ -132,7 +132,7 @@ impl Vcpu {
         let split = locked && splits_line(linear, W::BYTES);
         let _stopped = split.then(|| self.stop_others());
         if locked && !split {
-            let wrapped = self.wrap(linear);
+            let wrapped = self.wrap(linear, via);
             let gpa = self.translate(wrapped, Access::Write, via)?;
             if let Some(host) = self.writable_ram(gpa) {
                 self.note_breakpoint(wrapped, W::BYTES, true);
@@ -181,13 +181,13 @@ impl Vcpu {
         access: Access,
     ) -> Result<u64, Trap> {
         self.check_linear(linear, size, via)?;
-        let linear = self.wrap(linear);
+        let linear = self.wrap(linear, via);
         self.note_breakpoint(linear, size, false);
         let first = PAGE - (linear & 0xfff);
         if u64::from(size) <= first {
             return self.read_in_page(linear, size, via, access);
         }
-        let next = self.wrap(linear.wrapping_add(first));
+        let next = self.wrap(linear.wrapping_add(first), via);
         #[allow(clippy::cast_possible_truncation)]
         let (head, tail) = (first as u8, size - first as u8);
         // Both translations before any access: a device read must not happen if the rest faults.
@@ -226,14 +226,14 @@ impl Vcpu {
         value: u64,
     ) -> Result<(), Trap> {
         self.check_linear(linear, size, via)?;
-        let linear = self.wrap(linear);
+        let linear = self.wrap(linear, via);
         self.note_breakpoint(linear, size, true);
         let first = PAGE - (linear & 0xfff);
         if u64::from(size) <= first {
             let gpa = self.translate(linear, Access::Write, via)?;
             return self.physical_write(gpa, size, value);
         }
-        let next = self.wrap(linear.wrapping_add(first));
+        let next = self.wrap(linear.wrapping_add(first), via);
         let gpa = self.translate(linear, Access::Write, via)?;
         let gpa_next = self.translate(next, Access::Write, via)?;
         let bytes = value.to_le_bytes();
@@ -257,7 +257,7 @@ impl Vcpu {
             return Ok(());
         }
         self.check_linear(linear, 1, via)?;
-        let mut at = self.wrap(linear);
+        let mut at = self.wrap(linear, via);
         let mut left = len;
         loop {
             self.translate(at, access, via)?;
@@ -266,15 +266,25 @@ impl Vcpu {
                 return Ok(());
             }
             left -= step;
-            at = self.wrap(at.wrapping_add(step));
+            at = self.wrap(at.wrapping_add(step), via);
             self.check_linear(at, 1, via)?;
         }
     }
 
-    /// Linear addresses outside 64-bit mode have 32 bits.
+    /// Linear addresses outside 64-bit mode have 32 bits; but in compatibility mode the CPU's own tables
+    /// and stacks may lie anywhere.
     #[inline]
-    fn wrap(&self, linear: u64) -> u64 {
-        if self.long_addresses { linear } else { linear & 0xffff_ffff }
+    fn wrap(&self, linear: u64, via: Via) -> u64 {
+        let wide = match via {
+            Via::Segment(_) | Via::Part(_) => self.cpu.mode == Mode::Long64,
+            Via::Implicit | Via::Explicit => self.long_addresses,
+        };
+        if wide { linear } else { linear & 0xffff_ffff }
+    }
+
+    /// The address of a later part of an operand.
+    pub(crate) fn further(&self, linear: u64, bytes: u64) -> u64 {
+        self.wrap(linear.wrapping_add(bytes), Via::Segment(0))
     }
 
     /// Canonical form and alignment.

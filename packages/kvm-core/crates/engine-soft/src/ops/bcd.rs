@@ -87,7 +87,7 @@ pub(crate) fn bound<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let size = u64::from(W::BYTES);
     let linear = v.linear(op, size * 2, false)?;
     let low = W::sx(v.read::<W>(linear, op.seg)?) as i64;
-    let high = W::sx(v.read::<W>(linear + size, op.seg)?) as i64;
+    let high = W::sx(v.read::<W>(v.further(linear, size), op.seg)?) as i64;
     let index = W::sx(v.get::<W>(op.dst)) as i64;
     if index < low || index > high {
         return Err(v.cpu.raise(Vector::Br, 0));

@@ -102,7 +102,7 @@ pub(crate) fn load_far_pointer<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     let bytes = u64::from(W::BYTES);
     let linear = v.linear(op, bytes + 2, false)?;
     let offset = v.read::<W>(linear, op.seg)?;
-    let selector = v.read::<W16>(linear.wrapping_add(bytes), op.seg)?;
+    let selector = v.read::<W16>(v.further(linear, bytes), op.seg)?;
     #[allow(clippy::cast_possible_truncation)]
     segment::load_segment(v, usize::from(op.src), selector as u16)?;
     v.set::<W>(op.dst, offset);
@@ -118,7 +118,7 @@ fn far_pointer<W: Width>(v: &mut Vcpu, op: &Op) -> Result<(u16, u64), Trap> {
     let bytes = u64::from(W::BYTES);
     let linear = v.linear(op, bytes + 2, false)?;
     let offset = v.read::<W>(linear, op.seg)?;
-    let selector = v.read::<W16>(linear.wrapping_add(bytes), op.seg)?;
+    let selector = v.read::<W16>(v.further(linear, bytes), op.seg)?;
     #[allow(clippy::cast_possible_truncation)]
     Ok((selector as u16, offset))
 }
@@ -444,7 +444,7 @@ pub(crate) fn invlpg(v: &mut Vcpu, op: &Op) -> Done {
     let mut linear = v.offset(op);
     let s = usize::from(op.seg) & 7;
     if v.cpu.mode != kvm_cpu::Mode::Long64 || s == seg::FS || s == seg::GS {
-        linear = linear.wrapping_add(v.cpu.segs[s].base);
+        linear = v.further(linear, v.cpu.segs[s].base);
     }
     serialize();
     system::invlpg(v, linear)

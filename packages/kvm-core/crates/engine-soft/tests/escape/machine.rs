@@ -14,7 +14,7 @@ use super::layout::{CODE, CODE_AT, LARGE, MAP, PAGE, PIECES};
 use super::policy::policy;
 
 const TABLES: u64 = 0x1000;
-const GDT: u64 = 0x2_0000;
+pub const GDT: u64 = 0x2_0000;
 const IDT: u64 = 0x2_1000;
 const TSS: u64 = 0x2_2000;
 /// 256 handlers of 16 bytes.
@@ -261,14 +261,19 @@ impl Machine {
     pub fn load(&mut self, state: &State, who: Who) {
         let (cs, ss) = if who == Who::User { (0x33, 0x2b) } else { (0x10, 0x18) };
         let rflags = 2 | if who == Who::SupervisorAc { AC } else { 0 };
+        self.vcpu.set_msr(IA32_FS_BASE, state.fs).unwrap();
+        self.vcpu.set_msr(IA32_GS_BASE, state.gs).unwrap();
+        self.load_into(state, cs, ss, rflags);
+    }
+
+    /// The same with other selectors of CS and SS.
+    pub fn load_into(&mut self, state: &State, cs: u64, ss: u64, rflags: u64) {
         let mut frame = [0; 40];
         let words = [state.rip, cs, rflags, state.gpr[4], ss];
         for (to, word) in frame.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
         self.write(FRAME, &frame);
-        self.vcpu.set_msr(IA32_FS_BASE, state.fs).unwrap();
-        self.vcpu.set_msr(IA32_GS_BASE, state.gs).unwrap();
         let regs = Regs { rsp: KERNEL + FRAME, rip: KERNEL + ENTRY, ..regs(&state.gpr) };
         self.vcpu.set_regs(&regs).unwrap();
         self.vcpu.set_mp_state(MpState::Runnable).unwrap();

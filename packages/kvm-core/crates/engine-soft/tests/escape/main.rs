@@ -18,6 +18,8 @@ mod patterns;
 mod policy;
 #[path = "../differential/rng.rs"]
 mod rng;
+mod shape;
+mod short;
 
 use number::number;
 

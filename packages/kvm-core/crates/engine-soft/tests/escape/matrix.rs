@@ -14,7 +14,7 @@ use super::ops::{self, Access, Op, Place};
 use super::rng::{Rng, case_seed};
 
 const SEED: u64 = 0x6573_6361_7065;
-const INT3: u8 = 0xcc;
+pub const INT3: u8 = 0xcc;
 const BREAKPOINT: u8 = 3;
 const RSP: usize = 4;
 const RBP: usize = 5;
@@ -139,15 +139,15 @@ impl Case {
     }
 }
 
-struct Rig {
-    machine: Machine,
+pub struct Rig {
+    pub machine: Machine,
     /// What the pages under test hold.
     shadow: Vec<(u64, Vec<u8>)>,
-    ran: u64,
+    pub ran: u64,
 }
 
 impl Rig {
-    fn new(neighbour: Neighbour) -> Self {
+    pub fn new(neighbour: Neighbour) -> Self {
         let mut machine = Machine::new(neighbour);
         let mut rng = Rng::new(SEED);
         let shadow: Vec<_> = data_pages()
@@ -164,7 +164,7 @@ impl Rig {
     }
 
     /// Puts bytes into RAM under test, as far as it is.
-    fn patch(&mut self, physical: &[u64], bytes: &[u8]) {
+    pub fn patch(&mut self, physical: &[u64], bytes: &[u8]) {
         for (&gpa, &byte) in physical.iter().zip(bytes) {
             if let Some((n, at)) = piece(gpa) {
                 self.machine.bytes(n)[at] = byte;
@@ -295,7 +295,7 @@ impl Rig {
     }
 
     /// Looks for changes outside of `stored`, guest physical addresses.
-    fn compare(&mut self, stored: &[u64]) -> Result<(), String> {
+    pub fn compare(&mut self, stored: &[u64]) -> Result<(), String> {
         for (gpa, bytes) in &mut self.shadow {
             let (n, at) = piece(*gpa).unwrap();
             let now = &self.machine.bytes(n)[at..at + PAGE as usize];
@@ -314,7 +314,7 @@ impl Rig {
 }
 
 /// Addresses around a boundary for an access of `size` bytes.
-fn around(edge: u64, size: u64) -> Vec<u64> {
+pub fn around(edge: u64, size: u64) -> Vec<u64> {
     let mut all: Vec<u64> =
         (0..=size.min(16) + 1).map(|k| edge.wrapping_add(1).wrapping_sub(k)).collect();
     if size > 16 {

@@ -41,32 +41,32 @@ pub struct Op {
 }
 
 impl Op {
-    const fn new(code: Code, access: Access, size: u64) -> Self {
+    pub const fn new(code: Code, access: Access, size: u64) -> Self {
         let place = Place::Modrm;
         Self { code, place, access, size, lock: false, align: 1, jumps: false }
     }
 
-    const fn at(self, place: Place) -> Self {
+    pub const fn at(self, place: Place) -> Self {
         Self { place, ..self }
     }
 
-    const fn locked(self) -> Self {
+    pub const fn locked(self) -> Self {
         Self { lock: true, ..self }
     }
 
-    const fn aligned(self) -> Self {
+    pub const fn aligned(self) -> Self {
         Self { align: self.size, ..self }
     }
 
-    const fn jumping(self) -> Self {
+    pub const fn jumping(self) -> Self {
         Self { jumps: true, ..self }
     }
 
     /// True if it makes another access, to memory that is not under test.
     pub fn two(self) -> bool {
         let mnemonic = self.code.mnemonic();
-        let stack = matches!(self.code, Code::Push_rm64 | Code::Pop_rm64 | Code::Call_rm64);
-        stack || matches!(mnemonic, M::Movsw | M::Movsd | M::Movsq | M::Cmpsq)
+        let stack = matches!(mnemonic, M::Push | M::Pop | M::Call) && self.place == Place::Modrm;
+        stack || matches!(mnemonic, M::Movsb | M::Cmpsd | M::Movsw | M::Movsd | M::Movsq | M::Cmpsq)
     }
 
     /// The instruction without its memory operand's registers.
@@ -116,13 +116,14 @@ fn operand(i: &mut Instruction, n: u32, kind: K) {
             return i.set_immediate32to64(0x1234_5678);
         }
         K::br64_4 => return i.set_op_kind(n, OpKind::NearBranch64),
+        K::br32_4 => return i.set_op_kind(n, OpKind::NearBranch32),
         K::al => Register::AL,
         K::ax => Register::AX,
         K::eax => Register::EAX,
         K::rax => Register::RAX,
         K::r8_reg => Register::DL,
         K::r16_reg | K::r16_opcode => Register::DX,
-        K::r32_reg => Register::EDX,
+        K::r32_reg | K::r32_opcode => Register::EDX,
         K::r64_reg | K::r64_opcode => Register::RDX,
         K::r32_vvvv => Register::EBX,
         K::r64_vvvv => Register::RBX,
