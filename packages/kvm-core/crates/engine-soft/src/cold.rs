@@ -5,7 +5,10 @@
 //! only take memory; a compiler comes back to a hundred thousand blocks. So the room grows by one for
 //! each block that has to be decoded again soon after it went.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
+
+use crate::block::AddressHasher;
 
 /// Blocks there is always room for.
 pub const LEAST: usize = 4_000;
@@ -17,7 +20,8 @@ const GONE: usize = 1 << 14;
 /// The queue of the blocks that may go.
 #[derive(Debug)]
 pub struct Cold {
-    /// Keys, with some of blocks that went by another way or have been translated.
+    /// Keys, with some of blocks that went by another way or have been translated. One that went so and
+    /// came again is there more than once.
     queue: VecDeque<u64>,
     room: usize,
     /// Keys of blocks that went lately, each where its hash puts it. Made at the first.
@@ -74,13 +78,51 @@ impl Cold {
         self.queue.len() > 2 * self.room
     }
 
-    /// Keeps only what `stays` says.
+    /// Keeps only what `stays` says, each once, where it came last: where code is decoded again after
+    /// each store beside it, the queue would be full of the same few keys.
     pub fn tidy(&mut self, mut stays: impl FnMut(u64) -> bool) {
-        self.queue.retain(|&key| stays(key));
+        let mut kept: HashSet<u64, BuildHasherDefault<AddressHasher>> = HashSet::default();
+        let mut queue = VecDeque::with_capacity(self.queue.capacity());
+        for key in self.queue.drain(..).rev() {
+            if stays(key) && kept.insert(key) {
+                queue.push_front(key);
+            }
+        }
+        self.queue = queue;
     }
 
     /// Starts over with these.
     pub fn restart(&mut self, keys: impl Iterator<Item = u64>) {
         self.queue = keys.collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_few_keys_do_not_pile_up() {
+        let mut cold = Cold::default();
+        let mut tidied = 0;
+        for i in 0..100 * LEAST as u64 {
+            cold.came(i % 10);
+            if cold.untidy() {
+                cold.tidy(|_| true);
+                tidied += 1;
+            }
+            assert!(cold.queue.len() <= 2 * LEAST + 1);
+        }
+        assert!(tidied < 100, "{tidied} times");
+        cold.tidy(|key| key != 3);
+        assert_eq!(cold.queue, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_block_that_came_again_is_the_youngest() {
+        let mut cold = Cold::default();
+        [1, 2, 3, 1].into_iter().for_each(|key| cold.came(key));
+        cold.tidy(|_| true);
+        assert_eq!(cold.queue, [2, 3, 1]);
     }
 }
