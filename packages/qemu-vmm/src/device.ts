@@ -3,6 +3,13 @@ export interface IoHandler {
   /** Returns the value in the low `size` bytes; higher bits are dropped. */
   read(offset: number, size: number): number
   write(offset: number, size: number, value: number): void
+  /**
+   * A shorter way for the many accesses of a repeated INS: does what `read` would for each element
+   * of `size` bytes in `target[start..end)`, in order. Not called for sizes that the bus splits.
+   */
+  readString?(offset: number, size: number, target: Uint8Array, start: number, end: number): void
+  /** The same for a repeated OUTS. */
+  writeString?(offset: number, size: number, source: Uint8Array, start: number, end: number): void
 }
 
 /**

@@ -104,6 +104,42 @@ test('bus: repeats string I/O for every element of the page', (t) => {
   t.is(view.getUint16(KVM_RUN.pioData + 4, true), 0x41)
 })
 
+test('bus: a handler of strings gets the whole string, if the size is one of its own', (t) => {
+  const bus = new Bus()
+  const calls: unknown[] = []
+  const handler = {
+    ...recorder(0x40),
+    readString: (offset: number, size: number, target: Uint8Array, start: number, end: number) => {
+      calls.push(['r', offset, size, end - start])
+      target.fill(0x5a, start, end)
+    },
+    writeString: (_offset: number, size: number, source: Uint8Array, start: number, end: number) =>
+      void calls.push(['w', size, ...source.subarray(start, end)]),
+  }
+  bus.pio.map({ name: 'dev', base: 0x5a0, len: 4, handler, access: { max: 2 } })
+  const { run, view } = page()
+  const string = (isOut: boolean, size: number, count: number): boolean => {
+    view.setUint32(KVM_RUN.exitReason, ExitReason.Io, true)
+    view.setUint8(KVM_RUN.ioDirection, isOut ? 1 : 0)
+    view.setUint8(KVM_RUN.ioSize, size)
+    view.setUint16(KVM_RUN.ioPort, 0x5a1, true)
+    view.setUint32(KVM_RUN.ioCount, count, true)
+    view.setBigUint64(KVM_RUN.ioDataOffset, BigInt(KVM_RUN.pioData), true)
+    return bus.dispatch(run, 0)
+  }
+  t.true(string(false, 2, 256))
+  t.is(view.getUint16(KVM_RUN.pioData + 510, true), 0x5a5a)
+  string(true, 1, 3)
+  t.deepEqual(calls, [
+    ['r', 1, 2, 512],
+    ['w', 1, 0x5a, 0x5a, 0x5a],
+  ])
+  string(false, 4, 2)
+  string(false, 1, 1)
+  t.is(calls.length, 2)
+  t.is(handler.log.length, 5, 'two halves of two elements, and one access alone')
+})
+
 test('bus: memory accesses of 1 to 8 bytes, above 4 GiB too', (t) => {
   const bus = new Bus()
   const device = recorder(0x40)

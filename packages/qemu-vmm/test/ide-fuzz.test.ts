@@ -42,6 +42,38 @@ test('no sequence of accesses makes the controller throw, or leave its disk and 
   t.pass()
 })
 
+test('a string is what its elements are one by one', async (t) => {
+  for (let seed = 1; seed <= 12; seed++) {
+    const drivers = [new IdeDriver(), new IdeDriver()] as const
+    const random = words(seed * 31)
+    for (let i = 0; i < 200; i++) {
+      const command = random()
+      const again = [words(command), words(command)] as const
+      const port = random() % 4 === 0 ? 0x170 : 0x1f0
+      const size = 1 << (random() % 3)
+      const end = 5 + size * (random() % 700)
+      const filler = random()
+      const isOut = random() % 2 === 0
+      const strings = [0, 1].map(() => new Uint8Array(end).fill(filler))
+      for (const [k, driver] of drivers.entries()) {
+        for (let n = 0; n < 4; n++) step(driver, again[k]!)
+        const { pio } = driver.bus
+        const bytes = strings[k]!
+        if (k === 0 && isOut) pio.writeString(port, size, bytes, 5, end)
+        else if (k === 0) pio.readString(port, size, bytes, 5, end)
+        for (let at = k === 0 ? end : 5; at < end; at += size) {
+          if (isOut) pio.write(port, size, (filler & 0xff) * (0x0101_0101 >>> (32 - 8 * size)))
+          else bytes.set(new Uint8Array(Uint32Array.of(pio.read(port, size)).buffer, 0, size), at)
+        }
+        for (const bus of driver.ide.buses) await bus.quiesce()
+      }
+      if (Buffer.compare(strings[0]!, strings[1]!) !== 0) return t.fail(`seed ${seed} step ${i}`)
+    }
+    t.deepEqual(drivers[0].ide.save(), drivers[1].ide.save())
+    t.is(Buffer.compare(drivers[0].disk.bytes, drivers[1].disk.bytes), 0)
+  }
+})
+
 test('a controller loaded from any state goes on exactly like the one that was saved', async (t) => {
   for (let seed = 1; seed <= 40; seed++) {
     const first = new IdeDriver()

@@ -33,6 +33,42 @@ conform('exits: port reads replace no more than their size', (t, kvm) => {
   t.is(register(g.vcpu, 0), 0x1111_a1a0n)
 })
 
+conform('exits: a sector of words fits into few exits, up and down', (t, kvm) => {
+  const g = guest(t, kvm, 32, (a) =>
+    a
+      .movImm(Reg.dx, 0x1f0)
+      .movImm(Reg.di, 0x8000)
+      .movImm(Reg.cx, 256)
+      .db(0x66, 0xf3, 0x6d) // rep insw
+      .db(0xfd) // std
+      .movImm(Reg.di, 0x91fe)
+      .movImm(Reg.cx, 256)
+      .db(0x66, 0xf3, 0x6d)
+      .hlt(),
+  )
+  let exits = 0
+  let next = 0
+  for (;;) {
+    const why = g.vcpu.runSync({ timeoutMs: 20_000 })
+    if (why !== ExitReason.Io) break
+    exits++
+    const count = g.run.getUint32(KVM_RUN.ioCount, true)
+    const at = Number(g.run.getBigUint64(KVM_RUN.ioDataOffset, true))
+    t.is(g.run.getUint8(KVM_RUN.ioSize), 2)
+    t.true(count * 2 <= 4096)
+    for (let i = 0; i < count; i++) g.run.setUint16(at + i * 2, next++, true)
+  }
+  t.is(next, 512)
+  // KVM reads ahead in pieces of at most 1024 bytes.
+  t.true(exits <= 8, `${exits} exits`)
+  const up = g.vm.memory.view(0x8000, 512)
+  const down = g.vm.memory.view(0x9000, 512)
+  for (let i = 0; i < 256; i++) {
+    t.is(up.getUint16(i * 2, true), i)
+    t.is(down.getUint16(510 - i * 2, true), 256 + i)
+  }
+})
+
 conform('exits: rep outsb and rep insb move every element in order', (t, kvm) => {
   const g = guest(t, kvm, 32, (a) =>
     a

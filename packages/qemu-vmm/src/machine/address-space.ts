@@ -136,6 +136,43 @@ export class AddressSpace {
     }
   }
 
+  /** Reads elements of `size` bytes at one address, in order, into `target[start..end)`. */
+  readString(address: number, size: number, target: Uint8Array, start: number, end: number): void {
+    const slice = this.#find(address)
+    if (slice?.region.handler.readString === undefined || !isWhole(slice, size)) {
+      for (let at = start; at < end; at += size) {
+        const value = this.read(address, size)
+        for (let i = 0; i < size; i++) target[at + i] = value >>> (i * 8)
+      }
+      return
+    }
+    const offset = address - slice.origin
+    try {
+      slice.region.handler.readString(offset, size, target, start, end)
+    } catch (error) {
+      throw deviceFault(slice.region, 'read', offset, size, error)
+    }
+  }
+
+  /** Writes elements of `size` bytes from `source[start..end)` to one address, in order. */
+  writeString(address: number, size: number, source: Uint8Array, start: number, end: number): void {
+    const slice = this.#find(address)
+    if (slice?.region.handler.writeString === undefined || !isWhole(slice, size)) {
+      for (let at = start; at < end; at += size) {
+        let value = 0
+        for (let i = 0; i < size; i++) value |= source[at + i]! << (i * 8)
+        this.write(address, size, value >>> 0)
+      }
+      return
+    }
+    const offset = address - slice.origin
+    try {
+      slice.region.handler.writeString(offset, size, source, start, end)
+    } catch (error) {
+      throw deviceFault(slice.region, 'write', offset, size, error)
+    }
+  }
+
   #find(address: number): Slice | undefined {
     const last = this.#last
     if (last !== undefined && address >= last.start && address < last.end) return last
@@ -180,6 +217,10 @@ export class AddressSpace {
     this.#slices = slices.filter((s) => s.start < s.end).toSorted((a, b) => a.start - b.start)
     this.#last = undefined
   }
+}
+
+function isWhole({ minSize, maxSize }: Slice, size: number): boolean {
+  return size >= minSize && size <= maxSize
 }
 
 function hexRange(range: { base: number; len: number }): string {

@@ -28,6 +28,7 @@ export class Bus {
   readonly pio: AddressSpace = new AddressSpace('port')
   readonly mmio: AddressSpace = new AddressSpace('memory')
   #views: DataView[] = []
+  #bytes: Uint8Array[] = []
 
   /**
    * Serves an `Io` or `Mmio` exit. Returns false for every other exit reason. Throws
@@ -37,7 +38,7 @@ export class Bus {
     const view = this.#view(run, vcpuIndex)
     switch (view.getUint32(AT_REASON, true)) {
       case REASON_IO:
-        this.#io(view)
+        this.#io(view, vcpuIndex)
         return true
       case REASON_MMIO:
         this.#mmio(view)
@@ -70,7 +71,16 @@ export class Bus {
     return view
   }
 
-  #io(view: DataView): void {
+  #bytesOf(view: DataView, vcpuIndex: number): Uint8Array {
+    let bytes = this.#bytes[vcpuIndex]
+    if (bytes === undefined || bytes.buffer !== view.buffer) {
+      bytes = new Uint8Array(view.buffer)
+      this.#bytes[vcpuIndex] = bytes
+    }
+    return bytes
+  }
+
+  #io(view: DataView, vcpuIndex: number): void {
     const size = view.getUint8(AT_SIZE)
     const port = view.getUint16(AT_PORT, true)
     const count = view.getUint32(AT_COUNT, true)
@@ -78,10 +88,12 @@ export class Bus {
     const isOut = view.getUint8(AT_DIRECTION) === 1
     const end = start + count * size
     if (!isOut) fillOnes(view, start, end)
-    for (let at = start; at < end; at += size) {
-      if (isOut) this.pio.write(port, size, load(view, at, size))
-      else store(view, at, size, this.pio.read(port, size))
-    }
+    if (count !== 1) {
+      const bytes = this.#bytesOf(view, vcpuIndex)
+      if (isOut) this.pio.writeString(port, size, bytes, start, end)
+      else this.pio.readString(port, size, bytes, start, end)
+    } else if (isOut) this.pio.write(port, size, load(view, start, size))
+    else store(view, start, size, this.pio.read(port, size))
   }
 
   #mmio(view: DataView): void {

@@ -38,6 +38,9 @@ pub const RUN_BYTES: usize = 8192;
 /// Where the port data of an `IO` exit lies in the mapping.
 pub const RUN_PIO_DATA_OFFSET: usize = 4096;
 
+/// Size of the port data of an `IO` exit.
+pub const PIO_DATA_BYTES: usize = RUN_BYTES - RUN_PIO_DATA_OFFSET;
+
 /// Byte offsets of the `kvm_run` fields.
 pub mod run {
     /// `request_interrupt_window`, u8.
@@ -112,10 +115,10 @@ pub mod run {
     pub const SIZEOF: usize = 2352;
 }
 
-/// A port access of up to one page of data: `count` items of `size` bytes.
+/// Why an engine left the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A port access. For a read the answer is given to the engine before it is entered again.
+    /// One port access. For a read the answer is given to the engine before it is entered again.
     Io {
         /// True for OUT.
         write: bool,
@@ -125,6 +128,18 @@ pub enum Exit {
         size: u8,
         /// The value written; 0 for a read.
         value: u32,
+    },
+    /// Accesses to one port by a repeated INS or OUTS, in order. What OUTS writes is the engine's
+    /// `string_data`; the answers to INS are given together before it is entered again.
+    IoString {
+        /// True for OUTS.
+        write: bool,
+        /// The port.
+        port: u16,
+        /// Bytes per item: 1, 2 or 4.
+        size: u8,
+        /// Items; with `size` at most [`PIO_DATA_BYTES`].
+        count: u16,
     },
     /// An access to a guest physical address that no memslot and no in-kernel device claims.
     Mmio {

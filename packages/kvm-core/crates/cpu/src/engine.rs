@@ -119,6 +119,11 @@ pub trait KernelBus: Send + Sync {
     fn pio_read(&self, vcpu: u32, port: u16, size: u8) -> Option<u32>;
     /// A port write; false if nobody claims it.
     fn pio_write(&self, vcpu: u32, port: u16, size: u8, value: u32) -> bool;
+    /// True if some access to `port` may be claimed, so that none may be put together with others
+    /// into one exit.
+    fn pio_claims(&self, _port: u16) -> bool {
+        true
+    }
     /// A memory-mapped read of `data.len()` bytes (1 to 8); false if nobody claims it.
     fn mmio_read(&self, vcpu: u32, gpa: u64, data: &mut [u8]) -> bool;
     /// A memory-mapped write; false if nobody claims it.
@@ -144,12 +149,16 @@ pub trait VcpuEngine: Send {
     /// Enters the guest until something needs the caller.
     ///
     /// On `Exit::Hlt` with an irqchip the caller sleeps until the request word is nonzero or the
-    /// irqchip's next deadline, and enters again. After an `Io` or `Mmio` read the caller answers
+    /// irqchip's next deadline, and enters again. After a read from a device the caller answers
     /// with [`complete_read`](Self::complete_read) first. An entry with `request::EXIT` pending
     /// finishes the interrupted instruction and returns `Exit::Intr` at its end.
     fn run(&mut self) -> Exit;
-    /// The answer to the last `Io` or `Mmio` read, little-endian.
+    /// The answer to the last `Io`, `IoString` or `Mmio` read, little-endian.
     fn complete_read(&mut self, data: &[u8]);
+    /// The items that the last `IoString` exit writes, one after the other.
+    fn string_data(&self) -> &[u8] {
+        &[]
+    }
     /// True while an instruction waits for the answer to, or the re-entry after, an exit.
     fn io_pending(&self) -> bool;
 

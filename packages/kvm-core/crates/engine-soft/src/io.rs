@@ -10,6 +10,11 @@
 
 use kvm_abi::exit::Exit;
 
+mod string;
+
+pub(crate) use string::MAX_BYTES as STRING_BYTES;
+use string::StringAccess;
+
 /// One access of the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -31,6 +36,7 @@ pub struct IoLog {
     done: Vec<Access>,
     position: usize,
     pending: Option<Access>,
+    string: StringAccess,
     careful: bool,
 }
 
@@ -52,6 +58,7 @@ impl IoLog {
         self.done.clear();
         self.position = 0;
         self.pending = None;
+        self.string.forget();
     }
 
     /// Leaves careful mode.
@@ -61,7 +68,7 @@ impl IoLog {
 
     /// True if an instruction is half done.
     pub fn unfinished(&self) -> bool {
-        self.pending.is_some() || !self.done.is_empty()
+        self.pending() || self.string.answered() || !self.done.is_empty()
     }
 
     /// The answer of an access that was already made at this place of the instruction.
@@ -90,13 +97,13 @@ impl IoLog {
 
     /// True if an access waits for its exit's answer.
     pub fn pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.string.requested()
     }
 
     /// The exit for the pending access.
     #[allow(clippy::cast_possible_truncation)]
     pub fn exit(&self) -> Option<Exit> {
-        let a = self.pending?;
+        let Some(a) = self.pending else { return self.string.exit() };
         Some(if a.port {
             Exit::Io { write: a.write, port: a.addr as u16, size: a.len, value: a.data as u32 }
         } else {
@@ -106,6 +113,7 @@ impl IoLog {
 
     /// Turns the pending access into a done one, with `answer` for a read.
     pub fn complete(&mut self, answer: Option<u64>) {
+        self.string.complete(&[]);
         if let Some(mut access) = self.pending.take() {
             if !access.write {
                 let mask = if access.len >= 8 { u64::MAX } else { (1 << (8 * access.len)) - 1 };

@@ -20,10 +20,17 @@ impl VcpuEngine for Vcpu {
     }
 
     fn complete_read(&mut self, data: &[u8]) {
+        if self.io.complete_string(data) {
+            return;
+        }
         let mut bytes = [0xffu8; 8];
         let n = data.len().min(8);
         bytes[..n].copy_from_slice(&data[..n]);
         self.io.complete(Some(u64::from_le_bytes(bytes)));
+    }
+
+    fn string_data(&self) -> &[u8] {
+        self.io.string_data()
     }
 
     fn io_pending(&self) -> bool {

@@ -43,6 +43,9 @@ impl KernelBus for Bus {
         assert!(port != TRAPDOOR, "a bug behind the bus");
         false
     }
+    fn pio_claims(&self, port: u16) -> bool {
+        port == TRAPDOOR
+    }
     fn mmio_read(&self, _: u32, _: u64, _: &mut [u8]) -> bool {
         false
     }

@@ -65,6 +65,13 @@ impl KernelBus for Bus {
         self.count(vcpu, done)
     }
 
+    fn pio_claims(&self, port: u16) -> bool {
+        let addr = u64::from(port);
+        self.ioevents.watches(Space::Pio, addr)
+            || self.irqchip.get().is_some_and(|chip| chip.owns_port(port))
+            || self.routes.claims(Space::Pio, addr)
+    }
+
     fn mmio_read(&self, vcpu: u32, gpa: u64, data: &mut [u8]) -> bool {
         let done = self.irqchip.get().is_some_and(|chip| chip.mmio_read(gpa, data))
             || self.routes.read(Space::Mmio, gpa, data);

@@ -1,6 +1,6 @@
 //! One entry into the guest, and the `kvm_run` page before and after it.
 
-use kvm_abi::exit::{Exit, RUN_PIO_DATA_OFFSET, reason, run};
+use kvm_abi::exit::{Exit, PIO_DATA_BYTES, RUN_PIO_DATA_OFFSET, reason, run};
 use kvm_abi::regs::{Regs, Sregs, VcpuEvents};
 use kvm_cpu::engine::VcpuEngine;
 
@@ -19,6 +19,7 @@ const SYNC_EVENTS: u64 = 4;
 enum Answer {
     None,
     Io { bytes: usize },
+    IoString { bytes: usize },
     Mmio { bytes: usize },
     Hypercall,
 }
@@ -27,6 +28,8 @@ enum Answer {
 pub(crate) struct Core {
     pub engine: Box<dyn VcpuEngine>,
     answer: Answer,
+    /// Where the answers of a string read are put together.
+    items: Box<[u8; PIO_DATA_BYTES]>,
     /// The kernel fills the page and reads the answers from it.
     pub page_is_kernels: bool,
     /// An exit that nobody answered because the vCPU was stopped: it is shown again.
@@ -38,7 +41,14 @@ pub(crate) struct Core {
 impl Core {
     pub fn new(engine: Box<dyn VcpuEngine>) -> Self {
         let page_is_kernels = engine.run_mapping().is_some();
-        Self { engine, answer: Answer::None, page_is_kernels, unanswered: None, failure: None }
+        Self {
+            engine,
+            answer: Answer::None,
+            items: Box::new([0; PIO_DATA_BYTES]),
+            page_is_kernels,
+            unanswered: None,
+            failure: None,
+        }
     }
 
     /// True if an entry is needed to bring the registers to an instruction boundary.
@@ -58,6 +68,11 @@ impl Core {
             Answer::Io { bytes } => {
                 let data: [u8; 4] = page.get(RUN_PIO_DATA_OFFSET);
                 self.engine.complete_read(&data[..bytes]);
+            }
+            Answer::IoString { bytes } => {
+                let items = &mut self.items[..bytes];
+                page.copy(RUN_PIO_DATA_OFFSET, items);
+                self.engine.complete_read(items);
             }
             Answer::Mmio { bytes } => {
                 let data: [u8; 8] = page.get(run::MMIO_DATA);
@@ -92,13 +107,21 @@ impl Core {
         let why = match exit {
             Exit::Io { write, port, size, value } => {
                 let bytes = usize::from(*size).min(4);
-                page.set(run::IO_DIRECTION, &[u8::from(*write), *size]);
-                page.set(run::IO_PORT, &port.to_le_bytes());
-                put32(run::IO_COUNT, 1);
-                put64(run::IO_DATA_OFFSET, RUN_PIO_DATA_OFFSET as u64);
+                put_port(page, *write, *port, *size, 1);
                 page.set(RUN_PIO_DATA_OFFSET, &value.to_le_bytes()[..bytes]);
                 if !*write {
                     self.answer = Answer::Io { bytes };
+                }
+                reason::IO
+            }
+            Exit::IoString { write, port, size, count } => {
+                put_port(page, *write, *port, *size, u32::from(*count));
+                let bytes = (usize::from(*size) * usize::from(*count)).min(PIO_DATA_BYTES);
+                if *write {
+                    let data = self.engine.string_data();
+                    page.set(RUN_PIO_DATA_OFFSET, &data[..data.len().min(bytes)]);
+                } else {
+                    self.answer = Answer::IoString { bytes };
                 }
                 reason::IO
             }
@@ -197,6 +220,14 @@ impl Core {
             let _ = self.engine.set_vcpu_events(&events);
         }
     }
+}
+
+/// Describes accesses to a port, except for what they write.
+fn put_port(page: &SharedPage, write: bool, port: u16, size: u8, count: u32) {
+    page.set(run::IO_DIRECTION, &[u8::from(write), size]);
+    page.set(run::IO_PORT, &port.to_le_bytes());
+    page.set(run::IO_COUNT, &count.to_le_bytes());
+    page.set(run::IO_DATA_OFFSET, &(RUN_PIO_DATA_OFFSET as u64).to_le_bytes());
 }
 
 /// The address of the device access that the page describes.

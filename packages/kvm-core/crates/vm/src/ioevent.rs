@@ -220,6 +220,16 @@ impl IoEvents {
         self.list.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// True if some write to `addr` would match.
+    pub fn watches(&self, space: Space, addr: u64) -> bool {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        let first = list.partition_point(|event| event.addr < addr);
+        list[first..]
+            .iter()
+            .take_while(|event| event.addr == addr)
+            .any(|event| event.space == space)
+    }
+
     /// Signals what matches a write; false if nothing does.
     pub fn write(&self, space: Space, addr: u64, data: &[u8]) -> bool {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
@@ -262,6 +272,8 @@ mod tests {
         assert!(!write(0x1000, &[3, 0]));
         assert!(!write(0x1000, &[1, 0, 0, 0]));
         assert!(!events.write(Space::Pio, 0x1000, &[1, 0]));
+        assert!(events.watches(Space::Mmio, 0x1000) && !events.watches(Space::Pio, 0x1000));
+        assert!(!events.watches(Space::Mmio, 0x1002));
         assert!(write(0x1004, &[0; 8]) && write(0x1004, &[5]));
         assert!(!write(0x1005, &[5]));
         let bits = one.host.page().u32(control::IOEVENT_BITMAP).load(Ordering::Relaxed);

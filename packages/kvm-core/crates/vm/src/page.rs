@@ -106,6 +106,18 @@ impl SharedPage {
         unsafe { self.base.add(offset).cast::<[u8; N]>().read_volatile() }
     }
 
+    /// Fills `bytes` from `offset`.
+    ///
+    /// # Panics
+    /// As [`u8`](Self::u8).
+    pub fn copy(&self, offset: usize, bytes: &mut [u8]) {
+        assert!(offset + bytes.len() <= self.len);
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: in bounds.
+            *byte = unsafe { self.base.add(offset + i).read_volatile() };
+        }
+    }
+
     /// Copies bytes to `offset`.
     ///
     /// # Panics

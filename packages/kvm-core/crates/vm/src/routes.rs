@@ -208,6 +208,11 @@ impl Routes {
         self.look(space, addr).is_some_and(|route| route.write(addr, data))
     }
 
+    /// True if some access to `addr` needs no exit.
+    pub fn claims(&self, space: Space, addr: u64) -> bool {
+        self.look(space, addr).is_some_and(|route| route.kind != RouteKind::Js)
+    }
+
     /// Number of the host that answers an exit, where a route says so.
     pub fn host(&self, space: Space, addr: u64) -> Option<u32> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -270,6 +275,7 @@ mod tests {
         assert!(!routes.write(Space::Mmio, 0x2004, &data), "writes to latched ranges exit");
         assert!(routes.write(Space::Mmio, 0x1000, &data));
         assert!(!routes.write(Space::Pio, 0x1000, &data));
+        assert!(routes.claims(Space::Mmio, 0x2000) && !routes.claims(Space::Pio, 0x2000));
         routes.remove(&ignored);
         assert!(!routes.write(Space::Mmio, 0x1000, &data));
         assert_eq!(routes.host(Space::Mmio, 0x2000), Some(0));

@@ -122,19 +122,22 @@ export class IdeChannel {
     if ((value & CONTROL_SRST) === 0 && (before & CONTROL_SRST) !== 0) this.#signed()
   }
 
-  readData(size: number): number {
-    const { transfer } = this.#port
-    if (transfer?.direction !== 'in' || !this.#asksForData()) return 0
-    const value = this.#port.read(size)
-    if (this.#port.isChunkDone) this.#taken(transfer)
-    return value
+  /** Fills `target[start..end)` with elements of `size` bytes; zeros where there is no data. */
+  readData(size: number, target: Uint8Array, start: number, end: number): void {
+    let at = start
+    for (let asked = this.#asked('in'); asked && at < end; asked = this.#asked('in')) {
+      at = this.#port.read(size, target, at, end)
+      if (this.#port.isChunkDone) this.#taken(asked)
+    }
+    target.fill(0, at, end)
   }
 
-  writeData(size: number, value: number): void {
-    const { transfer } = this.#port
-    if (transfer?.direction !== 'out' || !this.#asksForData()) return
-    this.#port.write(size, value)
-    if (this.#port.isChunkDone) this.#given(transfer)
+  writeData(size: number, source: Uint8Array, start: number, end: number): void {
+    let at = start
+    for (let asked = this.#asked('out'); asked && at < end; asked = this.#asked('out')) {
+      at = this.#port.write(size, source, at, end)
+      if (this.#port.isChunkDone) this.#given(asked)
+    }
   }
 
   save(): IdeChannelState {
@@ -166,9 +169,10 @@ export class IdeChannel {
     return this.#units[this.#selected]
   }
 
-  #asksForData(): boolean {
-    const status = this.#unit?.file.status ?? 0
-    return (status & STATUS_DRQ) !== 0 && this.#port.transfer?.dma === false
+  #asked(direction: Transfer['direction']): Transfer | undefined {
+    const { transfer } = this.#port
+    if (transfer?.direction !== direction || transfer.dma) return undefined
+    return ((this.#unit?.file.status ?? 0) & STATUS_DRQ) === 0 ? undefined : transfer
   }
 
   #command(command: number): void {
@@ -193,16 +197,13 @@ export class IdeChannel {
   #outcome(unit: AtaUnit, outcome: Outcome): void {
     switch (outcome.kind) {
       case 'done':
-        this.#done(unit, outcome.quiet !== true)
-        break
+        return this.#done(unit, outcome.quiet !== true)
       case 'error':
-        this.#error(unit, outcome.error)
-        break
+        return this.#error(unit, outcome.error)
       case 'work':
-        this.#await(unit, outcome.work, () => this.#done(unit, true))
-        break
+        return this.#await(unit, outcome.work, () => this.#done(unit, true))
       default:
-        this.#begin(unit, outcome.transfer)
+        return this.#begin(unit, outcome.transfer)
     }
   }
 

@@ -58,23 +58,29 @@ export class DataPort {
     return this.#cursor >= this.#filled
   }
 
-  /** Takes bytes of the chunk; zeros stand for those that it does not have. */
-  read(size: number): number {
-    const data = this.transfer?.data
-    let value = 0
-    for (let i = 0; i < size && this.#cursor < this.#chunkEnd; i++) {
-      value |= (data?.[this.#cursor++] ?? 0) << (i * 8)
-    }
-    return value >>> 0
+  /**
+   * Takes elements of `size` bytes to `target[at..end)`, until the chunk ends; zeros stand for what
+   * its last element lacks. Returns where the next element goes.
+   */
+  read(size: number, target: Uint8Array, at: number, end: number): number {
+    const { data } = this.transfer ?? {}
+    const taken = Math.max(0, Math.min(end - at, this.#chunkEnd - this.#cursor))
+    for (let i = 0; i < taken; i++) target[at + i] = data?.[this.#cursor + i] ?? 0
+    this.#cursor += taken
+    const next = nextElement(size, at, taken, end)
+    target.fill(0, at + taken, next)
+    return next
   }
 
-  /** Puts bytes into the chunk; those that do not fit are lost. */
-  write(size: number, value: number): void {
-    const data = this.transfer?.data
-    if (data === undefined) return
-    for (let i = 0; i < size && this.#cursor < this.#chunkEnd; i++) {
-      data[this.#cursor++] = (value >>> (i * 8)) & 0xff
+  /** Puts elements from `source[at..end)` into the chunk; what does not fit of the last is lost. */
+  write(size: number, source: Uint8Array, at: number, end: number): number {
+    const { data } = this.transfer ?? {}
+    const given = Math.max(0, Math.min(end - at, this.#chunkEnd - this.#cursor))
+    if (data !== undefined) {
+      for (let i = 0; i < given; i++) data[this.#cursor + i] = source[at + i]!
     }
+    this.#cursor += given
+    return nextElement(size, at, given, end)
   }
 
   save(): DataPortState {
@@ -102,4 +108,9 @@ export class DataPort {
     this.#chunkEnd = chunkEnd
     this.#filled = filled
   }
+}
+
+/** Where the element behind `bytes` begins. Each call moves on by one at least. */
+function nextElement(size: number, at: number, bytes: number, end: number): number {
+  return Math.min(end, at + Math.max(size, Math.ceil(bytes / size) * size))
 }

@@ -134,9 +134,20 @@ export class PiixIde implements Stateful {
 
 function mapPorts({ pio }: Bus, number: number, base: number, channel: IdeChannel): void {
   const name = `ide${number}`
+  const element = new Uint8Array(4)
+  const view = new DataView(element.buffer)
   const data: IoHandler = {
-    read: (_offset, size) => channel.readData(size),
-    write: (_offset, size, value) => channel.writeData(size, value),
+    read(_offset, size) {
+      channel.readData(size, element, 0, size)
+      // The bus takes as many bytes as it wants.
+      return view.getUint32(0, true)
+    },
+    write(_offset, size, value) {
+      view.setUint32(0, value, true)
+      channel.writeData(size, element, 0, size)
+    },
+    readString: (_offset, size, target, start, end) => channel.readData(size, target, start, end),
+    writeString: (_offset, size, source, start, end) => channel.writeData(size, source, start, end),
   }
   const command: IoHandler = {
     read: (offset) => channel.read(offset),

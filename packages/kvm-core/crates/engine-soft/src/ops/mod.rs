@@ -9,6 +9,7 @@ pub(crate) mod flag;
 pub(crate) mod io;
 pub(crate) mod mov;
 pub(crate) mod muldiv;
+mod port_string;
 pub(crate) mod shift;
 pub(crate) mod stack;
 pub(crate) mod string;

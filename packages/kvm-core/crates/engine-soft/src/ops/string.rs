@@ -1,4 +1,4 @@
-//! MOVS, STOS, LODS, SCAS, CMPS, with repeat prefixes.
+//! The string instructions, with repeat prefixes.
 //!
 //! A repeated instruction does a bounded piece of work and then either completes or stays where it
 //! is, so that interrupts, kicks and timers are seen between pieces. Registers are exact after
@@ -37,11 +37,11 @@ pub(crate) fn merge(old: u64, new: u64, mask: u64) -> u64 {
     if mask == 0xffff { (old & !mask) | (new & mask) } else { new & mask }
 }
 
-fn step<W: Width>(v: &Vcpu) -> u64 {
+pub(super) fn step<W: Width>(v: &Vcpu) -> u64 {
     if v.cpu.rflags & DF != 0 { (u64::from(W::BYTES)).wrapping_neg() } else { u64::from(W::BYTES) }
 }
 
-fn advance(v: &mut Vcpu, register: usize, by: u64, mask: u64) {
+pub(super) fn advance(v: &mut Vcpu, register: usize, by: u64, mask: u64) {
     let old = v.cpu.regs[register];
     v.cpu.regs[register] = merge(old, old.wrapping_add(by), mask);
 }
@@ -53,7 +53,7 @@ impl Vcpu {
         self.read::<W>(linear, op.seg)
     }
 
-    fn destination<W: Width>(&mut self, mask: u64, write: bool) -> Result<u64, Trap> {
+    pub(super) fn destination<W: Width>(&mut self, mask: u64, write: bool) -> Result<u64, Trap> {
         let offset = self.cpu.regs[reg::RDI] & mask;
         self.linear_general(seg::ES as u8, offset, u64::from(W::BYTES), write)
     }
@@ -118,7 +118,7 @@ impl Vcpu {
 
     /// The linear address of the element at `offset`, and how many of `count` from there on, up or
     /// down, lie in one page, do not wrap and are within the segment.
-    fn in_one_page<W: Width>(
+    pub(super) fn in_one_page<W: Width>(
         &mut self,
         segment: u8,
         offset: u64,
@@ -240,6 +240,12 @@ pub(crate) fn string<W: Width, const K: u8>(v: &mut Vcpu, op: &Op) -> Done {
                     return again(v, op);
                 }
                 continue;
+            }
+        }
+        if matches!(K, INS | OUTS) && v.io.careful() {
+            let n = v.port_string::<W, K>(op, mask, count)?;
+            if n != 0 {
+                return if n == count { Ok(()) } else { again(v, op) };
             }
         }
         v.element::<W, K>(op, mask)?;

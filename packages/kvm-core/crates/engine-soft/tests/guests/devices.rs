@@ -84,24 +84,6 @@ fn a_repeated_copy_out_of_a_device_counts_exactly() {
 }
 
 #[test]
-fn repeated_port_accesses_exit_one_by_one() {
-    // rep outsw; rep insb; hlt
-    let mut m = Machine::new(Mode::Long, &[0x66, 0xf3, 0x6f, 0xb1, 3, 0xf3, 0x6c, 0xf4]);
-    m.write(DATA, &[1, 0, 2, 0, 3, 0]);
-    m.set(|r| (r.rsi, r.rdi, r.rcx, r.rdx) = (DATA, DATA + 0x100, 3, 0x1234));
-    for value in 1..=3 {
-        let exit = Exit::Io { write: true, port: 0x1234, size: 2, value };
-        assert_eq!(m.vcpu.run(), exit);
-    }
-    for value in 4..=6 {
-        assert_eq!(m.vcpu.run(), Exit::Io { write: false, port: 0x1234, size: 1, value: 0 });
-        m.vcpu.complete_read(&[value]);
-    }
-    m.run_to_halt();
-    assert_eq!(m.read(DATA + 0x100, 4), [4, 5, 6, 0]);
-}
-
-#[test]
 fn sixteen_bytes_are_two_accesses() {
     // movups xmm1, [rdi]; movups [rdi + 16], xmm1; hlt
     let mut m = Machine::new(Mode::Long, &[0x0f, 0x10, 0x0f, 0x0f, 0x11, 0x4f, 0x10, 0xf4]);

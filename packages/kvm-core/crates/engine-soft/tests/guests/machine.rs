@@ -55,6 +55,9 @@ impl KernelBus for Nothing {
     fn pio_write(&self, _: u32, _: u16, _: u8, _: u32) -> bool {
         false
     }
+    fn pio_claims(&self, _: u16) -> bool {
+        false
+    }
     fn mmio_read(&self, _: u32, _: u64, _: &mut [u8]) -> bool {
         false
     }

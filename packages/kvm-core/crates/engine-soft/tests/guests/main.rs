@@ -15,6 +15,7 @@ mod memory;
 mod modes;
 #[path = "../support/policy.rs"]
 mod policy;
+mod port_strings;
 mod refused;
 // The differential tests use all of it.
 #[allow(dead_code)]

@@ -35,6 +35,12 @@ fn ioapic_offset(gpa: u64, len: usize) -> Option<u64> {
 }
 
 impl Irqchip {
+    /// True if `port` belongs to a chip, which may leave some accesses to it to others.
+    #[must_use]
+    pub fn owns_port(&self, port: u16) -> bool {
+        range_of(port).is_some()
+    }
+
     /// A port read. `None` if the port is not ours; wide reads are split into bytes.
     pub fn pio_read(&self, port: u16, size: u8) -> Option<u32> {
         let ports = ports(port, size)?;
