@@ -1,6 +1,4 @@
 // Configuration space after reset, against the QEMU that is installed, if one is.
-import { spawn, spawnSync } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import test from 'ava'
 
 import { RootPort } from '../src/chipset/pci/root-port.ts'
@@ -8,11 +6,10 @@ import { ManualClock } from '../src/machine/clock.ts'
 import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
+import { hasPeer, startPeer } from './support/qtest.ts'
 import { FlatRam } from './support/ram.ts'
 
-const PEER = 'qemu-system-x86_64'
-const found = spawnSync(PEER, ['--version'], { encoding: 'utf8' }).stdout ?? ''
-const compare = found.includes('version 7.2') ? test : test.skip
+const compare = hasPeer ? test : test.skip
 const CONFIG_BYTES = 256
 const FUNCTIONS = [
   [0x00, 0],
@@ -24,30 +21,20 @@ const FUNCTIONS = [
 /** What QEMU has in the functions, by its test interface. */
 async function peerSpaces(): Promise<Uint8Array[]> {
   const port = 'pcie-root-port,id=rp,chassis=1,slot=5,port=3,addr=1'
-  const machine = ['-M', 'q35', '-nodefaults', '-display', 'none', '-S', '-qtest', 'stdio']
-  const peer = spawn(PEER, [...machine, '-device', port], { stdio: ['pipe', 'pipe', 'ignore'] })
-  const lines = createInterface({ input: peer.stdout })[Symbol.asyncIterator]()
-  const ask = async (line: string): Promise<string> => {
-    peer.stdin.write(`${line}\n`)
-    for (;;) {
-      const { value, done } = await lines.next()
-      if (done === true) throw new Error(`${PEER} ended`)
-      if (value.startsWith('OK')) return value.slice(3)
-    }
-  }
+  const peer = startPeer('-M', 'q35', '-device', port)
   try {
     const spaces: Uint8Array[] = []
     for (const [slot, fn] of FUNCTIONS) {
       const space = new DataView(new ArrayBuffer(CONFIG_BYTES))
       for (let at = 0; at < CONFIG_BYTES; at += 4) {
-        await ask(`outl 0xcf8 ${0x8000_0000 + slot * 0x800 + fn * 0x100 + at}`)
-        space.setUint32(at, Number(await ask('inl 0xcfc')), true)
+        await peer.ask(`outl 0xcf8 ${0x8000_0000 + slot * 0x800 + fn * 0x100 + at}`)
+        space.setUint32(at, Number(await peer.ask('inl 0xcfc')), true)
       }
       spaces.push(new Uint8Array(space.buffer))
     }
     return spaces
   } finally {
-    peer.kill()
+    peer.close()
   }
 }
 

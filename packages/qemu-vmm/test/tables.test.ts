@@ -197,7 +197,7 @@ test('configuration: each mistake is named, with the nearest valid word', (t) =>
   refuse({ accel: 'hax' }, /auto, kvm, tcg/)
   refuse({ host: 'thread' }, /inline, worker/)
   refuse({ machine: { type: 'pcc' } }, /did you mean 'pc'/)
-  refuse({ machine: { type: 'pc', options: { hpet: 'on' } } }, /no option 'hpet'/)
+  refuse({ machine: { type: 'pc', options: { pif: true } } }, /no option 'pif'/)
   refuse({ uuid: 'abc' }, /not a UUID/)
   refuse({ serial: [undefined, undefined, undefined, undefined, undefined] }, /a PC has 4/)
   refuse({ kernel: undefined, initrd: 'x' }, /initrd needs a kernel/)

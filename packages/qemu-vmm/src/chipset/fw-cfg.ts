@@ -30,6 +30,7 @@ export const FW_CFG_ITEM = {
   commandLineSize: 0x14,
   commandLine: 0x15,
   irq0Override: 0x8002,
+  hpet: 0x8004,
 } as const
 
 const ID_TRADITIONAL = 1

@@ -48,7 +48,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
   const { serial = [] } = config
-  const { shadow, sendMessage } = parts
+  const { shadow, sendMessage, setPit } = parts
   const board = new PcBoard({
     kind: machineKind(config.machine).board,
     sendMessage,
@@ -59,6 +59,8 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     actions,
     memory,
     serial,
+    ...(config.machine?.options?.hpet === false ? {} : { hpet: {} }),
+    ...(setPit === undefined ? {} : { setPit }),
     ...(shadow === undefined ? {} : { shadow }),
   })
   setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)

@@ -50,7 +50,7 @@ const CHOICES = {
   host: ['inline', 'worker'],
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']
-const MACHINE_OPTIONS: readonly string[] = ['pit', 'pitLostTicks', 'graphics']
+const MACHINE_OPTIONS: readonly string[] = ['pit', 'hpet', 'pitLostTicks', 'graphics']
 const SERIAL_PORTS = 4
 
 /** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */

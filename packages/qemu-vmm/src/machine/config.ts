@@ -22,6 +22,8 @@ export type MachineType = 'pc' | 'pc-i440fx-7.2' | 'q35' | 'pc-q35-7.2'
 export interface MachineOptions {
   /** The timer of every PC, on by default. */
   pit?: boolean
+  /** The high precision event timer, on by default. */
+  hpet?: boolean
   /** What becomes of its ticks while an earlier one is pending; `delay` by default. */
   pitLostTicks?: 'delay' | 'discard'
   /**

@@ -20,6 +20,9 @@ const PIT_WRITE_STATE = 10
 const PIT_ACCESS = 12
 const PIT_MODE = 13
 const PIT_GATE = 15
+const PIT_FLAGS = 72
+/** `KVM_PIT_FLAGS_HPET_LEGACY`: another timer has the line. */
+const PIT_FLAG_HPET = 1
 const PIT_EXTRA = 76
 const LOW_THEN_HIGH = 3
 const RATE_GENERATOR = 2
@@ -66,6 +69,15 @@ export function setFirmwareChips(vm: Vm, powerOn: ChipState, timer: boolean): vo
   view.setUint8(PIT_GATE, 1)
   // Without them counting begins now.
   pit.fill(0, PIT_EXTRA)
+  vm.setPit2(pit)
+}
+
+/** Cuts the timer's interrupt off, or connects it again; it goes on counting. */
+export function connectPit(vm: Vm, connected: boolean): void {
+  const pit = vm.getPit2()
+  const view = new DataView(pit.buffer, pit.byteOffset, pit.byteLength)
+  const flags = view.getUint32(PIT_FLAGS, true) & ~PIT_FLAG_HPET
+  view.setUint32(PIT_FLAGS, connected ? flags : flags | PIT_FLAG_HPET, true)
   vm.setPit2(pit)
 }
 

@@ -7,6 +7,7 @@ import {
   dsdt,
   facs,
   fadt,
+  hpet,
   madt,
   mcfg,
   rsdp,
@@ -69,6 +70,7 @@ export function acpiFiles(config: TableConfig): FwCfgFile[] {
   fixPointers(fadtAt, POINTERS.fadt)
   checksum(fadtAt, fadtTable)
   const tables = [fadtAt, place(madt(config.topology))]
+  if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const roots = [rsdt(tables), xsdt(tables)] as const
   const rootAt = roots.map(place) as [number, number]

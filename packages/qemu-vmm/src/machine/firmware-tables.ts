@@ -1,8 +1,9 @@
+import { HPET_BASE } from '../chipset/hpet/hpet.ts'
 import { PCI_CLASS_DEVICE } from '../chipset/pci/config-space.ts'
 import { VmmError } from '../errors.ts'
 import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
-import { dsdt, facs, fadt, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts'
+import { dsdt, facs, fadt, hpet, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts'
 import type { FadtConfig } from './acpi/tables.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import type { MachineConfig } from './config.ts'
@@ -47,6 +48,7 @@ export function tableConfig(parts: {
     pmKind: chipset.pmKind,
     ...chipset.pmPorts(),
     ...(configWindow === undefined ? {} : { configWindow }),
+    ...(board.hpet === undefined ? {} : { hpet: { id: board.hpet.id, base: HPET_BASE } }),
     topology,
     pciHoleStart: map.pciHoleStart,
     ...(pciHole64 === undefined ? {} : { pciHole64 }),
@@ -90,6 +92,7 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
   const tables = [place(fadt(facsGpa, dsdtGpa, config)), place(madt(config.topology))]
+  if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const rsdtGpa = place(rsdt(tables))
   const xsdtGpa = place(xsdt(tables))

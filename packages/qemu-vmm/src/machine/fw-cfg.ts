@@ -1,4 +1,5 @@
 import { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg, little } from '../chipset/fw-cfg.ts'
+import { HPET_BASE } from '../chipset/hpet/hpet.ts'
 import type { GuestMemory, Stateful } from '../device.ts'
 import type { BootIndex } from './boot-index.ts'
 import { bootFiles } from './boot-options.ts'
@@ -43,6 +44,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     [FW_CFG_ITEM.commandLineSize, little(commandLine.length, 4)],
     [FW_CFG_ITEM.commandLine, commandLine],
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
+    [FW_CFG_ITEM.hpet, timerBlocks(board)],
   ])
   const tables = (): ReturnType<typeof tableConfig> => tableConfig({ board, config, map, topology })
   // What firmware sets up decides about some: these are as long as they can become.
@@ -64,6 +66,19 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
   })
   board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
   return device
+}
+
+const TIMER_BLOCKS = 8
+const TIMER_BLOCK_BYTES = 15
+
+/** The number of timer blocks, then for each one: identification, address, least ticks, protection. */
+function timerBlocks({ hpet }: PcBoard): Uint8Array {
+  const table = new Uint8Array(1 + TIMER_BLOCKS * TIMER_BLOCK_BYTES)
+  if (hpet === undefined) return table
+  table[0] = 1
+  table.set(little(hpet.id, 4), 1)
+  table.set(little(HPET_BASE, 8), 5)
+  return table
 }
 
 /** The number of nodes, for each APIC id its node, for each node its memory: there are none. */

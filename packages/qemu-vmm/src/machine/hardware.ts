@@ -28,6 +28,7 @@ import { IrqLines } from './irq.ts'
 import { machineKind } from './machine-type.ts'
 import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState, StateParts } from './machine-state.ts'
+import { connectPit } from './firmware-chips.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import { POST_PORT } from './pc.ts'
@@ -133,6 +134,9 @@ export class Hardware {
         },
         drive: (id, owner) => drives.take(id, owner),
         chardev: (id, owner) => chardevs.take(id, owner),
+        setPit: (connected) => {
+          if (config.machine?.options?.pit !== false) connectPit(vm, connected)
+        },
         actions: requests,
         log: requests.log,
         exit: requests.exit,

@@ -1,6 +1,7 @@
 import type { GuestMemory } from 'kvm-core'
 
 import type { AcpiPm } from '../chipset/acpi-pm.ts'
+import { HPET_BASE, HPET_BYTES, Hpet } from '../chipset/hpet/hpet.ts'
 import { I8042 } from '../chipset/i8042.ts'
 import { DmaControllers } from '../chipset/i8237.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
@@ -33,6 +34,17 @@ const CHIPSETS: Readonly<Record<BoardKind, (parts: ChipsetParts) => Chipset>> = 
   q35: createQ35,
 }
 
+/** Interrupts that comparators of the HPET may be routed to, as QEMU has it. */
+const HPET_ROUTES: Readonly<Record<BoardKind, number>> = { i440fx: 0x04, q35: 0xff_0104 }
+
+/** The timer block, where the board has one. */
+export interface HpetOptions {
+  /** Comparators, 3 to 32; 3 by default. */
+  timers?: number
+  /** Comparators can send messages. */
+  msi?: boolean
+}
+
 /** What the board's devices do to the machine. */
 export interface BoardActions {
   reset(): void
@@ -55,6 +67,10 @@ export interface BoardConfig {
   serial: readonly (SerialBackend | undefined)[]
   /** Carries messages of the board's own functions; without it they are lost. */
   sendMessage?: SendMessage
+  /** Absent on a board without HPET. */
+  hpet?: HpetOptions
+  /** Cuts the PIT's interrupt off, or connects it again. */
+  setPit?(connected: boolean): void
   /** Makes the host bridge's attribute map take effect. */
   shadow?: ShadowControl
   actions: BoardActions
@@ -65,6 +81,7 @@ export class PcBoard {
   readonly bus: Bus = new Bus()
   readonly kind: BoardKind
   readonly chipset: Chipset
+  readonly hpet: Hpet | undefined
   readonly rtc: Rtc
   readonly i8042: I8042
   /** What is typed on the keyboard. */
@@ -84,14 +101,19 @@ export class PcBoard {
     const { pio } = this.bus
     const line = (gsi: number): ReturnType<IrqLines['source']> => irqs.source(gsi)
 
-    this.rtc = new Rtc(line(8), clock)
+    this.kind = config.kind ?? 'i440fx'
+    const { memory, shadow, sendMessage = () => true } = config
+    const { hpet, setPit = () => {} } = config
+    this.hpet =
+      hpet === undefined
+        ? undefined
+        : new Hpet({ ...hpet, routes: HPET_ROUTES[this.kind], clock, line, sendMessage, setPit })
+    this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
     this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
     this.keys = new KeyQueue(this.i8042.keyboard, clock)
     this.#shadow = config.shadow
-    const { memory, shadow, sendMessage = () => true } = config
-    this.kind = config.kind ?? 'i440fx'
     const chipset = CHIPSETS[this.kind]({
       bus: this.bus,
       irqs,
@@ -122,6 +144,10 @@ export class PcBoard {
       pio.map({ name: 'dma', base, len, origin: 0, handler: dma, access: byte })
     }
     at('rtc', 0x70, 2, this.rtc)
+    if (this.hpet !== undefined) {
+      const place = { name: 'hpet', base: HPET_BASE, len: HPET_BYTES }
+      this.bus.mmio.map({ ...place, handler: this.hpet })
+    }
     for (const base of [0x60, 0x64]) {
       pio.map({ name: 'i8042', base, len: 1, origin: 0x60, handler: this.i8042, access: byte })
     }
@@ -143,6 +169,7 @@ export class PcBoard {
     })
 
     this.#add('rtc', this.rtc)
+    if (this.hpet !== undefined) this.#add('hpet', this.hpet)
     this.#add('i8042', this.i8042)
     this.#add('acpi-pm', this.pm)
     this.#add('pci', this.pci)

@@ -33,6 +33,7 @@ export const machine: OptionGroup = {
           help: 'the -object that guest memory is made of',
         },
         { name: 'pit', value: 'on|off', help: 'the timer of every PC (default: on)' },
+        { name: 'hpet', value: 'on|off', help: 'the high precision event timer (default: on)' },
         {
           name: 'graphics',
           value: 'on|off',
@@ -60,6 +61,8 @@ export const machine: OptionGroup = {
         if (backend !== undefined) settings.memoryBackend = backend
         const pit = values.get('pit')
         if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
+        const hpet = values.get('hpet')
+        if (hpet !== undefined) settings.machineOptions.hpet = parseBool(hpet, 'hpet')
         const graphics = values.get('graphics')
         if (graphics !== undefined) {
           settings.machineOptions.graphics = parseBool(graphics, 'graphics')
@@ -132,6 +135,9 @@ export const machine: OptionGroup = {
         )
       },
     },
+    flagOption('no-hpet', ["the same as '-machine hpet=off'"], (settings) => {
+      settings.machineOptions.hpet = false
+    }),
     flagOption('enable-kvm', ["the same as '-accel kvm'"], (settings) => prefer(settings, 'kvm')),
   ],
 }

@@ -6,6 +6,8 @@ import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import { i440fxRoot } from './dsdt-i440fx.ts'
 import { interruptMode, q35Root } from './dsdt-q35.ts'
+import { timerBlock } from './isa-devices.ts'
+import type { HpetPlace } from './tables.ts'
 
 /** What of the machine the table describes. */
 export interface DsdtConfig {
@@ -14,6 +16,8 @@ export interface DsdtConfig {
   pciHoleStart: number
   /** The window for PCI memory above 4 GiB. */
   pciHole64?: { start: number; end: number }
+  /** The timer block, where there is one. */
+  hpet?: HpetPlace
   /** Where configuration space is in memory. */
   configWindow?: ConfigWindowPlace
   /** COM port numbers, 0..3, that have a UART. */
@@ -30,6 +34,7 @@ export function createDsdt(config: DsdtConfig): Uint8Array {
     ...aml.scope(
       '\\_SB',
       ...(isQ35 ? q35Root(config) : i440fxRoot(config)),
+      ...(config.hpet === undefined ? [] : [timerBlock(config.hpet.base)]),
       cpus(config.topology.cpus),
     ),
   ])

@@ -1,8 +1,9 @@
 import { FW_CFG_PORT, FW_CFG_PORTS } from '../../chipset/fw-cfg.ts'
+import { HPET_BYTES } from '../../chipset/hpet/hpet.ts'
 import { COM_PORTS } from '../../chipset/serial-port.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
-import { io, irqNoFlags, resourceTemplate } from './resources.ts'
+import { fixedMemory, io, irqNoFlags, resourceTemplate } from './resources.ts'
 
 /** The devices of old behind the ISA or LPC bridge. */
 export function isaDevices(serialPorts: readonly number[]): Aml[] {
@@ -36,6 +37,17 @@ function serialDevice(port: number): Aml {
     aml.name('_UID', aml.int(port + 1)),
     aml.name('_STA', aml.int(0x0f)),
     aml.name('_CRS', resourceTemplate(io(base, 8), irqNoFlags(irq))),
+  )
+}
+
+/** The timer block, which is on no bus. */
+export function timerBlock(base: number): Aml {
+  return aml.device(
+    'HPET',
+    aml.name('_HID', aml.eisaId('PNP0103')),
+    aml.name('_UID', aml.int(0)),
+    aml.name('_STA', aml.int(0x0f)),
+    aml.name('_CRS', resourceTemplate(fixedMemory(base, HPET_BYTES))),
   )
 }
 

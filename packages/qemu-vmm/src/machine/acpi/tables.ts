@@ -210,6 +210,12 @@ export function madt(topology: CpuTopology): Uint8Array {
   })
 }
 
+/** What the tables say about the timer block. */
+export interface HpetPlace {
+  id: number
+  base: number
+}
+
 const MCFG_BYTES = HEADER_BYTES + 8 + 16
 const MIB_SHIFT = 20
 
@@ -217,6 +223,15 @@ const MIB_SHIFT = 20
 export function mcfg({ base, size }: ConfigWindowPlace): Uint8Array {
   return sdt('MCFG', 1, MCFG_BYTES, (t) => {
     t.u64(44, base).u8(55, (size >> MIB_SHIFT) - 1)
+  })
+}
+
+const HPET_TABLE_BYTES = HEADER_BYTES + 20
+
+/** Where the timer block is, and what its identification register says (IA-PC HPET 1.0a, 3.2.4). */
+export function hpet({ id, base }: HpetPlace): Uint8Array {
+  return sdt('HPET', 1, HPET_TABLE_BYTES, (t) => {
+    t.u32(36, id).u64(44, base)
   })
 }
 
