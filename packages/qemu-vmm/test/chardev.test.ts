@@ -83,6 +83,7 @@ test('a server carries bytes both ways, and tells who is there', async (t) => {
   }
   t.deepEqual(wiring.list(), [
     { label: 'serial0', filename: `disconnected:unix:${path},server=on` },
+    { label: 'parallel0', filename: 'null' },
   ])
   t.true(serial.write(bytes('nobody hears this')))
   const peer = await Peer.to(path)
@@ -313,7 +314,7 @@ test('a multiplexed socket is shared by a serial port and a monitor', async (t) 
   )
   t.deepEqual(
     wiring.list().map(({ label }) => label),
-    ['m', 'm-base'],
+    ['m', 'm-base', 'parallel0'],
   )
   const serial = wiring.serials[0]!
   serial.canRead = () => 100
@@ -369,7 +370,7 @@ test('the monitor reads and writes a ringbuf', async (t) => {
       line,
     )
   wiring.serials[0]!.write(bytes('0123456789'))
-  t.is(await run('info chardev'), 'r: filename=ringbuf\n')
+  t.is(await run('info chardev'), 'r: filename=ringbuf\nparallel0: filename=null\n')
   t.is(await run('ringbuf_read r 3'), '234\n')
   t.is(await run('ringbuf_read r 100'), '56789\n')
   t.is(await run('ringbuf_write r a\\b\x1b'), '')

@@ -26,7 +26,11 @@ function settings(...argv: string[]): Settings {
 }
 
 function config(...argv: string[]): MachineConfig {
-  return machineConfig(settings('-nographic', ...argv), { serials: [], devices: {} }, () => {})
+  return machineConfig(
+    settings('-nographic', ...argv),
+    { serials: [], parallels: [], devices: {} },
+    () => {},
+  )
 }
 
 function refused(...argv: string[]): string {

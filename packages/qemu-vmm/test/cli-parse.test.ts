@@ -96,7 +96,10 @@ test('nearest words', (t) => {
 
 test('defaults are those of QEMU', (t) => {
   const got = settings()
-  t.is(machineConfig(got, { serials: [], devices: {} }, () => {}).memory, 128 * 2 ** 20)
+  t.is(
+    machineConfig(got, { serials: [], parallels: [], devices: {} }, () => {}).memory,
+    128 * 2 ** 20,
+  )
   t.deepEqual(got.cpu, { model: 'qemu64', features: {} })
   t.true(got.reboot)
   t.true(got.shutdown)
@@ -258,7 +261,7 @@ test('-nographic shares the terminal, as far as the parts are not placed elsewhe
     const { chardevs, monitors } = planChardevs(headless.settings)
     t.deepEqual(
       [...chardevs.values()].map((chardev) => chardev.backend),
-      ['null'],
+      ['null', 'null'],
     )
     t.deepEqual(monitors, [])
   }

@@ -10,7 +10,7 @@ const BOOT = ['-kernel', 'k', '-nographic', '-nodefaults']
 function config(...argv: string[]): MachineConfig {
   const command = parseCommand([...BOOT, ...argv])
   if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
-  return machineConfig(command.settings, { serials: [], devices: {} }, () => {})
+  return machineConfig(command.settings, { serials: [], parallels: [], devices: {} }, () => {})
 }
 
 function printed(...argv: string[]): string {

@@ -22,7 +22,7 @@ function config(...argv: string[]): ReturnType<typeof machineConfig> {
   const command = parseCommand(['-kernel', kernel, '-display', 'none', '-accel', 'tcg', ...argv])
   if (command.kind !== 'run') throw new Error(command.text)
   return {
-    ...machineConfig(command.settings, { serials: [], devices: {} }, () => {}),
+    ...machineConfig(command.settings, { serials: [], parallels: [], devices: {} }, () => {}),
     host: 'inline',
   }
 }

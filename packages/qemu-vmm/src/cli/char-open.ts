@@ -22,6 +22,8 @@ const STALL_MS = 2000
 export interface CharWiring {
   serials: (Chardev | undefined)[]
   monitors: Chardev[]
+  /** Ids of those behind parallel ports. */
+  parallels: readonly string[]
   /** Those that devices name, by id. */
   devices: Record<string, Chardev>
   /** What there is, for the monitor. */
@@ -78,6 +80,7 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
   return {
     serials: plan.serials.map(user),
     monitors: plan.monitors.map(user).filter((chardev) => chardev !== undefined),
+    parallels: plan.parallels,
     devices: Object.fromEntries(
       plan.devices.flatMap((id) => {
         const chardev = user(id)

@@ -15,7 +15,9 @@ export interface CharPlan {
   serials: (string | undefined)[]
   /** Ids. */
   monitors: string[]
-  /** Ids of those that a `-device` names. */
+  /** Ids by parallel port, of those that there are. */
+  parallels: string[]
+  /** Ids of those that a `-device`, or a parallel port, names. */
   devices: string[]
 }
 
@@ -31,6 +33,7 @@ export function planChardevs(settings: Settings): CharPlan {
     labels: new Map(),
     serials: [],
     monitors: [],
+    parallels: [],
     devices: [],
   }
   for (const [, chardev] of settings.chardevs) checkStdio(plan, chardev)
@@ -52,6 +55,12 @@ export function planChardevs(settings: Settings): CharPlan {
   for (const [i, user] of monitors.entries()) {
     const id = connect(user, `compat_monitor${i}`)
     if (id !== undefined) plan.monitors.push(id)
+  }
+  for (const [i, user] of withParallel(settings).entries()) {
+    const id = connect(user, `parallel${i}`)
+    if (id === undefined) continue
+    plan.parallels.push(id)
+    plan.devices.push(id)
   }
   for (const { driver, properties } of settings.devices) {
     const id = properties['chardev']
@@ -99,6 +108,13 @@ function withDefaults(settings: Settings): { serials: CharUser[]; monitors: Char
   if (serials.length === 0) serials.push({ device: hasMonitor ? 'stdio' : 'mon:stdio', at })
   else if (!hasMonitor) monitors.push({ device: 'stdio', at })
   return { serials, monitors }
+}
+
+/** A PC has a parallel port, where QEMU shows what is printed in a window. */
+function withParallel({ parallels, defaultDevices, devices }: Settings): CharUser[] {
+  const isAsked = parallels.length > 0 || devices.some(({ driver }) => driver === 'isa-parallel')
+  if (isAsked || !defaultDevices) return parallels
+  return [{ device: 'null', at: '-parallel null' }]
 }
 
 /** The id of the device a user names; implied devices come into being here. */

@@ -14,7 +14,7 @@ const DEFAULT_BACKEND = 'pc.ram'
 /** The machine that a command line describes. */
 export function machineConfig(
   settings: Settings,
-  chardevs: Pick<CharWiring, 'serials' | 'devices'>,
+  chardevs: Pick<CharWiring, 'serials' | 'devices' | 'parallels'>,
   log: (message: string) => void,
 ): MachineConfig {
   const { name, uuid, bios, kernel, initrd, append, machineOptions: options } = settings
@@ -33,6 +33,10 @@ export function machineConfig(
     plug: [
       ...videoDevices(settings),
       ...settings.devices,
+      ...chardevs.parallels.map((chardev) => ({
+        driver: 'isa-parallel',
+        properties: { chardev },
+      })),
       ...settings.driveDevices,
       ...defaultDevices(settings),
     ],
@@ -41,6 +45,7 @@ export function machineConfig(
     chardevs: chardevs.devices,
     rebootAction: settings.reboot ? 'reset' : 'shutdown',
     shutdownAction: settings.shutdown ? 'poweroff' : 'pause',
+    panicAction: settings.panicAction,
     host: 'worker',
     startPaused: settings.startPaused,
     log,

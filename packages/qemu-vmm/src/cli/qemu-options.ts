@@ -4,11 +4,11 @@
  */
 export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
-    'acpitable action add-fd async-teardown audio audio-help audiodev bt ' +
+    'acpitable add-fd async-teardown audio audio-help audiodev bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fda fdb fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'msg mtdblock net netdev nic no-acpi no-fd-bootchk ' +
-    'no-user-config numa only-migratable option-rom overcommit parallel pflash plugin ' +
+    'no-user-config numa only-migratable option-rom overcommit pflash plugin ' +
     'portrait preconfig prom-env qmp qmp-pretty qtest qtest-log readconfig rotate rtc runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +
     'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +

@@ -3,7 +3,13 @@ import type { SoftOptions } from 'kvm-core'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { BootOptions } from '../machine/boot-options.ts'
-import type { CpuConfig, LogItem, MachineOptions, MachineType } from '../machine/config.ts'
+import type {
+  CpuConfig,
+  LogItem,
+  MachineConfig,
+  MachineOptions,
+  MachineType,
+} from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
 import type { ObjectConfig } from '../objects/config.ts'
@@ -11,6 +17,8 @@ import type { SmpConfig } from '../machine/topology.ts'
 
 /** What `-accel` and `-machine accel=` can name. */
 export type Accelerator = 'kvm' | 'tcg'
+
+export type PanicAction = Exclude<MachineConfig['panicAction'], undefined>
 
 /** Kinds of character devices. */
 export type ChardevBackend = 'file' | 'null' | 'ringbuf' | 'socket' | 'stdio'
@@ -88,6 +96,7 @@ export interface Settings {
   chardevs: Map<string, ChardevSettings>
   serials: CharUser[]
   monitors: CharUser[]
+  parallels: CharUser[]
   nographic: boolean
   display?: 'none' | 'curses'
   /** Undefined without -vga: std, unless there are to be no default devices. */
@@ -97,6 +106,8 @@ export interface Settings {
   defaultDevices: boolean
   reboot: boolean
   shutdown: boolean
+  /** What `-action panic=` says. */
+  panicAction: PanicAction
   startPaused: boolean
   name?: string
   processName?: string
@@ -136,6 +147,8 @@ export function defaultSettings(): Settings {
     defaultDevices: true,
     reboot: true,
     shutdown: true,
+    panicAction: 'shutdown',
+    parallels: [],
     startPaused: false,
     daemonize: false,
     logItems: new Set(),

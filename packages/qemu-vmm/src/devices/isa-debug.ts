@@ -1,9 +1,6 @@
 import { debugExit, debugcon } from '../chipset/debug-devices.ts'
-import type { DeviceDefinition } from '../device.ts'
-import { mapCustomDevice } from '../machine/custom-device.ts'
-import { deviceMemory } from '../machine/guest-view.ts'
-import type { DeviceOption, DeviceType, PluggedDevice } from './device-type.ts'
-import type { PlugContext } from './plug-context.ts'
+import type { DeviceType } from './device-type.ts'
+import { plugIsa } from './isa.ts'
 import { propertyReader } from './properties.ts'
 
 const PORT_MAX = 0xffff
@@ -21,7 +18,7 @@ export const isaDebugExit: DeviceType = {
     const read = propertyReader(option)
     const base = read.int('iobase', 0, PORT_MAX, 0x501)
     const len = read.int('iosize', 1, PORT_MAX + 1 - base, 2)
-    return plug(context, option, debugExit({ base, len }))
+    return plugIsa(context, option, debugExit({ base, len }))
   },
 }
 
@@ -38,7 +35,7 @@ export const isaDebugcon: DeviceType = {
   plug(context, option) {
     const read = propertyReader(option)
     const backend = context.chardev(read.required('chardev'), option.id ?? option.driver)
-    return plug(
+    return plugIsa(
       context,
       option,
       debugcon({
@@ -49,26 +46,4 @@ export const isaDebugcon: DeviceType = {
       }),
     )
   },
-}
-
-/** Creates a device from its definition and puts it on the bus. */
-function plug(
-  context: PlugContext,
-  option: DeviceOption,
-  definition: DeviceDefinition,
-): PluggedDevice {
-  const { bus, irqs, memory, clock, entropy, exit } = context
-  const name = option.id ?? option.driver
-  return mapCustomDevice(
-    bus,
-    irqs,
-    { ...definition, name },
-    {
-      ram: deviceMemory(memory),
-      clock,
-      entropy,
-      exit,
-      log: (message) => context.log(`${name}: ${message}`),
-    },
-  )
 }

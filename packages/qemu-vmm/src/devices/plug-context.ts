@@ -3,9 +3,11 @@ import type { GuestMemory } from 'kvm-core'
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
+import type { PanicListener } from '../chipset/pvpanic.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { VideoMemory } from '../chipset/vga/video-memory.ts'
 import type { Clock, Entropy } from '../device.ts'
+import type { IsaDevice } from '../machine/acpi/isa-devices.ts'
 import type { BootIndex } from '../machine/boot-index.ts'
 import type { Display } from '../display/display.ts'
 import type { Bus } from '../machine/bus.ts'
@@ -51,6 +53,10 @@ export interface PlugContext {
   drive(id: string, owner: string): Drive
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
+  /** Takes what the guest tells of its own death. */
+  readonly panic: PanicListener
+  /** Devices at fixed ports that ACPI tables describe; devices add themselves. */
+  readonly isaDevices: IsaDevice[]
   log(message: string): void
   /** Ends the machine with this status. */
   exit(code: number): void

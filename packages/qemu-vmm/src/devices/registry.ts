@@ -3,6 +3,8 @@ import type { DeviceType } from './device-type.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
+import { isaParallel } from './parallel.ts'
+import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
@@ -21,6 +23,9 @@ export const deviceTypes: readonly DeviceType[] = [
   virtserialport,
   vga,
   virtioRngPci,
+  isaParallel,
+  pvpanic,
+  pvpanicPci,
   isaDebugExit,
   isaDebugcon,
   pcTestdev,

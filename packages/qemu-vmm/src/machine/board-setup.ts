@@ -34,6 +34,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'bootIndex'
     | 'ataBuses'
     | 'displays'
+    | 'isaDevices'
     | 'firmwareFolders'
     | 'runsFirmware'
   > & {
@@ -84,6 +85,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     bootIndex,
     ataBuses: [...chipset.ataBuses],
     displays: board.displays,
+    isaDevices: board.isaDevices,
     firmwareFolders: config.firmwareFolders ?? [],
     runsFirmware: config.kernel === undefined,
   }

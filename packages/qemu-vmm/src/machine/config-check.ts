@@ -35,6 +35,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'plug',
   'rebootAction',
   'shutdownAction',
+  'panicAction',
   'devices',
   'host',
   'startPaused',
@@ -47,6 +48,7 @@ const CHOICES = {
   accel: ['auto', 'kvm', 'tcg', 'kvm:tcg'],
   rebootAction: ['reset', 'shutdown'],
   shutdownAction: ['poweroff', 'pause'],
+  panicAction: ['pause', 'shutdown', 'exit-failure', 'none'],
   host: ['inline', 'worker'],
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']

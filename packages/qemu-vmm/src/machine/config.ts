@@ -104,6 +104,11 @@ export interface MachineConfig {
   rebootAction?: 'reset' | 'shutdown'
   /** What a guest power-off does. */
   shutdownAction?: 'poweroff' | 'pause'
+  /**
+   * What happens when the guest tells that it has panicked: the machine stops (the default), ends with
+   * status 0 or 1, or goes on.
+   */
+  panicAction?: 'pause' | 'shutdown' | 'exit-failure' | 'none'
   /** Custom devices: definitions, or with `host: 'worker'` URLs of modules that export one. */
   devices?: readonly (DeviceDefinition | URL)[]
   /** Where devices live: in the calling isolate (the default) or in a worker of their own. */
@@ -134,7 +139,7 @@ export type MachineStatus =
 
 /** Why a machine ended. */
 export interface ExitInfo {
-  reason: 'shutdown' | 'reset' | 'quit' | 'error'
+  reason: 'shutdown' | 'reset' | 'panic' | 'quit' | 'error'
   /** True when the guest asked for it. */
   guest: boolean
   /** Exit status for a process that runs this machine. */

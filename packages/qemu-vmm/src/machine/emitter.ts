@@ -1,5 +1,12 @@
 /** Names of the events that a machine emits. */
-export type MachineEvent = 'stop' | 'resume' | 'reset' | 'shutdown' | 'powerdown'
+export type MachineEvent =
+  | 'stop'
+  | 'resume'
+  | 'reset'
+  | 'shutdown'
+  | 'powerdown'
+  | 'guest-panicked'
+  | 'guest-crashloaded'
 
 /** A list of listeners per event. */
 export class Emitter {

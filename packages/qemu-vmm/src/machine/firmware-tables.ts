@@ -54,6 +54,7 @@ export function tableConfig(parts: {
     ...(pciHole64 === undefined ? {} : { pciHole64 }),
     hasDisplay: hasDisplay(board),
     serialPorts: board.serial.map((_, port) => port),
+    isaDevices: board.isaDevices,
     machine: kind.name,
     product: kind.product,
     uuid: config.uuid ?? NIL_UUID,

@@ -46,6 +46,8 @@ const MP_STATE_UNINITIALIZED = 1
 
 /** What the hardware asks of the machine around it. */
 export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'>, BoardActions {
+  /** The guest's kernel has died, and another one takes over to dump it. */
+  crashLoaded(): void
   /** A custom device ends the machine with this status. */
   exit(code: number): void
 }
@@ -139,6 +141,7 @@ export class Hardware {
         },
         actions: requests,
         log: requests.log,
+        panic: { panicked: requests.panic, crashLoaded: requests.crashLoaded },
         exit: requests.exit,
       })
       this.board = board

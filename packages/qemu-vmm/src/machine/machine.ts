@@ -56,7 +56,8 @@ export class Machine implements MachineBackend {
       powerOff: () => this.#request('shutdown'),
       suspend: () => this.#request('suspend'),
       wake: () => this.#request('wake'),
-      panic: () => this.#request('panic'),
+      panic: () => this.#panicked(),
+      crashLoaded: () => this.#events.event('guest-crashloaded'),
       fail: (error) => this.#request(error),
       log: (message) => events.log(message),
       exit: (exitCode) => this.#request({ exitCode }),
@@ -250,8 +251,19 @@ export class Machine implements MachineBackend {
     served.catch(() => {})
   }
 
+  #panicked(): void {
+    if (this.#requested !== undefined || this.#closed) return
+    this.#events.event('guest-panicked')
+    if (this.#config.panicAction !== 'none') this.#request('panic')
+  }
+
   async #serveRequest(request: GuestRequest): Promise<void> {
     if (request instanceof VmmError) return this.#fail(request)
+    if (request === 'panic' && this.#endsByPanic()) {
+      const code = this.#config.panicAction === 'exit-failure' ? 1 : 0
+      await this.#finish({ reason: 'panic', guest: true, code })
+      return
+    }
     if (request === 'panic' || request === 'io-error') {
       this.#setStatus(request === 'panic' ? 'guest-panicked' : 'io-error')
       this.#events.event('stop')
@@ -278,6 +290,13 @@ export class Machine implements MachineBackend {
       return
     }
     await this.#finish({ reason: request, guest: true, code: 0 })
+  }
+
+  /** As on QEMU a machine that stops when its guest powers off stops here too. */
+  #endsByPanic(): boolean {
+    const { panicAction = 'pause', shutdownAction } = this.#config
+    if (panicAction === 'shutdown') return shutdownAction !== 'pause'
+    return panicAction === 'exit-failure'
   }
 
   /** The machine stands, and can be inspected, reset or closed. */

@@ -15,6 +15,7 @@ import { KeyQueue } from '../display/key-queue.ts'
 import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
+import type { IsaDevice } from './acpi/isa-devices.ts'
 import { RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
 import { Bus } from './bus.ts'
 import { PCI_HOLE_END } from './chipset.ts'
@@ -88,6 +89,8 @@ export class PcBoard {
   readonly keys: KeyQueue
   /** Screens that were plugged in. */
   readonly displays: Display[] = []
+  /** What tables say about devices at fixed ports that were plugged in. */
+  readonly isaDevices: IsaDevice[] = []
   readonly serial: readonly SerialPort[]
   readonly #shadow: ShadowControl | undefined
   readonly #irqs: IrqLines

@@ -7,6 +7,7 @@ import { chardev, socketSettings } from './chardev.ts'
 
 const DISPLAYS = ['none', 'curses'] as const
 const MAX_SERIALS = 4
+const MAX_PARALLELS = 3
 
 /** What `-serial` and `-monitor` take. */
 const DEVICES = ['none', 'null', 'stdio', 'mon:stdio', 'file:PATH', 'unix:PATH', 'chardev:ID']
@@ -58,6 +59,21 @@ export const character: OptionGroup = {
           throw new CliError(`too many serial ports: a PC has ${MAX_SERIALS}`)
         }
         settings.serials.push(charUser(value, at))
+      },
+    },
+    {
+      name: 'parallel',
+      argument: 'dev',
+      repeatable: true,
+      help: [
+        'connect the next parallel port to none, null, stdio, file:PATH,',
+        'unix:PATH[,server=on][,wait=off] or chardev:ID; up to three times',
+      ],
+      apply(settings, value, at) {
+        if (settings.parallels.length === MAX_PARALLELS) {
+          throw new CliError(`too many parallel ports: a PC has ${MAX_PARALLELS}`)
+        }
+        settings.parallels.push(charUser(value, at))
       },
     },
     {

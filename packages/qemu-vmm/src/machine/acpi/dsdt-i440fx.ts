@@ -4,6 +4,7 @@ import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import type { DsdtConfig } from './dsdt.ts'
 import { firmwareConfig, isaDevices } from './isa-devices.ts'
+import type { IsaConfig } from './isa-devices.ts'
 import { fixedLink, linkDevice, routingTable } from './links.ts'
 import { rootResources } from './root-resources.ts'
 
@@ -18,7 +19,7 @@ export function i440fxRoot(config: DsdtConfig): Aml[] {
       aml.name('_UID', aml.int(0)),
       aml.name('_CRS', rootResources(config)),
       aml.name('_PRT', routingTable(linkOf)),
-      isaBridge(config.serialPorts),
+      isaBridge(config),
       firmwareConfig(),
     ),
     ...LINKS.map((link, i) => linkDevice(link, i + 1, `\\_SB.PCI0.ISA.PRQ${i}`)),
@@ -31,7 +32,7 @@ function linkOf(slot: number, pin: number): string {
   return slot === 1 && pin === 0 ? 'LNKS' : LINKS[((slot + pin + 3) & 3) as 0 | 1 | 2 | 3]
 }
 
-function isaBridge(serialPorts: readonly number[]): Aml {
+function isaBridge(config: IsaConfig): Aml {
   return aml.device(
     'ISA',
     aml.name('_ADR', aml.int(0x0001_0000)),
@@ -40,6 +41,6 @@ function isaBridge(serialPorts: readonly number[]): Aml {
       'PIRQ',
       LINKS.map((_, i) => [`PRQ${i}`, 8] as const),
     ),
-    ...isaDevices(serialPorts),
+    ...isaDevices(config),
   )
 }

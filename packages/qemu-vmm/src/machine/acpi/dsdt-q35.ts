@@ -3,6 +3,7 @@ import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import type { DsdtConfig } from './dsdt.ts'
 import { firmwareConfig, isaDevices } from './isa-devices.ts'
+import type { IsaConfig } from './isa-devices.ts'
 import { fixedLink, linkDevice, routingTable } from './links.ts'
 import { fixedMemory, resourceTemplate } from './resources.ts'
 import { rootResources } from './root-resources.ts'
@@ -51,7 +52,7 @@ export function q35Root(config: DsdtConfig): Aml[] {
           [aml.ret(aml.path('PRTA'))],
         ),
       ),
-      lpcBridge(config.serialPorts),
+      lpcBridge(config),
       firmwareConfig(),
       ...configSpace(config),
     ),
@@ -77,7 +78,7 @@ function input(slot: number, pin: number): (typeof INPUTS)[number] {
   return INPUTS[isRouted ? pin : 4 + upper]!
 }
 
-function lpcBridge(serialPorts: readonly number[]): Aml {
+function lpcBridge(config: IsaConfig): Aml {
   const fields = (letters: readonly string[]): (readonly [string, number])[] =>
     letters.map((letter) => [`PRQ${letter}`, 8] as const)
   return aml.device(
@@ -87,7 +88,7 @@ function lpcBridge(serialPorts: readonly number[]): Aml {
     aml.byteFields('PRL0', fields(INPUTS.slice(0, 4))),
     aml.operationRegion('PRL1', aml.REGION_PCI_CONFIG, ICH9_PIRQ_ROUTE_UPPER, 4),
     aml.byteFields('PRL1', fields(INPUTS.slice(4))),
-    ...isaDevices(serialPorts),
+    ...isaDevices(config),
   )
 }
 

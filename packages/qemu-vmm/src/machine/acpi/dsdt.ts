@@ -7,10 +7,11 @@ import type { Aml } from './aml.ts'
 import { i440fxRoot } from './dsdt-i440fx.ts'
 import { interruptMode, q35Root } from './dsdt-q35.ts'
 import { timerBlock } from './isa-devices.ts'
+import type { IsaConfig } from './isa-devices.ts'
 import type { HpetPlace } from './tables.ts'
 
 /** What of the machine the table describes. */
-export interface DsdtConfig {
+export interface DsdtConfig extends IsaConfig {
   board: BoardKind
   topology: CpuTopology
   pciHoleStart: number
@@ -20,8 +21,6 @@ export interface DsdtConfig {
   hpet?: HpetPlace
   /** Where configuration space is in memory. */
   configWindow?: ConfigWindowPlace
-  /** COM port numbers, 0..3, that have a UART. */
-  serialPorts: readonly number[]
 }
 
 /** The body of the DSDT: PCI root with its interrupt routing, ISA devices, CPUs, soft-off. */

@@ -5,8 +5,21 @@ import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import { fixedMemory, io, irqNoFlags, resourceTemplate } from './resources.ts'
 
+/** A device at fixed ports that was plugged in. */
+export type IsaDevice =
+  | { kind: 'pvpanic'; base: number }
+  | { kind: 'parallel'; index: number; base: number; irq: number }
+
+/** What the tables say about devices at fixed ports. */
+export interface IsaConfig {
+  /** COM port numbers, 0..3, that have a UART. */
+  serialPorts: readonly number[]
+  /** Those that were plugged in. */
+  isaDevices?: readonly IsaDevice[]
+}
+
 /** The devices of old behind the ISA or LPC bridge. */
-export function isaDevices(serialPorts: readonly number[]): Aml[] {
+export function isaDevices({ serialPorts, isaDevices: plugged = [] }: IsaConfig): Aml[] {
   return [
     aml.device(
       'RTC',
@@ -26,6 +39,7 @@ export function isaDevices(serialPorts: readonly number[]): Aml[] {
       aml.name('_CRS', resourceTemplate(irqNoFlags(12))),
     ),
     ...serialPorts.map(serialDevice),
+    ...plugged.map(pluggedDevice),
   ]
 }
 
@@ -37,6 +51,35 @@ function serialDevice(port: number): Aml {
     aml.name('_UID', aml.int(port + 1)),
     aml.name('_STA', aml.int(0x0f)),
     aml.name('_CRS', resourceTemplate(io(base, 8), irqNoFlags(irq))),
+  )
+}
+
+function pluggedDevice(device: IsaDevice): Aml {
+  switch (device.kind) {
+    case 'pvpanic':
+      return panicDevice(device.base)
+    case 'parallel':
+      return aml.device(
+        `LPT${device.index + 1}`,
+        aml.name('_HID', aml.eisaId('PNP0400')),
+        aml.name('_UID', aml.int(device.index + 1)),
+        aml.name('_STA', aml.int(0x0f)),
+        aml.name('_CRS', resourceTemplate(io(device.base, 8), irqNoFlags(device.irq))),
+      )
+  }
+}
+
+/** Drivers find the register by this device, or call its methods. */
+function panicDevice(base: number): Aml {
+  return aml.device(
+    'PEVT',
+    aml.name('_HID', aml.string('QEMU0001')),
+    aml.name('_STA', aml.int(0x0f)),
+    aml.name('_CRS', resourceTemplate(io(base, 1))),
+    aml.operationRegion('PEOR', aml.REGION_SYSTEM_IO, base, 1),
+    aml.byteFields('PEOR', [['PEPT', 8]]),
+    aml.method('RDPT', 0, false, aml.ret(aml.path('PEPT'))),
+    aml.method('WRPT', 1, false, aml.store(aml.arg(0), aml.path('PEPT'))),
   )
 }
 
