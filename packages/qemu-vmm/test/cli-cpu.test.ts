@@ -115,7 +115,7 @@ test('fw_cfg, the timer and displays that are none', (t) => {
     options: { graphics: false, pit: false, pitLostTicks: 'discard' },
   })
   t.regex(refused('-global', 'kvm-pit.lost_tick_policy=merge'), /policy/)
-  t.regex(refused('-global', 'pc.x=1'), /only/)
+  t.regex(refused('-global', 'pc.x=1'), /no device model 'pc'/)
   t.is(settings('-vnc', 'none', '-serial', 'null').display, 'none')
   t.regex(refused('-vnc', ':1'), /VNC/)
 })

@@ -1,3 +1,4 @@
+import type { DeviceOption } from '../devices/device-type.ts'
 import type { MachineConfig } from '../machine/config.ts'
 import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
@@ -39,7 +40,7 @@ export function machineConfig(
       })),
       ...settings.driveDevices,
       ...defaultDevices(settings),
-    ],
+    ].map((option) => withGlobals(settings, option)),
     cpus: settings.smp,
     serial: chardevs.serials,
     chardevs: chardevs.devices,
@@ -57,6 +58,14 @@ export function machineConfig(
     ...(initrd === undefined ? {} : { initrd }),
     ...(append === undefined ? {} : { append }),
   }
+}
+
+/** Properties that an option does not give itself; of several defaults the last one counts. */
+function withGlobals({ globals }: Settings, option: DeviceOption): DeviceOption {
+  const own = globals.filter(({ driver }) => driver === option.driver)
+  if (own.length === 0) return option
+  const defaults = Object.fromEntries(own.map(({ property, value }) => [property, value]))
+  return { ...option, properties: { ...defaults, ...option.properties } }
 }
 
 /** -nographic takes the screen away, -display none only leaves it unseen. */

@@ -10,6 +10,7 @@ import { lifecycle } from './options/lifecycle.ts'
 import { machine } from './options/machine.ts'
 import { memory } from './options/memory.ts'
 import { processOptions } from './options/process.ts'
+import { readconfig } from './options/readconfig.ts'
 import { storage } from './options/storage.ts'
 
 /** Every option of the command, in the order of `-help` and of the documentation. */
@@ -25,6 +26,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   identity,
   lifecycle,
   processOptions,
+  { title: 'Files of options', options: [readconfig((name) => OPTIONS.get(name))] },
 ]
 
 /** Options by each of their names, without dashes. */

@@ -87,6 +87,8 @@ export interface Settings {
   driveDevices: DeviceOption[]
   /** Ids of the drives that are flash chips, by unit. */
   flash: (string | undefined)[]
+  /** What `-global` says, in order. */
+  globals: { driver: string; property: string; value: string }[]
   /** What `-device` adds. */
   devices: DeviceOption[]
   /** Files that `-blockdev driver=file` has named. */
@@ -136,6 +138,7 @@ export function defaultSettings(): Settings {
     drives: [],
     driveDevices: [],
     flash: [],
+    globals: [],
     devices: [],
     fileNodes: new Map(),
     snapshot: false,

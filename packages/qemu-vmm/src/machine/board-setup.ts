@@ -60,7 +60,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     actions,
     memory,
     serial,
-    ...(config.machine?.options?.hpet === false ? {} : { hpet: {} }),
+    ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(shadow === undefined ? {} : { shadow }),
   })
@@ -97,4 +97,9 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
   return { board, plugged: [...chips, ...plugged.values()] }
+}
+
+function hpetOptions({ machine }: MachineConfig): Pick<BoardConfig, 'hpet'> {
+  const { hpet = true, hpetTimers: timers, hpetMsi: msi = false } = machine?.options ?? {}
+  return hpet ? { hpet: timers === undefined ? { msi } : { timers, msi } } : {}
 }

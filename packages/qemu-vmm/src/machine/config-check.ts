@@ -1,5 +1,6 @@
 import { totalmem } from 'node:os'
 
+import { HPET_MAX_TIMERS, HPET_MIN_TIMERS } from '../chipset/hpet/hpet.ts'
 import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
 import { checkBootOptions } from './boot-options.ts'
@@ -52,7 +53,15 @@ const CHOICES = {
   host: ['inline', 'worker'],
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors']
-const MACHINE_OPTIONS: readonly string[] = ['pit', 'hpet', 'pitLostTicks', 'graphics']
+const MACHINE_OPTIONS: readonly string[] = [
+  'pit',
+  'hpet',
+  'hpetTimers',
+  'hpetMsi',
+  'suspend',
+  'pitLostTicks',
+  'graphics',
+]
 const SERIAL_PORTS = 4
 
 /** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */
@@ -130,6 +139,10 @@ function checkMachine({ machine }: MachineConfig): void {
   for (const option of Object.keys(machine.options ?? {})) {
     if (MACHINE_OPTIONS.includes(option)) continue
     throw bad(`machine type '${machine.type}' has no option '${option}'; remove it`)
+  }
+  const timers = machine.options?.hpetTimers ?? HPET_MIN_TIMERS
+  if (!(Number.isInteger(timers) && timers >= HPET_MIN_TIMERS && timers <= HPET_MAX_TIMERS)) {
+    throw bad(`hpetTimers is ${timers}; it can be ${HPET_MIN_TIMERS} to ${HPET_MAX_TIMERS}`)
   }
 }
 

@@ -24,7 +24,13 @@ export interface MachineOptions {
   pit?: boolean
   /** The high precision event timer, on by default. */
   hpet?: boolean
-  /** What becomes of its ticks while an earlier one is pending; `delay` by default. */
+  /** Its comparators, 3 to 32; 3 by default. */
+  hpetTimers?: number
+  /** Its comparators can send messages; off by default. */
+  hpetMsi?: boolean
+  /** Whether tables offer suspend to RAM, as they do by default. */
+  suspend?: boolean
+  /** What becomes of the PIT's ticks while an earlier one is pending; `delay` by default. */
   pitLostTicks?: 'delay' | 'discard'
   /**
    * Whether the guest has a screen. Without one, the default, firmware uses the first serial port.

@@ -1,6 +1,7 @@
 import { SLP_TYP_S3 } from '../chipset/acpi-pm.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import { createDsdt } from './acpi/dsdt.ts'
+import type { DsdtConfig } from './acpi/dsdt.ts'
 import {
   CHECKSUM_AT,
   POINTERS,
@@ -32,8 +33,8 @@ const SLEEP_STATE_SUPPORTED = 0x80
 export const ACPI_FILES: readonly string[] = [TABLES_FILE, RSDP_FILE, LOADER_FILE]
 
 /** What firmware passes on to the guest beside ACPI tables: SMBIOS structures, sleep states. */
-export function firmwareFiles(config: SmbiosConfig): FwCfgFile[] {
-  return [...smbiosFiles(config), { name: 'etc/system-states', data: states() }]
+export function firmwareFiles(config: SmbiosConfig & Pick<DsdtConfig, 'suspend'>): FwCfgFile[] {
+  return [...smbiosFiles(config), { name: 'etc/system-states', data: states(config) }]
 }
 
 /**
@@ -112,10 +113,10 @@ function smbiosFiles(config: SmbiosConfig): FwCfgFile[] {
 }
 
 /** For S0 to S5 the sleep type, and whether there is one: the machine sleeps in S3 and S5. */
-function states(): Uint8Array {
+function states({ suspend = true }: Pick<DsdtConfig, 'suspend'>): Uint8Array {
   const data = new Uint8Array(SLEEP_STATES)
   data[0] = SLEEP_STATE_SUPPORTED
-  data[3] = SLEEP_STATE_SUPPORTED | SLP_TYP_S3
+  data[3] = (suspend ? SLEEP_STATE_SUPPORTED : 0) | SLP_TYP_S3
   data[5] = SLEEP_STATE_SUPPORTED
   return data
 }

@@ -55,6 +55,7 @@ export function tableConfig(parts: {
     hasDisplay: hasDisplay(board),
     serialPorts: board.serial.map((_, port) => port),
     isaDevices: board.isaDevices,
+    suspend: config.machine?.options?.suspend ?? true,
     machine: kind.name,
     product: kind.product,
     uuid: config.uuid ?? NIL_UUID,

@@ -5,6 +5,7 @@ import { choice, flagOption, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
 import type { Accelerator, Settings } from '../settings.ts'
+import { global } from './global.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
 const MOST_CODE_MIB = 1024
@@ -118,23 +119,7 @@ export const machine: OptionGroup = {
         settings.tcg.perfMap = true
       },
     ),
-    {
-      name: 'global',
-      argument: 'driver.property=value',
-      repeatable: true,
-      help: ["default of a property; there is 'kvm-pit.lost_tick_policy', 'delay' or 'discard'"],
-      apply(settings, value) {
-        const match = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(value)
-        if (match?.[1] !== 'kvm-pit' || match[2] !== 'lost_tick_policy') {
-          throw new CliError("only 'kvm-pit.lost_tick_policy' can be set this way; see -device")
-        }
-        settings.machineOptions.pitLostTicks = choice(
-          match[3] ?? '',
-          ['delay', 'discard'] as const,
-          'invalid lost tick policy',
-        )
-      },
-    },
+    global,
     flagOption('no-hpet', ["the same as '-machine hpet=off'"], (settings) => {
       settings.machineOptions.hpet = false
     }),

@@ -17,6 +17,8 @@ export interface DsdtConfig extends IsaConfig {
   pciHoleStart: number
   /** The window for PCI memory above 4 GiB. */
   pciHole64?: { start: number; end: number }
+  /** Whether there is suspend to RAM, as there is by default. */
+  suspend?: boolean
   /** The timer block, where there is one. */
   hpet?: HpetPlace
   /** Where configuration space is in memory. */
@@ -27,7 +29,7 @@ export interface DsdtConfig extends IsaConfig {
 export function createDsdt(config: DsdtConfig): Uint8Array {
   const isQ35 = config.board === 'q35'
   return Uint8Array.from([
-    ...sleepState('\\_S3', SLP_TYP_S3),
+    ...(config.suspend === false ? [] : sleepState('\\_S3', SLP_TYP_S3)),
     ...sleepState('\\_S5', SLP_TYP_S5),
     ...(isQ35 ? interruptMode() : []),
     ...aml.scope(
