@@ -24,15 +24,76 @@ export function bootDisk(text: string, nextSector: string, sectors = 2048): Uint
   return disk
 }
 
-function bootSector(text: string): Uint8Array {
+const floppySectors = 2880
+const sectorsOfTrack = 18
+/** INT 13h functions of drives with cylinders. */
+const readCylinder = 0x02
+const writeCylinder = 0x03
+const formatTrack = 0x05
+const idsAddress = 0x8000
+/** Where the floppy's boot sector writes to, and the track that it formats. */
+export const floppyTarget = { track: 40, head: 1, sector: 3 } as const
+export const formattedTrack = 41
+
+/** Byte of a sector of a 1.44 MB disk. */
+export function floppyOffset(track: number, head: number, sector: number): number {
+  return ((track * 2 + head) * sectorsOfTrack + sector - 1) * sectorBytes
+}
+
+/**
+ * The same for a floppy disk, by cylinders: the text in the second sector is written to
+ * `floppyTarget`, and `formattedTrack` is formatted at its first head.
+ */
+export function floppyDisk(text: string, nextSector: string): Uint8Array {
+  const disk = new Uint8Array(floppySectors * sectorBytes).fill(0x2e)
+  disk.set(bootSector(text, onFloppy))
+  disk.set(Buffer.from(`${nextSector}\0`), sectorBytes)
+  const ids = Array.from({ length: sectorsOfTrack }, (_, i) => [formattedTrack, 0, i + 1, 2])
+  disk.set(ids.flat(), 2 * sectorBytes)
+  return disk
+}
+
+function onFloppy(code: Assembler): void {
+  const { track, head, sector } = floppyTarget
+  byCylinder(code, readCylinder, idsAddress, [0, 0, 3])
+  byCylinder(code, formatTrack, idsAddress, [formattedTrack, 0, 1], sectorsOfTrack)
+  byCylinder(code, readCylinder, bufferAddress, [0, 0, 2])
+  code.movImm(Reg.si, bufferAddress).call('print')
+  byCylinder(code, writeCylinder, bufferAddress, [track, head, sector])
+}
+
+function byCylinder(
+  code: Assembler,
+  what: number,
+  address: number,
+  [track, head, sector]: readonly [number, number, number],
+  count: number = 1,
+): void {
+  code.movImm(Reg.bx, address).movImm(Reg.cx, (track << 8) | sector)
+  // mov dl, [drive]
+  code
+    .movImm(Reg.dx, head << 8)
+    .db(0x8a, 0x16)
+    .value(driveAt, 2)
+  code
+    .movImm(Reg.ax, (what << 8) | count)
+    .int(0x13)
+    .jcc(Cond.b, 'failed')
+}
+
+function onDisk(code: Assembler): void {
+  transfer(code, readSectors, 1)
+  code.movImm(Reg.si, bufferAddress).call('print')
+  transfer(code, writeSectors, 2)
+}
+
+function bootSector(text: string, work: (code: Assembler) => void = onDisk): Uint8Array {
   const code = new Assembler(16, loadAddress)
   // xor ax, ax; mov ds, es and ss, ax; mov sp, 0x7c00; mov [drive], dl
   code.cli().db(0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0).movImm(Reg.sp, loadAddress)
   code.sti().db(0x88, 0x16).value(driveAt, 2)
   code.movLabel(Reg.si, 'text').call('print')
-  transfer(code, readSectors, 1)
-  code.movImm(Reg.si, bufferAddress).call('print')
-  transfer(code, writeSectors, 2)
+  work(code)
   code.movLabel(Reg.si, 'done').call('print')
   // SeaBIOS sends the last characters at a tick of its clock.
   for (let tick = 0; tick < 4; tick++) code.hlt()

@@ -169,3 +169,19 @@ test('default devices: an empty CD drive, unless another is there', (t) => {
   t.deepEqual(drivers('-hdc', 'x'), [])
   t.deepEqual(drivers('-device', 'ide-cd'), [])
 })
+
+test('floppy disks: -fda, -fdb and if=floppy are drives of the controller', (t) => {
+  const { drives, plug } = config('-fdb', 'b.img', '-drive', 'file=a.img,if=floppy,readonly=on')
+  t.deepEqual(drives, [
+    { id: 'floppy1', file: 'b.img' },
+    { id: 'floppy0', file: 'a.img', readOnly: true },
+  ])
+  t.deepEqual(plug, [
+    { driver: 'floppy', properties: { drive: 'floppy1', unit: '1' } },
+    { driver: 'floppy', properties: { drive: 'floppy0', unit: '0' } },
+  ])
+  t.regex(refusal('-fda', 'a', '-fda', 'b'), /unit=0 \(index=0\) exists/)
+  t.regex(refusal('-fda', 'a', '-fdb', 'b', '-drive', 'c,if=floppy'), /has 2 floppy drives/)
+  t.regex(refusal('-drive', 'c,if=floppy,media=cdrom'), /no CD drive/)
+  t.regex(refusal('-drive', 'c,if=floppy,bootindex=1'), /bootindex/)
+})

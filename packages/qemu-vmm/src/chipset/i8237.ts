@@ -1,4 +1,4 @@
-import type { Device } from '../device.ts'
+import type { Device, GuestMemory } from '../device.ts'
 import { bytes, flag, list, parseState, u16, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 
@@ -22,16 +22,80 @@ interface ControllerState {
   command: number
 }
 
-/** One 8237: four channels of address and count, no requests pending. */
+/** What a device has of its DMA channel. */
+export interface DmaChannel {
+  /** Calls `fn` when the channel may move data, at once or later, with the bytes that it moves at most. */
+  request(fn: (bytes: number) => void): void
+  /** Takes a request back. */
+  cancel(): void
+  /** Moves bytes to memory, as many as the channel still wants; nothing in the other direction. */
+  toMemory(data: Uint8Array): void
+  /** Fills bytes from memory. */
+  fromMemory(target: Uint8Array): void
+}
+
+const MODE_DOWN = 0x20
+const MODE_AUTO = 0x10
+const MODE_TYPE = 0x0c
+const MODE_TO_MEMORY = 0x04
+const MODE_FROM_MEMORY = 0x08
+const COMMAND_DISABLED = 0x04
+/** A channel stays within 64 KiB: its page register does not count. */
+const PAGE_BYTES = 0x1_0000
+
+/** One 8237: four channels of address and count. */
 class Controller {
   #channels: Channel[] = []
   #highByte = false
   #mask = 0x0f
   #status = 0
   #command = 0
+  /** Told when a channel is unmasked. */
+  onUnmask: () => void = () => {}
 
   constructor() {
     this.clear()
+  }
+
+  isReady(channel: number): boolean {
+    return (this.#mask & (1 << channel)) === 0 && (this.#command & COMMAND_DISABLED) === 0
+  }
+
+  /** Bytes until the terminal count. */
+  bytesLeft(channel: number): number {
+    return this.#channels[channel]!.count + 1
+  }
+
+  /**
+   * Moves up to `length` bytes, in runs that go up in memory: `copy` gets the address in the page and where
+   * in the data the run begins.
+   */
+  move(
+    channel: number,
+    type: number,
+    length: number,
+    copy: (address: number, at: number, bytes: number) => void,
+  ): void {
+    const c = this.#channels[channel]!
+    const bytes = Math.min(length, c.count + 1)
+    const isDown = (c.mode & MODE_DOWN) !== 0
+    if ((c.mode & MODE_TYPE) === type) {
+      for (let at = 0; at < bytes;) {
+        const address = (c.address + (isDown ? -at : at)) & (PAGE_BYTES - 1)
+        const run = isDown ? 1 : Math.min(bytes - at, PAGE_BYTES - address)
+        copy(address, at, run)
+        at += run
+      }
+    }
+    const isLast = bytes > c.count
+    c.address = (c.address + (isDown ? -bytes : bytes)) & 0xffff
+    c.count = (c.count - bytes) & 0xffff
+    if (!isLast) return
+    this.#status |= 1 << channel
+    if ((c.mode & MODE_AUTO) !== 0) {
+      c.address = c.baseAddress
+      c.count = c.baseCount
+    } else this.#mask |= 1 << channel
   }
 
   clear(): void {
@@ -90,6 +154,7 @@ class Controller {
       default:
         this.#mask = byte & 0x0f
     }
+    this.onUnmask()
   }
 
   save(): ControllerState {
@@ -162,16 +227,71 @@ export interface DmaState {
   pages: Uint8Array
 }
 
+/** Offsets of the page registers of channels 0 to 3. */
+const PAGE_REGISTERS = [7, 3, 1, 2] as const
+
 /**
- * The two 8237 DMA controllers of a PC and their page registers. No device here requests a
- * transfer, so the registers hold what drivers put there and channels never move.
+ * The two 8237 DMA controllers of a PC and their page registers. Channels of the first one, which moves
+ * bytes, can be given to a device. A transfer takes no time: it is whole before the next access.
  */
 export class DmaControllers implements Device<DmaState> {
   readonly #low = new Controller()
   readonly #high = new Controller()
   readonly #pages: Uint8Array = new Uint8Array(16)
+  readonly #memory: Pick<GuestMemory, 'read' | 'write'> | undefined
+  readonly #requests: (((bytes: number) => void) | undefined)[] = []
+
+  /** @param memory without it nothing moves */
+  constructor(memory?: Pick<GuestMemory, 'read' | 'write'>) {
+    this.#memory = memory
+    this.#low.onUnmask = () => this.#serve()
+  }
+
+  /** Channel 0 to 3 for a device. */
+  channel(number: number): DmaChannel {
+    return {
+      request: (fn) => {
+        this.#requests[number] = fn
+        this.#serve()
+      },
+      cancel: () => {
+        this.#requests[number] = undefined
+      },
+      toMemory: (data) => {
+        const page = this.#pages[PAGE_REGISTERS[number]!]! << 16
+        this.#low.move(number, MODE_TO_MEMORY, data.length, (address, at, bytes) => {
+          this.#access(() => this.#memory?.write(page + address, data.subarray(at, at + bytes)))
+        })
+      },
+      fromMemory: (target) => {
+        const page = this.#pages[PAGE_REGISTERS[number]!]! << 16
+        this.#low.move(number, MODE_FROM_MEMORY, target.length, (address, at, bytes) => {
+          this.#access(() => this.#memory?.read(page + address, target.subarray(at, at + bytes)))
+        })
+      },
+    }
+  }
+
+  /** Calls whose channel may move data now. */
+  #serve(): void {
+    for (const [number, fn] of this.#requests.entries()) {
+      if (fn === undefined || !this.#low.isReady(number)) continue
+      this.#requests[number] = undefined
+      fn(this.#low.bytesLeft(number))
+    }
+  }
+
+  /** What goes to addresses without RAM is lost, and what comes from there is what was there before. */
+  #access(access: () => void): void {
+    try {
+      access()
+    } catch {
+      // A driver that programs nonsense harms itself alone.
+    }
+  }
 
   reset(): void {
+    this.#requests.length = 0
     this.#low.clear()
     this.#high.clear()
     this.#pages.fill(0)

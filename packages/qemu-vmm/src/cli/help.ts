@@ -41,6 +41,7 @@ const NOTES: readonly string[] = [
   '- A peer of a socket that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
   '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
+  '- A floppy controller is there if a floppy drive is; QEMU always has one in `pc`.',
   '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',
 ]

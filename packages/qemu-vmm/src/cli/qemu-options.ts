@@ -6,7 +6,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
     'acpitable add-fd async-teardown audio audio-help audiodev bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
-    'fda fdb fsdev full-screen gdb icount incoming iscsi k loadvm ' +
+    'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'msg mtdblock net netdev nic no-acpi no-fd-bootchk ' +
     'no-user-config numa only-migratable option-rom overcommit pflash plugin ' +
     'portrait preconfig prom-env qmp qmp-pretty qtest qtest-log rotate rtc runas s ' +

@@ -34,7 +34,7 @@ export interface DeviceOption {
 export interface DeviceType {
   name: string
   /** The bus it is plugged into, for the list. */
-  bus: 'PCI' | 'ISA' | 'IDE' | 'virtio-serial-bus'
+  bus: 'PCI' | 'ISA' | 'IDE' | 'floppy-bus' | 'virtio-serial-bus'
   category:
     | 'Controller/Bridge/Hub devices'
     | 'Storage devices'

@@ -1,6 +1,7 @@
 import type { GuestMemory } from 'kvm-core'
 
 import type { AtaBus } from '../chipset/ide/bus.ts'
+import type { DmaControllers } from '../chipset/i8237.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { PanicListener } from '../chipset/pvpanic.ts'
@@ -16,6 +17,7 @@ import type { IoEvents } from '../machine/io-events.ts'
 import type { IrqLines } from '../machine/irq.ts'
 import type { ObjectRegistry } from '../objects/registry.ts'
 import type { PluggedDevice } from './device-type.ts'
+import type { FloppySlot } from './floppy.ts'
 import type { PciSegment } from './pci-address.ts'
 
 /** What a plugged device is built from. */
@@ -53,6 +55,8 @@ export interface PlugContext {
   drive(id: string, owner: string): Drive
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
+  readonly dma: DmaControllers
+  readonly floppy: FloppySlot
   /** Takes what the guest tells of its own death. */
   readonly panic: PanicListener
   /** Devices at fixed ports that ACPI tables describe; devices add themselves. */

@@ -1,5 +1,6 @@
 import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
+import { floppy } from './floppy.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
@@ -18,6 +19,7 @@ export const deviceTypes: readonly DeviceType[] = [
   ...ahciTypes,
   ideHd,
   ideCd,
+  floppy,
   virtioSerialPci,
   virtconsole,
   virtserialport,

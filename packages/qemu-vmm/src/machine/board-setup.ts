@@ -7,7 +7,7 @@ import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import type { Bus } from './bus.ts'
 import type { MachineConfig } from './config.ts'
 import type { FlashChip } from './flash-chips.ts'
-import { setDiskCmos } from './cmos.ts'
+import { setDiskCmos, setFloppyCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { machineKind } from './machine-type.ts'
@@ -35,6 +35,8 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'ataBuses'
     | 'displays'
     | 'isaDevices'
+    | 'dma'
+    | 'floppy'
     | 'firmwareFolders'
     | 'runsFirmware'
   > & {
@@ -86,6 +88,8 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ataBuses: [...chipset.ataBuses],
     displays: board.displays,
     isaDevices: board.isaDevices,
+    dma: board.dma,
+    floppy: { types: [0, 0] },
     firmwareFolders: config.firmwareFolders ?? [],
     runsFirmware: config.kernel === undefined,
   }
@@ -94,6 +98,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   const chips = parts.flash(bus)
   for (const chip of chips) board.addPlugged(chip.name, chip)
   for (const [name, device] of plugged) board.addPlugged(name, device)
+  setFloppyCmos(board.rtc, context.floppy.types)
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
   return { board, plugged: [...chips, ...plugged.values()] }

@@ -39,6 +39,20 @@ export function setCpuCmos(rtc: Rtc, cpus: number): void {
   rtc.setCmos(0x5f, cpus - 1)
 }
 
+const FLOPPY_TYPES = 0x10
+const EQUIPMENT_AT = 0x14
+/** There are floppy drives; the number less one is above. */
+const EQUIPMENT_FLOPPY = 0x01
+const EQUIPMENT_TWO_FLOPPIES = 0x40
+
+/** Tells firmware which floppy drives there are; 0 is none. */
+export function setFloppyCmos(rtc: Rtc, [first, second]: readonly [number, number]): void {
+  rtc.setCmos(FLOPPY_TYPES, (first << 4) | second)
+  if (first === 0 && second === 0) return
+  const both = first !== 0 && second !== 0 ? EQUIPMENT_TWO_FLOPPIES : 0
+  rtc.setCmos(EQUIPMENT_AT, EQUIPMENT | EQUIPMENT_FLOPPY | both)
+}
+
 /** Where the geometry of a disk of "user-defined" type is, and that type. */
 const DISK_TYPES = [
   { type: 0x19, info: 0x1b },

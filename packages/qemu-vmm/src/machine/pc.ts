@@ -85,6 +85,7 @@ export class PcBoard {
   readonly hpet: Hpet | undefined
   readonly rtc: Rtc
   readonly i8042: I8042
+  readonly dma: DmaControllers
   /** What is typed on the keyboard. */
   readonly keys: KeyQueue
   /** Screens that were plugged in. */
@@ -132,7 +133,8 @@ export class PcBoard {
       ({ irq }, i) => new SerialPort(line(irq), clock, config.serial[i]),
     )
 
-    const dma = new DmaControllers()
+    const dma = new DmaControllers(memory)
+    this.dma = dma
     const port92 = new Port92(actions.reset)
     const resetControl = new ResetControl(actions.reset)
     const byte = { max: 1 } as const

@@ -17,6 +17,7 @@ export function ideLayout({ machine }: Pick<Settings, 'machine'>): IdeLayout {
 
 /** Flash chips: the firmware, and its variables. */
 const FLASH_CHIPS = 2
+const FLOPPIES = 2
 const MAX_INDEX = 10_000
 
 /** The number of the disk on its interface, which `index=`, or `bus=` and `unit=`, may name. */
@@ -50,6 +51,19 @@ export function findPlace(
       full: `the machine has ${FLASH_CHIPS} flash chips`,
     })
   }
+  if (kind === 'floppy') {
+    number('bus', 1)
+    const taken = floppyUnits(settings)
+    return freePlace(
+      index(FLOPPIES) ?? number('unit', FLOPPIES),
+      FLOPPIES,
+      (at) => !taken.has(at),
+      {
+        taken: (at) => `drive with bus=0, unit=${at} (index=${at}) exists`,
+        full: `the machine has ${FLOPPIES} floppy drives`,
+      },
+    )
+  }
   const other = ['bus', 'unit'].find((key) => values.has(key))
   if (other !== undefined) throw new CliError(`Parameter '${other}' needs if=ide or if=pflash`)
   return index(MAX_INDEX) ?? settings.drives.filter(({ id }) => id.startsWith(kind)).length
@@ -73,6 +87,11 @@ function idePlace(
       `drive with bus=${Math.floor(at / units)}, unit=${at % units} (index=${at}) exists`,
     full: 'the IDE controller has no place left; use if=virtio',
   })
+}
+
+function floppyUnits({ driveDevices }: Settings): Set<number> {
+  const floppies = driveDevices.filter(({ driver }) => driver === 'floppy')
+  return new Set(floppies.map(({ properties }) => Number(properties['unit'])))
 }
 
 function freePlace(

@@ -7,9 +7,9 @@ import type { OptionSpec } from '../option.ts'
 import { findPlace, ideLayout } from './drive-place.ts'
 import type { Settings } from '../settings.ts'
 
-const INTERFACES = ['ide', 'virtio', 'pflash', 'none'] as const
+const INTERFACES = ['ide', 'virtio', 'floppy', 'pflash', 'none'] as const
 /** Interfaces of QEMU's that this machine has no controller for. */
-const ABSENT = ['scsi', 'floppy', 'sd', 'mtd', 'xen'] as const
+const ABSENT = ['scsi', 'sd', 'mtd', 'xen'] as const
 const MEDIA = ['disk', 'cdrom'] as const
 export type Interface = (typeof INTERFACES)[number]
 /** Keys that become properties of the device that an interface has. */
@@ -22,7 +22,8 @@ const FORMATS = ['raw', 'qcow2'] as const
 
 export const drive: OptionSpec = keyvalOption({
   name: 'drive',
-  argument: '[file=]file[,if=ide|virtio|pflash|none][,format=raw|qcow2][,id=id][,key=value...]',
+  argument:
+    '[file=]file[,if=ide|virtio|floppy|pflash|none][,format=raw|qcow2][,id=id][,key=value...]',
   implied: 'file',
   repeatable: true,
   help: [
@@ -32,7 +33,11 @@ export const drive: OptionSpec = keyvalOption({
   ],
   keys: [
     { name: 'file', value: 'file', help: 'the image, required for disks' },
-    { name: 'if', value: 'ide|virtio|pflash|none', help: 'what it is connected to (default: ide)' },
+    {
+      name: 'if',
+      value: 'ide|virtio|floppy|pflash|none',
+      help: 'what it is connected to (default: ide)',
+    },
     { name: 'format', value: 'raw|qcow2', help: 'format of the image (default: by its content)' },
     { name: 'id', value: 'id', help: 'name of the drive' },
     { name: 'index', value: 'n', help: 'number of the disk on its interface' },
@@ -75,7 +80,7 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   }
   const kind = choice(bus, INTERFACES, 'unsupported bus type')
   const isCdrom = choice(values.get('media') ?? 'disk', MEDIA, 'invalid media') === 'cdrom'
-  if (isCdrom && (kind === 'virtio' || kind === 'pflash')) {
+  if (isCdrom && kind !== 'ide' && kind !== 'none') {
     throw new CliError(`media 'cdrom' needs if=ide or if=none: if=${kind} is no CD drive`)
   }
   const place = findPlace(settings, kind, values)
@@ -95,6 +100,13 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   if (kind === 'none') return
   if (kind === 'pflash') {
     settings.flash[place] = id
+    return
+  }
+  if (kind === 'floppy') {
+    settings.driveDevices.push({
+      driver: 'floppy',
+      properties: { ...properties, unit: `${place}` },
+    })
     return
   }
   if (kind === 'virtio') {

@@ -14,8 +14,23 @@ function ideOption(name: string, index: number, media: 'disk' | 'cdrom', what: s
   }
 }
 
-/** `-hda` to `-hdd` and `-cdrom`. */
+/** An option that names the image in a floppy drive. */
+function floppyOption(name: string, index: number, what: string): OptionSpec {
+  return {
+    name,
+    argument: 'file',
+    help: [`${what}, as '-drive file=FILE,if=floppy,index=${index}'`],
+    apply(settings, value, at) {
+      const file = value.replaceAll(',', ',,')
+      return drive.apply(settings, `file=${file},if=floppy,index=${index}`, at)
+    },
+  }
+}
+
+/** `-fda` and `-fdb`, `-hda` to `-hdd` and `-cdrom`. */
 export const legacyDrives: readonly OptionSpec[] = [
+  floppyOption('fda', 0, 'first floppy disk'),
+  floppyOption('fdb', 1, 'second floppy disk'),
   ideOption('hda', 0, 'disk', 'first IDE disk'),
   ideOption('hdb', 1, 'disk', 'second IDE disk'),
   ideOption('hdc', 2, 'disk', 'third IDE disk'),

@@ -1,13 +1,15 @@
 import { FW_CFG_PORT, FW_CFG_PORTS } from '../../chipset/fw-cfg.ts'
+import { FLOPPY_DMA, FLOPPY_IRQ, FLOPPY_PORT } from '../../chipset/floppy/controller.ts'
 import { HPET_BYTES } from '../../chipset/hpet/hpet.ts'
 import { COM_PORTS } from '../../chipset/serial-port.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
-import { fixedMemory, io, irqNoFlags, resourceTemplate } from './resources.ts'
+import { dma, fixedMemory, io, irqNoFlags, resourceTemplate } from './resources.ts'
 
 /** A device at fixed ports that was plugged in. */
 export type IsaDevice =
   | { kind: 'pvpanic'; base: number }
+  | { kind: 'floppy' }
   | { kind: 'parallel'; index: number; base: number; irq: number }
 
 /** What the tables say about devices at fixed ports. */
@@ -58,6 +60,20 @@ function pluggedDevice(device: IsaDevice): Aml {
   switch (device.kind) {
     case 'pvpanic':
       return panicDevice(device.base)
+    case 'floppy':
+      return aml.device(
+        'FDC0',
+        aml.name('_HID', aml.eisaId('PNP0700')),
+        aml.name(
+          '_CRS',
+          resourceTemplate(
+            io(FLOPPY_PORT + 2, 4),
+            io(FLOPPY_PORT + 7, 1),
+            irqNoFlags(FLOPPY_IRQ),
+            dma(FLOPPY_DMA),
+          ),
+        ),
+      )
     case 'parallel':
       return aml.device(
         `LPT${device.index + 1}`,

@@ -17,6 +17,11 @@ export function irqNoFlags(irq: number): Aml {
   return [0x22, ...little(1 << irq, 2)]
 }
 
+/** An ISA DMA channel that moves bytes, as old devices do. */
+export function dma(channel: number): Aml {
+  return [0x2a, 1 << channel, 0x00]
+}
+
 /** Global system interrupts: level-triggered, active high, shared. */
 export function levelInterrupts(...gsis: number[]): Aml {
   const body = [0x09, gsis.length, ...gsis.flatMap((gsi) => little(gsi, 4))]
