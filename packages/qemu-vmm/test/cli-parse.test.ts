@@ -116,11 +116,14 @@ test('options take effect, with one dash or two', (t) => {
   t.deepEqual(settings('-accel', 'tcg', '-enable-kvm').accelerators, ['tcg', 'kvm'])
   const tcg = settings('-accel', 'kvm', '-accel', 'tcg,tb-size=4', '-perfmap')
   t.deepEqual(tcg.tcg, { codeBytes: 4 << 20, perfMap: true })
-  const machine = machineConfig(tcg, { serials: [], devices: {} }, () => {})
+  const machine = machineConfig(tcg, { serials: [], parallels: [], devices: {} }, () => {})
   t.deepEqual([machine.accel, machine.tcg], ['kvm:tcg', tcg.tcg])
   const alone = settings('-accel', 'kvm', '-perfmap')
   const refused = { instanceOf: CliError, message: /-perfmap needs '-accel tcg'/ }
-  t.throws(() => machineConfig(alone, { serials: [], devices: {} }, () => {}), refused)
+  t.throws(
+    () => machineConfig(alone, { serials: [], parallels: [], devices: {} }, () => {}),
+    refused,
+  )
   t.is(settings('-append', 'console=ttyS0,,x a=b').append, 'console=ttyS0,,x a=b')
   t.is(settings('-name', 'guest=a,,b,process=p').name, 'a,b')
   const uuid = 'ABCDEF00-1111-2222-3333-444455556666'

@@ -197,10 +197,10 @@ fn however_it_is_cut_the_same_bytes_arrive() {
         for _ in 0..30 {
             let (offset, count) = (0x100 + rng.next() % 0x1800, 1 + rng.next() % 0x900);
             let size = [1u8, 2, 4][(rng.next() % 3) as usize];
-            let down = rng.next() % 3 == 0;
+            let down = rng.next().is_multiple_of(3);
             let wide = matches!(mode, Mode::Real | Mode::Protected16) == (size == 4);
             let prefix = (size != 1 && wide).then_some(0x66);
-            let write = rng.next() % 2 == 0;
+            let write = rng.next().is_multiple_of(2);
             let opcode = if write { 0x6e } else { 0x6c } | u8::from(size != 1);
             let mut code = vec![if down { 0xfd } else { 0xfc }];
             code.extend(prefix);
