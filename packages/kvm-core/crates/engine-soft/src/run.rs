@@ -294,8 +294,10 @@ impl Vcpu {
             let linear = self.linear_rip();
             let hits = self.cpu.instruction_hits(linear);
             if hits != 0 {
+                // With what a load of SS put off it is one exception.
+                let put_off = std::mem::take(&mut self.cpu.events.debug_trap);
                 self.cpu.raise(Vector::Db, 0);
-                self.cpu.fault.address = hits;
+                self.cpu.fault.address = hits | put_off;
                 return self.after_trap(Trap::Fault);
             }
         }
