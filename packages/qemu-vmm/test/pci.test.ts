@@ -5,6 +5,7 @@ import { PciHost } from '../src/chipset/pci/host.ts'
 import { PciFunction } from '../src/chipset/pci/function.ts'
 import { HostBridge } from '../src/chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, Piix3, Piix4Pm } from '../src/chipset/pci/piix.ts'
+import { SmbusHost } from '../src/chipset/smbus.ts'
 import { Bus } from '../src/machine/bus.ts'
 import { ManualClock } from '../src/machine/clock.ts'
 import { FakeIrq } from './support/fakes.ts'
@@ -33,6 +34,7 @@ function createPci(): PciFixture {
     new Piix4Pm(
       bus,
       new AcpiPm(new FakeIrq(), new ManualClock(), { powerOff() {}, suspend() {}, wake() {} }),
+      new SmbusHost(() => {}),
     ).fn,
     1,
     3,

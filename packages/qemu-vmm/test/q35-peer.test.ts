@@ -16,6 +16,7 @@ const FUNCTIONS = [
   [0x01, 0],
   [0x1f, 0],
   [0x1f, 2],
+  [0x1f, 3],
 ] as const
 
 /** What QEMU has in the functions, by its test interface. */

@@ -4,10 +4,13 @@ import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, PM_BASE, PM_BASE_MASK, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
+import { SmbusHost } from '../chipset/smbus.ts'
 import { PM_BASE_PORT, SCI_GSI } from './chipset.ts'
 import type { Chipset, ChipsetParts } from './chipset.ts'
 
 const ISA_IRQS = 16
+/** The interrupt of the power management function, with which the SMBus shares it. */
+const SMB_IRQ = 9
 /** The general-purpose events of the PIIX4 have ports of their own. */
 const PIIX4_GPE0_PORT = 0xafe0
 
@@ -17,7 +20,9 @@ export function createI440fx(parts: ChipsetParts): Chipset {
   const pm = new AcpiPm(irqs.source(SCI_GSI), clock, actions)
   const lines = Array.from({ length: ISA_IRQS }, (_, irq) => irqs.source(irq))
   const piix3 = new Piix3(bus, lines)
-  const piix4 = new Piix4Pm(bus, pm)
+  const smbIrq = irqs.source(SMB_IRQ)
+  const smbus = new SmbusHost((level) => smbIrq.set(level))
+  const piix4 = new Piix4Pm(bus, pm, smbus)
   const bridge = new HostBridge(bus, shadow)
   const ide = new PiixIde(bus, memory, [irqs.source(14), irqs.source(15)])
   const pci = new PciHost({
@@ -42,7 +47,10 @@ export function createI440fx(parts: ChipsetParts): Chipset {
     }),
     ide,
     ataBuses: ide.buses,
-    devices: [['ide', ide]],
+    devices: [
+      ['ide', ide],
+      ['smbus', smbus],
+    ],
     configWindow: () => undefined,
     setUp(hole) {
       bridge.showRam()

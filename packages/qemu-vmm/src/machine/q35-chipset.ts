@@ -10,6 +10,7 @@ import {
   PMBASE_MASK,
 } from '../chipset/ich9/lpc.ts'
 import { GPE0, Ich9PmBlock } from '../chipset/ich9/pm-block.ts'
+import { Ich9Smbus } from '../chipset/ich9/smbus.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { Mch } from '../chipset/pci/mch.ts'
@@ -43,6 +44,8 @@ export function createQ35(parts: ChipsetParts): Chipset {
   pci.add(mch.fn, 0, 0)
   pci.add(lpc.fn, LPC_SLOT, 0)
   pci.add(sata.fn, LPC_SLOT, 2)
+  const smbus = new Ich9Smbus(bus)
+  pci.add(smbus.fn, LPC_SLOT, 3)
   return {
     pci,
     pciBusName: 'pcie.0',
@@ -57,6 +60,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
       ['lpc', lpc],
       ['ich9-pm', pmBlock],
       ['sata', sata],
+      ['smbus', smbus.host],
     ],
     configWindow: () => mch.place,
     setUp(hole) {

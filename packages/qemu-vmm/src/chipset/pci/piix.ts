@@ -2,6 +2,7 @@ import type { IrqLine } from '../../device.ts'
 import type { Bus } from '../../machine/bus.ts'
 import type { Mapping } from '../../machine/address-space.ts'
 import type { AcpiPm } from '../acpi-pm.ts'
+import type { SmbusHost } from '../smbus.ts'
 import { PCI_COMMAND, PCI_STATUS } from './config-space.ts'
 import { PciFunction } from './function.ts'
 
@@ -72,15 +73,29 @@ const PM_ENABLED = 0x01
 /** Bytes that decode inside the block: PM1 event, PM1 control, PM timer. */
 const PM1_BYTES = 12
 
-/** The PIIX4 power management function at 01.3; its I/O block follows its base register. */
+const SMB_BASE = 0x90
+const SMB_BASE_MASK = 0xfff0
+const SMB_CONFIG = 0xd2
+const SMB_ENABLED = 0x01
+/** Bytes that the SMBus block has after its base, which is a multiple of as many. */
+const SMB_BYTES = 16
+
+/**
+ * The PIIX4 power management function at 01.3; its blocks of ports, for power management and the SMBus,
+ * follow their base registers.
+ */
 export class Piix4Pm {
   readonly fn: PciFunction
   readonly #bus: Bus
   readonly #pm: AcpiPm
+  readonly #smbus: SmbusHost
   #base: number | undefined
   #mapping: Mapping | undefined
+  #smbBase: number | undefined
+  #smbMapping: Mapping | undefined
 
-  constructor(bus: Bus, pm: AcpiPm) {
+  constructor(bus: Bus, pm: AcpiPm, smbus: SmbusHost) {
+    this.#smbus = smbus
     this.#bus = bus
     this.#pm = pm
     this.fn = new PciFunction('piix4-pm', bus, {
@@ -97,15 +112,16 @@ export class Piix4Pm {
     config.set(PM_BASE, 4, 0x0000_0001)
     config.allowWrites(PM_BASE, 4, 0x0000_ffc0)
     config.allowWrites(PM_REGISTERS, 1, PM_ENABLED)
-    config.set(0x90, 4, 0x0000_0001)
-    config.allowWrites(0x90, 4, 0x0000_fff0)
-    config.allowWrites(0xd2, 1, 0x0f)
+    config.set(SMB_BASE, 4, 0x0000_0001)
+    config.allowWrites(SMB_BASE, 4, SMB_BASE_MASK)
+    config.allowWrites(SMB_CONFIG, 1, 0x0f)
     config.seal()
     this.fn.onConfigWrite = () => this.remap()
   }
 
-  /** Puts the I/O block where the registers say. */
+  /** Puts the blocks where the registers say. */
   remap(): void {
+    this.#remapSmbus()
     const { config } = this.fn
     const programmed = config.get32(PM_BASE) & PM_BASE_MASK
     const enabled = (config.data[PM_REGISTERS]! & PM_ENABLED) !== 0
@@ -124,5 +140,20 @@ export class Piix4Pm {
             mayOverlap: true,
             handler: this.#pm.pm1,
           })
+  }
+
+  #remapSmbus(): void {
+    const { config } = this.fn
+    const programmed = config.get32(SMB_BASE) & SMB_BASE_MASK
+    const enabled = (config.data[SMB_CONFIG]! & SMB_ENABLED) !== 0
+    const base = enabled && programmed !== 0 ? programmed : undefined
+    if (base === this.#smbBase) return
+    this.#smbMapping?.unmap()
+    this.#smbBase = base
+    const place = { name: 'smbus', len: SMB_BYTES, priority: -1, mayOverlap: true } as const
+    this.#smbMapping =
+      base === undefined
+        ? undefined
+        : this.#bus.pio.map({ ...place, base, access: { max: 1 }, handler: this.#smbus })
   }
 }
