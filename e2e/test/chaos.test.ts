@@ -34,15 +34,26 @@ test.serial(`${accesses} random accesses to ports and registers do no harm`, asy
   await withImage(chaosImage(), async (kernel) => {
     const disk = `${kernel}.disk`
     writeFileSync(disk, new Uint8Array(1 << 20))
+    const floppy = `${kernel}.floppy`
+    writeFileSync(floppy, new Uint8Array(1440 << 10))
     const vm = new VirtualMachine({
       memory: 16 << 20,
       kernel,
       devices: [source],
-      drives: [{ id: 'disk', file: disk, format: 'raw' }],
+      drives: [
+        { id: 'disk', file: disk, format: 'raw' },
+        { id: 'floppy', file: floppy, format: 'raw' },
+      ],
+      // A parallel port needs a printer.
+      chardevs: { printer: { write: () => true, close() {} } },
+      panicAction: 'none',
       plug: [
         { driver: 'virtio-blk-pci', properties: { drive: 'disk' } },
         { driver: 'virtio-serial-pci', properties: {} },
         { driver: 'virtio-rng-pci', properties: {} },
+        { driver: 'floppy', properties: { drive: 'floppy' } },
+        { driver: 'isa-parallel', properties: { chardev: 'printer' } },
+        { driver: 'pvpanic', properties: {} },
       ],
       shutdownAction: 'pause',
       log: () => {},
