@@ -18,7 +18,11 @@ for (const machine of ['pc', 'q35']) {
       const image = join(folder, 'floppy')
       const before = floppyDisk('Here is the floppy.', 'Here is its second sector.')
       writeFileSync(image, before)
-      const drive = ['-drive', `file=${image},if=floppy,format=raw`, '-boot', 'a']
+      // A disk that cannot boot has its turn only if the floppy is not first.
+      const disk = join(folder, 'disk')
+      writeFileSync(disk, new Uint8Array(1 << 20))
+      const first = ['-drive', `file=${disk},format=raw`]
+      const drive = [...first, '-drive', `file=${image},if=floppy,format=raw,bootindex=0`]
       const args = ['-M', machine, '-m', '64', '-nographic', '-L', guestFiles.firmware, ...drive]
       const guest = new GuestProcess(command, args)
       try {

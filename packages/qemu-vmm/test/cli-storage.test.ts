@@ -183,5 +183,9 @@ test('floppy disks: -fda, -fdb and if=floppy are drives of the controller', (t) 
   t.regex(refusal('-fda', 'a', '-fda', 'b'), /unit=0 \(index=0\) exists/)
   t.regex(refusal('-fda', 'a', '-fdb', 'b', '-drive', 'c,if=floppy'), /has 2 floppy drives/)
   t.regex(refusal('-drive', 'c,if=floppy,media=cdrom'), /no CD drive/)
-  t.regex(refusal('-drive', 'c,if=floppy,bootindex=1'), /bootindex/)
+  t.deepEqual(config('-drive', 'c,if=floppy,bootindex=1').plug?.[0]?.properties, {
+    drive: 'floppy0',
+    unit: '0',
+    bootindex: '1',
+  })
 })

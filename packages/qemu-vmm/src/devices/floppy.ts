@@ -6,8 +6,10 @@ import {
 } from '../chipset/floppy/controller.ts'
 import { FLOPPY_SIZES, FloppyDrive, formatOf } from '../chipset/floppy/drive.ts'
 import { VmmError } from '../errors.ts'
+import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
 import type { DeviceOption, DeviceType, PluggedDevice } from './device-type.ts'
 import type { PlugContext } from './plug-context.ts'
+import { PCI_PATH } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
 
 const DRIVES = 2
@@ -32,6 +34,7 @@ export const floppy: DeviceType = {
   properties: [
     { name: 'drive', type: 'str', help: 'Node name or ID of a drive with the disk, if any' },
     { name: 'unit', type: 'uint32', help: 'Drive 0 or 1; the first free one by default' },
+    BOOT_INDEX_PROPERTY,
   ],
   plug(context, option) {
     const owner = option.id ?? option.driver
@@ -49,6 +52,7 @@ export const floppy: DeviceType = {
     }
     const drive = new FloppyDrive(medium)
     context.floppy.types[unit] = drive.format.type
+    addBootIndex(context, option, firmwarePath(context, unit))
     const { controller } = context.floppy
     if (controller !== undefined) {
       controller.attach(unit, drive)
@@ -72,6 +76,12 @@ function withController(context: PlugContext, unit: number, drive: FloppyDrive):
   }
   context.isaDevices.push({ kind: 'floppy' })
   return controller
+}
+
+/** As firmware names the drive: behind the ISA bridge, which each board has in another slot. */
+function firmwarePath({ pciBuses }: PlugContext, unit: number): string {
+  const slot = pciBuses.has('pcie.0') ? '1f' : '1'
+  return `${PCI_PATH}/isa@${slot}/fdc@0${FLOPPY_PORT.toString(16)}/floppy@${unit}`
 }
 
 function unitOf({ floppy: slot }: PlugContext, option: DeviceOption): number {

@@ -16,7 +16,7 @@ export type Interface = (typeof INTERFACES)[number]
 const DEVICE_KEYS: readonly (readonly [string, readonly Interface[]])[] = [
   ['addr', ['virtio']],
   ['serial', ['virtio', 'ide']],
-  ['bootindex', ['virtio', 'ide']],
+  ['bootindex', ['virtio', 'ide', 'floppy']],
 ]
 const FORMATS = ['raw', 'qcow2'] as const
 
