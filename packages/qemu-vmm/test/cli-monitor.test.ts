@@ -97,7 +97,7 @@ test('commands of the monitor', async (t) => {
   t.is(await run('help stop'), 'stop|s  -- stop the machine\n')
   t.is(await run('help info status'), 'info status  -- show whether the machine runs\n')
   t.is(await run('info'), await run('help info'))
-  t.regex(await run('?'), /^cont\|c .*\nhelp\|\? \[cmd\]/)
+  t.regex(await run('?'), /^cont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
   t.regex(await run('info registers 7'), /CPU#7 not available/)
   t.regex(await run('info jit'), /only available with accel=tcg/)
   machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }
@@ -109,6 +109,47 @@ test('commands of the monitor', async (t) => {
   t.is(await run('cont'), 'Error: reset it first\n')
   t.is(await run('q'), '')
   t.is(quits, 1)
+})
+
+test('devices, drives and objects are added and removed by commands', async (t) => {
+  const machine = new FakeMachine()
+  const context = {
+    machine,
+    name: undefined,
+    uuid: undefined,
+    chardevs: () => [],
+    quit() {},
+    history: () => [],
+  }
+  const run = (line: string): Promise<string> => runMonitorLine(context, line)
+  t.is(await run('object_add rng-random,id=r,filename=/dev/urandom'), '')
+  t.is(await run('drive_add 0 if=none,id=d,file=a,,b c.img,format=raw'), 'OK\n')
+  t.is(await run('device_add virtio-blk-pci,drive=d,id=disk,bus=port'), '')
+  t.is(await run('device_del disk'), '')
+  t.is(await run('drive_del d'), '')
+  t.is(await run('object_del r'), '')
+  t.deepEqual(machine.calls, [
+    'object {"type":"rng-random","id":"r","filename":"/dev/urandom"}',
+    'drive {"id":"d","file":"a,b c.img","format":"raw","deleteWithDevice":true}',
+    'device {"driver":"virtio-blk-pci","id":"disk","properties":{"drive":"d","bus":"port"}}',
+    'no device disk',
+    'no drive d',
+    'no object r',
+  ])
+  t.regex(await run('device_add virtio-rng-pci,help'), /^virtio-rng-pci options:\n[^]*rng=<str>/)
+  t.regex(await run('device_add nope'), /^Error: 'nope' is not a valid device model name/)
+  t.regex(await run('device_add virtio-rng-pci,foo=1'), /^Error: Property .*foo' not found/)
+  t.regex(await run('drive_add 0 if=virtio,file=x'), /^Can't hot-add drive/)
+  t.regex(await run('drive_add 0'), /^opts: string expected/)
+  t.regex(await run('device_del'), /^id: string expected/)
+  t.is(await run('info block'), '')
+  machine.open = [
+    { id: 'd', file: 'x', readOnly: true, sizeBytes: 512, isWaiting: false, owner: 'disk' },
+  ]
+  t.is(
+    await run('info block'),
+    'd: x (by content, read-only)\n    Attached to:      disk\n    Cache mode:       writeback\n',
+  )
 })
 
 test('a monitor runs piped lines one after the other', async (t) => {

@@ -31,8 +31,8 @@ function refusal(...argv: string[]): string {
 test('drive: a virtio disk is an image and a device', (t) => {
   const { drives, plug } = config('-drive', 'file=a,,b.qcow2,if=virtio', '-drive', 'c,if=virtio')
   t.deepEqual(drives, [
-    { id: 'virtio0', file: 'a,b.qcow2' },
-    { id: 'virtio1', file: 'c' },
+    { id: 'virtio0', file: 'a,b.qcow2', deleteWithDevice: true },
+    { id: 'virtio1', file: 'c', deleteWithDevice: true },
   ])
   t.deepEqual(plug, [
     { driver: 'virtio-blk-pci', properties: { drive: 'virtio0' } },
@@ -54,6 +54,7 @@ test('drive: every key has its effect', (t) => {
       discard: 'unmap',
       werror: 'stop',
       rerror: 'stop',
+      deleteWithDevice: true,
     },
   ])
   t.true(config('-drive', 'file=x,if=virtio', '-snapshot').drives?.[0]?.snapshot)
@@ -140,9 +141,9 @@ test('device: names and properties are those of the list', (t) => {
 test('drive: an IDE disk has a place, and the CD drive is where QEMU has it', (t) => {
   const { drives, plug } = config('-hda', 'a,b', '-drive', 'file=c', '-cdrom', 'd.iso')
   t.deepEqual(drives, [
-    { id: 'ide0-hd0', file: 'a,b' },
-    { id: 'ide0-hd1', file: 'c' },
-    { id: 'ide1-cd0', file: 'd.iso', readOnly: true },
+    { id: 'ide0-hd0', file: 'a,b', deleteWithDevice: true },
+    { id: 'ide0-hd1', file: 'c', deleteWithDevice: true },
+    { id: 'ide1-cd0', file: 'd.iso', deleteWithDevice: true, readOnly: true },
   ])
   const disk = (drive: string, bus: number, unit: number): object => ({
     driver: drive.includes('cd') ? 'ide-cd' : 'ide-hd',
@@ -173,8 +174,8 @@ test('default devices: an empty CD drive, unless another is there', (t) => {
 test('floppy disks: -fda, -fdb and if=floppy are drives of the controller', (t) => {
   const { drives, plug } = config('-fdb', 'b.img', '-drive', 'file=a.img,if=floppy,readonly=on')
   t.deepEqual(drives, [
-    { id: 'floppy1', file: 'b.img' },
-    { id: 'floppy0', file: 'a.img', readOnly: true },
+    { id: 'floppy1', file: 'b.img', deleteWithDevice: true },
+    { id: 'floppy0', file: 'a.img', deleteWithDevice: true, readOnly: true },
   ])
   t.deepEqual(plug, [
     { driver: 'floppy', properties: { drive: 'floppy1', unit: '1' } },

@@ -33,6 +33,7 @@ const PORTS = [
   ...range(0x600, 0x680),
   ...range(0xcf8, 0xd00),
   ...range(0xafe0, 0xafe4),
+  ...range(0xae00, 0xae18),
 ]
 
 function range(from: number, to: number): number[] {
@@ -105,6 +106,7 @@ function addPort(board: PcBoard, trace: string[], irqs: IrqLines): void {
   board.pci.add(port.fn, 1)
   board.addPlugged('port', port)
   const behind = new PciTestDev('behind', board.bus)
+  behind.fn.removable = true
   port.bus.add(behind.fn)
   board.addPlugged('behind', behind)
 }

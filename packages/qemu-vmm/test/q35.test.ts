@@ -60,6 +60,7 @@ function create(options: { occupied?: boolean } = {}): Fixture {
     express: true,
   })
   card.addBar(0, { space: 'mmio', size: 0x1000, handler: recorder(0x1000) })
+  card.removable = true
   if (options.occupied !== false) port.bus.add(card)
   board.reset()
   board.applyFirmwareSetup()

@@ -43,6 +43,8 @@ export interface DeviceType {
     | 'Misc devices'
   description: string
   properties: readonly PropertySpec[]
+  /** It can be plugged in and taken out while the machine runs. */
+  hotpluggable?: boolean
   /**
    * Creates the device and connects it, with the devices on the bus that it provides. Absent for
    * those: their bus plugs them in.

@@ -5,6 +5,7 @@ import { readRom } from '../chipset/pci/rom.ts'
 import { VmmError } from '../errors.ts'
 import type { DeviceOption, PropertySpec } from './device-type.ts'
 import type { PlugContext } from './plug-context.ts'
+import type { PlugLife } from './plug-place.ts'
 import { propertyReader } from './properties.ts'
 
 /** The properties that say where a PCI device is. */
@@ -35,6 +36,8 @@ const MULTIFUNCTION = 0x80
 
 /** A bus, and its Open Firmware path. */
 export interface PciSegment {
+  /** As `bus=` has it. */
+  readonly name: string
   readonly bus: PciBus
   readonly path: string
 }
@@ -71,19 +74,24 @@ export function segmentOf(
 
 /** Puts a function where its option says, or into the next free slot. */
 export function plugFunction(
-  context: Pick<PlugContext, 'pciBuses'>,
+  context: Pick<PlugContext, 'pciBuses' | keyof PlugLife>,
   fn: PciFunction,
   option: DeviceOption,
 ): PciAddress {
   const read = propertyReader(option)
-  const { bus, path } = segmentOf(context, option)
+  const { name: busName, bus, path } = segmentOf(context, option)
+  fn.isHotplugged = context.isHotplugged
   addRom(fn, option)
   if (read.bool('multifunction', false)) {
     fn.config.set(PCI_HEADER_TYPE, 1, fn.config.data[PCI_HEADER_TYPE]! | MULTIFUNCTION)
     fn.config.seal()
   }
   const text = option.properties['addr']
-  if (text === undefined) return { slot: bus.add(fn).slot, functionNumber: 0, path }
+  if (text === undefined) {
+    const { slot } = bus.add(fn)
+    context.placed({ busName, bus, slot, functionNumber: 0, fn })
+    return { slot, functionNumber: 0, path }
+  }
   const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?$/i.exec(text)
   const slot = match === null ? Number.NaN : Number.parseInt(match[1] ?? '', 16)
   if (!(slot < 32)) {
@@ -96,6 +104,7 @@ export function plugFunction(
   }
   const functionNumber = Number(match?.[2] ?? 0)
   bus.add(fn, slot, functionNumber)
+  context.placed({ busName, bus, slot, functionNumber, fn })
   return { slot, functionNumber, path }
 }
 

@@ -15,13 +15,14 @@ import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drives.ts'
 import type { IoEvents } from '../machine/io-events.ts'
 import type { IrqLines } from '../machine/irq.ts'
-import type { ObjectRegistry } from '../objects/registry.ts'
+import type { EntropySource } from '../objects/rng.ts'
 import type { PluggedDevice } from './device-type.ts'
 import type { FloppySlot } from './floppy.ts'
 import type { PciSegment } from './pci-address.ts'
+import type { PlugLife } from './plug-place.ts'
 
 /** What a plugged device is built from. */
-export interface PlugContext {
+export interface PlugContext extends PlugLife {
   readonly bus: Bus
   readonly pci: PciHost
   /** The buses by the names that `bus=` has for them, the first one first; ports add theirs. */
@@ -46,7 +47,6 @@ export interface PlugContext {
   readonly sendMessage: SendMessage
   /** vCPUs: as many request queues pay. */
   readonly cpus: number
-  readonly objects: ObjectRegistry
   readonly clock: Clock
   readonly entropy: Entropy
   /** Devices plugged so far, by id. */
@@ -55,6 +55,8 @@ export interface PlugContext {
   drive(id: string, owner: string): Drive
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
+  /** Takes an object that has random bytes. Throws `E_CONFIG` when there is none. */
+  rng(id: string): EntropySource
   readonly dma: DmaControllers
   readonly floppy: FloppySlot
   /** Takes what the guest tells of its own death. */

@@ -43,12 +43,16 @@ export const pcieRootPort: DeviceType = {
       slot,
       port: read.int('port', 0, 0xff, 0),
       sendMessage: context.sendMessage,
-      removed() {},
+      removed: () => context.slotReleased(port.bus, 0),
     })
     const address = plugFunction(context, port.fn, option)
     if (option.id !== undefined) {
       const path = firmwarePath('pci-bridge', address)
-      context.pciBuses.set(option.id, { bus: port.bus, path })
+      context.pciBuses.set(option.id, {
+        name: option.id,
+        bus: port.bus,
+        path,
+      })
     }
     return port
   },

@@ -24,6 +24,7 @@ export const pciTestdev: DeviceType = {
   bus: 'PCI',
   category: 'Misc devices',
   description: 'PCI Test Device: counts writes to its BARs',
+  hotpluggable: true,
   properties: PCI_ADDRESS_PROPERTIES,
   plug(context, option) {
     const device = new PciTestDev(option.id ?? option.driver, context.bus)

@@ -17,6 +17,7 @@ export const virtioBlkPci: DeviceType = {
   bus: 'PCI',
   category: 'Storage devices',
   description: 'virtio block device',
+  hotpluggable: true,
   properties: [
     { name: 'drive', type: 'str', help: 'Node name or ID of a drive to use as the disk, required' },
     { name: 'serial', type: 'str', help: 'Serial number that the guest sees' },

@@ -9,6 +9,7 @@ export const virtioRngPci: DeviceType = {
   bus: 'PCI',
   category: 'Misc devices',
   description: 'virtio random number generator',
+  hotpluggable: true,
   properties: [
     { name: 'rng', type: 'str', help: 'ID of an rng object', default: 'the source of the machine' },
     ...VIRTIO_PCI_PROPERTIES,
@@ -18,7 +19,7 @@ export const virtioRngPci: DeviceType = {
     const rng = option.properties['rng']
     const device = createRng({
       memory: virtioMemory(context.memory),
-      entropy: rng === undefined ? context.entropy : context.objects.rng(rng),
+      entropy: rng === undefined ? context.entropy : context.rng(rng),
       onError: (error) => context.log(`${name}: ${String(error)}`),
     })
     return new VirtioPciDevice(context, option, device, 2)

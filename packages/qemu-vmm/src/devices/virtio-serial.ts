@@ -17,6 +17,7 @@ export const virtioSerialPci: DeviceType = {
   bus: 'PCI',
   category: 'Input devices',
   description: 'virtio serial bus, for virtconsole and virtserialport',
+  hotpluggable: true,
   properties: [
     { name: 'max_ports', type: 'uint32', help: 'Ports that there could be', default: '31' },
     ...VIRTIO_PCI_PROPERTIES,

@@ -1,7 +1,11 @@
 import type { Picture } from '../chipset/vga/render.ts'
 import type { Screen } from '../display/screen.ts'
 import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
-import type { MachineEvent } from './emitter.ts'
+import type { DeviceOption } from '../devices/device-type.ts'
+import type { ObjectConfig } from '../objects/config.ts'
+import type { DriveConfig } from './drive-config.ts'
+import type { DriveInfo } from './drives.ts'
+import type { EventDetail, MachineEvent } from './emitter.ts'
 import type { MachineState } from './machine-state.ts'
 
 /** A running machine, in this isolate or in a worker. */
@@ -22,12 +26,22 @@ export interface MachineBackend {
   picture(): Promise<Picture>
   /** Presses keys of the keyboard together, by their names. Throws `E_KEY`. */
   sendKeys(names: readonly string[], holdMs?: number): Promise<void>
+  /** Options that make the devices that are plugged in now. */
+  devices(): Promise<DeviceOption[]>
+  addDevice(option: DeviceOption): Promise<void>
+  /** Asks the guest to let go of a device. */
+  removeDevice(id: string): Promise<void>
+  drives(): Promise<DriveInfo[]>
+  addDrive(config: DriveConfig): Promise<void>
+  removeDrive(id: string): Promise<void>
+  addObject(config: ObjectConfig): Promise<void>
+  removeObject(id: string): Promise<void>
 }
 
 /** What a backend reports. */
 export interface BackendEvents {
   status(status: MachineStatus): void
-  event(event: MachineEvent): void
+  event(event: MachineEvent, detail?: EventDetail<MachineEvent>): void
   /** The machine ended or failed. The first call counts. */
   exited(info: ExitInfo): void
   log(message: string): void

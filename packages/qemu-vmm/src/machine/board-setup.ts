@@ -1,7 +1,6 @@
-import type { PluggedDevice } from '../devices/device-type.ts'
 import type { DeviceDefinition } from '../device.ts'
-import type { PlugParts } from './plug-devices.ts'
-import { plugDevices } from './plug-devices.ts'
+import { DeviceTree } from './device-tree.ts'
+import type { DeletedDevice, PlugParts } from './device-tree.ts'
 import { BootIndex } from './boot-index.ts'
 import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import type { Bus } from './bus.ts'
@@ -20,7 +19,8 @@ import type { CpuTopology } from './topology.ts'
 /** A board with everything that the configuration adds to it. */
 export interface FullBoard {
   board: PcBoard
-  plugged: readonly PluggedDevice[]
+  chips: readonly FlashChip[]
+  tree: DeviceTree
 }
 
 /** What the board and its devices are built from. */
@@ -44,6 +44,8 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     /** Puts the flash chips of the board on its bus. */
     flash(bus: Bus): readonly FlashChip[]
     devices: readonly DeviceDefinition[]
+    /** A device that was plugged in is gone. */
+    deleted(device: DeletedDevice): void
     topology: CpuTopology
   }
 
@@ -82,7 +84,9 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ...parts,
     bus,
     pci,
-    pciBuses: new Map([[chipset.pciBusName, { bus: pci, path: PCI_PATH }]]),
+    pciBuses: new Map([
+      [chipset.pciBusName, { name: chipset.pciBusName, bus: pci, path: PCI_PATH }],
+    ]),
     chassisSlots: new Map(),
     bootIndex,
     ataBuses: [...chipset.ataBuses],
@@ -93,15 +97,23 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     firmwareFolders: config.firmwareFolders ?? [],
     runsFirmware: config.kernel === undefined,
   }
-  const plugged = plugDevices(context, config.plug ?? [])
+  const tree = new DeviceTree(context)
+  tree.plugAll(config.plug ?? [])
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   const chips = parts.flash(bus)
   for (const chip of chips) board.addPlugged(chip.name, chip)
-  for (const [name, device] of plugged) board.addPlugged(name, device)
+  tree.follow({
+    added: (name, device) => board.addPlugged(name, device),
+    removed: (name) => board.removePlugged(name),
+    deleted: (device) => parts.deleted(device),
+    log,
+  })
+  const { acpiHotplug } = chipset
+  if (acpiHotplug !== undefined) acpiHotplug.onEject = (slot) => tree.release(pci, slot)
   setFloppyCmos(board.rtc, context.floppy.types)
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
-  return { board, plugged: [...chips, ...plugged.values()] }
+  return { board, chips, tree }
 }
 
 function hpetOptions({ machine }: MachineConfig): Pick<BoardConfig, 'hpet'> {

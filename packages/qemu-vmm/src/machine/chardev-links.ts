@@ -26,4 +26,9 @@ export class ChardevLinks {
     this.#owners.set(id, owner)
     return chardev
   }
+
+  /** Its device is gone: another may have it. */
+  release(id: string): void {
+    this.#owners.delete(id)
+  }
 }

@@ -3,6 +3,7 @@ import type { GuestMemory } from 'kvm-core'
 import type { AcpiPm, AcpiPmActions, AcpiPmKind } from '../chipset/acpi-pm.ts'
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { PiixIde } from '../chipset/ide/piix-ide.ts'
+import type { AcpiPciHotplug } from '../chipset/pci/acpi-hotplug.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
 import type { ConfigWindowPlace } from '../chipset/pci/mch.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
@@ -28,6 +29,8 @@ export interface Chipset {
   readonly pci: PciHost
   /** As `bus=` names the first bus. */
   readonly pciBusName: string
+  /** Hot-plug of the first bus, where ACPI has it. */
+  readonly acpiHotplug?: AcpiPciHotplug
   readonly pm: AcpiPm
   readonly pmKind: AcpiPmKind
   /** Ports of the power management registers and of general-purpose events, as firmware has put them. */

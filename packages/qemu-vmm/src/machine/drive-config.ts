@@ -22,6 +22,8 @@ export interface DriveConfig {
   werror?: (typeof ERROR_ACTIONS)[number]
   /** Default `report`. */
   rerror?: 'report' | 'ignore' | 'stop'
+  /** It goes with the device that it was given to, as drives of `-drive` do. Default false. */
+  deleteWithDevice?: boolean
   /** Whether the image is locked against other programs. Default true. */
   locking?: boolean
 }

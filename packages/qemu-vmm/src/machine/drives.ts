@@ -20,6 +20,8 @@ export interface Drive {
 
 /** An open drive, and what it does besides. */
 export interface OpenDrive extends Drive {
+  /** What was found in the file. */
+  readonly image?: { readonly format: 'raw' | 'qcow2'; readonly backingDepth: number }
   /** How many requests failed and wait. */
   readonly waiting: number
   /** Submits again what failed and waits since `onStop` was called. */
@@ -39,35 +41,99 @@ export interface DriveEvents {
 /** Opens an image. */
 export type DriveOpener = (config: DriveConfig, events: DriveEvents) => Promise<OpenDrive>
 
+/** A drive as it was opened. Plain data. */
+export interface DriveInfo extends DriveConfig {
+  sizeBytes: number
+  readOnly: boolean
+  /** Images below the one that is written to. */
+  backingDepth?: number
+  /** Failed requests wait for the machine to be resumed. */
+  isWaiting: boolean
+  /** The device that has it. */
+  owner?: string
+}
+
 interface Entry {
   readonly drive: OpenDrive
+  readonly config: DriveConfig
   owner: string | undefined
+}
+
+/** What drives tell the machine, by their ids. */
+export interface DrivesEvents {
+  onStop(drive: string, error: Error): void
+  log(message: string): void
 }
 
 /** The drives of a machine. Each belongs to one device at most. */
 export class Drives {
   readonly #entries = new Map<string, Entry>()
+  readonly #open: DriveOpener
+  readonly #events: DrivesEvents
+
+  private constructor(open: DriveOpener, events: DrivesEvents) {
+    this.#open = open
+    this.#events = events
+  }
 
   /** Opens all; when one cannot be opened none stays open. */
   static async open(
     configs: readonly DriveConfig[],
     open: DriveOpener,
-    events: { onStop(drive: string, error: Error): void; log(message: string): void },
+    events: DrivesEvents,
   ): Promise<Drives> {
-    const drives = new Drives()
+    const drives = new Drives(open, events)
     try {
-      for (const config of configs) {
-        const drive = await open(config, {
-          onStop: (error) => events.onStop(config.id, error),
-          log: (message) => events.log(message),
-        })
-        drives.#entries.set(config.id, { drive, owner: undefined })
-      }
+      for (const config of configs) await drives.add(config)
     } catch (error) {
       await drives.close()
       throw error
     }
     return drives
+  }
+
+  /** Opens one more. Rejects with `E_CONFIG` for an id that another has, and as images do. */
+  async add(config: DriveConfig): Promise<void> {
+    const { id } = config
+    if (this.#entries.has(id)) {
+      throw new VmmError('E_CONFIG', `Duplicate nodes with node-name='${id}'`, {
+        fields: { drive: id },
+      })
+    }
+    const drive = await this.#open(config, {
+      onStop: (error) => this.#events.onStop(id, error),
+      log: (message) => this.#events.log(message),
+    })
+    this.#entries.set(id, { drive, config, owner: undefined })
+  }
+
+  /** Closes one. Rejects with `E_NO_DRIVE` when there is none, `E_IN_USE` while a device has it. */
+  async remove(id: string): Promise<void> {
+    const entry = this.#entries.get(id)
+    if (entry === undefined) {
+      throw new VmmError('E_NO_DRIVE', `Failed to find node with node-name='${id}'`, {
+        fields: { drive: id },
+      })
+    }
+    if (entry.owner !== undefined) {
+      throw new VmmError('E_IN_USE', `Node ${id} is in use by ${entry.owner}; remove that first`, {
+        fields: { drive: id, owner: entry.owner },
+      })
+    }
+    this.#entries.delete(id)
+    await entry.drive.close()
+  }
+
+  /** What there is, and whose. */
+  list(): DriveInfo[] {
+    return Array.from(this.#entries.values(), ({ drive, config, owner }) => ({
+      ...config,
+      ...drive.image,
+      sizeBytes: drive.sizeBytes,
+      readOnly: drive.readOnly,
+      isWaiting: drive.waiting > 0,
+      ...(owner === undefined ? {} : { owner }),
+    }))
   }
 
   /** Gives a drive to a device. Throws `E_DEVICE_OPTION` when there is none, or it is in use. */
@@ -90,6 +156,19 @@ export class Drives {
     }
     entry.owner = owner
     return entry.drive
+  }
+
+  /** Its device is gone: another may have it, if it does not go with the device. */
+  async release(id: string): Promise<void> {
+    const entry = this.#entries.get(id)
+    if (entry === undefined) return
+    entry.owner = undefined
+    if (entry.config.deleteWithDevice === true) await this.remove(id)
+  }
+
+  /** Fails what waits of one. */
+  abandonOne(id: string): void {
+    this.#entries.get(id)?.drive.abandon()
   }
 
   /** Lets requests go on that failed and were kept. */

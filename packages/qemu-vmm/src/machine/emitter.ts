@@ -1,3 +1,16 @@
+import type { DeletedDevice } from './device-tree.ts'
+
+/** What listeners are told beside that it happened. */
+export interface EventDetails {
+  /** Whether the guest asked for it. */
+  reset: { guest: boolean }
+  /** The guest has switched the machine off, or has reset it where that ends it. */
+  shutdown: { reason: 'guest-shutdown' | 'guest-reset' }
+  /** What becomes of the machine. */
+  'guest-panicked': { action: 'pause' | 'poweroff' | 'run' }
+  'device-deleted': DeletedDevice
+}
+
 /** Names of the events that a machine emits. */
 export type MachineEvent =
   | 'stop'
@@ -7,13 +20,20 @@ export type MachineEvent =
   | 'powerdown'
   | 'guest-panicked'
   | 'guest-crashloaded'
+  /** A device that the guest was asked to let go of, or has ejected by itself, is gone. */
+  | 'device-deleted'
+
+/** What an event's listener is called with. */
+export type EventDetail<E extends MachineEvent> = E extends keyof EventDetails
+  ? EventDetails[E]
+  : undefined
 
 /** A list of listeners per event. */
 export class Emitter {
-  readonly #listeners = new Map<MachineEvent, Set<() => void>>()
+  readonly #listeners = new Map<MachineEvent, Set<(detail: never) => void>>()
 
   /** Returns a function that removes the listener. */
-  on(event: MachineEvent, listener: () => void): () => void {
+  on<E extends MachineEvent>(event: E, listener: (detail: EventDetail<E>) => void): () => void {
     let set = this.#listeners.get(event)
     if (set === undefined) {
       set = new Set()
@@ -23,7 +43,7 @@ export class Emitter {
     return () => set.delete(listener)
   }
 
-  emit(event: MachineEvent): void {
-    for (const listener of this.#listeners.get(event) ?? []) listener()
+  emit(event: MachineEvent, detail?: EventDetail<MachineEvent>): void {
+    for (const listener of this.#listeners.get(event) ?? []) listener(detail as never)
   }
 }

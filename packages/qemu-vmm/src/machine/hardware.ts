@@ -5,8 +5,9 @@ import { openBootImage } from '../boot/open.ts'
 import { LOW_BIOS_BYTES, readBios } from '../firmware/bios-image.ts'
 import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
-import type { PluggedDevice } from '../devices/device-type.ts'
+import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
+import type { ObjectConfig } from '../objects/config.ts'
 import { ObjectRegistry } from '../objects/registry.ts'
 import { assembleVm } from './assemble.ts'
 import type { VmHandles } from './assemble.ts'
@@ -17,7 +18,9 @@ import { HostClock } from './clock.ts'
 import type { MachineClock } from './clock.ts'
 import type { MachineConfig } from './config.ts'
 import { DeviceRams } from './device-ram.ts'
-import type { Drives } from './drives.ts'
+import type { DeletedDevice, DeviceTree } from './device-tree.ts'
+import type { DriveConfig } from './drive-config.ts'
+import type { DriveInfo, Drives } from './drives.ts'
 import { hostEntropy } from './entropy.ts'
 import { mapFlash } from './flash-chips.ts'
 import type { FlashImage } from './flash-image.ts'
@@ -50,6 +53,8 @@ export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioeven
   crashLoaded(): void
   /** A custom device ends the machine with this status. */
   exit(code: number): void
+  /** A device that was plugged in is gone. */
+  deleted(device: DeletedDevice): void
 }
 
 /**
@@ -65,7 +70,8 @@ export class Hardware {
   readonly #objects: ObjectRegistry
   readonly #clock: MachineClock
   readonly #entropy: Entropy
-  readonly #plugged: readonly PluggedDevice[]
+  readonly #chips: readonly PluggedDevice[]
+  readonly #tree: DeviceTree
   readonly #drives: Drives
   readonly #boot: BootImage | undefined
   readonly #host: DeviceHost
@@ -114,7 +120,7 @@ export class Hardware {
     const ioEvents = new IoEvents(vm)
     this.#deviceRams = new DeviceRams(vm)
     try {
-      const { board, plugged } = setUpBoard({
+      const { board, chips, tree } = setUpBoard({
         config,
         devices,
         irqs: this.#irqs,
@@ -135,7 +141,11 @@ export class Hardware {
           return !this.#irqs.isHeld
         },
         drive: (id, owner) => drives.take(id, owner),
+        abandonDrive: (id) => drives.abandonOne(id),
+        releaseDrive: (id) => drives.release(id),
         chardev: (id, owner) => chardevs.take(id, owner),
+        releaseChardev: (id) => chardevs.release(id),
+        deleted: requests.deleted,
         setPit: (connected) => {
           if (config.machine?.options?.pit !== false) connectPit(vm, connected)
         },
@@ -145,7 +155,8 @@ export class Hardware {
         exit: requests.exit,
       })
       this.board = board
-      this.#plugged = plugged
+      this.#chips = chips
+      this.#tree = tree
       const loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),
@@ -250,6 +261,37 @@ export class Hardware {
     this.#standstill = loadMachine(this.#stateParts(), state)
   }
 
+  /** Opens what devices refer to. Rejects as at the start. */
+  async addBackend(backend: { drive: DriveConfig } | { object: ObjectConfig }): Promise<void> {
+    if ('drive' in backend) await this.#drives.add(backend.drive)
+    else this.#objects.add(backend.object)
+  }
+
+  /** Closes it, once no device has it. */
+  async removeBackend(kind: 'drive' | 'object', id: string): Promise<void> {
+    if (kind === 'drive') await this.#drives.remove(id)
+    else this.#objects.remove(id)
+  }
+
+  get drives(): DriveInfo[] {
+    return this.#drives.list()
+  }
+
+  /** Options that make the devices that are plugged in now. */
+  get devices(): DeviceOption[] {
+    return this.#tree.options()
+  }
+
+  /** Plugs a device in, whether the hardware runs or stands. */
+  addDevice(option: DeviceOption): Promise<void> {
+    return this.#tree.add(option)
+  }
+
+  /** Asks the guest to let go of a device. */
+  requestRemoval(id: string): void {
+    this.#tree.requestRemoval(id)
+  }
+
   /** Sums of the counters of devices. */
   deviceStats(): Record<string, number> {
     const totals: Record<string, number> = {}
@@ -273,7 +315,7 @@ export class Hardware {
     this.board?.close()
     this.#drives.abandon()
     await this.#quiesce()
-    for (const device of this.#plugged ?? []) device.close?.()
+    for (const device of this.#plugged) device.close?.()
     await this.#drives.close()
     this.#host?.close()
     this.#deviceRams.close()
@@ -301,7 +343,13 @@ export class Hardware {
   }
 
   async #quiesce(): Promise<void> {
-    await Promise.all((this.#plugged ?? []).map((device) => device.quiesce?.()))
+    await Promise.all(Array.from(this.#plugged, (device) => device.quiesce?.()))
+    await this.#tree?.left()
+  }
+
+  /** Flash chips and what options plugged in; none after a constructor that failed half-way. */
+  get #plugged(): readonly PluggedDevice[] {
+    return [...(this.#chips ?? []), ...(this.#tree?.devices() ?? [])]
   }
 
   /** The state of the parked hardware. All clocks are stopped at the same moment. */

@@ -1,6 +1,12 @@
 import { AcpiPm, PIIX4_PM } from '../chipset/acpi-pm.ts'
 import { PiixIde } from '../chipset/ide/piix-ide.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
+import {
+  AcpiPciHotplug,
+  PCI_HOTPLUG_GPE,
+  PCI_HOTPLUG_PORT,
+  PCI_HOTPLUG_PORTS,
+} from '../chipset/pci/acpi-hotplug.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, PM_BASE, PM_BASE_MASK, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
@@ -36,9 +42,18 @@ export function createI440fx(parts: ChipsetParts): Chipset {
   pci.add(piix4.fn, 1, 3)
   const gpe0 = { name: 'gpe0', base: PIIX4_GPE0_PORT, len: 4, access: { max: 1 } } as const
   bus.pio.map({ ...gpe0, handler: pm.gpe0 })
+  const acpiHotplug = new AcpiPciHotplug(pci, () => pm.raiseGpe(PCI_HOTPLUG_GPE))
+  pci.hotplug = acpiHotplug
+  bus.pio.map({
+    name: 'pci-hotplug',
+    base: PCI_HOTPLUG_PORT,
+    len: PCI_HOTPLUG_PORTS,
+    handler: acpiHotplug,
+  })
   return {
     pci,
     pciBusName: 'pci.0',
+    acpiHotplug,
     pm,
     pmKind: PIIX4_PM,
     pmPorts: () => ({
@@ -50,6 +65,7 @@ export function createI440fx(parts: ChipsetParts): Chipset {
     devices: [
       ['ide', ide],
       ['smbus', smbus],
+      ['pci-hotplug', acpiHotplug],
     ],
     configWindow: () => undefined,
     setUp(hole) {

@@ -1,4 +1,5 @@
-import type { IrqLine } from '../device.ts'
+import type { IrqLine, Stateful } from '../device.ts'
+import { int, list, parseState } from './state.ts'
 
 /** Takes the level of one global system interrupt. */
 export type IrqSink = (gsi: number, level: 0 | 1) => void
@@ -12,16 +13,27 @@ interface Gsi {
   rose: boolean
 }
 
+const MAX_GSI = 255
+
+/** What the controllers have not been told yet, by number of the line. */
+export interface IrqLinesState {
+  /** They have seen the other level. */
+  late: number[]
+  /** It has risen since they were held. */
+  rose: number[]
+}
+
 /**
  * Wired-OR interrupt lines: each device drives its own source, the interrupt controllers see the
  * OR. While the machine stands the lines are held: devices may still change them, and the
  * controllers learn of it when it goes on.
  */
-export class IrqLines {
+export class IrqLines implements Stateful<IrqLinesState> {
   readonly #gsis = new Map<number, Gsi>()
   readonly #sink: IrqSink
   readonly #onRelease: (() => void)[] = []
   #isHeld = false
+  #loaded: IrqLinesState | undefined
 
   constructor(sink: IrqSink) {
     this.#sink = sink
@@ -78,14 +90,37 @@ export class IrqLines {
   }
 
   /**
-   * The controllers were loaded with a state that has seen the present levels; nothing that
-   * happened before counts.
+   * The controllers were loaded with a state that has seen the present levels, but for what a state of
+   * the lines says that was loaded before; nothing else that happened before counts.
    */
   settle(): void {
-    for (const line of this.#gsis.values()) {
-      line.seen = line.count > 0
-      line.rose = false
+    const { late = [], rose = [] } = this.#loaded ?? {}
+    this.#loaded = undefined
+    for (const [gsi, line] of this.#gsis) {
+      line.seen = line.count > 0 !== late.includes(gsi)
+      line.rose = rose.includes(gsi)
     }
+  }
+
+  reset(): void {
+    this.#loaded = undefined
+  }
+
+  /** A device may change its line while the machine stands: what is saved then has to tell of it. */
+  save(): IrqLinesState {
+    const lines = [...this.#gsis].toSorted(([a], [b]) => a - b)
+    const which = (test: (line: Gsi) => boolean): number[] =>
+      lines.filter(([, line]) => test(line)).map(([gsi]) => gsi)
+    return {
+      late: which(({ count, seen }) => count > 0 !== seen),
+      rose: which(({ rose }) => rose),
+    }
+  }
+
+  /** Counts from the next `settle` on. */
+  load(state: IrqLinesState): void {
+    const gsis = list(int(0, MAX_GSI), MAX_GSI + 1)
+    this.#loaded = parseState<IrqLinesState>('irq-lines', state, { late: gsis, rose: gsis })
   }
 
   #line(gsi: number): Gsi {

@@ -1,17 +1,22 @@
 import type { Picture } from '../chipset/vga/render.ts'
 import type { DeviceDefinition } from '../device.ts'
+import type { DeviceOption } from '../devices/device-type.ts'
 import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
+import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
+import type { DriveConfig } from './drive-config.ts'
 import { Drives } from './drives.ts'
+import type { DriveInfo } from './drives.ts'
 import { findFlashFiles, readFlash } from './flash-image.ts'
 import type { FlashImage } from './flash-image.ts'
 import { Hardware } from './hardware.ts'
 import type { MachineState } from './machine-state.ts'
+import { checkObjectAdded } from './object-check.ts'
 import { openDrive } from './open-drive.ts'
 
 const MP_STATE_HALTED = 3
@@ -61,6 +66,7 @@ export class Machine implements MachineBackend {
       fail: (error) => this.#request(error),
       log: (message) => events.log(message),
       exit: (exitCode) => this.#request({ exitCode }),
+      deleted: (device) => events.event('device-deleted', device),
     })
   }
 
@@ -117,7 +123,7 @@ export class Machine implements MachineBackend {
   }
 
   reset(): Promise<void> {
-    return this.#enqueue(() => this.#resetNow())
+    return this.#enqueue(() => this.#resetNow(false))
   }
 
   powerdown(): void {
@@ -169,6 +175,41 @@ export class Machine implements MachineBackend {
         throw error
       }
     })
+  }
+
+  devices(): Promise<DeviceOption[]> {
+    return this.#enqueue(async () => this.#hardware.devices)
+  }
+
+  addDevice(option: DeviceOption): Promise<void> {
+    return this.#enqueue(() => this.#hardware.addDevice(option))
+  }
+
+  removeDevice(id: string): Promise<void> {
+    return this.#enqueue(async () => this.#hardware.requestRemoval(id))
+  }
+
+  drives(): Promise<DriveInfo[]> {
+    return this.#enqueue(async () => this.#hardware.drives)
+  }
+
+  addDrive(drive: DriveConfig): Promise<void> {
+    return this.#enqueue(() => this.#hardware.addBackend({ drive }))
+  }
+
+  removeDrive(id: string): Promise<void> {
+    return this.#enqueue(() => this.#hardware.removeBackend('drive', id))
+  }
+
+  addObject(object: ObjectConfig): Promise<void> {
+    return this.#enqueue(async () => {
+      checkObjectAdded(object)
+      await this.#hardware.addBackend({ object })
+    })
+  }
+
+  removeObject(id: string): Promise<void> {
+    return this.#enqueue(() => this.#hardware.removeBackend('object', id))
   }
 
   stats(): Promise<Record<string, number>> {
@@ -253,8 +294,10 @@ export class Machine implements MachineBackend {
 
   #panicked(): void {
     if (this.#requested !== undefined || this.#closed) return
-    this.#events.event('guest-panicked')
-    if (this.#config.panicAction !== 'none') this.#request('panic')
+    const isIgnored = this.#config.panicAction === 'none'
+    const action = isIgnored ? 'run' : this.#endsByPanic() ? 'poweroff' : 'pause'
+    this.#events.event('guest-panicked', { action })
+    if (!isIgnored) this.#request('panic')
   }
 
   async #serveRequest(request: GuestRequest): Promise<void> {
@@ -280,10 +323,12 @@ export class Machine implements MachineBackend {
       return
     }
     if (request === 'reset' && this.#config.rebootAction !== 'shutdown') {
-      await this.#resetNow()
+      await this.#resetNow(true)
       return
     }
-    this.#events.event('shutdown')
+    this.#events.event('shutdown', {
+      reason: request === 'reset' ? 'guest-reset' : 'guest-shutdown',
+    })
     if (this.#config.shutdownAction === 'pause') {
       this.#setStatus('shutdown')
       this.#events.event('stop')
@@ -306,11 +351,11 @@ export class Machine implements MachineBackend {
     this.#events.exited({ reason: 'error', guest: false, code: 1, error })
   }
 
-  async #resetNow(): Promise<void> {
+  async #resetNow(guest: boolean): Promise<void> {
     const shouldRun = this.#status === 'running'
     await this.#hardware.park()
     await this.#hardware.reset()
-    this.#events.event('reset')
+    this.#events.event('reset', { guest })
     if (shouldRun) this.#run()
     else if (this.#status !== 'prelaunch') this.#setStatus('paused')
   }

@@ -47,6 +47,13 @@ export function checkObjects({ objects = [], memoryBackend, memory }: MachineCon
   }
 }
 
+/** Throws `E_CONFIG` for an object that cannot be added to a machine that is there. */
+export function checkObjectAdded(object: ObjectConfig): void {
+  checkKeys(object)
+  if (!isMemoryBackend(object)) return
+  throw bad(`memory backend '${object.id}' comes too late: the machine has its memory`)
+}
+
 function checkKeys(object: ObjectConfig): void {
   const keys = KEYS[object.type]
   if (keys === undefined) {

@@ -22,7 +22,11 @@ export const openDrive: DriveOpener = async (config, { onStop, log }) => {
       ...(werror === undefined ? {} : { werror }),
       ...(rerror === undefined ? {} : { rerror }),
     })
-    return policy satisfies OpenDrive
+    let backingDepth = 0
+    for (let image = node.backing; image !== undefined; image = image.backing) backingDepth++
+    return Object.assign(policy, {
+      image: { format: node.format, backingDepth },
+    }) satisfies OpenDrive
   } catch (error) {
     if (!(error instanceof VmmError)) throw error
     throw new VmmError(error.code, `-drive file=${config.file}: ${error.message}`, {

@@ -173,6 +173,7 @@ export class PcBoard {
       access: byte,
     })
 
+    this.#add('irq-lines', irqs)
     this.#add('rtc', this.rtc)
     if (this.hpet !== undefined) this.#add('hpet', this.hpet)
     this.#add('i8042', this.i8042)
@@ -208,10 +209,16 @@ export class PcBoard {
     this.#add(name, device)
   }
 
+  /** Such a device is gone. */
+  removePlugged(name: string): void {
+    this.#devices.delete(name)
+  }
+
   /** Power-on state of all devices. */
   reset(): void {
     this.#shadow?.restore()
     this.keys.clear()
+    // One that is reset may let others go.
     for (const device of this.#devices.values()) device.reset()
   }
 

@@ -1,15 +1,20 @@
 import type { Picture } from '../chipset/vga/render.ts'
+import type { DeviceOption } from '../devices/device-type.ts'
 import { keysOfCharacter } from '../display/keys.ts'
 import { encodePng } from '../display/png.ts'
 import { screenText } from '../display/screen.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
+import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import { checkConfig } from './config-check.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { Console } from './console.ts'
+import type { DriveConfig } from './drive-config.ts'
+import type { DriveInfo } from './drives.ts'
 import { Emitter } from './emitter.ts'
-import type { MachineEvent } from './emitter.ts'
+import type { EventDetail, MachineEvent } from './emitter.ts'
+import { removeAndWait } from './removal.ts'
 import { WorkerMachine } from './host/worker-machine.ts'
 import { Machine } from './machine.ts'
 import type { MachineState } from './machine-state.ts'
@@ -41,7 +46,7 @@ export class VirtualMachine implements AsyncDisposable {
       status: (status) => {
         this.#status = status
       },
-      event: (event) => this.#emitter.emit(event),
+      event: (event, detail) => this.#emitter.emit(event, detail),
       exited: (info) => {
         this.#ended = true
         this.#console?.end(`the machine ended (${info.reason})`)
@@ -102,8 +107,65 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   /** Adds a listener; returns a function that removes it. */
-  on(event: MachineEvent, listener: () => void): () => void {
+  on<E extends MachineEvent>(event: E, listener: (detail: EventDetail<E>) => void): () => void {
     return this.#emitter.on(event, listener)
+  }
+
+  /**
+   * Options that make the devices that are plugged in now, in the same places: as `plug` of another
+   * machine, which then can load this one's state.
+   */
+  devices(): Promise<DeviceOption[]> {
+    return this.#running.then((backend) => backend.devices())
+  }
+
+  /**
+   * Plugs a device in while the machine runs; the guest is told. Rejects with `E_HOTPLUG` where that
+   * cannot be (on q35 only a `pcie-root-port` has room), `E_DEVICE_OPTION` or `E_CONFIG` for options
+   * that cannot be; nothing has changed then.
+   */
+  addDevice(option: DeviceOption): Promise<void> {
+    return this.#running.then((backend) => backend.addDevice(option))
+  }
+
+  /**
+   * Asks the guest to let go of a device; resolves when it has been asked. It may take its time, or keep
+   * the device: the event `device-deleted` says that it is gone, and its drive free. With `timeoutMs`
+   * this waits for that, and rejects with `E_TIMEOUT`.
+   *
+   * Rejects with `E_DEVICE_NOT_FOUND`, and with `E_HOTPLUG` where it cannot be taken out, or not now.
+   */
+  async removeDevice(id: string, options: { timeoutMs?: number } = {}): Promise<void> {
+    const backend = await this.#running
+    const { timeoutMs } = options
+    if (timeoutMs === undefined) await backend.removeDevice(id)
+    else
+      await removeAndWait(this.#emitter, this.exited, id, timeoutMs, () => backend.removeDevice(id))
+  }
+
+  /** The drives that are open, and the devices that have them. */
+  drives(): Promise<DriveInfo[]> {
+    return this.#running.then((backend) => backend.drives())
+  }
+
+  /** Opens a disk image, for a device that is added later. */
+  addDrive(config: DriveConfig): Promise<void> {
+    return this.#running.then((backend) => backend.addDrive(config))
+  }
+
+  /** Closes one. Rejects with `E_NO_DRIVE` when there is none, `E_IN_USE` while a device has it. */
+  removeDrive(id: string): Promise<void> {
+    return this.#running.then((backend) => backend.removeDrive(id))
+  }
+
+  /** Adds an object, for a device that is added later. */
+  addObject(config: ObjectConfig): Promise<void> {
+    return this.#running.then((backend) => backend.addObject(config))
+  }
+
+  /** Removes one that no device uses. Rejects with `E_CONFIG` otherwise. */
+  removeObject(id: string): Promise<void> {
+    return this.#running.then((backend) => backend.removeObject(id))
   }
 
   cpus(): Promise<CpuInfo[]> {

@@ -1,5 +1,9 @@
 import type { Picture } from '../chipset/vga/render.ts'
+import type { DeviceOption } from '../devices/device-type.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
+import type { DriveConfig } from '../machine/drive-config.ts'
+import type { DriveInfo } from '../machine/drives.ts'
+import type { ObjectConfig } from '../objects/config.ts'
 
 /** What the monitor does with a machine. */
 export interface MonitoredMachine {
@@ -13,6 +17,13 @@ export interface MonitoredMachine {
   stats(): Promise<Record<string, number>>
   picture(): Promise<Picture>
   sendKeys(names: readonly string[], holdMs?: number): Promise<void>
+  addDevice(option: DeviceOption): Promise<void>
+  removeDevice(id: string): Promise<void>
+  drives(): Promise<DriveInfo[]>
+  addDrive(config: DriveConfig): Promise<void>
+  removeDrive(id: string): Promise<void>
+  addObject(config: ObjectConfig): Promise<void>
+  removeObject(id: string): Promise<void>
 }
 
 /** A character device as the monitor sees it. */

@@ -2,6 +2,7 @@ import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
+import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
@@ -18,6 +19,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
       return ''
     },
   },
+  ...DEVICE_COMMANDS,
   {
     name: 'help',
     alias: '?',
@@ -34,6 +36,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
     subcommands: INFO_COMMANDS,
     run: () => helpText(['info']),
   },
+  ...OBJECT_COMMANDS,
   {
     name: 'quit',
     alias: 'q',

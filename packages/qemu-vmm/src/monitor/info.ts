@@ -1,5 +1,6 @@
 import { versionText } from '../cli/version.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
+import type { DriveInfo } from '../machine/drives.ts'
 import { formatJit } from './jit.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
@@ -20,6 +21,13 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** The words after `info`. */
 export const INFO_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'block',
+    params: '',
+    help: 'show the disk images and who has them',
+    maxArgs: 0,
+    run: async ({ machine }) => (await machine.drives()).map(driveText).join('\n'),
+  },
   {
     name: 'chardev',
     params: '',
@@ -93,6 +101,15 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     run: () => `${versionText()}\n`,
   },
 ]
+
+function driveText(drive: DriveInfo): string {
+  const { id, file, format = 'by content', readOnly, owner, cache = 'writeback' } = drive
+  return lines([
+    `${id}: ${file} (${format}${readOnly ? ', read-only' : ''})`,
+    ...(owner === undefined ? [] : [`    Attached to:      ${owner}`]),
+    `    Cache mode:       ${cache}`,
+  ])
+}
 
 function selectCpus(cpus: CpuInfo[], which: string | undefined): CpuInfo[] {
   if (which === '-a') return cpus

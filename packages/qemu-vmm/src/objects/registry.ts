@@ -8,19 +8,61 @@ import type { EntropySource } from './rng.ts'
 export class ObjectRegistry {
   readonly #types = new Map<string, string>()
   readonly #rngs = new Map<string, EntropySource>()
+  readonly #users = new Map<string, number>()
+  readonly #entropy: Entropy
 
   /** Opens what is to be opened; nothing stays open after an error. */
   constructor(objects: readonly ObjectConfig[], entropy: Entropy) {
+    this.#entropy = entropy
     try {
-      for (const object of objects) {
-        this.#types.set(object.id, object.type)
-        if (object.type === 'rng-random') this.#rngs.set(object.id, new FileRng(object))
-        if (object.type === 'rng-builtin') this.#rngs.set(object.id, new BuiltinRng(entropy))
-      }
+      for (const object of objects) this.add(object)
     } catch (error) {
       this.close()
       throw error
     }
+  }
+
+  /** Opens one more. Throws `E_CONFIG` for an id that another has, `E_FILE` for a file that cannot be opened. */
+  add(object: ObjectConfig): void {
+    if (this.#types.has(object.id)) {
+      throw new VmmError(
+        'E_CONFIG',
+        `attempt to add duplicate property '${object.id}' to object (type 'container')`,
+        { fields: { id: object.id } },
+      )
+    }
+    if (object.type === 'rng-random') this.#rngs.set(object.id, new FileRng(object))
+    if (object.type === 'rng-builtin') this.#rngs.set(object.id, new BuiltinRng(this.#entropy))
+    this.#types.set(object.id, object.type)
+  }
+
+  /** Closes one. Throws `E_CONFIG` when there is none, or a device or the machine uses it. */
+  remove(id: string): void {
+    const type = this.#types.get(id)
+    if (type === undefined) {
+      throw new VmmError('E_CONFIG', `object '${id}' not found`, { fields: { id } })
+    }
+    if (!this.#rngs.has(id) || this.#users.has(id)) {
+      throw new VmmError('E_CONFIG', `object '${id}' is in use, can not be deleted`, {
+        fields: { id },
+      })
+    }
+    this.#rngs.get(id)?.close()
+    this.#rngs.delete(id)
+    this.#types.delete(id)
+  }
+
+  /** The source of random bytes with this id, which stays until it is released. Throws as `rng` does. */
+  take(id: string): EntropySource {
+    const source = this.rng(id)
+    this.#users.set(id, (this.#users.get(id) ?? 0) + 1)
+    return source
+  }
+
+  release(id: string): void {
+    const users = (this.#users.get(id) ?? 0) - 1
+    if (users > 0) this.#users.set(id, users)
+    else this.#users.delete(id)
   }
 
   /**

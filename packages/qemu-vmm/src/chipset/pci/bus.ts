@@ -1,5 +1,7 @@
 import { VmmError } from '../../errors.ts'
 import type { PciFunction, PciFunctionState, PciWindows } from './function.ts'
+import type { SlotHotplug } from './hotplug.ts'
+import { checkShares } from './slot-sharing.ts'
 
 export const PCI_SLOTS = 32
 export const PCI_FUNCTIONS = 8
@@ -23,12 +25,17 @@ export interface PciPlace {
   express?: boolean
   /** What the bridge passes on; everything by default. */
   windows?: PciWindows
+  /** Whether what is on it has power; always by default. */
+  powered?: () => boolean
 }
 
 /** One PCI bus: its slots, the functions in them, and the wires of their interrupt pins. */
 export class PciBus {
   readonly slots: number
   readonly express: boolean
+  /** How guests learn of changes while the machine runs; absent where there can be none. */
+  hotplug: SlotHotplug | undefined
+  readonly #powered: () => boolean
   readonly #functions: (PciFunction | undefined)[] = Array.from({
     length: PCI_SLOTS * PCI_FUNCTIONS,
   })
@@ -36,8 +43,10 @@ export class PciBus {
   readonly #windows: PciWindows | undefined
   readonly #counts: number[] = []
 
-  constructor(routing: PciRouting, { slots = PCI_SLOTS, express = false, windows }: PciPlace = {}) {
+  constructor(routing: PciRouting, place: PciPlace = {}) {
+    const { slots = PCI_SLOTS, express = false, windows, powered = () => true } = place
     this.#routing = routing
+    this.#powered = powered
     this.slots = slots
     this.express = express
     this.#windows = windows
@@ -58,10 +67,12 @@ export class PciBus {
     if (other !== undefined) {
       throw new VmmError(
         'E_CONFIG',
-        `PCI address ${at}.${functionNumber} is taken by ${other.name}; give ${fn.name} another`,
+        `PCI: slot ${at} function ${functionNumber} not available for ${fn.name}, in use by ` +
+          `${other.name}; give it another addr`,
         { fields: { device: fn.name, owner: other.name, slot: at } },
       )
     }
+    checkShares(this, fn, at, functionNumber)
     this.#functions[index] = fn
     fn.windows = this.#windows
     const pin = fn.interruptPin
@@ -105,6 +116,16 @@ export class PciBus {
   /** The function at an address. */
   function(slot: number, functionNumber: number): PciFunction | undefined {
     return this.#functions[slot * PCI_FUNCTIONS + functionNumber]
+  }
+
+  /**
+   * The same as guests find it: with power, and others than function 0 only beside that, which comes last
+   * when they are plugged in.
+   */
+  visible(slot: number, functionNumber: number): PciFunction | undefined {
+    const fn = this.function(slot, functionNumber)
+    if (fn === undefined || !this.#powered()) return undefined
+    return functionNumber === 0 || this.function(slot, 0) !== undefined ? fn : undefined
   }
 
   /** All functions of this bus with their addresses. */
@@ -176,8 +197,10 @@ export class PciBus {
     for (let slot = 0; slot < this.slots; slot++) {
       if (this.#functions[slot * PCI_FUNCTIONS] === undefined) return slot
     }
-    throw new VmmError('E_CONFIG', `all ${this.slots} PCI slots are taken; ${name} does not fit`, {
-      fields: { device: name },
-    })
+    throw new VmmError(
+      'E_CONFIG',
+      `PCI: no slot/function available for ${name}, all ${this.slots} in use`,
+      { fields: { device: name } },
+    )
   }
 }

@@ -85,6 +85,9 @@ export interface PciFunctionState {
   behind?: PciBusState
 }
 
+/** Vendor and device. */
+const ID_BYTES = 4
+
 interface WindowSlot {
   start: number
   end: number
@@ -112,6 +115,9 @@ export class PciFunction {
   readonly #registers: { register: number; bar: PciBar }[] = []
   readonly #windows: WindowSlot[] = []
   #interrupt = false
+  /** Whether it may be taken out while the machine runs, and whether it was plugged in while it ran. */
+  removable = false
+  isHotplugged = false
   /** Set by the PCI bus: what bridges let through to it. */
   windows: PciWindows | undefined
   /** The bus behind this bridge. */
@@ -235,6 +241,11 @@ export class PciFunction {
       config: bytes(this.config.size),
       interrupt: flag,
     })
+    if (!config.subarray(0, ID_BYTES).every((byte, at) => byte === this.config.data[at])) {
+      throw new VmmError('E_STATE', `the saved state has another function where ${this.name} is`, {
+        fields: { device: this.name },
+      })
+    }
     this.config.load(config)
     this.remap()
     this.#interrupt = !interrupt

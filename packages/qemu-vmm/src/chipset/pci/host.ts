@@ -70,7 +70,7 @@ export class PciHost extends PciBus implements Omit<Device<PciHostState>, keyof 
   }
 
   #at(busNumber: number, devfn: number): PciFunction | undefined {
-    return busBehind(this, busNumber)?.function(devfn >> 3, devfn & 7)
+    return busBehind(this, busNumber)?.visible(devfn >> 3, devfn & 7)
   }
 }
 

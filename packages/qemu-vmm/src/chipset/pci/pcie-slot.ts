@@ -1,3 +1,4 @@
+import { VmmError } from '../../errors.ts'
 import type { ConfigSpace } from './config-space.ts'
 import type { PciFunction } from './function.ts'
 
@@ -34,6 +35,7 @@ const CONTROL_WRITABLE = 0x07f9
 const INTERRUPTS = 0x0020
 const POWER_INDICATOR = 0x0300
 const POWER_INDICATOR_ON = 0x0100
+const POWER_INDICATOR_BLINKS = 0x0200
 const INDICATORS_OFF = 0x03c0
 const POWER_OFF = 0x0400
 const INTERLOCK_TOGGLE = 0x0800
@@ -50,8 +52,8 @@ const EVENTS = 0x001f
 export interface SlotActions {
   /** An event that the guest wants to hear of is pending, or none is any more. */
   interrupt(level: boolean): void
-  /** The guest has switched the slot off, or lets go of the device some other way. */
-  removed(): void
+  /** The guest has switched the slot off: returns whether what was in it is gone now. */
+  removed(): boolean
 }
 
 /** The Express capability of a root port, and the slot that it has. */
@@ -59,6 +61,9 @@ export class PcieSlot {
   readonly at: number
   readonly #config: ConfigSpace
   readonly #actions: SlotActions
+  /** Both registers before a write of the guest. */
+  #control = 0
+  #events = 0
 
   /** Adds the capability at `place`; what `numbers` has the guest reads. */
   constructor(
@@ -93,13 +98,27 @@ export class PcieSlot {
     config.allowWrites(this.at + DEVICE_CONTROL_2, 2, 0x8020)
     fn.addConfigWindow(this.at + SLOT_CONTROL, 4, {
       read: () => undefined,
-      write: (offset, _size, value) => this.#written(offset, value),
+      write: (offset, size, value) => this.#written(offset, size, value),
     })
   }
 
   /** Status of the slot, which has what the guest cannot write. */
   get status(): number {
     return this.#get(SLOT_STATUS)
+  }
+
+  /** The slot has power: what is in it can be reached. */
+  get isPowered(): boolean {
+    return (this.#get(SLOT_CONTROL) & POWER_OFF) === 0
+  }
+
+  /** Throws `E_HOTPLUG` while the guest holds the slot shut. */
+  checkUnlocked(): void {
+    if ((this.#get(SLOT_STATUS) & INTERLOCKED) === 0) return
+    throw new VmmError(
+      'E_HOTPLUG',
+      'slot is electromechanically locked: Device or resource busy; the guest has to unlock it',
+    )
   }
 
   /** Takes a saved status back; whether a device is there shows by itself. */
@@ -110,12 +129,12 @@ export class PcieSlot {
     this.update()
   }
 
-  /** A device is in the slot since power-on, and runs. */
+  /** After a reset: what is in the slot runs, and an empty one is off. */
   setPresent(present: boolean): void {
     this.#status(present ? PRESENT : 0, PRESENT)
     this.#link(present)
     if (!present) return
-    this.#control(POWER_INDICATOR_ON, POWER_INDICATOR | POWER_OFF)
+    this.#change(POWER_INDICATOR_ON, POWER_INDICATOR | POWER_OFF)
   }
 
   /** A device was plugged in: the guest is asked to switch it on. */
@@ -125,9 +144,20 @@ export class PcieSlot {
     this.update()
   }
 
+  /** Throws `E_HOTPLUG` while the guest cannot be asked to let go: the slot is locked, or it is at it. */
+  checkUnplug(): void {
+    this.checkUnlocked()
+    const control = this.#get(SLOT_CONTROL)
+    if ((control & POWER_INDICATOR) !== POWER_INDICATOR_BLINKS) return
+    throw new VmmError(
+      'E_HOTPLUG',
+      'Hot-unplug failed: guest is busy (power indicator blinking); try again later',
+    )
+  }
+
   /** The guest is asked to switch the device off; one that never switched it on need not be. */
   requestRemoval(): void {
-    if ((this.#get(SLOT_CONTROL) & POWER_OFF) !== 0) {
+    if (isOff(this.#get(SLOT_CONTROL))) {
       this.#remove()
       return
     }
@@ -138,36 +168,39 @@ export class PcieSlot {
   /** Raises or lowers the interrupt by what is pending and enabled. */
   update(): void {
     const control = this.#get(SLOT_CONTROL)
-    const pending = this.#get(SLOT_STATUS) & control & EVENTS
+    const status = this.#get(SLOT_STATUS)
+    this.#control = control
+    this.#events = status & EVENTS
+    const pending = status & control & EVENTS
     this.#actions.interrupt((control & INTERRUPTS) !== 0 && pending !== 0)
   }
 
-  #written(offset: number, value: number): void {
-    // Writes to the status alone clear bits, which has been done.
-    if (offset < 2) this.#commanded(value, offset)
+  #written(offset: number, size: number, value: number): void {
+    const word = offset < 2 ? value << (8 * offset) : value << (8 * offset - 16)
+    const cleared = offset >= 2 ? word : size === 4 ? value >>> 16 : 0
+    // Guests clear all bits when they begin, and would lose what happens just then.
+    if ((cleared & EVENTS & ~this.#events) !== 0) this.#status(this.#events, EVENTS)
+    if (offset < 2) this.#commanded(word)
     this.update()
   }
 
   /** Each write to the control register is a command, and has completed at once. */
-  #commanded(value: number, offset: number): void {
-    const word = offset === 0 ? value : value << 8
+  #commanded(word: number): void {
     if ((word & INTERLOCK_TOGGLE) !== 0) {
       const was = this.#get(SLOT_STATUS) & INTERLOCKED
       this.#status(was === 0 ? INTERLOCKED : 0, INTERLOCKED)
     }
     const isPresent = (this.#get(SLOT_STATUS) & PRESENT) !== 0
-    const control = this.#get(SLOT_CONTROL)
-    const isOff = (control & POWER_OFF) !== 0 && (control & POWER_INDICATOR) === POWER_INDICATOR
-    if (isPresent && isOff) this.#remove()
+    // One that is off already may be written to before it is switched on.
+    if (isPresent && isOff(this.#get(SLOT_CONTROL)) && !isOff(this.#control)) this.#remove()
     this.#status(COMMAND_COMPLETED, 0)
   }
 
   #remove(): void {
-    if ((this.#get(SLOT_STATUS) & PRESENT) === 0) return
+    if ((this.#get(SLOT_STATUS) & PRESENT) === 0 || !this.#actions.removed()) return
     this.#status(PRESENCE_CHANGED, PRESENT)
     this.#link(false)
     this.update()
-    this.#actions.removed()
   }
 
   #link(up: boolean): void {
@@ -179,11 +212,16 @@ export class PcieSlot {
     this.#config.set(this.at + SLOT_STATUS, 2, (this.#get(SLOT_STATUS) & ~clear) | set)
   }
 
-  #control(set: number, clear: number): void {
+  #change(set: number, clear: number): void {
     this.#config.set(this.at + SLOT_CONTROL, 2, (this.#get(SLOT_CONTROL) & ~clear) | set)
   }
 
   #get(register: number): number {
     return this.#config.get16(this.at + register)
   }
+}
+
+/** Power and indicator: only both say that the guest has let go. */
+function isOff(control: number): boolean {
+  return (control & POWER_OFF) !== 0 && (control & POWER_INDICATOR) === POWER_INDICATOR
 }

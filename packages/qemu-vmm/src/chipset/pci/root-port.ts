@@ -6,6 +6,7 @@ import { PciBus } from './bus.ts'
 import { PCI_PRIMARY_BUS, PCI_STATUS } from './config-space.ts'
 import { PciFunction } from './function.ts'
 import type { SecondaryBus } from './function.ts'
+import type { SlotHotplug } from './hotplug.ts'
 import { Msix } from './msix.ts'
 import type { MsixState, SendMessage } from './msix.ts'
 import { PcieSlot } from './pcie-slot.ts'
@@ -17,6 +18,8 @@ const EXPRESS_AT = 0x54
 const BRIDGE_CONTROL = 0x3e
 const BRIDGE_CONTROL_WRITABLE = 0x005f
 const BUS_RESET = 0x40
+/** A guest blinks for five seconds, in which its user may think better of it. */
+const PATIENCE_NS = 5_000_000_000
 
 /** Extended capabilities (PCI Express 5.0, 7.8.4 and 7.7.11): errors, of which there are none, and access control. */
 const ERRORS_AT = 0x100
@@ -35,18 +38,20 @@ export interface RootPortOptions {
   slot: number
   port: number
   sendMessage: SendMessage
-  /** The guest has let go of what is in the slot. */
+  /** The guest has let go of what is in the slot: takes it out. */
   removed(): void
 }
 
 /** QEMU's `pcie-root-port`: a bridge with one hot-plug slot of PCI Express behind it. */
-export class RootPort implements Stateful {
+export class RootPort implements Stateful, SlotHotplug {
+  readonly patienceNs: number = PATIENCE_NS
   readonly fn: PciFunction
   readonly bus: PciBus
   readonly slot: PcieSlot
   readonly #msix: Msix
   #isPending = false
   #wasReset = false
+  #wasPowered = false
 
   constructor(name: string, space: Bus, options: RootPortOptions) {
     const { slot, port, sendMessage, removed } = options
@@ -69,7 +74,7 @@ export class RootPort implements Stateful {
       { slot, port },
       {
         interrupt: (level) => this.#interrupt(level),
-        removed,
+        removed: () => this.#remove(removed),
       },
     )
     this.#msix = new Msix(this.fn, 0, 1, sendMessage, MSIX_AT)
@@ -81,6 +86,7 @@ export class RootPort implements Stateful {
     addExtendedCapabilities(this.fn)
     config.set(PCI_STATUS, 1, 0x10)
     config.seal()
+    const windows = bridgeWindows(this.fn)
     const secondary: SecondaryBus = {
       onPin: () => {},
       bus: new PciBus(
@@ -88,14 +94,21 @@ export class RootPort implements Stateful {
           line: (device, pin) => (device + pin - 1) & 3,
           drive: (line, level) => secondary.onPin(line, level),
         },
-        { slots: 1, express: true, windows: bridgeWindows(this.fn) },
+        {
+          slots: 1,
+          express: true,
+          windows: { passes: (...range) => this.slot.isPowered && windows.passes(...range) },
+          powered: () => this.slot.isPowered,
+        },
       ),
     }
     this.fn.secondary = secondary
     this.bus = secondary.bus
+    this.bus.hotplug = this
     this.fn.onConfigWrite = () => {
       this.#msix.configWritten()
       this.bus.remap()
+      this.#followPower()
       this.#resetBus()
     }
   }
@@ -105,12 +118,30 @@ export class RootPort implements Stateful {
     return this.bus.function(0, 0) !== undefined
   }
 
+  checkPlug(): void {
+    this.slot.checkUnlocked()
+  }
+
+  plugged(): void {
+    // The guest hears of all functions when the first one is there.
+    if (this.isOccupied) this.slot.plugged()
+  }
+
+  requestUnplug(_slot: number, functionNumber: number): boolean {
+    this.slot.checkUnplug()
+    if (functionNumber > 0 && !this.isOccupied) return true
+    this.slot.requestRemoval()
+    return false
+  }
+
   reset(): void {
     this.#msix.reset()
     this.#wasReset = false
     this.#isPending = false
     this.slot.setPresent(this.isOccupied)
     this.slot.update()
+    this.bus.remap()
+    this.#followPower()
   }
 
   save(): RootPortState {
@@ -124,12 +155,27 @@ export class RootPort implements Stateful {
     })
     this.#msix.load(state.msix as MsixState)
     this.#wasReset = inReset
+    this.#wasPowered = this.slot.isPowered
     this.slot.restore(status, this.isOccupied)
   }
 
   /** Messages that were held back while the machine stood. */
   resume(): void {
     this.#msix.flush()
+  }
+
+  /** What cannot be taken out stays, without power. */
+  #remove(removed: () => void): boolean {
+    for (const { fn } of this.bus.functions()) if (!fn.removable) return false
+    removed()
+    return true
+  }
+
+  /** Without power devices forget everything. */
+  #followPower(): void {
+    const { isPowered } = this.slot
+    if (this.#wasPowered && !isPowered) this.#resetDevices()
+    this.#wasPowered = isPowered
   }
 
   #interrupt(level: boolean): void {
@@ -144,11 +190,13 @@ export class RootPort implements Stateful {
   /** What the guest resets by the bridge's control register begins anew. */
   #resetBus(): void {
     const isReset = (this.fn.config.get16(BRIDGE_CONTROL) & BUS_RESET) !== 0
-    if (isReset && !this.#wasReset) {
-      this.bus.resetFunctions()
-      for (const fn of this.bus.allFunctions()) fn.onBusReset()
-    }
+    if (isReset && !this.#wasReset) this.#resetDevices()
     this.#wasReset = isReset
+  }
+
+  #resetDevices(): void {
+    this.bus.resetFunctions()
+    for (const fn of this.bus.allFunctions()) fn.onBusReset()
   }
 }
 

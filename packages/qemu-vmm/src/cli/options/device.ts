@@ -4,7 +4,6 @@ import type { DeviceOption } from '../../devices/device-type.ts'
 import { CliError } from '../cli-error.ts'
 import { parseKeyval } from '../keyval.ts'
 import type { OptionSpec } from '../option.ts'
-import type { Settings } from '../settings.ts'
 import { hint } from '../suggest.ts'
 
 export const device: OptionSpec = {
@@ -13,26 +12,39 @@ export const device: OptionSpec = {
   repeatable: true,
   help: ["add a device ('-device help' lists them, '-device NAME,help' its properties)"],
   apply(settings, value) {
-    const entries = value.startsWith('{')
-      ? fromJson(value)
-      : parseKeyval(value, { implied: 'driver' })
-    const map = new Map(entries.map(({ key, value: text }) => [key, text]))
-    const name = map.get('driver')
-    if (name === 'help' || name === '?') return deviceList()
-    if (name === undefined) throw new CliError("Parameter 'driver' is missing")
-    const type = deviceTypes.find((known) => known.name === name)
-    if (type === undefined) {
-      const names = deviceTypes.map((known) => known.name)
-      throw new CliError(`'${name}' is not a valid device model name${hint(name, names)}`)
-    }
-    if (map.has('help') || map.has('?')) return deviceHelp(type)
-    settings.devices.push(option(settings, type.properties, map))
+    const read = readDevice(value, settings.devices)
+    if (typeof read === 'string') return read
+    settings.devices.push(read)
     return undefined
   },
 }
 
+/**
+ * Reads an argument of `-device`.
+ *
+ * @param others devices that have ids already
+ * @returns the device, or the text that was asked for
+ * @throws CliError
+ */
+export function readDevice(value: string, others: readonly DeviceOption[]): DeviceOption | string {
+  const entries = value.startsWith('{')
+    ? fromJson(value)
+    : parseKeyval(value, { implied: 'driver' })
+  const map = new Map(entries.map(({ key, value: text }) => [key, text]))
+  const name = map.get('driver')
+  if (name === 'help' || name === '?') return deviceList()
+  if (name === undefined) throw new CliError("Parameter 'driver' is missing")
+  const type = deviceTypes.find((known) => known.name === name)
+  if (type === undefined) {
+    const names = deviceTypes.map((known) => known.name)
+    throw new CliError(`'${name}' is not a valid device model name${hint(name, names)}`)
+  }
+  if (map.has('help') || map.has('?')) return deviceHelp(type)
+  return option(others, type.properties, map)
+}
+
 function option(
-  settings: Settings,
+  others: readonly DeviceOption[],
   known: readonly { name: string }[],
   map: ReadonlyMap<string, string>,
 ): DeviceOption {
@@ -51,7 +63,7 @@ function option(
   if (!/^[a-z][a-z0-9._-]*$/i.test(id)) {
     throw new CliError(`Parameter 'id' expects an identifier, not '${id}'`)
   }
-  if (settings.devices.some((other) => other.id === id)) {
+  if (others.some((other) => other.id === id)) {
     throw new CliError(`Duplicate device ID '${id}'`)
   }
   return { driver, id, properties }

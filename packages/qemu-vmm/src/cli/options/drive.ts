@@ -92,7 +92,7 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
     throw new CliError(`Duplicate ID '${id}' for drive`)
   }
   if (!isEmpty) {
-    const config: DriveConfig = { id, file, ...driveOptions(values) }
+    const config: DriveConfig = { id, file, ...driveOptions(values), deleteWithDevice: true }
     settings.drives.push(isCdrom ? { ...config, readOnly: true } : config)
   }
   const properties: Record<string, string> = isEmpty ? {} : { drive: id }

@@ -6,6 +6,7 @@ import type { DsdtConfig } from './dsdt.ts'
 import { firmwareConfig, isaDevices } from './isa-devices.ts'
 import type { IsaConfig } from './isa-devices.ts'
 import { fixedLink, linkDevice, routingTable } from './links.ts'
+import { hotplugBus } from './pci-hotplug.ts'
 import { rootResources } from './root-resources.ts'
 
 const LINKS = ['LNKA', 'LNKB', 'LNKC', 'LNKD'] as const
@@ -21,6 +22,7 @@ export function i440fxRoot(config: DsdtConfig): Aml[] {
       aml.name('_PRT', routingTable(linkOf)),
       isaBridge(config),
       firmwareConfig(),
+      ...(config.hotplugSlots === undefined ? [] : hotplugBus(config.hotplugSlots)),
     ),
     ...LINKS.map((link, i) => linkDevice(link, i + 1, `\\_SB.PCI0.ISA.PRQ${i}`)),
     fixedLink('LNKS', LINKS.length + 1, SCI_GSI),

@@ -4,6 +4,7 @@ import type { BoardKind } from '../machine-type.ts'
 import type { CpuTopology } from '../topology.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
+import { hotplugEvent } from './pci-hotplug.ts'
 import { i440fxRoot } from './dsdt-i440fx.ts'
 import { interruptMode, q35Root } from './dsdt-q35.ts'
 import { timerBlock } from './isa-devices.ts'
@@ -23,6 +24,8 @@ export interface DsdtConfig extends IsaConfig {
   hpet?: HpetPlace
   /** Where configuration space is in memory. */
   configWindow?: ConfigWindowPlace
+  /** The slots of the first bus that can be filled and emptied while the machine runs, a bit each. */
+  hotplugSlots?: number
 }
 
 /** The body of the DSDT: PCI root with its interrupt routing, ISA devices, CPUs, soft-off. */
@@ -38,6 +41,7 @@ export function createDsdt(config: DsdtConfig): Uint8Array {
       ...(config.hpet === undefined ? [] : [timerBlock(config.hpet.base)]),
       cpus(config.topology.cpus),
     ),
+    ...(config.hotplugSlots === undefined ? [] : hotplugEvent()),
   ])
 }
 

@@ -1,6 +1,6 @@
 import type { ErrorData } from '../../errors.ts'
 import type { ExitInfo, MachineConfig, MachineStatus } from '../config.ts'
-import type { MachineEvent } from '../emitter.ts'
+import type { EventDetail, MachineEvent } from '../emitter.ts'
 import type { MachineBackend } from '../backend.ts'
 
 /** Methods that cross to the worker. */
@@ -40,7 +40,7 @@ export type FromWorker =
   | { type: 'result'; id: number; value: unknown }
   | { type: 'error'; id: number; error: ErrorData }
   | { type: 'status'; status: MachineStatus }
-  | { type: 'event'; event: MachineEvent }
+  | { type: 'event'; event: MachineEvent; detail?: EventDetail<MachineEvent> }
   | { type: 'exited'; info: Omit<ExitInfo, 'error'>; error?: ErrorData }
   | { type: 'log'; message: string }
   | { type: 'serial-out'; port: number; data: Uint8Array }

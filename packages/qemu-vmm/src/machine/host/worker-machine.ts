@@ -1,10 +1,14 @@
 import { Worker } from 'node:worker_threads'
 
 import type { Picture } from '../../chipset/vga/render.ts'
+import type { DeviceOption } from '../../devices/device-type.ts'
 import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
+import type { ObjectConfig } from '../../objects/config.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
+import type { DriveConfig } from '../drive-config.ts'
+import type { DriveInfo } from '../drives.ts'
 import type { MachineState } from '../machine-state.ts'
 import type { FromWorker, RemoteMethod, ToWorker, WorkerSetup } from './protocol.ts'
 import { MainSerial } from './serial-link.ts'
@@ -132,6 +136,38 @@ export class WorkerMachine implements MachineBackend {
     await this.#call('sendKeys', names, holdMs)
   }
 
+  async devices(): Promise<DeviceOption[]> {
+    return (await this.#call('devices')) as DeviceOption[]
+  }
+
+  async addDevice(option: DeviceOption): Promise<void> {
+    await this.#call('addDevice', option)
+  }
+
+  async removeDevice(id: string): Promise<void> {
+    await this.#call('removeDevice', id)
+  }
+
+  async drives(): Promise<DriveInfo[]> {
+    return (await this.#call('drives')) as DriveInfo[]
+  }
+
+  async addDrive(config: DriveConfig): Promise<void> {
+    await this.#call('addDrive', config)
+  }
+
+  async removeDrive(id: string): Promise<void> {
+    await this.#call('removeDrive', id)
+  }
+
+  async addObject(config: ObjectConfig): Promise<void> {
+    await this.#call('addObject', config)
+  }
+
+  async removeObject(id: string): Promise<void> {
+    await this.#call('removeObject', id)
+  }
+
   /** Resolves when the worker has built the machine. */
   #created(): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -166,7 +202,7 @@ export class WorkerMachine implements MachineBackend {
         this.#events.status(message.status)
         break
       case 'event':
-        this.#events.event(message.event)
+        this.#events.event(message.event, message.detail)
         break
       case 'log':
         this.#events.log(message.message)

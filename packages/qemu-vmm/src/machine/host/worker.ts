@@ -36,7 +36,7 @@ const machine = Machine.create(
   },
   {
     status: (status) => post({ type: 'status', status }),
-    event: (event) => post({ type: 'event', event }),
+    event: (event, detail) => post({ type: 'event', event, detail }),
     log: (message) => post({ type: 'log', message }),
     exited: ({ error, ...info }) =>
       post({ type: 'exited', info, ...(error === undefined ? {} : { error: errorToData(error) }) }),

@@ -1,0 +1,159 @@
+// Random sequences of hot-plug, of the host and of the guest, against the QEMU that is installed, if one is.
+import { rmSync } from 'node:fs'
+import test from 'ava'
+
+import { PCI_HOTPLUG_PORT } from '../src/chipset/pci/acpi-hotplug.ts'
+import { scratchFolder } from './support/images.ts'
+import { Peer, hasPeer } from './support/peer.ts'
+import { plugBoard, rootPort } from './support/plug-board.ts'
+import type { PlugBoard } from './support/plug-board.ts'
+import { words } from './support/random.ts'
+
+const STEPS = process.env['LONG'] === undefined ? 600 : 20_000
+const compare = hasPeer() ? test.serial : test.skip
+const SLOTS = 32
+/** What slot control is written with: power, indicators, interrupts, the lock. */
+const COMMANDS = [0x0100, 0x0200, 0x0300, 0x0500, 0x0600, 0x0700, 0x0739, 0x07c0, 0x0900, 0x0d00]
+const STATUSES = [0x01, 0x08, 0x10, 0x11, 0x19, 0x1f]
+
+/** Ours and the peer, which are to say the same. */
+interface Pair {
+  ours: PlugBoard
+  peer: Peer
+  /** Devices that could be there, by the numbers in their ids. */
+  ids: Set<string>
+}
+
+/** What configuration space has at an address of the first bus, on both. */
+async function found({ ours, peer }: Pair, address: number): Promise<[number, number]> {
+  const { pio } = ours.board.bus
+  pio.write(0xcf8, 4, address)
+  await peer.ask(`outl 0xcf8 ${address}`)
+  return [pio.read(0xcfc, 4), (await peer.ask('inl 0xcfc')) >>> 0]
+}
+
+async function add(pair: Pair, id: string, properties: Record<string, string>): Promise<void> {
+  const theirs = await pair.peer.qmp('device_add', { driver: 'virtio-rng-pci', id, ...properties })
+  let refusal: string | undefined
+  try {
+    await pair.ours.tree.add({ driver: 'virtio-rng-pci', id, properties })
+    pair.ids.add(id)
+  } catch (error) {
+    refusal = (error as Error).message
+  }
+  if ((theirs === undefined) !== (refusal === undefined)) {
+    throw new Error(`adding ${id} ${JSON.stringify(properties)}: ${refusal}, and there ${theirs}`)
+  }
+}
+
+/** Asks for a device to be removed; the peer's clock stands, so that each is asked for once only. */
+async function remove(pair: Pair, id: string): Promise<void> {
+  pair.ids.delete(id)
+  const theirs = await pair.peer.qmp('device_del', { id })
+  let refusal: string | undefined
+  try {
+    pair.ours.tree.requestRemoval(id)
+  } catch (error) {
+    refusal = (error as Error).message
+  }
+  if (
+    !(refusal ?? '').startsWith(theirs ?? '') ||
+    (theirs === undefined) !== (refusal === undefined)
+  ) {
+    throw new Error(`removing ${id}: ${refusal}, and there ${theirs}`)
+  }
+}
+
+compare('pc: registers of ACPI hot-plug', async (t) => {
+  t.timeout(600_000)
+  const folder = scratchFolder()
+  const peer = await Peer.start(folder, ['-M', 'pc'])
+  try {
+    const pair: Pair = { ours: await plugBoard('i440fx'), peer, ids: new Set() }
+    const { pio } = pair.ours.board.bus
+    const random = words(0x1440)
+    for (let i = 0; i < STEPS; i++) {
+      const what = random() % 8
+      const register = 4 * (random() % 6)
+      if (what === 0)
+        await add(pair, `r${i}`, random() % 2 ? {} : { addr: (random() % SLOTS).toString(16) })
+      else if (what === 1 && pair.ids.size > 0) {
+        await remove(pair, [...pair.ids][random() % pair.ids.size]!)
+      } else if (what < 5) {
+        // Mostly the bus that is there, and slots rather than numbers.
+        const value =
+          register === 16 ? (random() % 4 === 0 ? random() % 400 : 0) : 2 ** (random() % 32)
+        pio.write(PCI_HOTPLUG_PORT + register, 4, value)
+        await peer.ask(`outl ${PCI_HOTPLUG_PORT + register} ${value}`)
+      } else {
+        const theirs = (await peer.ask(`inl ${PCI_HOTPLUG_PORT + register}`)) >>> 0
+        t.is(pio.read(PCI_HOTPLUG_PORT + register, 4), theirs, `step ${i}, register ${register}`)
+      }
+      const slot = random() % SLOTS
+      const [mine, theirs] = await found(pair, 0x8000_0000 + slot * 0x800)
+      t.is(mine, theirs, `step ${i}, slot ${slot}`)
+      for (const id of pair.ids) {
+        if (!pair.ours.tree.options().some((option) => option.id === id)) pair.ids.delete(id)
+      }
+    }
+  } finally {
+    peer.end()
+    rmSync(folder, { recursive: true })
+  }
+})
+
+compare('q35: the slot of a root port', async (t) => {
+  t.timeout(600_000)
+  const folder = scratchFolder()
+  const native = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off']
+  const port = ['-device', 'pcie-root-port,id=p,chassis=1,slot=5,addr=1']
+  const peer = await Peer.start(folder, ['-M', 'q35', ...native, ...port])
+  try {
+    const pair: Pair = { ours: await plugBoard('q35', [rootPort('p', 1)]), peer, ids: new Set() }
+    const { board, tree } = pair.ours
+    board.reset()
+    const { pio } = board.bus
+    const select = async (at: number): Promise<void> => {
+      const address = 0x8000_0000 + 0x800 + (at & 0xfc)
+      pio.write(0xcf8, 4, address)
+      await peer.ask(`outl 0xcf8 ${address}`)
+    }
+    const set = async (at: number, value: number): Promise<void> => {
+      await select(at)
+      pio.write(0xcfc + (at & 3), 2, value)
+      await peer.ask(`outw ${0xcfc + (at & 3)} ${value}`)
+    }
+    await set(0x18, 0x0100)
+    await set(0x1a, 0x0001)
+    const random = words(0x7035)
+    for (let i = 0; i < STEPS; i++) {
+      const what = random() % 6
+      if (what === 0) {
+        const properties: Record<string, string> = { bus: 'p', addr: `0.${random() % 2}` }
+        await add(pair, `r${i}`, properties)
+      } else if (what === 1 && pair.ids.size > 0) {
+        await remove(pair, [...pair.ids][random() % pair.ids.size]!)
+      } else if (what < 5) await set(0x6c, COMMANDS[random() % COMMANDS.length]!)
+      else await set(0x6e, STATUSES[random() % STATUSES.length]!)
+      for (const at of [0x6c, 0x64]) {
+        await select(at)
+        t.is(
+          pio.read(0xcfc, 4),
+          (await peer.ask('inl 0xcfc')) >>> 0,
+          `step ${i}, 0x${at.toString(16)}`,
+        )
+      }
+      for (const fn of [0, 1]) {
+        const [mine, theirs] = await found(pair, 0x8001_0000 + fn * 0x100)
+        t.is(mine, theirs, `step ${i}, function ${fn}`)
+      }
+      for (const id of pair.ids) {
+        if (!tree.options().some((option) => option.id === id)) pair.ids.delete(id)
+      }
+      await tree.left()
+    }
+  } finally {
+    peer.end()
+    rmSync(folder, { recursive: true })
+  }
+})

@@ -1,0 +1,100 @@
+import { SeededEntropy } from '../../src/machine/entropy.ts'
+import { setUpBoard } from '../../src/machine/board-setup.ts'
+import { ManualClock } from '../../src/machine/clock.ts'
+import type { DeletedDevice, DeviceTree } from '../../src/machine/device-tree.ts'
+import { Drives } from '../../src/machine/drives.ts'
+import { IoEvents } from '../../src/machine/io-events.ts'
+import { IrqLines } from '../../src/machine/irq.ts'
+import type { BoardKind } from '../../src/machine/machine-type.ts'
+import { createMemoryMap } from '../../src/machine/memory-map.ts'
+import type { PcBoard } from '../../src/machine/pc.ts'
+import { resolveTopology } from '../../src/machine/topology.ts'
+import type { DeviceOption } from '../../src/devices/device-type.ts'
+import { ObjectRegistry } from '../../src/objects/registry.ts'
+import { FakeDrive } from './fake-drive.ts'
+import { FlatRam } from './ram.ts'
+
+/** What the machine around the devices knows of them. */
+export interface PlugBoard {
+  board: PcBoard
+  tree: DeviceTree
+  clock: ManualClock
+  drives: Drives
+  objects: ObjectRegistry
+  deleted: DeletedDevice[]
+  /** Interrupts that are high. */
+  lines: Set<number>
+  messages: number[]
+  /** ioeventfds that are in place. */
+  events: Set<number>
+}
+
+/** A board after firmware, with drives `d0` to `d3` and the devices of `plug`. */
+export async function plugBoard(
+  kind: BoardKind,
+  plug: readonly DeviceOption[] = [],
+): Promise<PlugBoard> {
+  const clock = new ManualClock()
+  const lines = new Set<number>()
+  const messages: number[] = []
+  const events = new Set<number>()
+  const deleted: DeletedDevice[] = []
+  const irqs = new IrqLines((gsi, level) => void (level ? lines.add(gsi) : lines.delete(gsi)))
+  const machine = kind === 'q35' ? 'q35' : 'pc'
+  const drives = await Drives.open(
+    ['d0', 'd1', 'd2', 'd3'].map((id) => ({ id, file: id, deleteWithDevice: id === 'd3' })),
+    async () =>
+      Object.assign(new FakeDrive(1 << 16), {
+        waiting: 0,
+        retry() {},
+        abandon() {},
+        async close() {},
+      }),
+    { onStop() {}, log() {} },
+  )
+  const objects = new ObjectRegistry([], new SeededEntropy(1))
+  const ioEvents = new IoEvents({
+    ioeventfd(range, id) {
+      events.add(id)
+      return { ...range, id, close: () => void events.delete(id) } as never
+    },
+  })
+  const { board, tree } = setUpBoard({
+    config: { memory: 64 << 20, machine: { type: machine }, plug },
+    devices: [],
+    deleted: (device) => deleted.push(device),
+    flash: () => [],
+    createVideoMemory: () => {
+      throw new Error('no device of these tests has video memory')
+    },
+    irqs,
+    clock,
+    map: createMemoryMap(64 << 20, kind),
+    memory: new FlatRam(1 << 20),
+    cpus: 1,
+    topology: resolveTopology(1, machine),
+    entropy: new SeededEntropy(2),
+    ioEvents,
+    objects,
+    sendMessage: (address) => messages.push(address) > 0,
+    drive: (id, owner) => drives.take(id, owner),
+    abandonDrive: (id) => drives.abandonOne(id),
+    releaseDrive: (id) => drives.release(id),
+    chardev: () => {
+      throw new Error('no device of these tests has a character device')
+    },
+    releaseChardev() {},
+    setPit() {},
+    panic: { panicked() {}, crashLoaded() {} },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    log() {},
+    exit() {},
+  })
+  board.reset()
+  board.applyFirmwareSetup()
+  return { board, tree, clock, drives, objects, deleted, lines, messages, events }
+}
+
+export function rootPort(id: string, slot: number): DeviceOption {
+  return { driver: 'pcie-root-port', id, properties: { slot: String(slot) } }
+}
