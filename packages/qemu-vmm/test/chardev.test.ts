@@ -280,7 +280,7 @@ test('a monitor greets each peer anew', async (t) => {
     '-mon',
     'chardev=m,mode=readline',
   )
-  const monitor = new Monitor(wiring.monitors[0]!, {
+  const monitor = new Monitor(wiring.monitors[0]!.chardev, {
     machine: new FakeMachine(),
     name: 'fake',
     uuid: undefined,
@@ -292,7 +292,7 @@ test('a monitor greets each peer anew', async (t) => {
   first.socket.write('info na')
   await first.until('info na')
   first.socket.destroy()
-  await eventually(() => wiring.monitors[0]?.connected === false)
+  await eventually(() => wiring.monitors[0]?.chardev.connected === false)
   const second = await Peer.to(path)
   await second.until('(qemu) ')
   t.regex(second.received, /^qemu-vmm .* monitor - .*\r\n\(qemu\) $/)
@@ -319,7 +319,7 @@ test('a multiplexed socket is shared by a serial port and a monitor', async (t) 
   const serial = wiring.serials[0]!
   serial.canRead = () => 100
   serial.onData = (data) => void serial.write(data)
-  const monitor = new Monitor(wiring.monitors[0]!, {
+  const monitor = new Monitor(wiring.monitors[0]!.chardev, {
     machine: new FakeMachine(),
     name: 'fake',
     uuid: undefined,

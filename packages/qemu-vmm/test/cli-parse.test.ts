@@ -195,7 +195,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-chardev', 'stdio'], /Parameter 'id' is missing/],
     [['-chardev', 'stdio,id=a', '-chardev', 'null,id=a'], /Duplicate ID 'a'/],
     [['-chardev', 'null,id=a,path=x'], /'path' belongs to 'file'/],
-    [['-mon', 'a,mode=control'], /unsupported monitor mode 'control'/],
+    [['-mon', 'a,mode=controls'], /unsupported monitor mode 'controls'/],
     [['-append', 'x', '-nographic'], /^-append only allowed with -kernel option$/],
     [['-initrd', 'x', '-nographic'], /^-initrd only allowed with -kernel option$/],
     [['-kernel', 'x', '-bios', 'y', '-nographic'], /-bios cannot be used together with -kernel/],
@@ -246,7 +246,7 @@ test('-nographic shares the terminal, as far as the parts are not placed elsewhe
       if (chardev === undefined) return '-'
       return chardev.backend + (chardev.mux ? '+mux' : '') + (chardev.signal ? '+signal' : '')
     }
-    return `${serials.map(show).join(' ')} | ${monitors.map(show).join(' ')}`
+    return `${serials.map(show).join(' ')} | ${monitors.map(({ id }) => show(id)).join(' ')}`
   }
   t.is(plan(), 'stdio+mux | stdio+mux')
   t.is(plan('-monitor', 'none'), 'stdio+signal | ')

@@ -21,7 +21,7 @@ const STALL_MS = 2000
 /** Open character devices, connected to those who will use them. */
 export interface CharWiring {
   serials: (Chardev | undefined)[]
-  monitors: Chardev[]
+  monitors: { chardev: Chardev; control?: { pretty: boolean } }[]
   /** Ids of those behind parallel ports. */
   parallels: readonly string[]
   /** Those that devices name, by id. */
@@ -79,7 +79,10 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
     id === undefined ? undefined : opened.get(id)?.user()
   return {
     serials: plan.serials.map(user),
-    monitors: plan.monitors.map(user).filter((chardev) => chardev !== undefined),
+    monitors: plan.monitors.flatMap(({ id, ...how }) => {
+      const chardev = user(id)
+      return chardev === undefined ? [] : [{ chardev, ...how }]
+    }),
     parallels: plan.parallels,
     devices: Object.fromEntries(
       plan.devices.flatMap((id) => {

@@ -5,6 +5,14 @@ import { checkSocketPath } from './options/chardev.ts'
 import type { ChardevSettings, CharUser, Settings } from './settings.ts'
 import { hint } from './suggest.ts'
 
+/** A monitor on a character device. */
+export interface MonitorPlan {
+  /** The character device's. */
+  id: string
+  /** It speaks QMP. */
+  control?: { pretty: boolean }
+}
+
 /** Which character devices to open, and who uses which. */
 export interface CharPlan {
   /** By id; ids of the command line, and `#n` for those that `-serial` and `-monitor` imply. */
@@ -13,8 +21,7 @@ export interface CharPlan {
   labels: Map<string, string>
   /** Ids by COM port; undefined where nothing is connected. */
   serials: (string | undefined)[]
-  /** Ids. */
-  monitors: string[]
+  monitors: MonitorPlan[]
   /** Ids by parallel port, of those that there are. */
   parallels: string[]
   /** Ids of those that a `-device`, or a parallel port, names. */
@@ -50,11 +57,12 @@ export function planChardevs(settings: Settings): CharPlan {
   for (const [port, user] of serials.entries()) {
     const id = connect(user, `serial${port}`)
     plan.serials.push(id)
-    if (id !== undefined && user.device.startsWith('mon:')) plan.monitors.push(id)
+    if (id !== undefined && user.device.startsWith('mon:')) plan.monitors.push({ id })
   }
   for (const [i, user] of monitors.entries()) {
     const id = connect(user, `compat_monitor${i}`)
-    if (id !== undefined) plan.monitors.push(id)
+    if (id === undefined) continue
+    plan.monitors.push({ id, ...(user.control === undefined ? {} : { control: user.control }) })
   }
   for (const [i, user] of withParallel(settings).entries()) {
     const id = connect(user, `parallel${i}`)

@@ -1,6 +1,9 @@
 import type { ExitInfo } from '../machine/config.ts'
 import { VirtualMachine } from '../machine/virtual-machine.ts'
+import { runMonitorLine } from '../monitor/commands.ts'
 import { Monitor } from '../monitor/monitor.ts'
+import { BlockNodes } from '../monitor/qmp/block-nodes.ts'
+import { QmpMonitor } from '../monitor/qmp/session.ts'
 import { openChardevs } from './char-open.ts'
 import type { CharWiring } from './char-open.ts'
 import { planChardevs } from './char-plan.ts'
@@ -70,9 +73,15 @@ async function life(
   await vm.start()
   // Bytes that arrived before there was anybody to read them.
   for (const user of [...wiring.serials, ...Object.values(wiring.devices)]) user?.notifyReadable?.()
-  const monitors = wiring.monitors.map(
-    (chardev) => new Monitor(chardev, { machine: vm, name, uuid, chardevs, quit }),
-  )
+  const context = { machine: vm, name, uuid, chardevs, quit }
+  const nodes = new BlockNodes(vm, settings.fileNodes)
+  const monitors = wiring.monitors.map(({ chardev, control }) => {
+    if (control === undefined) return new Monitor(chardev, context)
+    const human = (line: string): Promise<string> =>
+      runMonitorLine({ ...context, history: () => [] }, line)
+    const wallMs = (): number => Date.now()
+    return new QmpMonitor(chardev, { ...context, nodes, human, wallMs }, control.pretty)
+  })
   const display = settings.display === 'curses' ? openCurses(vm, settings, quit) : undefined
   await daemon?.ready()
   const info = await vm.exited

@@ -52,6 +52,8 @@ export interface CharUser {
   device: string
   /** What `unix:` says. */
   socket?: ChardevSettings
+  /** A monitor's language: QMP, over several lines with `pretty`. By default that of people. */
+  control?: { pretty: boolean }
   /** The option as typed, for messages. */
   at: string
 }

@@ -1,12 +1,13 @@
 import { writeFile } from 'node:fs/promises'
 
 import { encodePng, encodePpm } from '../display/png.ts'
+import { VmmError } from '../errors.ts'
 import { MonitorError } from './command.ts'
-import type { MonitorCommand } from './command.ts'
+import type { MonitorCommand, MonitoredMachine } from './command.ts'
 
-const HOLD_MS = 100
-const MAX_HOLD_MS = 60_000
-const MAX_KEYS = 16
+export const HOLD_MS = 100
+export const MAX_HOLD_MS = 60_000
+export const MAX_KEYS = 16
 
 /** Commands for the screen and the keyboard. */
 export const DISPLAY_COMMANDS: readonly MonitorCommand[] = [
@@ -17,12 +18,7 @@ export const DISPLAY_COMMANDS: readonly MonitorCommand[] = [
     maxArgs: 3,
     run: async ({ machine }, args) => {
       const { file, format } = parse(args)
-      const picture = await machine.picture()
-      try {
-        await writeFile(file, format === 'png' ? encodePng(picture) : encodePpm(picture))
-      } catch (error) {
-        throw new MonitorError(`Error: failed to open file '${file}': ${(error as Error).message}`)
-      }
+      await writeScreen(machine, file, format)
       return ''
     },
   },
@@ -44,7 +40,24 @@ export const DISPLAY_COMMANDS: readonly MonitorCommand[] = [
   },
 ]
 
-function parse(args: readonly string[]): { file: string; format: string } {
+/** Writes what is on the screen to a file. Rejects with `E_FILE`, and with `E_CONFIG` without a screen. */
+export async function writeScreen(
+  machine: Pick<MonitoredMachine, 'picture'>,
+  file: string,
+  format: 'ppm' | 'png',
+): Promise<void> {
+  const picture = await machine.picture()
+  try {
+    await writeFile(file, format === 'png' ? encodePng(picture) : encodePpm(picture))
+  } catch (error) {
+    throw new VmmError('E_FILE', `failed to open file '${file}': ${(error as Error).message}`, {
+      fields: { file },
+      cause: error,
+    })
+  }
+}
+
+function parse(args: readonly string[]): { file: string; format: 'ppm' | 'png' } {
   const at = args.indexOf('-f')
   const format = at < 0 ? 'ppm' : args[at + 1]
   const files = at < 0 ? args : args.toSpliced(at, 2)

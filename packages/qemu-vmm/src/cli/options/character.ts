@@ -1,7 +1,8 @@
 import { CliError } from '../cli-error.ts'
+import { parseBool } from '../keyval.ts'
 import { choice, flagOption, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
-import type { CharUser } from '../settings.ts'
+import type { CharUser, Settings } from '../settings.ts'
 import { hint } from '../suggest.ts'
 import { chardev, socketSettings } from './chardev.ts'
 
@@ -88,22 +89,47 @@ export const character: OptionGroup = {
         settings.monitors.push(charUser(value, at))
       },
     },
+    ...['qmp', 'qmp-pretty'].map((name) => ({
+      name,
+      argument: 'dev',
+      repeatable: true,
+      help: [
+        name === 'qmp'
+          ? 'connect a monitor that speaks QMP, the protocol for programs; dev as for -monitor'
+          : 'the same with values over several lines',
+      ],
+      apply(settings: Settings, value: string, at: string) {
+        const control = { pretty: name === 'qmp-pretty' }
+        settings.monitors.push({ ...charUser(value, at), control })
+      },
+    })),
     chardev,
     keyvalOption({
       name: 'mon',
-      argument: '[chardev=]id[,mode=readline]',
+      argument: '[chardev=]id[,mode=readline|control][,pretty=on|off]',
       implied: 'chardev',
       repeatable: true,
       help: ['monitor on a character device'],
       keys: [
         { name: 'chardev', value: 'id', help: 'the character device' },
-        { name: 'mode', value: 'readline', help: 'kind of monitor' },
+        {
+          name: 'mode',
+          value: 'readline|control',
+          help: 'kind of monitor: for people, or QMP (default: readline)',
+        },
+        { name: 'pretty', value: 'on|off', help: 'control: values over several lines' },
       ],
       take(settings, values, at) {
-        choice(values.get('mode') ?? 'readline', ['readline'], 'unsupported monitor mode')
+        const modes = ['readline', 'control'] as const
+        const mode = choice(values.get('mode') ?? 'readline', modes, 'unsupported monitor mode')
+        if (values.has('pretty') && mode !== 'control') {
+          throw new CliError("'pretty' is not compatible with HMP monitors")
+        }
+        const pretty = parseBool(values.get('pretty') ?? 'off', 'pretty')
+        const control = mode === 'control' ? { control: { pretty } } : {}
         const id = values.get('chardev')
         if (id === undefined) throw new CliError("Parameter 'chardev' is missing")
-        settings.monitors.push({ device: `chardev:${id}`, at })
+        settings.monitors.push({ device: `chardev:${id}`, at, ...control })
       },
     }),
     {

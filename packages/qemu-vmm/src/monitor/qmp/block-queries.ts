@@ -1,0 +1,52 @@
+import type { DriveInfo } from '../../machine/drives.ts'
+import type { QmpCommand } from './command.ts'
+
+/** Limits of bytes and requests per second, of which there are none. */
+const NO_LIMITS = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 } as const
+
+/** Commands that tell of disk images. */
+export const BLOCK_QUERIES: readonly QmpCommand[] = [
+  {
+    name: 'query-block',
+    args: {},
+    run: async ({ machine }) =>
+      // A node of -blockdev that no device has is no block device yet.
+      (await machine.drives())
+        .filter(({ owner, deleteWithDevice }) => owner !== undefined || deleteWithDevice === true)
+        .map((drive) => ({
+          'io-status': drive.isWaiting ? 'failed' : 'ok',
+          device: drive.deleteWithDevice === true ? drive.id : '',
+          locked: false,
+          removable: false,
+          inserted: inserted(drive),
+          ...(drive.owner === undefined ? {} : { qdev: drive.owner }),
+          type: 'unknown',
+        })),
+  },
+  {
+    name: 'query-named-block-nodes',
+    args: { flat: { type: 'boolean', optional: true } },
+    run: async ({ machine }) => (await machine.drives()).map(inserted),
+  },
+]
+
+function inserted(drive: DriveInfo): object {
+  const { id, file, format, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback' } = drive
+  return {
+    ...NO_LIMITS,
+    'node-name': id,
+    file,
+    drv: format,
+    ro: readOnly,
+    encrypted: false,
+    detect_zeroes: 'off',
+    backing_file_depth: backingDepth,
+    write_threshold: 0,
+    image: { filename: file, format, 'virtual-size': sizeBytes },
+    cache: {
+      writeback: cache !== 'writethrough' && cache !== 'directsync',
+      direct: cache === 'none' || cache === 'directsync',
+      'no-flush': cache === 'unsafe',
+    },
+  }
+}

@@ -1,0 +1,337 @@
+// QMP: framing, negotiation, QEMU's texts of errors, events, and the block graph.
+import test from 'ava'
+import * as fc from 'fast-check'
+
+import type { CharUser } from '../src/cli/settings.ts'
+import { parseCommand } from '../src/cli/parse.ts'
+import { VmmError } from '../src/errors.ts'
+import type { DriveConfig } from '../src/machine/drive-config.ts'
+import type { DriveInfo } from '../src/machine/drives.ts'
+import { Emitter } from '../src/machine/emitter.ts'
+import { BlockNodes } from '../src/monitor/qmp/block-nodes.ts'
+import { JsonFramer } from '../src/monitor/qmp/framing.ts'
+import type { Frame } from '../src/monitor/qmp/framing.ts'
+import { QmpMonitor } from '../src/monitor/qmp/session.ts'
+import { FakeDevice, bytes } from './fixtures/fake-device.ts'
+import { FakeMachine } from './fixtures/fake-machine.ts'
+
+/** A machine whose drives are only names. */
+class QmpMachine extends FakeMachine {
+  readonly emitter: Emitter = new Emitter()
+  readonly on: Emitter['on'] = (event, listener) => this.emitter.on(event, listener)
+
+  override async addDrive(config: DriveConfig): Promise<void> {
+    if (config.file === '/nowhere') throw new VmmError('E_FILE', 'Could not open')
+    const found = { readOnly: false, sizeBytes: 0, isWaiting: false }
+    this.open.push({ ...found, ...config } satisfies DriveInfo)
+    await super.addDrive(config)
+  }
+
+  override async removeDrive(id: string): Promise<void> {
+    const at = this.open.findIndex((drive) => drive.id === id)
+    if (at < 0) throw new VmmError('E_NO_DRIVE', `Failed to find node with node-name='${id}'`)
+    this.open.splice(at, 1)
+  }
+
+  override async removeDevice(id: string): Promise<void> {
+    if (id === 'nothing') throw new VmmError('E_DEVICE_NOT_FOUND', `Device '${id}' not found`)
+    await super.removeDevice(id)
+  }
+}
+
+interface Fixture {
+  machine: QmpMachine
+  device: FakeDevice
+  monitor: QmpMonitor
+  quits: () => number
+  /** Sends text and returns what came back. */
+  say(text: string): Promise<unknown[]>
+}
+
+async function create(pretty = false): Promise<Fixture> {
+  const machine = new QmpMachine()
+  const device = new FakeDevice()
+  let quits = 0
+  const monitor = new QmpMonitor(
+    device,
+    {
+      machine,
+      name: 'vm1',
+      uuid: undefined,
+      chardevs: () => [{ label: 'serial0', filename: 'stdio' }],
+      nodes: new BlockNodes(machine, new Map()),
+      human: async (line) => `${line}?\n`,
+      quit: () => quits++,
+      wallMs: () => 1_700_000_000_250.5,
+    },
+    pretty,
+  )
+  const say = async (text: string): Promise<unknown[]> => {
+    device.type(text)
+    for (let i = 0; i < 30; i++) await new Promise((resolve) => setImmediate(resolve))
+    return device
+      .take()
+      .split('\r\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as unknown)
+  }
+  return { machine, device, monitor, quits: () => quits, say }
+}
+
+async function negotiated(): Promise<Fixture> {
+  const fixture = await create()
+  await fixture.say('{"execute":"qmp_capabilities"}')
+  return fixture
+}
+
+const failure = (desc: string, cls = 'GenericError'): object => ({ error: { class: cls, desc } })
+
+test('a session begins with a greeting and its negotiation', async (t) => {
+  const { say } = await create()
+  t.like(await say(' \n'), [
+    { QMP: { version: { qemu: { major: 7, minor: 2 } }, capabilities: [] } },
+  ])
+  t.deepEqual(await say('{"execute":"query-status","id":1}'), [
+    {
+      id: 1,
+      ...failure("Expecting capabilities negotiation with 'qmp_capabilities'", 'CommandNotFound'),
+    },
+  ])
+  t.deepEqual(await say('{"execute":"qmp_capabilities","arguments":{"enable":["oob"]}}'), [
+    failure("Parameter 'enable' does not accept value 'oob'"),
+  ])
+  t.deepEqual(await say('{"execute":"qmp_capabilities","id":{"a":[1]}}'), [
+    { return: {}, id: { a: [1] } },
+  ])
+  t.deepEqual(await say('{"execute":"qmp_capabilities"}'), [
+    failure('Capabilities negotiation is already complete, command ignored', 'CommandNotFound'),
+  ])
+})
+
+test('what is wrong with a command is said with the words of QEMU', async (t) => {
+  const { say } = await negotiated()
+  for (const [text, desc, cls] of [
+    ['[1]', 'QMP input must be a JSON object'],
+    ['1\n', 'QMP input must be a JSON object'],
+    ['{"execute":3}', "QMP input member 'execute' must be a string"],
+    ['{"exec":"x"}', "QMP input member 'exec' is unexpected"],
+    ['{}', "QMP input lacks member 'execute'"],
+    ['{"execute":"stop","arguments":[]}', "QMP input member 'arguments' must be an object"],
+    ['{"execute":"stop","foo":1}', "QMP input member 'foo' is unexpected"],
+    ['{"exec-oob":"stop"}', 'The command stop does not support OOB'],
+    ['{"execute":"stop","arguments":{"x":1}}', "Parameter 'x' is unexpected"],
+    ['{"execute":"nope"}', 'The command nope has not been found', 'CommandNotFound'],
+    ['{"execute":"device_del"}', "Parameter 'id' is missing"],
+    [
+      '{"execute":"device_del","arguments":{"id":3}}',
+      "Invalid parameter type for 'id', expected: string",
+    ],
+    [
+      '{"execute":"device_del","arguments":{"id":"nothing"}}',
+      "Device 'nothing' not found",
+      'DeviceNotFound',
+    ],
+    ['{"execute":"device_add","arguments":{}}', "Parameter 'driver' is missing"],
+    ['{"execute":"object-add","arguments":{"id":"o"}}', "Parameter 'qom-type' is missing"],
+    [
+      '{"execute":"object-add","arguments":{"qom-type":"rng-builtin"}}',
+      "Parameter 'id' is missing",
+    ],
+    [
+      '{"execute":"blockdev-del","arguments":{"node-name":"n"}}',
+      "Failed to find node with node-name='n'",
+    ],
+    [
+      '{"execute":"device-list-properties","arguments":{"typename":"n"}}',
+      "Device 'n' not found",
+      'DeviceNotFound',
+    ],
+  ] as const) {
+    t.deepEqual(await say(text), [failure(desc, cls)], text)
+  }
+  for (const text of ['foo\n', '{"execute":"stop",}\n', '}\n', '"abc\n', '{"a": tru}']) {
+    const [answer] = (await say(text)) as [{ error: { desc: string } }]
+    t.regex(answer.error.desc, /^JSON parse error, /, text)
+  }
+  t.deepEqual(await say('{"execute":"query-name"}{"execute":"query-uuid"}'), [
+    { return: { name: 'vm1' } },
+    { return: { UUID: '00000000-0000-0000-0000-000000000000' } },
+  ])
+})
+
+test('commands do what they say, and events tell of it', async (t) => {
+  const { machine, device, say, quits } = await negotiated()
+  const time = { timestamp: { seconds: 1_700_000_000, microseconds: 250_500 } }
+  t.deepEqual(await say('{"execute":"query-status"}'), [
+    { return: { status: 'running', singlestep: false, running: true } },
+  ])
+  await say(
+    '{"execute":"stop"}{"execute":"cont"}{"execute":"system_reset"}{"execute":"system_powerdown"}',
+  )
+  await say(
+    '{"execute":"device_add","arguments":{"driver":"virtio-rng-pci","id":"r","addr":"5","multifunction":true}}',
+  )
+  await say('{"execute":"device_del","arguments":{"id":"r"}}')
+  await say(
+    '{"execute":"object-add","arguments":{"qom-type":"rng-random","id":"o","filename":"a,b"}}',
+  )
+  await say('{"execute":"object-del","arguments":{"id":"o"}}')
+  t.deepEqual(machine.calls, [
+    'pause',
+    'resume',
+    'reset',
+    'powerdown',
+    'device {"driver":"virtio-rng-pci","id":"r","properties":{"addr":"5","multifunction":"on"}}',
+    'no device r',
+    'object {"type":"rng-random","id":"o","filename":"a,b"}',
+    'no object o',
+  ])
+  t.deepEqual(
+    await say('{"execute":"human-monitor-command","arguments":{"command-line":"info status"}}'),
+    [{ return: 'info status?\r\n' }],
+  )
+  machine.calls.length = 0
+  const key = (data: string): object => ({ type: 'qcode', data })
+  const keys = { keys: [key('ctrl'), key('a')], 'hold-time': 5 }
+  t.deepEqual(await say(JSON.stringify({ execute: 'send-key', arguments: keys })), [{ return: {} }])
+  t.deepEqual(machine.calls, ['keys ctrl a 5'])
+  const file = { filename: '/nowhere/screen', format: 'png' }
+  device.type(JSON.stringify({ execute: 'screendump', arguments: file }))
+  // The file system takes its time.
+  while (device.written === '') await new Promise((resolve) => setTimeout(resolve, 1))
+  t.like(await say(''), [{ error: { class: 'GenericError' } }])
+  machine.emitter.emit('stop')
+  machine.emitter.emit('reset', { guest: true })
+  machine.emitter.emit('shutdown', { reason: 'guest-shutdown' })
+  machine.emitter.emit('guest-panicked', { action: 'pause' })
+  machine.emitter.emit('device-deleted', { id: 'r', path: '/machine/peripheral/r' })
+  t.deepEqual(await say(''), [
+    { ...time, event: 'STOP' },
+    { ...time, event: 'RESET', data: { guest: true, reason: 'guest-reset' } },
+    { ...time, event: 'SHUTDOWN', data: { guest: true, reason: 'guest-shutdown' } },
+    { ...time, event: 'GUEST_PANICKED', data: { action: 'pause' } },
+    { ...time, event: 'DEVICE_DELETED', data: { device: 'r', path: '/machine/peripheral/r' } },
+  ])
+  t.deepEqual(await say('{"execute":"quit","id":9}{"execute":"stop"}'), [
+    { ...time, event: 'SHUTDOWN', data: { guest: false, reason: 'host-qmp-quit' } },
+    { return: {}, id: 9 },
+  ])
+  t.is(quits(), 1)
+})
+
+test('every command that is listed is there', async (t) => {
+  const { say } = await negotiated()
+  const [answer] = (await say('{"execute":"query-commands"}')) as [{ return: { name: string }[] }]
+  const names = answer.return.map(({ name }) => name)
+  t.true(names.includes('quit') && names.includes('device_add'))
+  for (const name of names.filter((known) => known !== 'quit')) {
+    const [reply] = (await say(JSON.stringify({ execute: name, arguments: { nothing: 1 } }))) as [
+      { error: { class: string; desc: string } },
+    ]
+    t.true('error' in reply, name)
+    t.notRegex(reply.error.desc, /has not been found/)
+  }
+})
+
+test('a format node takes over the file node below it, and gives it back', async (t) => {
+  const { machine, say } = await negotiated()
+  const add = (args: object): Promise<unknown[]> =>
+    say(JSON.stringify({ execute: 'blockdev-add', arguments: args }))
+  const del = (name: string): Promise<unknown[]> =>
+    say(JSON.stringify({ execute: 'blockdev-del', arguments: { 'node-name': name } }))
+  const names = (): string[] => machine.open.map(({ id }) => id)
+  t.deepEqual(await add({ driver: 'file', 'node-name': 'f', filename: 'x' }), [{ return: {} }])
+  t.deepEqual(names(), ['f'])
+  t.deepEqual(await add({ driver: 'qcow2', 'node-name': 'q', file: 'f', 'read-only': true }), [
+    { return: {} },
+  ])
+  t.deepEqual(names(), ['q'])
+  t.deepEqual(await say('{"execute":"query-block"}'), [{ return: [] }], 'no device has it')
+  t.like(await say('{"execute":"query-named-block-nodes"}'), [
+    { return: [{ 'node-name': 'q', file: 'x', drv: 'qcow2', ro: true }] },
+  ])
+  machine.open[0]!.owner = 'disk'
+  t.like(await say('{"execute":"query-block"}'), [
+    { return: [{ device: '', qdev: 'disk', 'io-status': 'ok', inserted: { 'node-name': 'q' } }] },
+  ])
+  t.like(machine.open[0], { file: 'x', format: 'qcow2', readOnly: true })
+  t.like(await add({ driver: 'file', 'node-name': 'f', filename: 'y' }), [
+    { error: { desc: "Duplicate nodes with node-name='f'" } },
+  ])
+  t.deepEqual(await del('f'), [failure('Node f is in use by q')])
+  t.deepEqual(await del('q'), [{ return: {} }])
+  t.deepEqual(names(), ['f'])
+  t.deepEqual(await del('f'), [{ return: {} }])
+  t.deepEqual(names(), [])
+  const nested = { driver: 'file', filename: '/nowhere' }
+  t.deepEqual(await add({ driver: 'raw', 'node-name': 'r', file: nested }), [
+    failure('Could not open'),
+  ])
+  t.deepEqual(await add({ driver: 'raw', 'node-name': 'r', file: { ...nested, filename: 'z' } }), [
+    { return: {} },
+  ])
+})
+
+test('a peer that does not read is told no more than fits', async (t) => {
+  const { machine, device, say } = await negotiated()
+  device.accepts = false
+  for (let i = 0; i < 40_000; i++) machine.emitter.emit('stop')
+  device.accepts = true
+  device.onWritable?.()
+  const lines = (await say('')).length
+  t.true(lines > 10_000 && lines < 40_000, String(lines))
+  t.deepEqual(await say('{"execute":"query-name"}'), [{ return: { name: 'vm1' } }])
+})
+
+test('a stream is cut at values, wherever it is split, and at lines that are none', (t) => {
+  const cut = (text: string): Frame[] => {
+    const framer = new JsonFramer()
+    return [...Buffer.from(text)].flatMap((byte) => framer.feed(byte) ?? [])
+  }
+  t.deepEqual(
+    cut('{"a":"}\\"{"}[1]{}\n').map((f) => ('text' in f ? f.text : '')),
+    ['{"a":"}\\"{"}', '[1]', '{}'],
+  )
+  t.deepEqual(cut('{\n"a":\n1}'), [{ text: '{\n"a":\n1}' }])
+  t.like(cut('['.repeat(2000)), [{ error: 'JSON nesting depth limit exceeded' }])
+  t.like(cut(`{"${'x'.repeat(1 << 20)}`), [{ error: 'JSON token size limit exceeded' }])
+  fc.assert(
+    fc.property(fc.json(), (json) => {
+      const frames = cut(`${json}\n`)
+      t.deepEqual(frames, [{ text: json.trim() }])
+    }),
+  )
+})
+
+test('no bytes break a session', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (data) => {
+      const { device, say } = await create()
+      device.queue.push(data)
+      device.notifyReadable()
+      device.queue.push(bytes('\n"\n'))
+      device.notifyReadable()
+      device.take()
+      await say('')
+      for (let i = 0; i < 3; i++) await say('\n"}]}]\n')
+      t.truthy((await say('{"execute":"qmp_capabilities"}'))[0])
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('options for QMP are those of QEMU', (t) => {
+  const monitors = (...argv: string[]): CharUser[] => {
+    const parsed = parseCommand(['-nographic', ...argv])
+    return parsed.kind === 'run' ? parsed.settings.monitors : []
+  }
+  t.like(monitors('-qmp', 'unix:/x,server=on,wait=off'), [{ control: { pretty: false } }])
+  t.like(monitors('-qmp-pretty', 'stdio'), [{ control: { pretty: true } }])
+  const chardev = ['-chardev', 'socket,id=c,path=/x,server=on,wait=off'] as const
+  t.like(monitors(...chardev, '-mon', 'c,mode=control'), [{ control: { pretty: false } }])
+  t.is(monitors(...chardev, '-mon', 'c')[0]?.control, undefined)
+  t.throws(() => monitors(...chardev, '-mon', 'c,pretty=on'), {
+    message: /not compatible with HMP/,
+  })
+  t.throws(() => monitors(...chardev, '-mon', 'c,mode=x'), { message: /unsupported monitor mode/ })
+})
