@@ -110,7 +110,7 @@ test('readconfig: sections are options in the place of the file', (t) => {
   t.is(found.memory, 200 << 20)
   t.is(found.machine?.type, 'q35')
   t.is(found.machine?.options?.hpet, false)
-  t.deepEqual(found.drives, [{ id: 'd0', file: 'a,b.qcow2' }])
+  t.deepEqual(found.drives, [{ id: 'd0', file: 'a,b.qcow2', deleteWithDevice: true }])
   t.deepEqual(found.plug, [
     { driver: 'virtio-blk-pci', id: 'disk', properties: { drive: 'd0', bootindex: '3' } },
   ])
