@@ -77,6 +77,7 @@ const SMB_BASE = 0x90
 const SMB_BASE_MASK = 0xfff0
 const SMB_CONFIG = 0xd2
 const SMB_ENABLED = 0x01
+const SMB_IRQ9 = 0x08
 /** Bytes that the SMBus block has after its base, which is a multiple of as many. */
 const SMB_BYTES = 16
 
@@ -112,8 +113,10 @@ export class Piix4Pm {
     config.set(PM_BASE, 4, 0x0000_0001)
     config.allowWrites(PM_BASE, 4, 0x0000_ffc0)
     config.allowWrites(PM_REGISTERS, 1, PM_ENABLED)
-    config.set(SMB_BASE, 4, 0x0000_0001)
+    // SeaBIOS sets the same; UEFI firmware relies on it.
+    config.set(SMB_BASE, 4, 0xb100 | 1)
     config.allowWrites(SMB_BASE, 4, SMB_BASE_MASK)
+    config.set(SMB_CONFIG, 1, SMB_ENABLED | SMB_IRQ9)
     config.allowWrites(SMB_CONFIG, 1, 0x0f)
     config.seal()
     this.fn.onConfigWrite = () => this.remap()
