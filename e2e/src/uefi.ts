@@ -2,6 +2,7 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
+import type { DriveConfig } from 'qemu-vmm'
 import { withFolder } from './disk.ts'
 import { fatDisk } from './fat.ts'
 import { GuestProcess, command, guestFiles } from './guest.ts'
@@ -18,6 +19,21 @@ export function variableStore(folder: string, size: FlashSize = ''): string {
   const path = join(folder, `vars${size}.fd`)
   copyFileSync(join(guestFiles.ovmf, `OVMF_VARS${size}.fd`), path)
   return path
+}
+
+/** The same for a machine of the library: its flash chips, and the drives that they are. */
+export function uefiFlash(
+  folder: string,
+  size: FlashSize,
+): { drives: DriveConfig[]; flash: string[] } {
+  const code = join(guestFiles.ovmf, `OVMF_CODE${size}.fd`)
+  return {
+    drives: [
+      { id: 'code', file: code, format: 'raw', readOnly: true },
+      { id: 'vars', file: variableStore(folder, size), format: 'raw' },
+    ],
+    flash: ['code', 'vars'],
+  }
 }
 
 /** Options of a machine that runs UEFI firmware with this variable store. */

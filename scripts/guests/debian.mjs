@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Failure, log, must, run } from '../lib/run.mjs'
+import { efiSystem } from './efi.mjs'
 import { bootableDisk, grubMenu } from './grub.mjs'
 import { codename, mmdebstrap } from './programs.mjs'
 
@@ -81,7 +82,7 @@ export async function installDebian(tarball, apt) {
 }
 
 /**
- * Writes a raw image, which firmware boots to login prompts on the screen and the first serial port.
+ * Writes a raw image, which SeaBIOS and UEFI firmware boot to login prompts on the screen and the first serial port.
  * @param {string} image @param {string} tarball of `installDebian`
  * @param {import('./apt.mjs').Apt} apt
  */
@@ -92,7 +93,7 @@ export async function debianDisk(image, tarball, apt) {
     mkdirSync(join(tree, 'boot/grub'), { recursive: true })
     const menu = grubMenu(commandLine, { kernel: '/vmlinuz', initrd: '/initrd.img' })
     writeFileSync(join(tree, 'boot/grub/grub.cfg'), menu)
-    await bootableDisk(image, tree, sizeMib, apt)
+    await bootableDisk(image, tree, sizeMib, apt, await efiSystem(`${image}.esp`, apt))
   } finally {
     rmSync(tree, { recursive: true })
   }
