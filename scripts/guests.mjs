@@ -11,6 +11,7 @@
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   i386               vmlinuz and initramfs.cpio of 32-bit packages; made for the long tests of guests only
+//   cd                 CDs: GRUB's rescue, memtest86+, Debian's installer; made for the long tests of guests only
 //   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
@@ -32,6 +33,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
+import { cdNames, makeCds } from './guests/cd.mjs'
 import { debianDisk, debianRecipe, installDebian } from './guests/debian.mjs'
 import { ext4Image, systemTree } from './guests/disk.mjs'
 import { compileSuite, engineSources, writeSuiteInitrd } from './guests/engine.mjs'
@@ -135,7 +137,8 @@ export async function firmwareGuest() {
   const target = join(folder, 'firmware')
   const paths = firmwareFiles.map((name) => join(target, name))
   await once('firmware', 'SEABIOS', paths, async (own) => {
-    const source = own ?? join(await fromPackage('SeaBIOS', fetchSeabios), 'usr/share/seabios')
+    const source =
+      own ?? join(await fromPackage('SeaBIOS', (apt) => apt.fetch('seabios')), 'usr/share/seabios')
     mkdirSync(target, { recursive: true })
     for (const name of firmwareFiles) copyFileSync(join(source, name), join(target, name))
   })
@@ -160,11 +163,6 @@ export async function ovmfGuest() {
     copyFileSync(join(whole, 'OVMF.fd'), join(target, 'OVMF.fd'))
   })
   return target
-}
-
-/** @param {Apt} apt */
-async function fetchSeabios(apt) {
-  return await apt.fetch('seabios')
 }
 
 /**
@@ -210,6 +208,20 @@ export async function debianGuest() {
     rmSync(raw)
   })
   return disk
+}
+
+/**
+ * CDs that firmware boots: NAME.iso for each of `cdNames`.
+ * @returns {Promise<string>} the folder that they are in
+ */
+export async function cdGuests() {
+  const target = join(folder, 'cd')
+  const files = cdNames.map((name) => join(target, `${name}.iso`))
+  await once('cd', '', files, async () => {
+    mkdirSync(target, { recursive: true })
+    await makeCds(target, new Apt(folder))
+  })
+  return target
 }
 
 /**
@@ -378,6 +390,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await ovmfGuest()
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()
+    if (process.argv.includes('--cd')) await cdGuests()
     if (process.argv.includes('--i386')) await i386Guest()
     await ataGuest()
   })

@@ -23,6 +23,8 @@ export const guestFiles = {
   initrd32: `${root}.cache/guests/i386/initramfs.cpio`,
   /** A disk with Debian's compiler, where it was made. */
   programs: `${root}.cache/guests/programs.img`,
+  /** The folder with CDs, for `npm run test:guests` only. */
+  cds: `${root}.cache/guests/cd`,
   /** A whole Debian, for `npm run test:guests` only. */
   debian: `${root}.cache/guests/debian.qcow2`,
 } as const
