@@ -69,6 +69,8 @@ test('pci: configuration mechanism 1 finds the chipset and nothing else', (t) =>
   t.is(config(1, 0, 0x0e, 1), 0x80, 'multifunction')
   t.is(config(0, 0, 0x0a, 2), 0x0600)
   t.is(config(1, 3, 0x0a, 2), 0x0680)
+  t.is(config(1, 3, 0x90), 0xb101, 'SMBus base, which UEFI firmware does not set')
+  t.is(config(1, 3, 0xd2, 1), 0x09)
   t.is(config(2, 0, 0), 0xffffffff)
   bus.pio.write(0xcf8, 4, 0x8001_0000)
   t.is(bus.pio.read(0xcfc, 4), 0xffffffff, 'no other bus')
