@@ -33,11 +33,7 @@ for (const board of ['pc', 'q35'] as const) {
     await vm.typeKeys('c')
     await shows(vm, /grub> *$/m)
     await vm.typeKeys('ls\n')
-    t.regex(await shows(vm, /grub> ls[^]*grub>/), /\(cd\)/)
-    await vm.typeKeys('cat (cd)/boot/grub/i386-pc/modinfo.sh\n')
-    t.log(rows(await shows(vm, /grub_modinfo_target_cpu=i386/)))
-    await vm.typeKeys('reboot\n')
-    await shows(vm, /GNU GRUB {2}version[^]*GNU\/Linux[^]*command-line/)
+    t.log(rows(await shows(vm, /^grub> ls\n[^]*\(cd\)[^]*^grub> *$/m)))
   })
 
   wanted(`the installer's CD comes to its first dialogs on ${board}`, async (t) => {
