@@ -6,9 +6,13 @@ use kvm_cpu::engine::VcpuEngine;
 
 use crate::page::SharedPage;
 use crate::routes::Space;
+use crate::spin::SpinWindow;
+use crate::sys::usable_cpus;
 
 /// `internal.suberror` after a panic of the engine; not one of KVM's.
 pub const INTERNAL_ERROR_PANIC: u32 = 0x1_0000;
+/// The longest look, as KVM's `halt_poll_ns` has it.
+const HALT_POLL_NS: u32 = 200_000;
 /// Bits of `kvm_valid_regs` and `kvm_dirty_regs`.
 const SYNC_REGS: u64 = 1;
 const SYNC_SREGS: u64 = 2;
@@ -36,6 +40,8 @@ pub(crate) struct Core {
     pub unanswered: Option<u32>,
     /// The message of a panic inside the engine: it does not run again.
     pub failure: Option<String>,
+    /// How long a halted vCPU looks for requests before it sleeps.
+    pub halting: SpinWindow,
 }
 
 impl Core {
@@ -48,6 +54,10 @@ impl Core {
             page_is_kernels,
             unanswered: None,
             failure: None,
+            halting: SpinWindow::new(
+                if usable_cpus() < 2 { 0 } else { HALT_POLL_NS },
+                HALT_POLL_NS,
+            ),
         }
     }
 

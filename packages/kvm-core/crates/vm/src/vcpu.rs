@@ -18,11 +18,12 @@ use crate::chip::Chip;
 use crate::clock::HostClock;
 use crate::core::{Core, INTERNAL_ERROR_PANIC, access_of};
 use crate::events::EventLoop;
-use crate::host::{Host, IsolateId};
+use crate::host::{Host, IsolateId, spin_until};
 use crate::hosts::Hosts;
 use crate::kick::Kicker;
 use crate::page::SharedPage;
 use crate::sampler::Sampler;
+use crate::spin::SpinWindow;
 use crate::thread::{Phase, ThreadState};
 use crate::timer::Timer;
 
@@ -313,7 +314,7 @@ impl Vcpu {
             let exit = self.enter_guest(core);
             let (Exit::Hlt, Some(Chip::Own(chip))) = (&exit, &self.chip) else { return exit };
             bump(&self.counters.halts);
-            self.sleep(chip);
+            self.sleep(chip, &mut core.halting);
         }
     }
 
@@ -326,8 +327,10 @@ impl Vcpu {
         exit
     }
 
-    /// Sleeps until a request is there or a timer is due.
-    fn sleep(&self, chip: &Irqchip) {
+    /// Sleeps until a request is there or a timer is due. As on KVM it looks for the request first where
+    /// that paid of late: a disk may answer sooner than a thread wakes up.
+    fn sleep(&self, chip: &Irqchip, looks: &mut SpinWindow) {
+        let mut look = Duration::from_nanos(u64::from(looks.next()));
         while !self.kicker.requests().any() {
             let timeout = match chip.next_deadline_ns(self.id) {
                 None => None,
@@ -336,7 +339,16 @@ impl Vcpu {
                     Some(ns) => Some(Duration::from_nanos(ns)),
                 },
             };
-            self.kicker.sleep(timeout);
+            if look.is_zero() {
+                self.kicker.sleep(timeout);
+                continue;
+            }
+            look = look.min(timeout.unwrap_or(look));
+            if spin_until(look, || self.kicker.requests().any()) {
+                return looks.hit();
+            }
+            looks.miss();
+            look = Duration::ZERO;
         }
     }
 
