@@ -6,6 +6,7 @@ use kvm_cpu::engine::VcpuEngine;
 
 use crate::page::SharedPage;
 use crate::routes::Space;
+use crate::sampler::Sampler;
 use crate::spin::SpinWindow;
 use crate::sys::usable_cpus;
 
@@ -42,10 +43,12 @@ pub(crate) struct Core {
     pub failure: Option<String>,
     /// How long a halted vCPU looks for requests before it sleeps.
     pub halting: SpinWindow,
+    /// Where the code of the guest is executed in software.
+    pub sampler: Option<Sampler>,
 }
 
 impl Core {
-    pub fn new(engine: Box<dyn VcpuEngine>) -> Self {
+    pub fn new(engine: Box<dyn VcpuEngine>, sampler: Option<Sampler>) -> Self {
         let page_is_kernels = engine.run_mapping().is_some();
         Self {
             engine,
@@ -54,6 +57,7 @@ impl Core {
             page_is_kernels,
             unanswered: None,
             failure: None,
+            sampler,
             halting: SpinWindow::new(
                 if usable_cpus() < 2 { 0 } else { HALT_POLL_NS },
                 HALT_POLL_NS,

@@ -69,7 +69,7 @@ pub struct Vcpu {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
-    code: Option<(Arc<CodeCounters>, Sampler)>,
+    code: Option<Arc<CodeCounters>>,
     chip: Option<Chip>,
     bus: Arc<Bus>,
     clock: Arc<HostClock>,
@@ -106,19 +106,17 @@ impl Vcpu {
             Some((fd, len)) => SharedPage::of_descriptor(fd, len)?,
             None => SharedPage::new(RUN_BYTES)?,
         };
+        let code = engine.code_counters();
         let sampled =
-            |counters: Arc<CodeCounters>| -> Result<(Arc<CodeCounters>, Sampler), KvmError> {
-                let sampler = Sampler::new(parts.events.clone(), counters.clone())?;
-                Ok((counters, sampler))
-            };
-        let code = engine.code_counters().map(sampled).transpose()?;
+            |counters: &Arc<CodeCounters>| Sampler::new(parts.events.clone(), counters.clone());
+        let sampler = code.as_ref().map(sampled).transpose()?;
         Ok(Arc::new(Self {
             id,
             page,
             code,
             timer: Timer::new(parts.events, &kicker, request::EXIT),
             kicker,
-            core: Mutex::new(Some(Core::new(engine))),
+            core: Mutex::new(Some(Core::new(engine, sampler))),
             hosts: parts.hosts,
             state: ThreadState::default(),
             counters: Counters::default(),
@@ -164,7 +162,7 @@ impl Vcpu {
     /// time.
     #[must_use]
     pub fn code_counters(&self) -> Option<&CodeCounters> {
-        self.code.as_ref().map(|(counters, _)| &**counters)
+        self.code.as_deref()
     }
 
     /// Calls `f` with the engine, which is outside the guest.
@@ -311,7 +309,7 @@ impl Vcpu {
         }
         loop {
             bump(&self.counters.entries);
-            let exit = self.enter_guest(core);
+            let exit = Self::enter_guest(core);
             let (Exit::Hlt, Some(Chip::Own(chip))) = (&exit, &self.chip) else { return exit };
             bump(&self.counters.halts);
             self.sleep(chip, &mut core.halting);
@@ -319,8 +317,8 @@ impl Vcpu {
     }
 
     /// Enters the guest, watched where its code is executed in software.
-    fn enter_guest(&self, core: &mut Core) -> Exit {
-        let Some((_, sampler)) = &self.code else { return core.engine.run() };
+    fn enter_guest(core: &mut Core) -> Exit {
+        let Some(sampler) = &core.sampler else { return core.engine.run() };
         let mut inside = sampler.enter();
         let exit = core.engine.run();
         inside.waits = matches!(exit, Exit::Io { .. } | Exit::Mmio { .. } | Exit::Hypercall { .. });
