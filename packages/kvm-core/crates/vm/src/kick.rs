@@ -45,7 +45,7 @@ impl Kicker {
 }
 
 impl Kicker {
-    /// Says whether a thread is in the guest with the vCPU, be it asleep there.
+    /// Says whether a thread is in the guest with the vCPU, be it asleep there, or on its way into it.
     pub fn set_inside(&self, inside: bool) {
         self.inside.store(inside, Ordering::SeqCst);
     }

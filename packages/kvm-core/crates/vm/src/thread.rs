@@ -177,7 +177,10 @@ impl Vcpu {
         let claimed = self.state.enter_sync();
         match claimed {
             // The thread takes the claim over.
-            Ok(claim) => std::mem::forget(claim),
+            Ok(claim) => {
+                self.kicker.set_inside(true);
+                std::mem::forget(claim);
+            }
             Err(Phase::Closed) => {
                 return Err(KvmError::new(Errno::EBADF, "the VM was closed"));
             }
@@ -218,6 +221,7 @@ impl Vcpu {
                 Err(_) => Err(KvmError::new(Errno::EAGAIN, "the thread ended at once")),
             },
         };
+        self.kicker.set_inside(false);
         self.state.set_phase(Phase::Idle);
         outcome
     }
@@ -248,6 +252,7 @@ impl Vcpu {
             return Err(KvmError::invalid(format!("vCPU {} was not started", self.id)));
         }
         self.state.order(&mut control, Want::Run);
+        self.kicker.set_inside(true);
         if self.state.phase() == Phase::Paused {
             self.state.set_phase(Phase::Running);
         }
@@ -345,6 +350,7 @@ impl Vcpu {
             return true;
         }
         let mut control = self.state.control();
+        self.kicker.set_inside(false);
         loop {
             match control.want {
                 Want::Stop => return false,
