@@ -45,7 +45,8 @@ impl Kicker {
 }
 
 impl Kicker {
-    /// Says whether a thread is in the guest with the vCPU, be it asleep there, or on its way into it.
+    /// Says whether a thread has the vCPU in the guest, be it asleep there, on its way into it, or out for
+    /// a moment.
     pub fn set_inside(&self, inside: bool) {
         self.inside.store(inside, Ordering::SeqCst);
     }

@@ -274,6 +274,7 @@ impl Vcpu {
             None => None,
         };
         let why = self.enter(&mut core);
+        self.kicker.set_inside(false);
         if why != reason::INTR {
             bump(&self.counters.exits);
         }
@@ -292,7 +293,6 @@ impl Vcpu {
                 let exit = self.enter_engine(core);
                 core.after_exit(&self.page, &exit, has_irqchip)
             }));
-            self.kicker.set_inside(false);
             match entered {
                 Ok(why) => return why,
                 Err(panic) => core.failure = Some(message_of(&*panic)),
