@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kvm_cpu::engine::{VcpuRequests, request};
 use kvm_irqchip::{VcpuWaker, Wake};
 
+use crate::phase::PhaseCell;
 use crate::sys::{futex_wait, futex_wake};
 
 /// How long whoever sends a SIPI waits at most, should the host be as busy as that.
@@ -18,12 +19,17 @@ const START_LOOK: Duration = Duration::from_micros(20);
 pub(crate) struct Kicker {
     requests: Arc<VcpuRequests>,
     asleep: AtomicBool,
-    inside: AtomicBool,
+    phase: Arc<PhaseCell>,
 }
 
 impl Kicker {
     pub fn requests(&self) -> &Arc<VcpuRequests> {
         &self.requests
+    }
+
+    /// Who has the vCPU.
+    pub fn phase(&self) -> &Arc<PhaseCell> {
+        &self.phase
     }
 
     /// Sets request bits and wakes the vCPU if it is halted. A vCPU in the guest polls the word.
@@ -42,14 +48,6 @@ impl Kicker {
         futex_wait(self.requests.futex_word(), 0, timeout);
         self.asleep.store(false, Ordering::SeqCst);
     }
-}
-
-impl Kicker {
-    /// Says whether a thread has the vCPU in the guest, be it asleep there, on its way into it, or out for
-    /// a moment.
-    pub fn set_inside(&self, inside: bool) {
-        self.inside.store(inside, Ordering::SeqCst);
-    }
 
     /// Waits until the vCPU has begun where its SIPI told it to.
     ///
@@ -59,7 +57,7 @@ impl Kicker {
     fn await_start(&self) {
         let end = Instant::now() + START_LIMIT;
         while self.requests.starting.load(Ordering::SeqCst)
-            && self.inside.load(Ordering::SeqCst)
+            && self.phase.goes_on()
             && Instant::now() < end
         {
             std::thread::sleep(START_LOOK);
@@ -69,7 +67,7 @@ impl Kicker {
 
 impl VcpuWaker for Kicker {
     fn wake(&self, why: Wake) {
-        self.raise(match why {
+        let bits = match why {
             Wake::Interrupt => request::INTERRUPT,
             Wake::Nmi => request::NMI,
             Wake::Smi => request::SMI,
@@ -83,9 +81,12 @@ impl VcpuWaker for Kicker {
             Wake::Sipi(vector) => {
                 self.requests.sipi_vector.store(u32::from(vector), Ordering::SeqCst);
                 self.requests.starting.store(true, Ordering::SeqCst);
-                self.raise(request::SIPI);
-                return self.await_start();
+                request::SIPI
             }
-        });
+        };
+        self.raise(bits);
+        if matches!(why, Wake::Sipi(_)) {
+            self.await_start();
+        }
     }
 }

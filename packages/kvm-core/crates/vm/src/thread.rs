@@ -1,7 +1,7 @@
 //! The native thread of a vCPU: enter, post the exit, wait for the answer, enter again.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,28 +12,13 @@ use kvm_abi::{Errno, KvmError};
 use kvm_cpu::engine::request;
 
 use crate::host::{Host, spin_until};
+use crate::phase::{Phase, PhaseCell};
 use crate::spin::SpinWindow;
 use crate::sys::{futex_wait, futex_wake, pin_to, usable_cpus};
 use crate::vcpu::{Vcpu, bump};
 
 /// Length of a trial spin: some round trips to an isolate that is awake.
 const PROBE_NS: u32 = 5_000;
-
-/// What a vCPU is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// No thread; `run_sync` may be used.
-    Idle = 0,
-    /// In the guest, or halted, or about to be.
-    Running = 1,
-    /// An exit waits for its answer.
-    Exit = 2,
-    /// The thread is parked.
-    Paused = 3,
-    /// The VM was closed.
-    Closed = 4,
-}
 
 /// How the thread is to be run.
 #[derive(Clone, Debug)]
@@ -62,7 +47,7 @@ enum Want {
 
 /// The part of a vCPU that belongs to its thread's comings and goings.
 pub(crate) struct ThreadState {
-    phase: AtomicU8,
+    phase: Arc<PhaseCell>,
     control: Mutex<Control>,
     changed: Condvar,
     /// The thread is to park or to end: a look at `control` is due.
@@ -82,10 +67,10 @@ struct Control {
     on_end: Vec<Done>,
 }
 
-impl Default for ThreadState {
-    fn default() -> Self {
+impl ThreadState {
+    pub fn new(phase: Arc<PhaseCell>) -> Self {
         Self {
-            phase: AtomicU8::new(Phase::Idle as u8),
+            phase,
             control: Mutex::new(Control {
                 want: Want::Run,
                 thread: None,
@@ -109,30 +94,16 @@ impl fmt::Debug for ThreadState {
 
 impl ThreadState {
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::SeqCst) {
-            0 => Phase::Idle,
-            1 => Phase::Running,
-            2 => Phase::Exit,
-            3 => Phase::Paused,
-            _ => Phase::Closed,
-        }
+        self.phase.get()
     }
 
-    /// Never leaves `Closed`.
     fn set_phase(&self, phase: Phase) {
-        let closed = Phase::Closed as u8;
-        let _ = self.phase.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| {
-            (old != closed).then_some(phase as u8)
-        });
+        self.phase.set(phase);
     }
 
     /// Claims an idle vCPU for an entry on the calling thread.
     pub fn enter_sync(&self) -> Result<SyncPhase<'_>, Phase> {
-        let (idle, running) = (Phase::Idle as u8, Phase::Running as u8);
-        match self.phase.compare_exchange(idle, running, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => Ok(SyncPhase(self)),
-            Err(_) => Err(self.phase()),
-        }
+        if self.phase.claim() { Ok(SyncPhase(self)) } else { Err(self.phase()) }
     }
 
     /// Gives an order. Nobody else has `control` locked.
@@ -177,10 +148,7 @@ impl Vcpu {
         let claimed = self.state.enter_sync();
         match claimed {
             // The thread takes the claim over.
-            Ok(claim) => {
-                self.kicker.set_inside(true);
-                std::mem::forget(claim);
-            }
+            Ok(claim) => std::mem::forget(claim),
             Err(Phase::Closed) => {
                 return Err(KvmError::new(Errno::EBADF, "the VM was closed"));
             }
@@ -221,7 +189,6 @@ impl Vcpu {
                 Err(_) => Err(KvmError::new(Errno::EAGAIN, "the thread ended at once")),
             },
         };
-        self.kicker.set_inside(false);
         self.state.set_phase(Phase::Idle);
         outcome
     }
@@ -252,7 +219,6 @@ impl Vcpu {
             return Err(KvmError::invalid(format!("vCPU {} was not started", self.id)));
         }
         self.state.order(&mut control, Want::Run);
-        self.kicker.set_inside(true);
         if self.state.phase() == Phase::Paused {
             self.state.set_phase(Phase::Running);
         }
@@ -350,7 +316,6 @@ impl Vcpu {
             return true;
         }
         let mut control = self.state.control();
-        self.kicker.set_inside(false);
         loop {
             match control.want {
                 Want::Stop => return false,

@@ -22,9 +22,10 @@ use crate::host::{Host, IsolateId, spin_until};
 use crate::hosts::Hosts;
 use crate::kick::Kicker;
 use crate::page::SharedPage;
+use crate::phase::Phase;
 use crate::sampler::Sampler;
 use crate::spin::SpinWindow;
-use crate::thread::{Phase, ThreadState};
+use crate::thread::ThreadState;
 use crate::timer::Timer;
 
 /// Counters of a vCPU.
@@ -115,10 +116,10 @@ impl Vcpu {
             page,
             code,
             timer: Timer::new(parts.events, &kicker, request::EXIT),
+            state: ThreadState::new(kicker.phase().clone()),
             kicker,
             core: Mutex::new(Some(Core::new(engine, sampler))),
             hosts: parts.hosts,
-            state: ThreadState::default(),
             counters: Counters::default(),
             chip: parts.chip,
             bus: parts.bus,
@@ -274,7 +275,6 @@ impl Vcpu {
             None => None,
         };
         let why = self.enter(&mut core);
-        self.kicker.set_inside(false);
         if why != reason::INTR {
             bump(&self.counters.exits);
         }
@@ -288,7 +288,6 @@ impl Vcpu {
         }
         let has_irqchip = self.chip.is_some();
         if core.failure.is_none() {
-            self.kicker.set_inside(true);
             let entered = catch_unwind(AssertUnwindSafe(|| {
                 let exit = self.enter_engine(core);
                 core.after_exit(&self.page, &exit, has_irqchip)
