@@ -29,6 +29,7 @@ mod sync_run;
 mod sys;
 mod thread;
 mod timer;
+mod timer_fd;
 mod vcpu;
 mod vm;
 

@@ -2,7 +2,7 @@
 //! guest's code runs.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -10,7 +10,7 @@ use kvm_abi::KvmError;
 use kvm_cpu::code_counters::{CodeCounters, Place};
 
 use crate::events::EventLoop;
-use crate::timer::{open, set_periodic};
+use crate::timer_fd::{TimerFd, set_periodic};
 
 /// Nanoseconds between two looks: no divisor or multiple of the periods at which guests tick, or each look
 /// would find the same work.
@@ -20,9 +20,7 @@ const PATIENCE: u32 = 100;
 
 /// Looks at one vCPU while that does anything.
 pub(crate) struct Sampler {
-    events: Arc<EventLoop>,
-    fd: Arc<OwnedFd>,
-    key: u64,
+    timer: TimerFd,
     watched: Arc<Watched>,
 }
 
@@ -42,24 +40,15 @@ impl fmt::Debug for Sampler {
 
 impl Sampler {
     pub fn new(events: Arc<EventLoop>, counters: Arc<CodeCounters>) -> Result<Self, KvmError> {
-        let fd = Arc::new(open()?);
         let watched =
             Arc::new(Watched { counters, on: AtomicBool::new(false), waits: AtomicU32::new(0) });
-        let (source, look) = (fd.clone(), watched.clone());
-        let key = events.add(
-            fd.as_raw_fd(),
-            Arc::new(move || {
-                let mut ticks = 0u64;
-                // SAFETY: eight bytes of a live variable. It fails if the timer was stopped.
-                let n = unsafe {
-                    libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut ticks).cast(), 8)
-                };
-                if n == 8 && look.look(ticks) {
-                    look.rest(&source);
-                }
-            }),
-        )?;
-        Ok(Self { events, fd, key, watched })
+        let look = watched.clone();
+        let timer = TimerFd::new(events, move |fd, ticks| {
+            if look.look(ticks) {
+                look.rest(fd);
+            }
+        })?;
+        Ok(Self { timer, watched })
     }
 
     /// The vCPU enters the guest, and leaves it when the guard is dropped.
@@ -67,7 +56,7 @@ impl Sampler {
         self.watched.counters.enter(Place::Interpreter);
         if !self.watched.on.load(Ordering::SeqCst) {
             self.watched.on.store(true, Ordering::SeqCst);
-            set_periodic(&self.fd, PERIOD_NS);
+            set_periodic(self.timer.fd(), PERIOD_NS);
         }
         Inside { counters: &self.watched.counters, waits: false }
     }
@@ -110,15 +99,10 @@ impl Watched {
     }
 }
 
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.events.remove(self.fd.as_raw_fd(), self.key);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timer_fd::open;
 
     fn time(counters: &CodeCounters, name: &str) -> u64 {
         counters.read().iter().find(|(n, _)| *n == name).map_or(0, |(_, ns)| *ns)

@@ -2,7 +2,7 @@
 //! that does not look at the clock.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use kvm_cpu::engine::{Alarm, request};
 
 use crate::events::EventLoop;
 use crate::kick::Kicker;
-use crate::sys::owned;
+use crate::timer_fd::{TimerFd, set};
 
 /// A timerfd that raises a request of its vCPU; opened at the first use.
 pub(crate) struct Timer {
@@ -21,7 +21,7 @@ pub(crate) struct Timer {
     kicker: Weak<Kicker>,
     bits: u32,
     pending: Arc<AtomicBool>,
-    fd: OnceLock<(Arc<OwnedFd>, u64)>,
+    fd: OnceLock<TimerFd>,
 }
 
 impl fmt::Debug for Timer {
@@ -58,51 +58,31 @@ impl Timer {
 
     fn fd(&self) -> Result<&OwnedFd, KvmError> {
         if self.fd.get().is_none() {
-            let fd = Arc::new(open()?);
-            let (source, kicker, bits) = (fd.clone(), self.kicker.clone(), self.bits);
+            let (kicker, bits) = (self.kicker.clone(), self.bits);
             let pending = self.pending.clone();
-            let key = self.events.add(
-                fd.as_raw_fd(),
-                Arc::new(move || {
-                    let mut ticks = 0u64;
-                    // SAFETY: eight bytes of a live variable. It fails if the timer was stopped.
-                    let n = unsafe {
-                        libc::read(source.as_raw_fd(), std::ptr::from_mut(&mut ticks).cast(), 8)
-                    };
-                    if n != 8 {
-                        return;
-                    }
-                    pending.store(false, Ordering::SeqCst);
-                    if let Some(kicker) = kicker.upgrade() {
-                        kicker.raise(bits);
-                    }
-                }),
-            )?;
+            let timer = TimerFd::new(self.events.clone(), move |_, _| {
+                pending.store(false, Ordering::SeqCst);
+                if let Some(kicker) = kicker.upgrade() {
+                    kicker.raise(bits);
+                }
+            })?;
             // Only the vCPU's one runner comes here, so nobody else can have been first.
-            let _ = self.fd.set((fd, key));
+            let _ = self.fd.set(timer);
         }
-        self.fd.get().map(|(fd, _)| &**fd).ok_or_else(|| KvmError::invalid("no timer"))
+        self.fd.get().map(TimerFd::fd).ok_or_else(|| KvmError::invalid("no timer"))
     }
 }
 
 impl Alarm for Timer {
     fn arm(&self, after_ns: u64) {
-        if let Some((fd, _)) = self.fd.get() {
+        if let Some(timer) = self.fd.get() {
             self.pending.store(true, Ordering::SeqCst);
-            set(fd, Duration::from_nanos(after_ns.max(1)));
+            set(timer.fd(), Duration::from_nanos(after_ns.max(1)));
         }
     }
 
     fn pending(&self) -> bool {
         self.pending.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some((fd, key)) = self.fd.get() {
-            self.events.remove(fd.as_raw_fd(), *key);
-        }
     }
 }
 
@@ -113,31 +93,4 @@ impl Drop for Armed<'_> {
     fn drop(&mut self) {
         set(self.0, Duration::ZERO);
     }
-}
-
-/// A timerfd that is not running.
-pub(crate) fn open() -> Result<OwnedFd, KvmError> {
-    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-    // SAFETY: no pointers.
-    owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }, "a timerfd")
-}
-
-/// Lets it run every `ns` nanoseconds, or stops it with 0.
-pub(crate) fn set_periodic(fd: &OwnedFd, ns: u64) {
-    let time = Duration::from_nanos(ns);
-    set_timer(fd, time, time);
-}
-
-fn set(fd: &OwnedFd, time: Duration) {
-    set_timer(fd, time, Duration::ZERO);
-}
-
-fn set_timer(fd: &OwnedFd, first: Duration, again: Duration) {
-    let timespec = |time: Duration| libc::timespec {
-        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(time.subsec_nanos()),
-    };
-    let spec = libc::itimerspec { it_interval: timespec(again), it_value: timespec(first) };
-    // SAFETY: a live variable, and no old value is asked for.
-    unsafe { libc::timerfd_settime(fd.as_raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
 }

@@ -115,11 +115,12 @@ impl Emitter<'_> {
             self.asm.store(SCRATCH, host::R11);
         }
         self.element_at(RDI, count, 0, field::WRITE);
-        let moves = [(RSI, host::R10, e.load), (RDI, host::R11, true)];
+        let mut addends = vec![(RDI, host::R11)];
         if e.load {
             self.asm.load(host::R10, SCRATCH);
+            addends.push((RSI, host::R10));
         }
-        for (register, addend, _) in moves.into_iter().filter(|m| m.2) {
+        for &(register, addend) in &addends {
             self.asm.modrm(Opcode::wide(0x03), register, Rm::Reg(addend));
         }
         self.asm.bytes(if e.size == 2 { &[0x66, 0xf3] } else { &[0xf3] });
@@ -127,7 +128,7 @@ impl Emitter<'_> {
             self.asm.byte(0x48);
         }
         self.asm.byte(if e.load { 0xa4 } else { 0xaa } | u8::from(e.size != 1));
-        for (register, addend, _) in moves.into_iter().filter(|m| m.2) {
+        for (register, addend) in addends {
             self.asm.modrm(self.full(0x2b), register, Rm::Reg(addend));
         }
     }
