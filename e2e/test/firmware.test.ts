@@ -154,29 +154,47 @@ test.serial('firmware runs the option ROM of a device', async (t) => {
 })
 
 test.serial('GRUB loads Linux from a disk, which finds what firmware left', async (t) => {
-  const drive = `file=${guestFiles.bootDisk},if=virtio,snapshot=on`
-  const args = ['-m', '256', '-smp', '2', '-nographic', '-L', guestFiles.firmware, '-drive', drive]
-  await withGuest(args, async (guest) => {
-    t.regex(guest.output, /SeaBIOS \(version[^]*Booting from Hard Disk[^]*GRUB/)
-    t.regex(await guest.shell('mount'), /^\/dev\/(root|vda1) on \/ type ext4/m)
-    t.is((await guest.shell('nproc')).trim(), '2')
-    const log = await guest.shell('dmesg')
-    t.regex(log, /DMI: QEMU Standard PC \(i440FX \+ PIIX, 1996\), BIOS \S+ 04\/01\/2014/)
-    t.regex(log, /ACPI: RSDP 0x0+F\w{4} 000024 \(v02 BOCHS \)/)
-    t.regex(log, /ACPI: DSDT 0x0+\w+ \w+ \(v01 BOCHS  BXPC/)
-    t.regex(log, /BIOS-e820: \[mem 0x00000000fffc0000-0x00000000ffffffff\] reserved/)
-    t.notRegex(log, /BIOS bug|Firmware Bug|ACPI Error|ACPI BIOS Error/i)
-    t.regex(await guest.shell('cat /proc/interrupts'), /PCI-MSI.*virtio0-req/)
-    // Firmware finds the waking vector, and starts the other processor.
-    await guest.shell('echo kept > /tmp/file; echo +2 > /sys/class/rtc/rtc0/wakealarm')
-    t.is(await guest.shell('echo mem > /sys/power/state; cat /tmp/file'), 'kept\n')
-    const resume = await guest.shell('dmesg | grep -E "PM: suspend|Low-level resume|CPU1 is up"')
-    t.regex(resume, /suspend entry \(deep\)[^]*Low-level resume[^]*CPU1 is up[^]*suspend exit/)
-    // A reset goes through the firmware again.
-    guest.type('reboot -f\n')
-    await guest.expect(/SeaBIOS \(version/)
-    await guest.expect(prompt)
-    guest.type('poweroff -f\n')
-    t.deepEqual(await guest.end(), { code: 0, signal: null })
+  await withFolder(async (folder) => {
+    const drive = `file=${guestFiles.bootDisk},if=virtio,snapshot=on`
+    const messages = join(folder, 'messages')
+    const debug = ['-chardev', `file,id=d,path=${messages}`]
+    debug.push('-device', 'isa-debugcon,iobase=0x402,chardev=d')
+    const args = [
+      '-m',
+      '256',
+      '-smp',
+      '2',
+      '-nographic',
+      '-L',
+      guestFiles.firmware,
+      '-drive',
+      drive,
+    ]
+    await withGuest([...args, ...debug], async (guest) => {
+      t.regex(guest.output, /SeaBIOS \(version[^]*Booting from Hard Disk[^]*GRUB/)
+      t.regex(await guest.shell('mount'), /^\/dev\/(root|vda1) on \/ type ext4/m)
+      t.is((await guest.shell('nproc')).trim(), '2')
+      const log = await guest.shell('dmesg')
+      t.regex(log, /DMI: QEMU Standard PC \(i440FX \+ PIIX, 1996\), BIOS \S+ 04\/01\/2014/)
+      t.regex(log, /ACPI: RSDP 0x0+F\w{4} 000024 \(v02 BOCHS \)/)
+      t.regex(log, /ACPI: DSDT 0x0+\w+ \w+ \(v01 BOCHS  BXPC/)
+      t.regex(log, /BIOS-e820: \[mem 0x00000000fffc0000-0x00000000ffffffff\] reserved/)
+      t.notRegex(log, /BIOS bug|Firmware Bug|ACPI Error|ACPI BIOS Error/i)
+      t.regex(await guest.shell('cat /proc/interrupts'), /PCI-MSI.*virtio0-req/)
+      // Firmware finds the waking vector, and starts the other processor.
+      await guest.shell('echo kept > /tmp/file; echo +2 > /sys/class/rtc/rtc0/wakealarm')
+      t.is(await guest.shell('echo mem > /sys/power/state; cat /tmp/file'), 'kept\n')
+      const resume = await guest.shell('dmesg | grep -E "PM: suspend|Low-level resume|CPU1 is up"')
+      t.regex(resume, /suspend entry \(deep\)[^]*Low-level resume[^]*CPU1 is up[^]*suspend exit/)
+      // A reset goes through the firmware again.
+      guest.type('reboot -f\n')
+      await guest.expect(/SeaBIOS \(version/)
+      await guest.expect(prompt)
+      guest.type('poweroff -f\n')
+      t.deepEqual(await guest.end(), { code: 0, signal: null })
+    })
+    // Firmware that has run before finds its stack write-protected after a resume: what a reset of
+    // PCI leaves must not look like that.
+    t.is(readFileSync(messages, 'utf8').match(/In resume/g)?.length, 1)
   })
 })

@@ -11,6 +11,9 @@ import {
   PAM_WRITE,
   pamModes,
 } from '../src/chipset/pci/pam.ts'
+import { HostBridge } from '../src/chipset/pci/i440fx.ts'
+import { Mch } from '../src/chipset/pci/mch.ts'
+import { Bus } from '../src/machine/bus.ts'
 import { ShadowMemory } from '../src/machine/shadow-memory.ts'
 
 const KIB = 1024
@@ -95,3 +98,22 @@ test('the registers: two areas in each, but the first has the BIOS segment alone
   t.like(PAM_AREAS[0], { gpa: 0xc_0000, size: 16 * KIB })
   t.like(PAM_AREAS[12], { gpa: 0xf_0000, size: 64 * KIB })
 })
+
+for (const Bridge of [HostBridge, Mch]) {
+  test(`${Bridge.name}: RAM that is shown stays over a reset, unless PCI is reset`, (t) => {
+    let shown: number[] = []
+    const bridge = new Bridge(new Bus(), {
+      show: (modes) => {
+        shown = [...modes]
+      },
+      restore() {},
+    })
+    const all = (mode: number): number[] => PAM_AREAS.map(() => mode)
+    if (bridge instanceof HostBridge) bridge.showRam()
+    else bridge.setUp()
+    bridge.fn.reset()
+    t.deepEqual(shown, all(PAM_READ | PAM_WRITE))
+    bridge.hideRam()
+    t.deepEqual(shown, all(0))
+  })
+}

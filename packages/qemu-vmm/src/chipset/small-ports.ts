@@ -35,10 +35,11 @@ export class Port92 implements Device<{ value: number }> {
 
 /** Reset control register of the PIIX3 at port 0xcf9: a write with bit 2 resets the machine. */
 export class ResetControl implements Device<{ value: number }> {
-  readonly #reset: () => void
+  readonly #reset: (hard: boolean) => void
   #value = 0
 
-  constructor(reset: () => void) {
+  /** `reset` is told whether all of PCI is reset as well, or the processors alone. */
+  constructor(reset: (hard: boolean) => void) {
     this.#reset = reset
   }
 
@@ -61,6 +62,6 @@ export class ResetControl implements Device<{ value: number }> {
   write(_offset: number, _size: number, value: number): void {
     // Bit 1 chooses a hard reset and stays; bit 2 acts and reads as 0.
     this.#value = value & 0x02
-    if (value & 0x04) this.#reset()
+    if (value & 0x04) this.#reset((value & 0x02) !== 0)
   }
 }

@@ -45,6 +45,8 @@ export interface Chipset {
   configWindow(): ConfigWindowPlace | undefined
   /** Programs what firmware programs before it starts a kernel. `hole` is the window for PCI memory. */
   setUp(hole: PciWindow): void
+  /** PCI was reset with the processors: firmware below 1 MiB is what is in the chip. */
+  hideRam(): void
   /** The machine goes on: sends what was held back. */
   resume(): void
 }

@@ -78,6 +78,7 @@ export function createI440fx(parts: ChipsetParts): Chipset {
       ide.enable()
       assignResources(pci, hole, (pirq) => piix3.fn.configRead(PIRQ_ROUTE + pirq, 1))
     },
+    hideRam: () => bridge.hideRam(),
     resume() {},
   }
 }

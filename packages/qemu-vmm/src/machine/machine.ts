@@ -354,6 +354,7 @@ export class Machine implements MachineBackend {
   async #resetNow(guest: boolean): Promise<void> {
     const shouldRun = this.#status === 'running'
     await this.#hardware.park()
+    if (!guest) this.#hardware.board.resetPci()
     await this.#hardware.reset()
     this.#events.event('reset', { guest })
     if (shouldRun) this.#run()

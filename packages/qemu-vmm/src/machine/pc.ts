@@ -96,6 +96,7 @@ export class PcBoard {
   readonly #shadow: ShadowControl | undefined
   readonly #irqs: IrqLines
   readonly #pciHoleStart: number
+  #isPciReset = false
   readonly #devices = new Map<string, Stateful>()
 
   constructor(config: BoardConfig) {
@@ -136,7 +137,10 @@ export class PcBoard {
     const dma = new DmaControllers(memory)
     this.dma = dma
     const port92 = new Port92(actions.reset)
-    const resetControl = new ResetControl(actions.reset)
+    const resetControl = new ResetControl((hard) => {
+      if (hard) this.resetPci()
+      actions.reset()
+    })
     const byte = { max: 1 } as const
     const at = (name: string, base: number, len: number, handler: IoHandler): void => {
       pio.map({ name, base, len, handler, access: byte })
@@ -214,12 +218,19 @@ export class PcBoard {
     this.#devices.delete(name)
   }
 
+  /** The reset that follows is one of PCI as well, as by the button. */
+  resetPci(): void {
+    this.#isPciReset = true
+  }
+
   /** Power-on state of all devices. */
   reset(): void {
     this.#shadow?.restore()
     this.keys.clear()
     // One that is reset may let others go.
     for (const device of this.#devices.values()) device.reset()
+    if (this.#isPciReset) this.chipset.hideRam()
+    this.#isPciReset = false
   }
 
   /** Programs what firmware would have programmed before it starts a kernel. */

@@ -77,6 +77,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
       const start = isInside ? Math.max(hole.start, window.base + window.size) : hole.start
       assignResources(pci, { start, end: hole.end }, (pirq) => lpc.route(pirq))
     },
+    hideRam: () => mch.hideRam(),
     resume: () => sata.resume(),
   }
 }

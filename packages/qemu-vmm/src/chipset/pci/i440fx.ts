@@ -33,7 +33,8 @@ export class HostBridge {
     // There is no system management mode: the register is only kept.
     config.set(SMRAM, 1, SMRAM_DEFAULT)
     config.allowWrites(SMRAM, 1, 0x78)
-    // As on QEMU, whose firmware tells by its copy in RAM that it has run before.
+    // Firmware tells by its copy in RAM that it has run before when the processors alone are reset, or
+    // the machine wakes up.
     config.keepOverReset(PAM_FIRST, PAM_COUNT)
     config.seal()
     this.fn.onConfigWrite = (offset, size) => {
@@ -43,7 +44,16 @@ export class HostBridge {
 
   /** What firmware does that is done with shadowing: RAM everywhere. */
   showRam(): void {
-    for (let i = 0; i < PAM_COUNT; i++) this.fn.configWrite(PAM_FIRST + i, 1, PAM_ALL_RAM)
+    this.#setAll(PAM_ALL_RAM)
+  }
+
+  /** What the reset of PCI does: the BIOS is seen as after power-on (82441FX data sheet, 3.2.16). */
+  hideRam(): void {
+    this.#setAll(0)
+  }
+
+  #setAll(pam: number): void {
+    for (let i = 0; i < PAM_COUNT; i++) this.fn.configWrite(PAM_FIRST + i, 1, pam)
   }
 
   #update(): void {

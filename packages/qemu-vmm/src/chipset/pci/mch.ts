@@ -74,8 +74,17 @@ export class Mch {
 
   /** What firmware does: RAM everywhere below 1 MiB, and configuration space in memory. */
   setUp(): void {
-    for (let i = 0; i < PAM_COUNT; i++) this.fn.configWrite(MCH_PAM_FIRST + i, 1, PAM_ALL_RAM)
+    this.#setAll(PAM_ALL_RAM)
     this.fn.configWrite(PCIEXBAR, 4, PCIEXBAR_DEFAULT | ENABLE)
+  }
+
+  /** What the reset of PCI does: the BIOS is seen as after power-on. */
+  hideRam(): void {
+    this.#setAll(0)
+  }
+
+  #setAll(pam: number): void {
+    for (let i = 0; i < PAM_COUNT; i++) this.fn.configWrite(MCH_PAM_FIRST + i, 1, pam)
   }
 
   #showMemory(): void {
