@@ -1,8 +1,8 @@
 //! Decoded blocks: straight-line runs of instructions, found by where their bytes lie.
 //!
 //! A block is keyed by guest *physical* address and decode mode, so that one decoding serves every
-//! mapping of the page. A small cache from linear RIP to block serves the common case; its keys
-//! carry the address-space number and the privilege, so that a flush needs no sweep.
+//! mapping of the page. A small table by the same key serves the common case. It knows nothing of linear
+//! addresses, so that no flush of the TLB empties it, and a program's next process finds it full.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -16,7 +16,10 @@ use crate::translate::{Code, Entries};
 
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
-const JUMPS: usize = 8192;
+/// Blocks that are found at the first look.
+const NEAR: usize = 16384;
+/// Pairs of pages that are known to be noted.
+const NOTED: usize = 256;
 
 /// A run of decoded instructions.
 pub struct Block {
@@ -115,13 +118,13 @@ const MOST_IMPATIENT: usize = 1024;
 type Map<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
 
 #[derive(Clone, Copy)]
-struct Jump {
-    rip: u64,
+struct Near {
     key: u64,
     block: *const Block,
 }
 
-const NO_JUMP: Jump = Jump { rip: 0, key: u64::MAX, block: std::ptr::null() };
+/// No address has this key.
+const NOBODY: Near = Near { key: u64::MAX, block: std::ptr::null() };
 
 /// All blocks of one vCPU.
 pub struct BlockCache {
@@ -131,12 +134,14 @@ pub struct BlockCache {
     /// Those that may go.
     cold: Cold,
     pages: Map<PageCode>,
-    jumps: Box<[Jump; JUMPS]>,
+    near: Box<[Near; NEAR]>,
+    /// Physical and linear pages of which the former's list is known to have the latter.
+    noted: Box<[(u64, u64); NOTED]>,
     /// For pages that had stores beside code: how many they may have the next time.
     patience: Map<u32>,
-    /// The like of `jumps` for translated code.
+    /// From linear addresses to translated code.
     pub entries: Entries,
-    /// Part of every jump key: a new value empties the jump cache at once.
+    /// Part of what makes an entry point valid: a new value forgets all at once.
     epoch: u64,
     /// Blocks withdrawn while one of them may be executing.
     #[allow(clippy::vec_box)] // executing code points into the boxes: they must not move
@@ -159,7 +164,8 @@ impl Default for BlockCache {
             cold: Cold::default(),
             pages: Map::default(),
             patience: Map::default(),
-            jumps: vec![NO_JUMP; JUMPS].into_boxed_slice().try_into().ok().expect("length"),
+            near: vec![NOBODY; NEAR].into_boxed_slice().try_into().ok().expect("length"),
+            noted: Box::new([NOT_NOTED; NOTED]),
             entries: Entries::default(),
             epoch: 0,
             graveyard: Vec::new(),
@@ -171,6 +177,8 @@ impl Default for BlockCache {
     }
 }
 
+const NOT_NOTED: (u64, u64) = (u64::MAX, u64::MAX);
+
 // SAFETY: the raw pointers point into boxes that the cache itself owns; they move with it.
 unsafe impl Send for BlockCache {}
 
@@ -179,24 +187,30 @@ pub fn key(gpa: u64, bits: u32) -> u64 {
     (gpa << 2) | u64::from(bits >> 5)
 }
 
+/// Where a key is in the table of what was there lately.
 #[inline(always)]
-fn jump_slot(rip: u64) -> usize {
-    // One page's entries lie together, so that a page can be swept.
-    (((rip >> 12) & 63) << 7 | ((rip ^ (rip >> 6)) & 127)) as usize
+fn place(key: u64) -> usize {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - NEAR.trailing_zeros())) as usize
 }
 
 impl BlockCache {
-    /// The block at a linear address in a context, if it was there lately.
+    /// The block at a physical address, if it was there lately.
     #[inline(always)]
-    pub fn jump(&self, rip: u64, context: u64) -> Option<*const Block> {
-        let j = &self.jumps[jump_slot(rip)];
-        (j.rip == rip && j.key == (context | self.epoch)).then_some(j.block)
+    pub fn near(&self, key: u64) -> Option<*const Block> {
+        let near = &self.near[place(key)];
+        (near.key == key).then_some(near.block)
     }
 
-    /// Remembers where a linear address leads: to a block at a physical address.
-    pub fn remember(&mut self, rip: u64, context: u64, block: *const Block, gpa: u64) {
-        self.reached(gpa, rip);
-        self.jumps[jump_slot(rip)] = Jump { rip, key: context | self.epoch, block };
+    /// Lets a block be found at the first look.
+    pub fn bring_near(&mut self, key: u64, block: *const Block) {
+        self.near[place(key)] = Near { key, block };
+    }
+
+    fn put_away(&mut self, key: u64) {
+        let near = &mut self.near[place(key)];
+        if near.key == key {
+            *near = NOBODY;
+        }
     }
 
     /// Remembers the translated code for a linear address, made of what is at a physical one.
@@ -206,12 +220,25 @@ impl BlockCache {
     }
 
     fn reached(&mut self, gpa: u64, rip: u64) {
-        if let Some(page) = self.pages.get_mut(&(gpa & !0xfff)) {
+        let pages = (gpa & !0xfff, rip & !0xfff);
+        let noted = &mut self.noted[(rip >> 12) as usize % NOTED];
+        if *noted == pages {
+            return;
+        }
+        if let Some(page) = self.pages.get_mut(&pages.0) {
             page.reached_from(rip);
+            *noted = pages;
         }
     }
 
-    /// Part of what makes a jump valid: changes when jumps are forgotten.
+    fn remove_page(&mut self, gpa: u64) -> Option<PageCode> {
+        let page = self.pages.remove(&gpa)?;
+        self.noted.fill(NOT_NOTED);
+        self.released.push(gpa);
+        Some(page)
+    }
+
+    /// Part of what makes an entry point valid: changes when all are forgotten.
     #[inline(always)]
     pub fn epoch(&self) -> u64 {
         self.epoch
@@ -240,7 +267,7 @@ impl BlockCache {
         self.pages.values_mut().for_each(|page| page.translated.clear());
         self.cold.restart(self.blocks.keys().copied());
         self.entries.clear();
-        self.forget_jumps();
+        self.forget_addresses();
     }
 
     /// Counts bytes of a page that holds code as code: what was derived from them goes with them.
@@ -278,30 +305,12 @@ impl BlockCache {
     /// Withdraws one block, which has no translation.
     fn withdraw(&mut self, key: u64) {
         let Some(block) = self.blocks.remove(&key) else { return };
-        self.forget_jumps_to(&block);
+        self.put_away(key);
         self.forget_key(block.gpa & !0xfff, key);
         if let Some(second) = block.second_page {
             self.forget_key(second, key);
         }
         self.graveyard.push(block);
-    }
-
-    /// Forgets the linear addresses that lead to a block.
-    fn forget_jumps_to(&mut self, block: &Block) {
-        let Some(page) = self.pages.get(&(block.gpa & !0xfff)) else { return };
-        let offset = block.gpa & 0xfff;
-        let jumps = &mut self.jumps;
-        let mut forget = |page: u64| {
-            let jump = &mut jumps[jump_slot(page | offset)];
-            if std::ptr::eq(jump.block, block) {
-                *jump = NO_JUMP;
-            }
-        };
-        if page.linear.len() <= MAX_LINEAR {
-            page.linear.iter().copied().for_each(forget);
-        } else {
-            (0..64).for_each(|n| forget(n << 12));
-        }
     }
 
     /// Blocks with and without translations.
@@ -335,6 +344,7 @@ impl BlockCache {
         let block = Box::new(block);
         let at: *const Block = &raw const *block;
         if let Some(old) = self.blocks.insert(key, block) {
+            self.put_away(key);
             self.translated -= usize::from(old.translated != 0);
             self.graveyard.push(old);
         }
@@ -401,10 +411,10 @@ impl BlockCache {
 
     /// Withdraws all blocks of a page.
     pub fn drop_page(&mut self, page_gpa: u64) {
-        let Some(page) = self.pages.remove(&page_gpa) else { return };
-        self.released.push(page_gpa);
+        let Some(page) = self.remove_page(page_gpa) else { return };
         for key in page.blocks {
             let Some(block) = self.blocks.remove(&key) else { continue };
+            self.put_away(key);
             self.invalidated += 1;
             self.translated -= usize::from(block.translated != 0);
             if let Some(second) = block.second_page {
@@ -414,7 +424,7 @@ impl BlockCache {
             self.graveyard.push(block);
         }
         if page.linear.len() > MAX_LINEAR {
-            self.forget_jumps();
+            self.forget_addresses();
         }
         for linear in page.linear {
             self.forget_page(linear);
@@ -426,8 +436,7 @@ impl BlockCache {
         if let Some(page) = self.pages.get_mut(&page_gpa) {
             page.blocks.retain(|&k| k != key);
             if page.blocks.is_empty() {
-                self.pages.remove(&page_gpa);
-                self.released.push(page_gpa);
+                self.remove_page(page_gpa);
             }
         }
     }
@@ -439,28 +448,22 @@ impl BlockCache {
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
+        self.near.fill(NOBODY);
+        self.noted.fill(NOT_NOTED);
         self.patience.clear();
-        self.forget_jumps();
+        self.forget_addresses();
     }
 
     /// Forgets where the linear addresses of a page lead.
     pub fn forget_page(&mut self, linear: u64) {
-        let first = jump_slot(linear & !0xfff) & !127;
-        // Only this page's: a guest flushes many pages of data, which share slots with code.
-        for jump in &mut self.jumps[first..first + 128] {
-            if jump.rip >> 12 == linear >> 12 {
-                *jump = NO_JUMP;
-            }
-        }
         self.entries.forget_page(linear);
     }
 
     /// Forgets all linear addresses.
-    pub fn forget_jumps(&mut self) {
+    pub fn forget_addresses(&mut self) {
         self.epoch = self.epoch.wrapping_add(1 << 32);
         if self.epoch == 0 {
             // Entries from the first time round would be taken for present ones.
-            self.jumps.fill(NO_JUMP);
             self.entries.clear();
         }
     }

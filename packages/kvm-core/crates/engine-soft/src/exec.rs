@@ -65,12 +65,12 @@ impl Exec for Vcpu {
             Flush::All | Flush::AllNonGlobal => {
                 self.tlb.flush_all();
                 self.tlb.switch(pcid, true);
-                self.blocks.forget_jumps();
+                self.blocks.forget_addresses();
             }
             Flush::NonGlobal => self.tlb.switch(pcid, true),
             Flush::Page(linear) | Flush::PcidPage(_, linear) => {
                 if self.tlb.flush_page(linear) {
-                    self.blocks.forget_jumps();
+                    self.blocks.forget_addresses();
                 } else {
                     self.blocks.forget_page(linear);
                 }

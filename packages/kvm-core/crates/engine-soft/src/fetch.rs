@@ -9,21 +9,33 @@ use crate::lower::Lowering;
 use crate::vcpu::Vcpu;
 
 impl Vcpu {
+    /// The block at a linear address. Faults as the fetch would.
+    #[inline(always)]
+    pub(crate) fn block_at(&mut self, linear: u64) -> Result<*const Block, Trap> {
+        if self.cpu.mode == kvm_cpu::Mode::Long64
+            && let Some(page) = self.tlb.exec(self.cpu.cpl == 3, linear)
+            && let Some(block) = self.blocks.near(block::key(page | (linear & 0xfff), 64))
+        {
+            return Ok(block);
+        }
+        self.find_block(linear)
+    }
+
     /// The block at a linear address, decoded now if need be. Faults as the fetch would.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_block(&mut self, linear: u64) -> Result<*const Block, Trap> {
+    fn find_block(&mut self, linear: u64) -> Result<*const Block, Trap> {
         self.check_code_limit()?;
         let gpa = self.translate_fetch(linear)?;
         let key = block::key(gpa, self.code_bits());
         if let Some(found) = self.blocks.find(key) {
             // SAFETY: found in the cache just now.
             let Some(second) = (unsafe { (*found).second_page }) else {
-                self.blocks.remember(linear, self.fetch_context, found, gpa);
+                self.blocks.bring_near(key, found);
                 return Ok(found);
             };
             // An instruction across two pages is only itself while the second page is the same.
-            // It is not put into the jump cache, so this is looked at every time.
+            // It is not brought near, so this is looked at every time.
             let next = (linear & !0xfff).wrapping_add(PAGE);
             if self.translate_fetch(next)? == second {
                 return Ok(found);
@@ -37,7 +49,7 @@ impl Vcpu {
         let straddles = block.second_page;
         let at = self.blocks.insert(key, block);
         if straddles.is_none() {
-            self.blocks.remember(linear, self.fetch_context, at, gpa);
+            self.blocks.bring_near(key, at);
         }
         Ok(at)
     }

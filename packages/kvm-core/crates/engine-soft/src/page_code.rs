@@ -54,11 +54,11 @@ pub struct PageCode {
     pub translated: Bytes,
     /// Writes that hit the page but no code since the last decoding.
     pub near_misses: u32,
-    /// Linear pages whose jumps lead here.
+    /// Linear pages with entry points of code that is here.
     pub linear: Vec<u64>,
 }
 
-/// Linear addresses of a page that are remembered one by one: more have all jumps forgotten.
+/// Linear addresses of a page that are remembered one by one: more have all forgotten.
 pub const MAX_LINEAR: usize = 32;
 
 impl PageCode {

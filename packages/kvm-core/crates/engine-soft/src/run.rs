@@ -70,10 +70,7 @@ impl Vcpu {
             {
                 continue;
             }
-            let block = match self.blocks.jump(linear, self.fetch_context) {
-                Some(block) => block,
-                None => self.find_block(linear)?,
-            };
+            let block = self.block_at(linear)?;
             // SAFETY: in the cache just now.
             if unsafe { (*block).wants_code(self.policy.threshold) }
                 && let Some(code) = self.code_of(linear, block)
@@ -116,10 +113,7 @@ impl Vcpu {
 
     fn step_inner(&mut self) -> Result<(), Trap> {
         let linear = self.linear_rip();
-        let block = match self.blocks.jump(linear, self.fetch_context) {
-            Some(block) => block,
-            None => self.find_block(linear)?,
-        };
+        let block = self.block_at(linear)?;
         // SAFETY: as in `run_blocks`. No block is empty.
         let op: &Op = unsafe { &(*block).ops[0] };
         self.check_code_end(op.len)?;

@@ -46,11 +46,11 @@ pub struct Vcpu {
     pub(crate) armed: u64,
     /// Something needs the run loop's attention before the next block.
     pub(crate) attention: bool,
-    /// Key of jump-cache entries: address space, privilege and decode mode.
+    /// Part of the key of entry points: address space, privilege and decode mode.
     pub(crate) fetch_context: u64,
     /// What the present code is translated as.
     pub(crate) kind: Option<Kind>,
-    /// [`Tlb::restarts`] when the jump cache was last emptied for it.
+    /// [`Tlb::restarts`] when all entry points were last forgotten for it.
     tlb_restarts: u64,
     /// EFER.LMA: linear addresses have 64 bits.
     pub(crate) long_addresses: bool,
@@ -221,7 +221,7 @@ impl Vcpu {
         // The same number means another address space now.
         if self.tlb_restarts != self.tlb.restarts() {
             self.tlb_restarts = self.tlb.restarts();
-            self.blocks.forget_jumps();
+            self.blocks.forget_addresses();
         }
         self.update_kind();
         let flat = if self.kind == Some(Kind::Flat) { FLAT_CONTEXT } else { 0 };

@@ -3,6 +3,8 @@
 use super::*;
 use crate::cold;
 
+const CODE: Code = Code { entry: 0x100, linked: 0x101, forward: 0x102 };
+
 fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
     Block::new(&[], Vec::new(), bytes, gpa, second_page)
 }
@@ -11,13 +13,13 @@ fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
 fn a_store_into_code_withdraws_it_and_one_beside_does_not() {
     let mut c = BlockCache::default();
     let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-    c.remember(0x9000, 5, at, 0x1000);
-    assert!(c.jump(0x9000, 5).is_some());
+    c.bring_near(key(0x1000, 64), at);
+    c.enter(0x9000, 5, CODE, 0x1000);
+    assert_eq!((c.near(key(0x1000, 64)), c.entries.find(0x9000, 5)), (Some(at), Some(CODE)));
     assert!(!c.invalidate(0x1800, 8));
     assert!(c.find(key(0x1000, 64)).is_some());
     assert!(c.invalidate(0x1008, 1));
-    assert!(c.find(key(0x1000, 64)).is_none());
-    assert!(c.jump(0x9000, 5).is_none());
+    assert!(c.find(key(0x1000, 64)).is_none() && c.near(key(0x1000, 64)).is_none());
     assert_eq!(c.invalidated, 1);
 }
 
@@ -53,9 +55,9 @@ fn run(block: *const Block) {
 fn what_ran_again_outlives_what_ran_once() {
     let mut c = BlockCache::default();
     let again = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-    c.remember(0x9000, 5, again, 0x1000);
+    c.bring_near(key(0x1000, 64), again);
     let once = c.insert(key(0x2000, 64), block(0x2000, 10, None));
-    c.remember(0xa000, 5, once, 0x2000);
+    c.bring_near(key(0x2000, 64), once);
     run(once);
     for round in 0..10u64 {
         run(again);
@@ -67,8 +69,8 @@ fn what_ran_again_outlives_what_ran_once() {
             assert!(c.len() <= cold::LEAST);
         }
     }
-    assert!(c.find(key(0x1000, 64)).is_some() && c.jump(0x9000, 5).is_some());
-    assert!(c.find(key(0x2000, 64)).is_none() && c.jump(0xa000, 5).is_none());
+    assert!(c.find(key(0x1000, 64)).is_some());
+    assert!(c.find(key(0x2000, 64)).is_none() && c.near(key(0x2000, 64)).is_none());
     assert!(c.released.contains(&0x2000) && !c.released.contains(&0x1000));
     // It does not stay for ever.
     for n in 0..3 * cold::LEAST as u64 {
@@ -76,7 +78,7 @@ fn what_ran_again_outlives_what_ran_once() {
         let at = 0x100_0000 + n * 64;
         c.insert(key(at, 64), block(at, 10, None));
     }
-    assert!(c.find(key(0x1000, 64)).is_none() && c.jump(0x9000, 5).is_none());
+    assert!(c.find(key(0x1000, 64)).is_none() && c.near(key(0x1000, 64)).is_none());
 }
 
 #[test]
@@ -98,35 +100,49 @@ fn there_is_more_room_for_what_comes_back() {
 }
 
 #[test]
-fn a_block_that_goes_is_not_jumped_to_from_anywhere() {
+fn a_block_that_goes_is_near_no_more() {
     let mut c = BlockCache::default();
-    let at = c.insert(key(0x1230, 64), block(0x1230, 10, None));
-    // As few linear pages as are remembered, and more.
-    for pages in [3u64, 100] {
-        let at = if pages == 3 { at } else { c.insert(key(0x1230, 64), block(0x1230, 10, None)) };
-        for n in 0..pages {
-            c.remember(0x7_0000_0230 + (n << 12), 5, at, 0x1230);
-        }
-        c.withdraw(key(0x1230, 64));
-        assert!((0..pages).all(|n| c.jump(0x7_0000_0230 + (n << 12), 5).is_none()));
-    }
+    let k = key(0x1230, 64);
+    let near = |c: &mut BlockCache| {
+        let at = c.insert(k, block(0x1230, 10, None));
+        c.bring_near(k, at);
+        assert_eq!(c.near(k), Some(at));
+    };
+    near(&mut c);
+    c.withdraw(k);
+    assert!(c.near(k).is_none());
+    near(&mut c);
+    c.drop_page(0x1000);
+    assert!(c.near(k).is_none());
+    near(&mut c);
+    c.clear();
+    assert!(c.near(k).is_none());
+    near(&mut c);
+    // Another takes its place, and is not near yet.
+    c.insert(k, block(0x1230, 5, None));
+    assert!(c.near(k).is_none());
 }
 
 #[test]
-fn jumps_to_other_pages_survive() {
+fn entry_points_of_other_pages_survive() {
     let mut c = BlockCache::default();
-    let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-    let other = c.insert(key(0x2000, 64), block(0x2000, 10, None));
-    c.remember(0x9000, 5, at, 0x1000);
-    c.remember(0xa000, 5, other, 0x2000);
-    c.invalidate(0x1000, 1);
-    assert!(c.jump(0x9000, 5).is_none() && c.jump(0xa000, 5).is_some());
-    // A page that is mapped in very many places takes everything with it.
-    for n in 0..100 {
-        c.remember(0x1_0000 + (n << 12), 5, other, 0x2000);
+    let found = |c: &BlockCache, rip| c.entries.find(rip, 5 | c.epoch()).is_some();
+    let enter = |c: &mut BlockCache, rip, gpa| c.enter(rip, 5 | c.epoch(), CODE, gpa);
+    for round in 0..3 {
+        c.insert(key(0x1000, 64), block(0x1000, 10, None));
+        c.insert(key(0x2000, 64), block(0x2000, 10, None));
+        enter(&mut c, 0x9000, 0x1000);
+        enter(&mut c, 0xa000, 0x2000);
+        c.drop_page(0x1000);
+        // The page that comes back is told again of addresses that were noted.
+        assert!(!found(&c, 0x9000) && found(&c, 0xa000), "{round}");
+        // A page that is mapped in very many places takes everything with it.
+        for n in 0..100 {
+            enter(&mut c, 0x1_0000 + (n << 12), 0x2000);
+        }
+        c.drop_page(0x2000);
+        assert!((0..100).all(|n| !found(&c, 0x1_0000 + (n << 12))), "{round}");
     }
-    c.invalidate(0x2000, 1);
-    assert!((0..100).all(|n| c.jump(0x1_0000 + (n << 12), 5).is_none()));
 }
 
 #[test]
@@ -173,13 +189,13 @@ fn an_instruction_decoded_again_and_again_takes_no_more_room() {
 }
 
 #[test]
-fn no_jump_survives_a_whole_round_of_epochs() {
+fn no_entry_point_survives_a_whole_round_of_epochs() {
     let mut c = BlockCache::default();
-    let at = c.insert(key(0x1000, 64), block(0x1000, 10, None));
-    c.remember(0x9000, 5, at, 0x1000);
+    c.insert(key(0x1000, 64), block(0x1000, 10, None));
+    c.enter(0x9000, 5, CODE, 0x1000);
     c.epoch = 0xffff_ffff << 32;
-    c.forget_jumps();
-    assert!(c.jump(0x9000, 5).is_none());
+    c.forget_addresses();
+    assert!(c.entries.find(0x9000, 5 | c.epoch()).is_none());
 }
 
 #[test]
