@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { DeviceOption, MachineConfig, VirtualMachine } from 'qemu-vmm'
 import { must } from './disk.ts'
 import { guestFiles, imageCommand } from './guest.ts'
+import { withoutEscapes } from './screen.ts'
 import { uefiFlash } from './uefi.ts'
 
 export type Firmware = 'SeaBIOS' | 'OVMF'
@@ -12,9 +13,6 @@ export type Attachment = 'virtio' | 'ide' | 'ahci'
 
 /** The prompt of root's shell, behind what the terminal is asked. */
 const rootPrompt = /root@guest:~# $/
-/** What programs send to a terminal to move its cursor and to colour. */
-// oxlint-disable-next-line no-control-regex
-const escapes = /\u001b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9]|c)/g
 const patience = { timeoutMs: 600_000 }
 
 /** An image in `folder` with Debian's disk behind it. */
@@ -67,5 +65,5 @@ export async function logIn(vm: VirtualMachine): Promise<{ shown: string; shell:
   }
   // Editing of the line and colours are for people.
   await shell('bind "set enable-bracketed-paste off"')
-  return { shown: shown.replaceAll(escapes, ''), shell }
+  return { shown: withoutEscapes(shown), shell }
 }

@@ -1,4 +1,4 @@
-// What a machine shows on its VGA screen.
+// What a machine shows on its VGA screen, or sends to a terminal.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { VirtualMachine } from 'qemu-vmm'
 import { bootTimeoutMs } from './guest.ts'
@@ -35,4 +35,12 @@ export function rows(screen: string): string {
     .split(/\r*\n/)
     .filter((row) => row.trim() !== '')
     .join('\n')
+}
+
+// oxlint-disable-next-line no-control-regex
+const escapes = /\u001b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9]|c)/g
+
+/** The text without what moves a terminal's cursor and colours it. */
+export function withoutEscapes(output: string): string {
+  return output.replaceAll(escapes, '')
 }

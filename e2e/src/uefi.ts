@@ -6,10 +6,7 @@ import type { DriveConfig } from 'qemu-vmm'
 import { withFolder } from './disk.ts'
 import { fatDisk } from './fat.ts'
 import { GuestProcess, command, guestFiles } from './guest.ts'
-
-/** What the shell puts around its words for a terminal. */
-// oxlint-disable-next-line no-control-regex
-const escapes = /\u001b\[[0-9;=]*[A-Za-z]/g
+import { withoutEscapes } from './screen.ts'
 
 /** Two images: `` for 2 MiB together, `_4M` for 4 MiB. */
 export type FlashSize = '' | '_4M'
@@ -66,7 +63,7 @@ export async function withUefiShell(
       guest.type(`${line}\r`)
       // Its own line is drawn letter by letter, with a place for each.
       await guest.expect(/\r\n/)
-      return (await guest.expect(prompt)).replaceAll(escapes, '').replaceAll('\r', '')
+      return withoutEscapes(await guest.expect(prompt)).replaceAll('\r', '')
     }, guest)
   } finally {
     await guest.kill()

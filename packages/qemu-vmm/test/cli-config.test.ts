@@ -3,13 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 
-import { CliError } from '../src/cli/cli-error.ts'
-import { machineConfig } from '../src/cli/machine-config.ts'
-import { parseCommand } from '../src/cli/parse.ts'
 import { checkConfig } from '../src/machine/config-check.ts'
-import type { MachineConfig } from '../src/machine/config.ts'
+import { commandLine } from './support/command-line.ts'
 
-const BOOT = ['-kernel', 'k', '-nographic', '-nodefaults']
+const { config, refusal } = commandLine('-kernel', 'k', '-nographic', '-nodefaults')
 const folder = mkdtempSync(join(tmpdir(), 'cli-config-'))
 test.after.always(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -18,22 +15,6 @@ function fileOf(text: string): string {
   const path = join(folder, `config${files++}`)
   writeFileSync(path, text)
   return path
-}
-
-function config(...argv: string[]): MachineConfig {
-  const command = parseCommand([...BOOT, ...argv])
-  if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
-  return machineConfig(command.settings, { serials: [], parallels: [], devices: {} }, () => {})
-}
-
-function refusal(...argv: string[]): string {
-  try {
-    parseCommand([...BOOT, ...argv])
-  } catch (error) {
-    if (error instanceof CliError) return error.message
-    throw error
-  }
-  return 'taken'
 }
 
 test('global: a default for all devices of a kind, which their own options go before', (t) => {

@@ -2,12 +2,9 @@ import { readFileSync } from 'node:fs'
 
 import test from 'ava'
 
-import { CliError } from '../src/cli/cli-error.ts'
-import { machineConfig } from '../src/cli/machine-config.ts'
-import { parseCommand } from '../src/cli/parse.ts'
-import type { Settings } from '../src/cli/settings.ts'
 import type { MachineConfig } from '../src/machine/config.ts'
 import { withIdentity } from '../src/machine/cpu-identity.ts'
+import { commandLine } from './support/command-line.ts'
 
 const leaf = (function_: number, eax: number, edx = 0) => ({
   function: function_,
@@ -19,29 +16,8 @@ const leaf = (function_: number, eax: number, edx = 0) => ({
   edx,
 })
 
-function settings(...argv: string[]): Settings {
-  const command = parseCommand(['-kernel', 'k', ...argv])
-  if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
-  return command.settings
-}
-
-function config(...argv: string[]): MachineConfig {
-  return machineConfig(
-    settings('-nographic', ...argv),
-    { serials: [], parallels: [], devices: {} },
-    () => {},
-  )
-}
-
-function refused(...argv: string[]): string {
-  try {
-    settings('-nographic', ...argv)
-  } catch (error) {
-    if (error instanceof CliError) return error.message
-    throw error
-  }
-  return 'taken'
-}
+const { settings } = commandLine('-kernel', 'k')
+const { config, refusal } = commandLine('-kernel', 'k', '-nographic')
 
 test('cpu: models and properties beside the feature bits', (t) => {
   const cpu = (text: string): MachineConfig['cpu'] => config('-cpu', text).cpu
@@ -58,9 +34,9 @@ test('cpu: models and properties beside the feature bits', (t) => {
   t.is(cpu('max,host-phys-bits')?.physBits, 'host')
   t.deepEqual(cpu('host,migratable=on')?.features, { invtsc: false })
   t.deepEqual(cpu('host,migratable=no')?.features, {})
-  t.regex(refused('-cpu', 'max,hv_passthrough'), /Hyper-V/)
-  t.regex(refused('-cpu', 'max,vendor=Intel'), /vendor/)
-  t.regex(refused('-cpu', 'max,phys-bits=many'), /phys-bits/)
+  t.regex(refusal('-cpu', 'max,hv_passthrough'), /Hyper-V/)
+  t.regex(refusal('-cpu', 'max,vendor=Intel'), /vendor/)
+  t.regex(refusal('-cpu', 'max,phys-bits=many'), /phys-bits/)
 })
 
 test('cpu: another vendor, and other address widths, show in CPUID', (t) => {
@@ -106,16 +82,16 @@ test('fw_cfg, the timer and displays that are none', (t) => {
     ['opt/x,gen_id=a', /objects/],
     [`opt/${'x'.repeat(60)},string=a`, /too long/],
   ] as const) {
-    t.regex(refused('-fw_cfg', argument), message)
+    t.regex(refusal('-fw_cfg', argument), message)
   }
-  t.regex(refused('-fw_cfg', 'opt/a,string=1', '-fw_cfg', 'opt/a,string=2'), /duplicate/)
+  t.regex(refusal('-fw_cfg', 'opt/a,string=1', '-fw_cfg', 'opt/a,string=2'), /duplicate/)
   const { machine } = config('-M', 'pc,pit=off', '-global', 'kvm-pit.lost_tick_policy=discard')
   t.deepEqual(machine, {
     type: 'pc',
     options: { graphics: false, pit: false, pitLostTicks: 'discard' },
   })
-  t.regex(refused('-global', 'kvm-pit.lost_tick_policy=merge'), /policy/)
-  t.regex(refused('-global', 'pc.x=1'), /no device model 'pc'/)
+  t.regex(refusal('-global', 'kvm-pit.lost_tick_policy=merge'), /policy/)
+  t.regex(refusal('-global', 'pc.x=1'), /no device model 'pc'/)
   t.is(settings('-vnc', 'none', '-serial', 'null').display, 'none')
-  t.regex(refused('-vnc', ':1'), /VNC/)
+  t.regex(refusal('-vnc', ':1'), /VNC/)
 })

@@ -1,11 +1,11 @@
 import test from 'ava'
 import * as fc from 'fast-check'
 import { Mux } from '../src/chardev/mux.ts'
-import { completeMonitorLine, runMonitorLine } from '../src/monitor/commands.ts'
+import { completeMonitorLine } from '../src/monitor/commands.ts'
 import { LineEditor } from '../src/monitor/line-editor.ts'
 import { Monitor } from '../src/monitor/monitor.ts'
 import { formatRegisters } from '../src/monitor/registers.ts'
-import { FakeMachine } from './fixtures/fake-machine.ts'
+import { FakeMachine, monitorOf } from './fixtures/fake-machine.ts'
 import { FakeDevice, bytes, text } from './fixtures/fake-device.ts'
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
@@ -64,17 +64,13 @@ test('no sequence of keys breaks the editor', (t) => {
 test('commands of the monitor', async (t) => {
   const machine = new FakeMachine()
   let quits = 0
-  const context = {
-    machine,
+  const run = monitorOf(machine, {
     name: 'vm1',
-    uuid: undefined,
-    chardevs: () => [],
     quit: () => {
       quits++
     },
     history: () => ['stop'],
-  }
-  const run = (line: string): Promise<string> => runMonitorLine(context, line)
+  })
   t.is(await run(''), '')
   t.is(await run('info status'), 'VM status: running\n')
   t.is(await run(' stop '), '')
@@ -113,15 +109,7 @@ test('commands of the monitor', async (t) => {
 
 test('devices, drives and objects are added and removed by commands', async (t) => {
   const machine = new FakeMachine()
-  const context = {
-    machine,
-    name: undefined,
-    uuid: undefined,
-    chardevs: () => [],
-    quit() {},
-    history: () => [],
-  }
-  const run = (line: string): Promise<string> => runMonitorLine(context, line)
+  const run = monitorOf(machine)
   t.is(await run('object_add rng-random,id=r,filename=/dev/urandom'), '')
   t.is(await run('drive_add 0 if=none,id=d,file=a,,b c.img,format=raw'), 'OK\n')
   t.is(await run('device_add virtio-blk-pci,drive=d,id=disk,bus=port'), '')

@@ -9,27 +9,13 @@ import { machineConfig } from '../src/cli/machine-config.ts'
 import { parseCommand } from '../src/cli/parse.ts'
 import { ABSENT_OPTIONS } from '../src/cli/qemu-options.ts'
 import { OPTIONS, OPTION_GROUPS } from '../src/cli/registry.ts'
-import type { Settings } from '../src/cli/settings.ts'
 import { formatSize, parseSize } from '../src/cli/size.ts'
 import { editDistance, nearest } from '../src/cli/suggest.ts'
+import { commandLine } from './support/command-line.ts'
 
 const BOOT = ['-kernel', 'k', '-nographic']
-
-function settings(...argv: string[]): Settings {
-  const command = parseCommand([...BOOT, ...argv])
-  if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
-  return command.settings
-}
-
-function refusal(...argv: string[]): string {
-  try {
-    parseCommand(argv)
-  } catch (error) {
-    if (error instanceof CliError) return error.message
-    throw error
-  }
-  return 'taken'
-}
+const { settings } = commandLine(...BOOT)
+const { refusal } = commandLine()
 
 const key = fc.stringMatching(/^[a-z][a-z0-9._-]{0,8}$/)
 const value = fc.string({ maxLength: 12 })

@@ -1,32 +1,9 @@
 import test from 'ava'
-import { CliError } from '../src/cli/cli-error.ts'
 import { defaultDevices } from '../src/cli/default-devices.ts'
-import { machineConfig } from '../src/cli/machine-config.ts'
 import { parseCommand } from '../src/cli/parse.ts'
-import type { MachineConfig } from '../src/machine/config.ts'
+import { commandLine } from './support/command-line.ts'
 
-const BOOT = ['-kernel', 'k', '-nographic', '-nodefaults']
-
-function config(...argv: string[]): MachineConfig {
-  const command = parseCommand([...BOOT, ...argv])
-  if (command.kind === 'print') throw new Error(`printed: ${command.text}`)
-  return machineConfig(command.settings, { serials: [], parallels: [], devices: {} }, () => {})
-}
-
-function printed(...argv: string[]): string {
-  const command = parseCommand([...BOOT, ...argv])
-  return command.kind === 'print' ? command.text : 'nothing'
-}
-
-function refusal(...argv: string[]): string {
-  try {
-    parseCommand([...BOOT, ...argv])
-  } catch (error) {
-    if (error instanceof CliError) return error.message
-    throw error
-  }
-  return 'taken'
-}
+const { config, refusal, printed } = commandLine('-kernel', 'k', '-nographic', '-nodefaults')
 
 test('drive: a virtio disk is an image and a device', (t) => {
   const { drives, plug } = config('-drive', 'file=a,,b.qcow2,if=virtio', '-drive', 'c,if=virtio')

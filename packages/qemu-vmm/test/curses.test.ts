@@ -13,9 +13,8 @@ import { TerminalPainter } from '../src/display/curses.ts'
 import { keysByName } from '../src/display/keys.ts'
 import type { Screen, TextScreen } from '../src/display/screen.ts'
 import { keysOfInput } from '../src/display/terminal-keys.ts'
-import { runMonitorLine } from '../src/monitor/commands.ts'
 import { RawMode } from '../src/terminal/raw-mode.ts'
-import { FakeMachine } from './fixtures/fake-machine.ts'
+import { FakeMachine, monitorOf } from './fixtures/fake-machine.ts'
 
 function textScreen(rows: readonly string[], cursor?: TextScreen['cursor']): TextScreen {
   const columns = 10
@@ -116,15 +115,7 @@ test('curses: the terminal has one user', (t) => {
 test('monitor: screendump and sendkey', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'screendump-'))
   const machine = new FakeMachine()
-  const context = {
-    machine,
-    name: undefined,
-    uuid: undefined,
-    chardevs: () => [],
-    quit() {},
-    history: () => [],
-  }
-  const run = (line: string): Promise<string> => runMonitorLine(context, line)
+  const run = monitorOf(machine)
   t.is(await run(`screendump ${folder}/a`), '')
   t.is(readFileSync(`${folder}/a`, 'latin1'), 'P6\n1 1\n255\n\x01\x02\x03')
   t.is(await run(`screendump ${folder}/b -f png`), '')

@@ -28,9 +28,11 @@ const format = (
   type: number,
 ): FloppyFormat => ({ tracks, heads, sectors, rate, type })
 
+/** What an empty drive is set to. */
+const HIGH_DENSITY: FloppyFormat = format(80, 2, 18, RATE_500K, 4)
 /** The usual formats; the size of an image says which it is. */
 const FORMATS: readonly FloppyFormat[] = [
-  format(80, 2, 18, RATE_500K, 4),
+  HIGH_DENSITY,
   format(80, 2, 36, RATE_1M, 5),
   format(80, 2, 15, RATE_500K, 2),
   format(80, 2, 9, RATE_250K, 4),
@@ -44,7 +46,6 @@ const FORMATS: readonly FloppyFormat[] = [
   format(83, 2, 21, RATE_500K, 4),
   format(80, 2, 10, RATE_250K, 4),
 ]
-const EMPTY: FloppyFormat = format(80, 2, 18, RATE_500K, 4)
 
 /** Bytes of each format, for messages. */
 export const FLOPPY_SIZES: readonly number[] = FORMATS.map(sizeOf)
@@ -77,7 +78,7 @@ export class FloppyDrive {
   /** @param medium of a size that `formatOf` knows; undefined for an empty drive */
   constructor(medium: Drive | undefined) {
     this.medium = medium
-    this.format = (medium && formatOf(medium.sizeBytes)) ?? EMPTY
+    this.format = (medium && formatOf(medium.sizeBytes)) ?? HIGH_DENSITY
   }
 
   /** Status register 3, but for the number of the drive. An empty drive counts as protected. */
