@@ -30,11 +30,11 @@ const modules = [
 const goOn = (name) => `search --set=root --file /initrd.gz\nconfigfile ($root)/${name}\n`
 /** @param {string} console where dialogs are shown */
 const menu = (console) => `echo 'GRUB loads the installer'
-linux /linux console=${console} --- quiet
+linux /linux console=${console} nomodeset --- quiet
 initrd /initrd.gz
 boot
 `
-/** Through a BIOS dialogs are on the screen in text mode, and through UEFI on the serial port. */
+/** Through a BIOS dialogs are on the screen, which stays in text mode, and through UEFI on the serial port. */
 const menus = [
   { name: 'bios.cfg', data: Buffer.from(menu('tty0')) },
   { name: 'efi.cfg', data: Buffer.from(menu('ttyS0')) },
