@@ -32,6 +32,16 @@ export {
   type ConsolePortState,
 } from './devices/console/port.ts'
 export { RngModel, type RngOptions, createRng } from './devices/rng/device.ts'
+export * from './net/frame-batch.ts'
+export * from './net/header.ts'
+export {
+  Link,
+  type LinkCounters,
+  type LinkEnd,
+  type LinkObserver,
+  LinkSide,
+  type RxFilter,
+} from './net/link.ts'
 export {
   type MmioInterrupt,
   type VirtioMmioState,

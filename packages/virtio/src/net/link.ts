@@ -1,0 +1,194 @@
+import { VirtioError } from '../errors.ts'
+import type { FrameBatch } from './frame-batch.ts'
+
+/** What a network card lets through, for `query-rx-filter`. */
+export interface RxFilter {
+  promiscuous: boolean
+  /** None of those kinds, those in the table, or all. */
+  unicast: 'none' | 'normal' | 'all'
+  multicast: 'none' | 'normal' | 'all'
+  broadcastAllowed: boolean
+  unicastOverflow: boolean
+  multicastOverflow: boolean
+  mainMac: string
+  unicastTable: string[]
+  multicastTable: string[]
+  /** VLAN identifiers that are let through; `undefined` for all. */
+  vlanTable: number[] | undefined
+}
+
+/** A network card, or what it is connected to: what one end of a link does. */
+export interface LinkEnd {
+  /**
+   * Offers the records `[from, batch.used)`. Returns the offset of the first that was not taken, `batch.used` when all
+   * were: the sender keeps the rest, and offers it again when this end has called `ready` of its side. Synchronous; the
+   * batch is the caller's again on return. May send frames of its own meanwhile.
+   */
+  receive(batch: FrameBatch, from: number): number
+  /** The other end takes frames again, after its `receive` left some. */
+  resume(): void
+  /** What this end can take in headers: `ACCEPTS_…` bits. Others are never sent to it. */
+  readonly accepts: number
+  /** Longest frame that this end takes, without segmentation. */
+  readonly maxFrame: number
+  /** The link went up or down. Also told when the end is attached to a link that is down. */
+  linkChanged(up: boolean): void
+  /** The other end accepts other things now, came or went. */
+  peerChanged?(): void
+  /** A network card's filter. */
+  rxFilter?(): RxFilter
+}
+
+/** Frames and bytes from one side of a link to the other. */
+export interface LinkCounters {
+  frames: number
+  bytes: number
+  /** Frames that nobody took, because the link was down or had one end only. */
+  dropped: number
+}
+
+/** Hears the frames of a link as they are taken: those of `batch` from `from` up to `to`. */
+export type LinkObserver = (side: LinkSide, batch: FrameBatch, from: number, to: number) => void
+
+/**
+ * A cable: two sides, an end at each, such as a network card and a back end. It stays when an end comes or goes. Frames
+ * to a side without an end, or over a link that is down, are dropped, as a cable would.
+ */
+export class Link {
+  readonly a: LinkSide
+  readonly b: LinkSide
+  #up = true
+  readonly #observers: LinkObserver[] = []
+
+  constructor() {
+    this.a = new LinkSide(this, this.#observers)
+    this.b = new LinkSide(this, this.#observers)
+    this.a.peer = this.b
+    this.b.peer = this.a
+  }
+
+  /** A link with both ends. */
+  static connect(a: LinkEnd, b: LinkEnd): Link {
+    const link = new Link()
+    link.a.attach(a)
+    link.b.attach(b)
+    return link
+  }
+
+  get up(): boolean {
+    return this.#up
+  }
+
+  /** Pulls the cable out, or puts it in again. Both ends are told of a change. */
+  setUp(up: boolean): void {
+    if (up === this.#up) return
+    this.#up = up
+    for (const side of [this.a, this.b]) side.end?.linkChanged(up)
+    // What an end kept while it waited for the other goes on, into the void at least.
+    for (const side of [this.a, this.b]) side.end?.resume()
+  }
+
+  /** Tells of all frames that are taken from now on; the returned function ends that. */
+  observe(observer: LinkObserver): () => void {
+    this.#observers.push(observer)
+    return () => {
+      const at = this.#observers.indexOf(observer)
+      if (at >= 0) this.#observers.splice(at, 1)
+    }
+  }
+}
+
+/** One side of a {@link Link}: by it the end that is attached there sends. */
+export class LinkSide {
+  readonly link: Link
+  /** The other side. */
+  peer!: LinkSide
+  end: LinkEnd | undefined = undefined
+  readonly counters: LinkCounters = { frames: 0, bytes: 0, dropped: 0 }
+  readonly #observers: readonly LinkObserver[]
+  #sending = false
+  #owed = false
+
+  constructor(link: Link, observers: readonly LinkObserver[]) {
+    this.link = link
+    this.#observers = observers
+  }
+
+  /** Puts an end there; throws `E_CONFIG` when there is one. */
+  attach(end: LinkEnd): void {
+    if (this.end !== undefined) {
+      throw new VirtioError('E_CONFIG', 'this side of the link has an end already: detach it first')
+    }
+    this.end = end
+    if (!this.link.up) end.linkChanged(false)
+    this.peer.end?.peerChanged?.()
+    // It may wait for one that is no more.
+    this.peer.end?.resume()
+  }
+
+  detach(): void {
+    if (this.end === undefined) return
+    this.end = undefined
+    this.#owed = false
+    this.peer.end?.peerChanged?.()
+    this.peer.end?.resume()
+  }
+
+  /** What the other end accepts: nothing where there is none. */
+  get peerAccepts(): number {
+    return this.peer.end?.accepts ?? 0
+  }
+
+  /**
+   * Sends the records `[from, batch.used)` to the other end; the result is that of its `receive`. A send from within
+   * another of the same side, as frames that go round make it, is left for later: nothing is taken, and `resume` follows.
+   */
+  send(batch: FrameBatch, from: number = 0): number {
+    if (from >= batch.used) return batch.used
+    const receiver = this.peer.end
+    if (receiver === undefined || !this.link.up) {
+      this.#drop(batch, from)
+      return batch.used
+    }
+    if (this.#sending) {
+      this.#owed = true
+      return from
+    }
+    this.#sending = true
+    let taken = from
+    try {
+      taken = receiver.receive(batch, from)
+    } finally {
+      this.#sending = false
+    }
+    for (const observer of this.#observers) observer(this, batch, from, taken)
+    this.#count(batch, from, taken)
+    if (this.#owed) {
+      this.#owed = false
+      this.end?.resume()
+    }
+    return taken
+  }
+
+  /** This end takes frames again: the other offers what it kept. */
+  ready(): void {
+    this.peer.end?.resume()
+  }
+
+  /** What this end accepts is another now. */
+  acceptsChanged(): void {
+    this.peer.end?.peerChanged?.()
+  }
+
+  #count(batch: FrameBatch, from: number, to: number): void {
+    const { counters } = this
+    for (let at = from; at < to; at = batch.next(at)) {
+      counters.frames++
+      counters.bytes += batch.frameBytes(at)
+    }
+  }
+
+  #drop(batch: FrameBatch, from: number): void {
+    for (let at = from; at < batch.used; at = batch.next(at)) this.counters.dropped++
+  }
+}
