@@ -3,19 +3,23 @@ import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_NEEDS_RESET,
   type VirtioDevice,
+  Link,
   VirtioError,
   VirtioMmioTransport,
   VirtioPciTransport,
   createBlk,
   createConsole,
+  createNet,
   createRng,
 } from 'virtio'
 import {
   FakeDriver,
   FakeMemory,
+  NetEnd,
   Random,
   RamDisk,
   type Registers,
+  batchOf,
   hostileQueue,
   mmioAccess,
   pciAccess,
@@ -90,6 +94,36 @@ const subjects: Record<string, () => Subject> = {
         port.resume()
         port.setOpen(random.below(2) === 0)
         device.model.resize(0, random.below(200), random.below(100))
+      },
+    }
+  },
+  net: () => {
+    const parts = base()
+    const end = new NetEnd(0x1f)
+    const link = new Link()
+    link.a.attach(end)
+    const device = createNet({
+      ...parts.options,
+      side: link.b,
+      mac: Uint8Array.of(0x52, 0x54, 0, 0, 0, 1),
+      queuePairs: 2,
+      rxQueueSize: 64,
+      txQueueSize: 64,
+    })
+    return {
+      ...parts,
+      device,
+      backend: undefined,
+      host: (random) => {
+        end.got.length = 0
+        end.offered.length = 0
+        end.told.length = 0
+        end.room = random.pick([0, 1, Infinity])
+        link.a.send(batchOf(new Uint8Array(14 + random.below(3000)), new Uint8Array(60)))
+        link.a.ready()
+        if (random.below(8) === 0) link.setUp(!link.up)
+        if (random.below(8) === 0) device.model.announce()
+        device.model.pause(random.below(4) === 0)
       },
     }
   },

@@ -186,7 +186,7 @@ test('an end is told what the other accepts', (t) => {
   t.is(link.a.peerAccepts, 3)
 })
 
-test('frames that go round wait for the send that they are part of', (t) => {
+test('frames that go round wait for the send that they are part of', async (t) => {
   const [a, b] = [new End(), new End()]
   const link = Link.connect(a, b)
   const batch = frames(14)
@@ -198,6 +198,9 @@ test('frames that go round wait for the send that they are part of', (t) => {
   a.told.length = 0
   t.is(link.a.send(batch), batch.used)
   t.is(nested, 0)
+  // Not before the sender knows what was taken of the first batch.
+  t.deepEqual(a.told, [])
+  await Promise.resolve()
   t.deepEqual(a.told, ['resume'])
 })
 

@@ -165,14 +165,16 @@ export class LinkSide {
     this.#count(batch, from, taken)
     if (this.#owed) {
       this.#owed = false
-      this.end?.resume()
+      // Not before the sender knows what was taken.
+      queueMicrotask(() => this.end?.resume())
     }
     return taken
   }
 
   /** This end takes frames again: the other offers what it kept. */
   ready(): void {
-    this.peer.end?.resume()
+    if (this.peer.#sending) this.peer.#owed = true
+    else this.peer.end?.resume()
   }
 
   /** What this end accepts is another now. */

@@ -77,20 +77,25 @@ export class DescriptorChain {
   }
 
   /**
-   * Copies device-readable bytes from `offset` into `target`; returns how many there were. Throws
-   * `E_GUEST_ADDRESS`.
+   * Copies device-readable bytes from `offset` to `target[at]` and on, at most `most`; returns how many
+   * there were. Throws `E_GUEST_ADDRESS`.
    */
-  read(offset: number, target: Uint8Array): number {
+  read(
+    offset: number,
+    target: Uint8Array,
+    at: number = 0,
+    most: number = target.length - at,
+  ): number {
     let done = 0
     let skip = offset
-    for (let i = 0; i < this.readableCount && done < target.length; i++) {
+    for (let i = 0; i < this.readableCount && done < most; i++) {
       const length = this.lengths[i]!
       if (skip >= length) {
         skip -= length
         continue
       }
-      const part = Math.min(length - skip, target.length - done)
-      this.#pages.read(this.gpas[i]! + skip, target, done, part)
+      const part = Math.min(length - skip, most - done)
+      this.#pages.read(this.gpas[i]! + skip, target, at + done, part)
       done += part
       skip = 0
     }
@@ -98,21 +103,26 @@ export class DescriptorChain {
   }
 
   /**
-   * Copies `source` to the device-writable bytes from `offset` and reports them as written;
-   * returns how many fitted. A chain that is no longer live is left alone.
+   * Copies `source` from `at` on, at most `most` bytes, to the device-writable bytes from `offset` and
+   * reports them as written; returns how many fitted. A chain that is no longer live is left alone.
    */
-  write(offset: number, source: Uint8Array): number {
+  write(
+    offset: number,
+    source: Uint8Array,
+    at: number = 0,
+    most: number = source.length - at,
+  ): number {
     if (!this.live) return 0
     let done = 0
     let skip = offset
-    for (let i = this.readableCount; i < this.count && done < source.length; i++) {
+    for (let i = this.readableCount; i < this.count && done < most; i++) {
       const length = this.lengths[i]!
       if (skip >= length) {
         skip -= length
         continue
       }
-      const part = Math.min(length - skip, source.length - done)
-      this.#pages.write(this.gpas[i]! + skip, source, done, part)
+      const part = Math.min(length - skip, most - done)
+      this.#pages.write(this.gpas[i]! + skip, source, at + done, part)
       done += part
       skip = 0
     }

@@ -34,6 +34,12 @@ export class GuestPages {
       for (let i = 0; i < length; i++) target[at + i] = page[start + i]!
       return
     }
+    const whole = this.#wholePiece(gpa, length)
+    if (whole !== undefined) {
+      const from = gpa - whole.gpa
+      target.set(whole.bytes.subarray(from, from + length), at)
+      return
+    }
     let to = at
     for (const piece of this.#memory.pieces(gpa, length)) {
       target.set(piece, to)
@@ -66,7 +72,7 @@ export class GuestPages {
     if (length <= SHORT_BYTES && start + length <= PAGE_BYTES) {
       const page = this.#page(gpa)
       for (let i = 0; i < length; i++) page[start + i] = source[at + i]!
-    } else {
+    } else if (!this.#writeWhole(gpa, source, at, length)) {
       let from = at
       for (const piece of this.#memory.pieces(gpa, length)) {
         piece.set(source.subarray(from, from + piece.length))
@@ -74,6 +80,23 @@ export class GuestPages {
       }
     }
     this.#memory.markWritten(gpa, length)
+  }
+
+  /** Writes what is all in one piece of RAM, with one view instead of a list of them. */
+  #writeWhole(gpa: number, source: Uint8Array, at: number, length: number): boolean {
+    const whole = this.#wholePiece(gpa, length)
+    whole?.bytes.set(source.subarray(at, at + length), gpa - whole.gpa)
+    return whole !== undefined
+  }
+
+  /** The piece of RAM that has all of a range, where memory tells its pieces. */
+  #wholePiece(
+    gpa: number,
+    length: number,
+  ): { readonly gpa: number; readonly bytes: Uint8Array } | undefined {
+    const piece = this.#memory.piece?.(gpa)
+    if (piece === undefined || gpa - piece.gpa + length > piece.bytes.length) return undefined
+    return piece
   }
 
   /** Throws `E_GUEST_ADDRESS` where a device must not write. */

@@ -9,3 +9,4 @@ export {
 export { RamDisk } from './ram-disk.ts'
 export { FakeMemory, type FakeRegion } from './memory.ts'
 export { Random, hostileQueue } from './hostile.ts'
+export { NetEnd, batchOf } from './net-end.ts'
