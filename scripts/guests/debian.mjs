@@ -25,7 +25,8 @@ const packages = [
 const drivers = ['virtio_pci', 'virtio_blk', 'ata_piix', 'ahci', 'sd_mod', 'ext4', 'crc32c_generic']
 const sizeMib = 1536
 /** Both screens, the kernel's messages on the serial one, where the first getty is, too. */
-const commandLine = 'root=LABEL=root ro quiet console=tty0 console=ttyS0'
+// Graphics drivers would take the screen from the text that tests wait for.
+const commandLine = 'root=LABEL=root ro quiet nomodeset console=tty0 console=ttyS0'
 
 /** Runs before the kernel's package makes its initial RAM disk. */
 const before = `set -e
