@@ -70,7 +70,7 @@ test('the areas below 1 MiB show what the host bridge says', async (t) => {
 })
 
 /** Keeps a letter in RAM where the BIOS is seen, and resets by port 0xcf9. */
-function keepsAndResets(reset: number): Buffer {
+function keepsAndResets(reset: number): Uint8Array {
   const code = new BiosCode()
     .dataSegment(0xf000)
     .send(0x2000)
