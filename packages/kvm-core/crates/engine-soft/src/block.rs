@@ -4,90 +4,27 @@
 //! mapping of the page. A small table by the same key serves the common case. It knows nothing of linear
 //! addresses, so that no flush of the TLB empties it, and a program's next process finds it full.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+pub use run::{Block, BlockBox};
+
 use crate::cold::Cold;
-use crate::op::Op;
 use crate::page_code::{MAX_LINEAR, PageCode};
-use crate::thunk::VecOp;
+use crate::table::{Plain, Table};
 use crate::translate::{Code, Entries};
+
+mod run;
 
 /// Most instructions in a block.
 pub const MAX_OPS: usize = 64;
-/// Blocks that are found at the first look.
-const NEAR: usize = 16384;
+/// Lines of blocks that are found at the first look.
+const LINES: usize = 16384;
+/// Blocks of a line, all of the same 64 bytes of code. It is a line of the host's caches, too: what runs
+/// seldom is waited for once for all of them.
+const OF_LINE: usize = 4;
 /// Pairs of pages that are known to be noted.
 const NOTED: usize = 256;
-
-/// A run of decoded instructions.
-pub struct Block {
-    /// Instructions in order. Only the last one may change control flow.
-    pub ops: Box<[Op]>,
-    /// Operands of vector instructions, which `Op::imm` of those points to.
-    #[allow(clippy::vec_box)]
-    _vectors: Vec<Box<VecOp>>,
-    /// Bytes that the instructions take.
-    pub bytes: u32,
-    /// Number of its first translation, or 0.
-    pub translated: u32,
-    /// Executions by the interpreter, as far as they are counted.
-    heat: Cell<u8>,
-    /// What that was when the block was last looked at.
-    seen: Cell<u8>,
-    /// Guest physical address of the first byte.
-    pub gpa: u64,
-    /// Guest physical page of the second half, for an instruction that straddles two pages.
-    pub second_page: Option<u64>,
-}
-
-impl Block {
-    /// A block over `ops`, whose vector operands stay where they are.
-    #[allow(clippy::vec_box)]
-    pub fn new(
-        ops: &[Op],
-        vectors: Vec<Box<VecOp>>,
-        bytes: u32,
-        gpa: u64,
-        second_page: Option<u64>,
-    ) -> Self {
-        Self {
-            ops: ops.into(),
-            _vectors: vectors,
-            bytes,
-            translated: 0,
-            heat: Cell::new(0),
-            // To have run once is not to have run again.
-            seen: Cell::new(1),
-            gpa,
-            second_page,
-        }
-    }
-}
-
-impl Block {
-    /// Executions by the interpreter, 255 at most.
-    pub fn executions(&self) -> u8 {
-        self.heat.get()
-    }
-
-    /// True if the block ran since this was last asked.
-    fn ran(&self) -> bool {
-        // Where the counter stops it would say no for ever.
-        let heat = self.heat.get().min(254);
-        self.heat.set(heat);
-        self.seen.replace(heat) != heat && heat > 1
-    }
-
-    /// Counts an execution; true if a translation is there or this one makes `threshold`.
-    #[inline(always)]
-    pub fn wants_code(&self, threshold: u8) -> bool {
-        let heat = self.heat.get().saturating_add(1);
-        self.heat.set(heat);
-        heat == threshold || self.translated != 0
-    }
-}
 
 /// Multiplicative hashing of one integer: keys are addresses, not chosen by an adversary who
 /// could gain more than slowing down his own vCPU.
@@ -119,22 +56,29 @@ type Map<V> = HashMap<u64, V, BuildHasherDefault<AddressHasher>>;
 
 #[derive(Clone, Copy)]
 struct Near {
-    key: u64,
+    /// The block's key and one: none has 0.
+    tag: u64,
     block: *const Block,
 }
 
-/// No address has this key.
-const NOBODY: Near = Near { key: u64::MAX, block: std::ptr::null() };
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([Near; OF_LINE]);
+
+// SAFETY: numbers and pointers that nobody follows where the number is 0.
+unsafe impl Plain for Line {}
+
+const NOBODY: Near = Near { tag: 0, block: std::ptr::null() };
 
 /// All blocks of one vCPU.
 pub struct BlockCache {
-    blocks: Map<Box<Block>>,
+    blocks: Map<BlockBox>,
     /// How many of them have a translation.
     translated: usize,
     /// Those that may go.
     cold: Cold,
     pages: Map<PageCode>,
-    near: Box<[Near; NEAR]>,
+    near: Table<Line, LINES>,
     /// Physical and linear pages of which the former's list is known to have the latter.
     noted: Box<[(u64, u64); NOTED]>,
     /// For pages that had stores beside code: how many they may have the next time.
@@ -144,8 +88,7 @@ pub struct BlockCache {
     /// Part of what makes an entry point valid: a new value forgets all at once.
     epoch: u64,
     /// Blocks withdrawn while one of them may be executing.
-    #[allow(clippy::vec_box)] // executing code points into the boxes: they must not move
-    graveyard: Vec<Box<Block>>,
+    graveyard: Vec<BlockBox>,
     /// Pages that hold no code any more: the vCPU that owns the cache ends its holds on them.
     pub released: Vec<u64>,
     /// Counts decoded blocks.
@@ -164,7 +107,7 @@ impl Default for BlockCache {
             cold: Cold::default(),
             pages: Map::default(),
             patience: Map::default(),
-            near: vec![NOBODY; NEAR].into_boxed_slice().try_into().ok().expect("length"),
+            near: Table::default(),
             noted: Box::new([NOT_NOTED; NOTED]),
             entries: Entries::default(),
             epoch: 0,
@@ -187,28 +130,33 @@ pub fn key(gpa: u64, bits: u32) -> u64 {
     (gpa << 2) | u64::from(bits >> 5)
 }
 
-/// Where a key is in the table of what was there lately.
+/// In which line of the table of what was there lately a key is.
 #[inline(always)]
-fn place(key: u64) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - NEAR.trailing_zeros())) as usize
+fn line_of(key: u64) -> usize {
+    let bytes = key >> (2 + 6);
+    (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LINES.trailing_zeros())) as usize
 }
 
 impl BlockCache {
     /// The block at a physical address, if it was there lately.
     #[inline(always)]
     pub fn near(&self, key: u64) -> Option<*const Block> {
-        let near = &self.near[place(key)];
-        (near.key == key).then_some(near.block)
+        let Line(line) = &self.near[line_of(key)];
+        line.iter().find(|near| near.tag == key + 1).map(|near| near.block)
     }
 
     /// Lets a block be found at the first look.
     pub fn bring_near(&mut self, key: u64, block: *const Block) {
-        self.near[place(key)] = Near { key, block };
+        let Line(line) = &mut self.near[line_of(key)];
+        // Nobody is there twice: it would be put away only once.
+        let at = line.iter().position(|near| near.tag == key + 1).unwrap_or(OF_LINE - 1);
+        line[..=at].rotate_right(1);
+        line[0] = Near { tag: key + 1, block };
     }
 
     fn put_away(&mut self, key: u64) {
-        let near = &mut self.near[place(key)];
-        if near.key == key {
+        let Line(line) = &mut self.near[line_of(key)];
+        if let Some(near) = line.iter_mut().find(|near| near.tag == key + 1) {
             *near = NOBODY;
         }
     }
@@ -246,9 +194,9 @@ impl BlockCache {
 
     /// Says that a block has a translation.
     pub fn set_translated(&mut self, key: u64, number: u32) {
-        if let Some(block) = self.blocks.get_mut(&key) {
-            self.translated += usize::from(block.translated == 0);
-            block.translated = number;
+        if let Some(block) = self.blocks.get(&key) {
+            self.translated += usize::from(block.translated() == 0);
+            block.set_translated(number);
             let first = block.gpa & 0xfff;
             if let Some(page) = self.pages.get_mut(&(block.gpa & !0xfff)) {
                 page.translated.add(first, first + u64::from(block.bytes) - 1);
@@ -259,10 +207,9 @@ impl BlockCache {
     /// Says that no block has a translation any more.
     pub fn forget_translations(&mut self) {
         self.translated = 0;
-        for block in self.blocks.values_mut() {
-            block.translated = 0;
-            block.heat.set(0);
-            block.seen.set(1);
+        for block in self.blocks.values() {
+            block.set_translated(0);
+            block.cool();
         }
         self.pages.values_mut().for_each(|page| page.translated.clear());
         self.cold.restart(self.blocks.keys().copied());
@@ -280,7 +227,7 @@ impl BlockCache {
 
     /// The block at a physical address.
     pub fn find(&self, key: u64) -> Option<*const Block> {
-        self.blocks.get(&key).map(|b| std::ptr::from_ref::<Block>(b))
+        self.blocks.get(&key).map(BlockBox::as_ptr)
     }
 
     /// Withdraws blocks without a translation until there is room for one more.
@@ -288,7 +235,7 @@ impl BlockCache {
         while self.blocks.len() - self.translated >= self.cold.room() {
             let Some(key) = self.cold.next() else { return };
             match self.blocks.get(&key) {
-                Some(block) if block.translated == 0 => {
+                Some(block) if block.translated() == 0 => {
                     if block.ran() {
                         self.cold.again(key);
                     } else {
@@ -307,7 +254,7 @@ impl BlockCache {
         let Some(block) = self.blocks.remove(&key) else { return };
         self.put_away(key);
         self.forget_key(block.gpa & !0xfff, key);
-        if let Some(second) = block.second_page {
+        if let Some(second) = block.second_page() {
             self.forget_key(second, key);
         }
         self.graveyard.push(block);
@@ -326,7 +273,7 @@ impl BlockCache {
     }
 
     /// Stores a block and yields it. The pages it lies in are held by the caller.
-    pub fn insert(&mut self, key: u64, block: Block) -> *const Block {
+    pub fn insert(&mut self, key: u64, block: BlockBox) -> *const Block {
         self.decoded += 1;
         let first = block.gpa & !0xfff;
         let start = block.gpa & 0xfff;
@@ -335,23 +282,22 @@ impl BlockCache {
         page.blocks.push(key);
         page.decoded.add(start, end);
         page.near_misses = 0;
-        if let Some(second) = block.second_page {
+        if let Some(second) = block.second_page() {
             let page = self.pages.entry(second).or_default();
             page.blocks.push(key);
             page.decoded.add(0, end - 0x1000);
             page.near_misses = 0;
         }
-        let block = Box::new(block);
-        let at: *const Block = &raw const *block;
+        let at = block.as_ptr();
         if let Some(old) = self.blocks.insert(key, block) {
             self.put_away(key);
-            self.translated -= usize::from(old.translated != 0);
+            self.translated -= usize::from(old.translated() != 0);
             self.graveyard.push(old);
         }
         self.cold.came(key);
         if self.cold.untidy() {
             let blocks = &self.blocks;
-            self.cold.tidy(|key| blocks.get(&key).is_some_and(|b| b.translated == 0));
+            self.cold.tidy(|key| blocks.get(&key).is_some_and(|b| b.translated() == 0));
         }
         at
     }
@@ -416,8 +362,8 @@ impl BlockCache {
             let Some(block) = self.blocks.remove(&key) else { continue };
             self.put_away(key);
             self.invalidated += 1;
-            self.translated -= usize::from(block.translated != 0);
-            if let Some(second) = block.second_page {
+            self.translated -= usize::from(block.translated() != 0);
+            if let Some(second) = block.second_page() {
                 let first = block.gpa & !0xfff;
                 self.forget_key(if page_gpa == first { second } else { first }, key);
             }
@@ -448,7 +394,7 @@ impl BlockCache {
         self.graveyard.extend(std::mem::take(&mut self.blocks).into_values());
         self.released.extend(self.pages.keys());
         self.pages.clear();
-        self.near.fill(NOBODY);
+        self.near = Table::default();
         self.noted.fill(NOT_NOTED);
         self.patience.clear();
         self.forget_addresses();

@@ -11,11 +11,13 @@ use std::hash::BuildHasherDefault;
 use crate::block::AddressHasher;
 
 /// Blocks there is always room for.
-pub const LEAST: usize = 4_000;
+pub const LEAST: usize = 32_000;
 /// Blocks there may ever be: some 300 bytes each.
-const MOST: usize = 64_000;
+const MOST: usize = 128_000;
+/// By how much a block that comes again makes the room grow: what it stands for is more than itself.
+const STEP: usize = 4;
 /// Blocks that went and are remembered, at most.
-const GONE: usize = 1 << 14;
+const GONE: usize = 1 << 15;
 
 /// The queue of the blocks that may go.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Cold {
             && *gone == key
         {
             *gone = u64::MAX;
-            self.room = (self.room + 1).min(MOST);
+            self.room = (self.room + STEP).min(MOST);
         }
         self.queue.push_back(key);
     }

@@ -1,9 +1,9 @@
 //! From an instruction pointer to a decoded block, and back when the bytes change.
 
 use kvm_cpu::{Trap, Vector};
-use kvm_decode::{Decoded, Dialect, MAX_INSTRUCTION_BYTES, decode, ends_block};
+use kvm_decode::{Dialect, Failure, MAX_INSTRUCTION_BYTES, Reader, decode, ends_block};
 
-use crate::block::{self, Block, MAX_OPS};
+use crate::block::{self, Block, BlockBox, MAX_OPS};
 use crate::linear::PAGE;
 use crate::lower::Lowering;
 use crate::vcpu::Vcpu;
@@ -30,7 +30,7 @@ impl Vcpu {
         let key = block::key(gpa, self.code_bits());
         if let Some(found) = self.blocks.find(key) {
             // SAFETY: found in the cache just now.
-            let Some(second) = (unsafe { (*found).second_page }) else {
+            let Some(second) = (unsafe { (*found).second_page() }) else {
                 self.blocks.bring_near(key, found);
                 return Ok(found);
             };
@@ -46,7 +46,7 @@ impl Vcpu {
         self.blocks.make_room();
         self.release_code();
         let block = self.decode_block(linear, gpa)?;
-        let straddles = block.second_page;
+        let straddles = block.second_page();
         let at = self.blocks.insert(key, block);
         if straddles.is_none() {
             self.blocks.bring_near(key, at);
@@ -90,7 +90,7 @@ impl Vcpu {
         if self.cpu.caps.amd { Dialect::Amd } else { Dialect::Intel }
     }
 
-    fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<Block, Trap> {
+    fn decode_block(&mut self, linear: u64, gpa: u64) -> Result<BlockBox, Trap> {
         let (bits, dialect) = (self.code_bits(), self.dialect());
         // More than a block of average instructions: long ones end the block early.
         let mut bytes = [0u8; MAX_OPS * 8];
@@ -98,39 +98,38 @@ impl Vcpu {
         self.fetch_bytes(gpa, &mut bytes[..window])?;
         let ip = self.cpu.rip();
         let mut lowering = Lowering::new(bits, self.features, std::mem::take(&mut self.lowered));
+        let mut reader = Reader::new(bits, &bytes[..window], dialect);
         let mut at = 0;
         while lowering.len() < MAX_OPS && at < window {
             let here = ip.wrapping_add(at as u64);
-            match decode(bits, &bytes[at..window], here, dialect) {
-                Decoded::Instruction(i) => {
+            match reader.at(at, here) {
+                Ok(i) => {
                     // Legacy code may run into its segment's limit: let the fetch of the next block
                     // find out.
-                    lowering.add(&i, here, &bytes[at..at + i.len()]);
+                    lowering.add(i, here, &bytes[at..at + i.len()]);
                     at += i.len();
-                    if ends_block(&i) || lowering.ended() {
+                    if ends_block(i) || lowering.ended() {
                         break;
                     }
                 }
-                Decoded::Incomplete if at != 0 => break,
-                Decoded::Incomplete => return self.decode_straddling(linear, gpa, ip),
-                Decoded::Invalid | Decoded::TooLong if at != 0 => break,
-                Decoded::Invalid => {
+                Err(_) if at != 0 => break,
+                Err(Failure::Incomplete) => return self.decode_straddling(linear, gpa, ip),
+                Err(Failure::Invalid) => {
                     lowering.add_undefined();
                     at += 1;
                     break;
                 }
-                Decoded::TooLong => return Err(self.cpu.gp(0)),
+                Err(Failure::TooLong) => return Err(self.cpu.gp(0)),
             }
         }
         let (ops, vectors) = lowering.finish();
-        #[allow(clippy::cast_possible_truncation)]
-        let block = Block::new(&ops, vectors, at as u32, gpa, None);
+        let block = BlockBox::new(&ops, vectors, at as u16, gpa, None);
         self.lowered = ops;
         Ok(block)
     }
 
     /// One instruction whose bytes lie in two pages.
-    fn decode_straddling(&mut self, linear: u64, gpa: u64, ip: u64) -> Result<Block, Trap> {
+    fn decode_straddling(&mut self, linear: u64, gpa: u64, ip: u64) -> Result<BlockBox, Trap> {
         let bits = self.code_bits();
         let first = (PAGE - (gpa & 0xfff)) as usize;
         let next = (linear & !0xfff).wrapping_add(PAGE);
@@ -142,19 +141,18 @@ impl Vcpu {
         self.fetch_bytes(second, &mut bytes[first..])?;
         let mut lowering = Lowering::new(bits, self.features, Vec::new());
         let len = match decode(bits, &bytes, ip, self.dialect()) {
-            Decoded::Instruction(i) => {
+            Ok(i) => {
                 lowering.add(&i, ip, &bytes);
                 i.len()
             }
-            Decoded::TooLong => return Err(self.cpu.gp(0)),
+            Err(Failure::TooLong) => return Err(self.cpu.gp(0)),
             _ => {
                 lowering.add_undefined();
                 first + 1
             }
         };
         let (ops, vectors) = lowering.finish();
-        #[allow(clippy::cast_possible_truncation)]
-        Ok(Block::new(&ops, vectors, len.max(first + 1) as u32, gpa, Some(second)))
+        Ok(BlockBox::new(&ops, vectors, len.max(first + 1) as u16, gpa, Some(second)))
     }
 
     /// Copies instruction bytes out of one page of RAM; code outside RAM cannot be executed.

@@ -8,8 +8,7 @@ use kvm_cpu::engine::request;
 use kvm_cpu::exception::{self, Event};
 use kvm_cpu::{Trap, Vector, flags, reg};
 
-use crate::block::MAX_OPS;
-use crate::op::Op;
+use crate::block::{Block, MAX_OPS};
 use crate::ops::system::DR6_BS;
 use crate::vcpu::Vcpu;
 
@@ -59,28 +58,43 @@ impl Vcpu {
 
     /// The hot loop: block after block until something needs a look around.
     fn run_blocks(&mut self) -> Result<(), Trap> {
+        // Code that runs for the first times leads to code that is not translated either, mostly.
+        let mut looks_first = true;
         while !self.attention && self.retired < self.next_check && !self.requests.any() {
             if self.near_code_limit() {
                 self.attention = true;
                 return Ok(());
             }
             let linear = self.linear_rip();
-            if let Some(code) = self.known_code(linear)
+            if looks_first
+                && let Some(code) = self.known_code(linear)
                 && self.execute(linear, code)?
             {
                 continue;
             }
             let block = self.block_at(linear)?;
             // SAFETY: in the cache just now.
-            if unsafe { (*block).wants_code(self.policy.threshold) }
+            let (translated, due) =
+                unsafe { ((*block).translated() != 0, (*block).heats_to(self.policy.threshold)) };
+            if translated
+                && !looks_first
+                && let Some(code) = self.known_code(linear)
+                && self.execute(linear, code)?
+            {
+                looks_first = true;
+                continue;
+            }
+            if (translated || due)
                 && let Some(code) = self.code_of(linear, block)
                 && self.execute(linear, code)?
             {
+                looks_first = true;
                 continue;
             }
+            looks_first = false;
             // SAFETY: the cache keeps withdrawn blocks alive until `bury`, which is only called
             // between blocks.
-            let ops: &[Op] = unsafe { &(*block).ops };
+            let ops = unsafe { Block::ops(block) };
             self.block_end = ops.len();
             let mut n = 0;
             while n < self.block_end {
@@ -115,7 +129,7 @@ impl Vcpu {
         let linear = self.linear_rip();
         let block = self.block_at(linear)?;
         // SAFETY: as in `run_blocks`. No block is empty.
-        let op: &Op = unsafe { &(*block).ops[0] };
+        let op = unsafe { &Block::ops(block)[0] };
         self.check_code_end(op.len)?;
         self.block_end = 1;
         (op.handler)(self, op)?;

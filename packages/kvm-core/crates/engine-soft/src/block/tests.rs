@@ -5,8 +5,8 @@ use crate::cold;
 
 const CODE: Code = Code { entry: 0x100, linked: 0x101, forward: 0x102 };
 
-fn block(gpa: u64, bytes: u32, second_page: Option<u64>) -> Block {
-    Block::new(&[], Vec::new(), bytes, gpa, second_page)
+fn block(gpa: u64, bytes: u16, second_page: Option<u64>) -> BlockBox {
+    BlockBox::new(&[], Vec::new(), bytes, gpa, second_page)
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn only_what_a_store_changes_goes_unless_it_is_translated() {
 
 fn run(block: *const Block) {
     // SAFETY: in the cache.
-    assert!(!unsafe { (*block).wants_code(200) });
+    assert!(!unsafe { (*block).heats_to(200) });
 }
 
 #[test]
@@ -202,4 +202,32 @@ fn no_entry_point_survives_a_whole_round_of_epochs() {
 fn the_same_bytes_decode_apart_in_each_mode() {
     let keys = [key(0x1000, 16), key(0x1000, 32), key(0x1000, 64)];
     assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+}
+
+/// What is found at the first look is what is there, whatever came and went before.
+#[test]
+fn the_first_look_never_finds_what_went() {
+    let mut c = BlockCache::default();
+    let mut random = 1u64;
+    for _ in 0..20_000 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // More blocks than a line has room for, in the same 64 bytes and in others.
+        let gpa = 0x1000 + (random >> 8) % 12 * 7;
+        let key = key(gpa, [16, 32, 64][(random >> 20) as usize % 3]);
+        match random % 8 {
+            0 => c.withdraw(key),
+            1 if random >> 32 & 7 == 0 => c.drop_page(0x1000),
+            _ => {
+                let at = c.find(key).unwrap_or_else(|| c.insert(key, block(gpa, 3, None)));
+                c.bring_near(key, at);
+                assert_eq!(c.near(key), Some(at));
+            }
+        }
+        let keys = (0x1000..0x1060u64).flat_map(|gpa| [16, 32, 64].map(|b| super::key(gpa, b)));
+        for key in keys {
+            assert!(c.near(key).is_none() || c.near(key) == c.find(key));
+        }
+    }
 }

@@ -8,6 +8,7 @@ use super::flat::Kind;
 use super::guest::{Form, Register};
 use super::state::{PAGE_BASE, SCRATCH, field, register, segment_base};
 use super::stubs::{entry_field, tlb_compare, tlb_entry};
+use super::ways_out::Jumps;
 use crate::op::{ADDR64, FLAT, Op};
 
 const NONE: u8 = reg::ZERO as u8;
@@ -299,7 +300,7 @@ impl Emitter<'_> {
 
     /// Checks the range from `low` to `high` relative to a host register. The addend is in R11 then.
     /// Yields the jumps that are taken if the check fails.
-    pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> Vec<usize> {
+    pub fn group_check(&mut self, base: u8, low: i32, high: i32, write: bool) -> Jumps {
         let class = self.class();
         self.asm.lea(host::R11, base, None, low);
         let at = tlb_entry(&mut self.asm, class);

@@ -41,9 +41,9 @@ impl Emitter<'_> {
     /// True if R11 keeps the addend of a group that is checked before instruction `n` up to its last
     /// access.
     fn stays(&self, k: usize, n: usize) -> bool {
-        let last = self.groups[k].members.last().copied().unwrap_or(n);
-        let others =
-            |g: &Group| g.at > n && g.at <= last || g.members.iter().any(|m| (n..last).contains(m));
+        let last = self.groups[k].last();
+        let before_last = (1u64 << last).saturating_sub(1 << n);
+        let others = |g: &Group| g.at > n && g.at <= last || g.members & before_last != 0;
         let alone = self.groups.iter().enumerate().all(|(other, g)| other == k || !others(g));
         // Another check may come before the same instruction, behind this one.
         let latest = self.groups.iter().skip(k + 1).all(|g| g.at != n);
@@ -75,6 +75,6 @@ impl Emitter<'_> {
     }
 
     fn in_group(&self, n: usize) -> Option<usize> {
-        self.groups.iter().position(|g| g.members.contains(&n))
+        self.groups.iter().position(|g| g.contains(n))
     }
 }

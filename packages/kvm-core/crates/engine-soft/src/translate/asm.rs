@@ -107,9 +107,15 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Starts at a host address.
-    pub fn new(origin: u64, tables: Tables) -> Self {
-        Self { code: Vec::with_capacity(1024), origin, tables }
+    /// Starts at a host address. The code is put into `code`, whose contents go.
+    pub fn new(mut code: Vec<u8>, origin: u64, tables: Tables) -> Self {
+        code.clear();
+        Self { code, origin, tables }
+    }
+
+    /// The code.
+    pub fn into_code(self) -> Vec<u8> {
+        self.code
     }
 
     /// The code so far.
@@ -395,7 +401,7 @@ mod tests {
     use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 
     fn text(emit: impl FnOnce(&mut Assembler)) -> String {
-        let mut asm = Assembler::new(0x1000, Tables::default());
+        let mut asm = Assembler::new(Vec::new(), 0x1000, Tables::default());
         emit(&mut asm);
         let mut decoder = Decoder::with_ip(64, asm.code(), 0x1000, DecoderOptions::NONE);
         let mut out = String::new();
@@ -414,14 +420,14 @@ mod tests {
     fn every_base_index_and_displacement_is_what_it_says() {
         for base in (0..16u8).filter(|&b| b != host::RSP) {
             for index in (0..16u8).filter(|&i| i != host::RSP) {
-                let mut asm = Assembler::new(0, Tables::default());
+                let mut asm = Assembler::new(Vec::new(), 0, Tables::default());
                 asm.lea_scaled(base, index, 3, -5);
                 let i = Decoder::new(64, asm.code(), 0).decode();
                 assert_eq!(i.len(), asm.len());
                 assert_eq!(i.op0_register().number(), usize::from(base));
                 assert_eq!(i.memory_index().number(), usize::from(index));
                 assert_eq!(i.memory_base(), iced_x86::Register::None);
-                let mut asm = Assembler::new(0, Tables::default());
+                let mut asm = Assembler::new(Vec::new(), 0, Tables::default());
                 asm.lea_scaled_short(base, index, 1, 7);
                 let i = Decoder::new(64, asm.code(), 0).decode();
                 assert_eq!(i.len(), asm.len());
@@ -429,7 +435,7 @@ mod tests {
                 assert_eq!(i.op0_register().number(), usize::from(base));
                 assert_eq!(i.memory_index().size(), 8);
                 for disp in [0, 1, -128, 127, 128, -129, i32::MAX, i32::MIN] {
-                    let mut asm = Assembler::new(0, Tables::default());
+                    let mut asm = Assembler::new(Vec::new(), 0, Tables::default());
                     asm.lea(3, base, Some((index, 2)), disp);
                     let i = Decoder::new(64, asm.code(), 0).decode();
                     assert_eq!(i.len(), asm.len());
@@ -437,7 +443,7 @@ mod tests {
                     assert_eq!(i.memory_index().number(), usize::from(index));
                     assert_eq!(i.memory_index_scale(), 4);
                     assert_eq!(i.memory_displacement64(), i64::from(disp) as u64);
-                    let mut asm = Assembler::new(0, Tables::default());
+                    let mut asm = Assembler::new(Vec::new(), 0, Tables::default());
                     asm.lea(12, base, None, disp);
                     let i = Decoder::new(64, asm.code(), 0).decode();
                     assert_eq!(i.len(), asm.len());

@@ -13,7 +13,8 @@ use super::ways_out::{Back, Exit, Leaving, Miss, Slow};
 
 /// The translation of a region.
 pub struct Emitted {
-    pub code: Vec<u8>,
+    /// Bytes of its code, which are in [`Scratch::code`].
+    pub bytes: usize,
     /// Offsets in the code at which linked jumps arrive: any, and those forward in the page.
     pub linked: u64,
     pub forward: u64,
@@ -56,29 +57,54 @@ pub struct Emitter<'a> {
     pub addend: Option<usize>,
 }
 
+/// What the emitter fills and empties for each region, kept for the next.
+#[derive(Default)]
+pub struct Scratch {
+    /// The code of the last region.
+    pub code: Vec<u8>,
+    slow: Vec<Slow>,
+    leaving: Vec<Leaving>,
+    exits: Vec<(Exit, u16, bool)>,
+    labels: Vec<Option<u64>>,
+    pending: Vec<(usize, usize)>,
+    live: Vec<u32>,
+    groups: Vec<Group>,
+    misses: Vec<Miss>,
+}
+
 /// Translates a region that will lie at `origin`.
-pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) -> Emitted {
+pub fn emit(
+    region: &Region<'_>,
+    stubs: &Stubs,
+    page: &dyn Page,
+    origin: u64,
+    scratch: &mut Scratch,
+) -> Emitted {
     let level = level(region);
+    let kept = std::mem::take(scratch);
+    let mut labels = kept.labels;
+    labels.clear();
+    labels.resize(region.blocks.len(), None);
     let mut e = Emitter {
-        asm: Assembler::new(origin, stubs.tables),
+        asm: Assembler::new(kept.code, origin, stubs.tables),
         region,
         source: &region.blocks[0],
         block: 0,
         stubs,
         page,
-        slow: Vec::new(),
-        leaving: Vec::new(),
-        exits: Vec::new(),
-        labels: vec![None; region.blocks.len()],
-        pending: Vec::new(),
-        live: Vec::new(),
+        slow: kept.slow,
+        leaving: kept.leaving,
+        exits: kept.exits,
+        labels,
+        pending: kept.pending,
+        live: kept.live,
         level,
         interpret: stubs.interpret[level],
         flags_saved: false,
-        groups: Vec::new(),
+        groups: kept.groups,
         copying: false,
         copies: vec![Ungrouped::new(); region.blocks.len()],
-        misses: Vec::new(),
+        misses: kept.misses,
         addend: None,
     };
     let entry = e.enter();
@@ -91,7 +117,18 @@ pub fn emit(region: &Region<'_>, stubs: &Stubs, page: &dyn Page, origin: u64) ->
     e.leave_polls();
     e.leave_region();
     e.slow_paths();
-    Emitted { code: e.asm.code().to_vec(), linked, forward }
+    *scratch = Scratch {
+        code: e.asm.into_code(),
+        slow: e.slow,
+        leaving: e.leaving,
+        exits: e.exits,
+        labels: e.labels,
+        pending: e.pending,
+        live: e.live,
+        groups: e.groups,
+        misses: e.misses,
+    };
+    Emitted { bytes: scratch.code.len(), linked, forward }
 }
 
 fn level(region: &Region<'_>) -> usize {
@@ -103,7 +140,7 @@ fn level(region: &Region<'_>) -> usize {
     levels.max().unwrap_or(0)
 }
 
-impl Emitter<'_> {
+impl<'a> Emitter<'a> {
     pub fn site(&self, n: usize) -> u32 {
         self.source.site + n as u32
     }
@@ -173,23 +210,25 @@ impl Emitter<'_> {
         self.source = &self.region.blocks[block];
         self.find_live();
         let flags_saved = self.begin_block();
-        let plan = group::plan(
+        let mut groups = std::mem::take(&mut self.groups);
+        group::plan(
             self.source,
             |r| self.home(r).is_some(),
             |n| self.source.shapes[n].is_some() && self.flags_live_at_check(n),
+            &mut groups,
         );
-        self.groups = plan;
+        self.groups = groups;
         self.body(0, flags_saved);
     }
 
     fn find_live(&mut self) {
         let behind = self.region.needs_behind(self.block);
-        self.live = flags::live_after(&self.source.effects, behind);
+        flags::live_after(&self.source.effects, behind, &mut self.live);
     }
 
     /// Copies of the blocks with groups, from the first check on.
     fn emit_copies(&mut self) {
-        self.groups = Vec::new();
+        self.groups.clear();
         self.copying = true;
         for block in 0..self.region.blocks.len() {
             let entries = self.misses.iter().filter(|m| m.block == block).map(|m| m.n);
@@ -295,8 +334,7 @@ impl Emitter<'_> {
             Shape::Nothing => {}
             Shape::Verbatim => {
                 self.flags_before(n);
-                let bytes = self.bytes_of(n).to_vec();
-                self.asm.bytes(&bytes);
+                self.asm.bytes(self.bytes_of(n));
             }
             Shape::Modrm(form) => self.modrm(n, form),
             Shape::Vector(form) => self.vector(n, form),
@@ -340,17 +378,17 @@ impl Emitter<'_> {
         }
     }
 
-    pub fn bytes_of(&self, n: usize) -> &[u8] {
+    pub fn bytes_of(&self, n: usize) -> &'a [u8] {
+        let source = self.source;
         let first = self.offset(0);
         let (from, to) = (self.offset(n) - first, self.offset(n + 1) - first);
-        &self.source.bytes[usize::from(from)..usize::from(to)]
+        &source.bytes[usize::from(from)..usize::from(to)]
     }
 
     /// The last bytes of an instruction.
     fn immediate(&mut self, n: usize, count: u8) {
         let bytes = self.bytes_of(n);
-        let imm = bytes[bytes.len() - usize::from(count)..].to_vec();
-        self.asm.bytes(&imm);
+        self.asm.bytes(&bytes[bytes.len() - usize::from(count)..]);
     }
 
     fn lea_result(&mut self, form: Form) {

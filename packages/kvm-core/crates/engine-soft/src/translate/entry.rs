@@ -63,7 +63,7 @@ impl Emitter<'_> {
         // Jumps from within the region.
         let first = self.labels[0].unwrap_or(entry.live);
         if !self.pending.is_empty() {
-            for (from, _) in std::mem::take(&mut self.pending) {
+            for (from, _) in self.pending.drain(..) {
                 self.asm.land(from);
             }
             self.save_live_flags();

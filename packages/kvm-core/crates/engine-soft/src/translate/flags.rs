@@ -54,14 +54,14 @@ fn may_keep(i: &Instruction) -> bool {
 
 /// For each instruction of a block, which flags are still needed *after* it. `after` is what the
 /// code behind the block needs.
-pub fn live_after(effects: &[Effect], after: u32) -> Vec<u32> {
+pub fn live_after(effects: &[Effect], after: u32, out: &mut Vec<u32>) {
     let mut live = after;
-    let mut out = vec![0; effects.len()];
+    out.clear();
+    out.resize(effects.len(), 0);
     for (n, e) in effects.iter().enumerate().rev() {
         out[n] = live;
         live = live & !e.kills | e.reads;
     }
-    out
 }
 
 /// What is needed before an instruction, given what is needed after it.
@@ -85,8 +85,11 @@ mod tests {
     fn flags_are_dead_before_a_comparison_and_live_behind_it() {
         // mov eax,[rdi]; cmp eax,1; mov ecx,[rsi]; jne
         let e = effects(&[0x8b, 0x07, 0x83, 0xf8, 1, 0x8b, 0x0e, 0x75, 0]);
-        assert_eq!(live_after(&e, 0), [0, RflagsBits::ZF, RflagsBits::ZF, 0]);
-        assert_eq!(live_before(e[0], live_after(&e, ALL)[0]), 0);
+        let mut after = Vec::new();
+        live_after(&e, 0, &mut after);
+        assert_eq!(after, [0, RflagsBits::ZF, RflagsBits::ZF, 0]);
+        live_after(&e, ALL, &mut after);
+        assert_eq!(live_before(e[0], after[0]), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const RSP: u8 = 4;
 const RBP: u8 = 5;
 
 /// Accesses with one check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// The check comes before this instruction.
     pub at: usize,
@@ -29,8 +29,20 @@ pub struct Group {
     pub low: i32,
     pub high: i32,
     pub write: bool,
-    /// Instructions, in order.
-    pub members: Vec<usize>,
+    /// Instructions, as bits.
+    pub members: u64,
+}
+
+impl Group {
+    /// True if an instruction is one of the group.
+    pub fn contains(&self, n: usize) -> bool {
+        self.members >> n & 1 != 0
+    }
+
+    /// The last instruction.
+    pub fn last(&self) -> usize {
+        self.members.checked_ilog2().unwrap_or(0) as usize
+    }
 }
 
 /// One access relative to a register.
@@ -118,6 +130,7 @@ fn keeps(source: &Source<'_>, n: usize, register: u8) -> bool {
 }
 
 /// A group that may grow.
+#[derive(Clone, Copy)]
 struct Open {
     group: Group,
     /// What was added to the base since the check.
@@ -130,36 +143,26 @@ pub fn plan(
     source: &Source<'_>,
     has_home: impl Fn(u8) -> bool,
     flags_live: impl Fn(usize) -> bool,
-) -> Vec<Group> {
-    let mut open: Vec<Open> = Vec::new();
-    let mut done = Vec::new();
+    done: &mut Vec<Group>,
+) {
+    done.clear();
+    let mut open = OpenGroups::new();
     for n in 0..source.ops.len() {
         if source.shapes[n].is_none() {
-            done.extend(open.drain(..).map(|o| o.group));
+            open.close_all(done);
             continue;
         }
         if let Some(access) = access(source, n).filter(|a| has_home(a.base)) {
-            join(&mut open, &mut done, access, n, source.kind);
+            open.join(done, access, n, source.kind);
         }
-        for mut o in std::mem::take(&mut open) {
-            let base = o.group.base;
-            match step(source, n, base).or(keeps(source, n, base).then_some(0)) {
-                Some(by) => {
-                    o.moved += by;
-                    open.push(o);
-                }
-                None => done.push(o.group),
-            }
-        }
+        open.pass(source, n, done);
     }
-    done.extend(open.into_iter().map(|o| o.group));
-    done.retain(|g| g.members.len() > 1);
-    for group in &mut done {
+    open.close_all(done);
+    for group in &mut *done {
         hoist(source, group, &flags_live);
     }
     done.sort_by_key(|g| g.at);
     done.truncate(GROUPS);
-    done
 }
 
 /// The range of a check, with where its register is at an access if it was moved since.
@@ -173,30 +176,70 @@ fn with_register(low: i32, high: i32, moved: i32, kind: Kind) -> (i32, i32) {
     }
 }
 
-fn join(open: &mut Vec<Open>, done: &mut Vec<Group>, access: Access, n: usize, kind: Kind) {
-    if let Some(at) = open.iter().position(|o| o.group.base == access.base) {
-        let o = &mut open[at];
-        let low = o.group.low.min(o.moved + access.disp);
-        let high = o.group.high.max(o.moved + access.disp + access.size);
-        let (low, high) = with_register(low, high, o.moved, kind);
-        if high - low <= SPAN {
-            o.group.low = low;
-            o.group.high = high;
-            o.group.write |= access.write;
-            o.group.members.push(n);
-            return;
-        }
-        done.push(open.swap_remove(at).group);
+/// Those that may grow: one for each register.
+struct OpenGroups {
+    of: [Option<Open>; 16],
+    /// Registers that have one, as bits.
+    registers: u32,
+}
+
+impl OpenGroups {
+    fn new() -> Self {
+        Self { of: [None; 16], registers: 0 }
     }
-    let group = Group {
-        at: n,
-        base: access.base,
-        low: access.disp,
-        high: access.disp + access.size,
-        write: access.write,
-        members: vec![n],
-    };
-    open.push(Open { group, moved: 0 });
+
+    fn close(&mut self, register: u8, done: &mut Vec<Group>) {
+        self.registers &= !(1 << register);
+        let closed = self.of[usize::from(register)].take();
+        // One access alone has a check of its own.
+        done.extend(closed.map(|o| o.group).filter(|g| g.members.count_ones() > 1));
+    }
+
+    fn close_all(&mut self, done: &mut Vec<Group>) {
+        while self.registers != 0 {
+            self.close(self.registers.trailing_zeros() as u8, done);
+        }
+    }
+
+    /// Goes past an instruction.
+    fn pass(&mut self, source: &Source<'_>, n: usize, done: &mut Vec<Group>) {
+        let mut left = self.registers;
+        while left != 0 {
+            let base = left.trailing_zeros() as u8;
+            left &= left - 1;
+            let by = step(source, n, base).or(keeps(source, n, base).then_some(0));
+            match (by, &mut self.of[usize::from(base)]) {
+                (Some(by), Some(open)) => open.moved += by,
+                _ => self.close(base, done),
+            }
+        }
+    }
+
+    fn join(&mut self, done: &mut Vec<Group>, access: Access, n: usize, kind: Kind) {
+        if let Some(o) = &mut self.of[usize::from(access.base)] {
+            let low = o.group.low.min(o.moved + access.disp);
+            let high = o.group.high.max(o.moved + access.disp + access.size);
+            let (low, high) = with_register(low, high, o.moved, kind);
+            if high - low <= SPAN {
+                o.group.low = low;
+                o.group.high = high;
+                o.group.write |= access.write;
+                o.group.members |= 1 << n;
+                return;
+            }
+            self.close(access.base, done);
+        }
+        let group = Group {
+            at: n,
+            base: access.base,
+            low: access.disp,
+            high: access.disp + access.size,
+            write: access.write,
+            members: 1 << n,
+        };
+        self.of[usize::from(access.base)] = Some(Open { group, moved: 0 });
+        self.registers |= 1 << access.base;
+    }
 }
 
 /// Moves a check that would have to save the flags to where it need not, if there is such a place

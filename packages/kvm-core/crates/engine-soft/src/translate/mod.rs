@@ -20,6 +20,7 @@ mod flags;
 mod flat;
 mod group;
 mod guest;
+mod members;
 mod memory;
 pub mod perf_map;
 mod region;
@@ -65,6 +66,6 @@ impl Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 24, cache_bytes: CODE_BYTES.1, immediate_tables: true, perf_map: false }
+        Self { threshold: 16, cache_bytes: CODE_BYTES.1, immediate_tables: true, perf_map: false }
     }
 }

@@ -6,6 +6,8 @@
 
 use iced_x86::{Instruction, InstructionInfoFactory, OpAccess};
 
+use smallvec::SmallVec;
+
 use super::asm::Opcode;
 use super::flags::{self, Effect, UNKNOWN};
 use super::flat::Kind;
@@ -34,36 +36,56 @@ pub struct Source<'a> {
     pub site: u32,
 }
 
-/// What the analyses need to know of each instruction.
-pub struct Facts {
-    pub effects: Vec<Effect>,
-    pub used: Vec<u16>,
-    pub written: Vec<u16>,
-}
+impl Source<'_> {
+    /// One without instructions.
+    pub fn empty() -> Self {
+        Self {
+            ops: &[],
+            instructions: Vec::new(),
+            bytes: &[],
+            shapes: Vec::new(),
+            effects: Vec::new(),
+            used: Vec::new(),
+            written: Vec::new(),
+            offsets: Vec::new(),
+            kind: Kind::Long,
+            site: 0,
+        }
+    }
 
-/// Looks all instructions of a block up at once. What is the interpreter's works on the registers in
-/// the vCPU, and on all flags.
-pub fn facts(instructions: &[Instruction], shapes: &[Option<Shape>]) -> Facts {
-    let mut factory = InstructionInfoFactory::new();
-    let mut out = Facts { effects: Vec::new(), used: Vec::new(), written: Vec::new() };
-    for (i, shape) in instructions.iter().zip(shapes) {
-        let (mut used, mut written) = (0, 0);
-        if shape.is_some() {
-            for register in factory.info(i).used_registers() {
-                if register.register().is_gpr() {
-                    let bit = 1 << register.register().full_register().number();
-                    used |= bit;
-                    if !matches!(register.access(), OpAccess::Read | OpAccess::CondRead) {
-                        written |= bit;
+    /// Its lists, empty, for another block.
+    pub fn emptied(mut self) -> Source<'static> {
+        self.instructions.clear();
+        self.shapes.clear();
+        self.effects.clear();
+        self.used.clear();
+        self.written.clear();
+        self.offsets.clear();
+        let Self { instructions, shapes, effects, used, written, offsets, .. } = self;
+        Source { instructions, shapes, effects, used, written, offsets, ..Source::empty() }
+    }
+
+    /// Looks all instructions up at once. What is the interpreter's works on the registers in the vCPU,
+    /// and on all flags.
+    pub fn find_facts(&mut self, factory: &mut InstructionInfoFactory) {
+        for (i, shape) in self.instructions.iter().zip(&self.shapes) {
+            let (mut used, mut written) = (0, 0);
+            if shape.is_some() {
+                for register in factory.info(i).used_registers() {
+                    if register.register().is_gpr() {
+                        let bit = 1 << register.register().full_register().number();
+                        used |= bit;
+                        if !matches!(register.access(), OpAccess::Read | OpAccess::CondRead) {
+                            written |= bit;
+                        }
                     }
                 }
             }
+            self.effects.push(shape.map_or(UNKNOWN, |_| flags::effect(i)));
+            self.used.push(used);
+            self.written.push(written);
         }
-        out.effects.push(shape.map_or(UNKNOWN, |_| flags::effect(i)));
-        out.used.push(used);
-        out.written.push(written);
     }
-    out
 }
 
 impl Source<'_> {
@@ -166,7 +188,7 @@ pub struct Region<'a> {
     pub kind: Kind,
     pub class: Class,
     /// Where each block goes within the region.
-    inside: Vec<Vec<usize>>,
+    inside: Vec<SmallVec<[usize; 2]>>,
     /// The flags that each block's ways out need.
     outside: Vec<u32>,
     /// What each block needs of the flags.
@@ -215,7 +237,7 @@ impl<'a> Region<'a> {
     fn find_ways(&mut self, page: &dyn Page) {
         for block in &self.blocks {
             let successors = block.successors();
-            let mut inside = Vec::new();
+            let mut inside = SmallVec::new();
             let mut outside = if successors.near.is_none() { flags::ALL } else { 0 };
             for to in successors.all() {
                 match (self.find(to), super::emit::in_page(to)) {

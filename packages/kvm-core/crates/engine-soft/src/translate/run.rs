@@ -99,7 +99,7 @@ impl Vcpu {
             return None;
         }
         // SAFETY: found in the cache just now.
-        let (gpa, number) = unsafe { ((*block).gpa, (*block).translated) };
+        let (gpa, number) = unsafe { ((*block).gpa, (*block).translated()) };
         let known = self.translator.as_ref().and_then(|t| t.find(number, class));
         let code = known.or_else(|| self.translate_block(linear, gpa, class, kind))?;
         let context = self.code_context();

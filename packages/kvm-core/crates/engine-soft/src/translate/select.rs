@@ -1,38 +1,30 @@
 //! Which blocks are translated, and what is known of those that are.
 
-use iced_x86::Instruction;
-use kvm_decode::{Decoded, Dialect, decode};
+use kvm_decode::{Dialect, Reader};
 
-use super::access::addressable;
 use super::asm::{Assembler, Tables};
 use super::emit;
 use super::entries::Code;
 use super::flags;
 use super::flat::Kind;
-use super::guest::{self, Form, Operand, Register, Shape};
+use super::guest::{self, Shape};
+use super::members::{Finder, Workshop};
 use super::memory::CodeMemory;
-use super::region::{self, Count, Facts, Page, Region, Source};
-use super::state::pinned;
-use super::strings;
+use super::region::{Count, Page, Region};
 use super::stubs::Stubs;
-use super::system::System;
 use super::{CODE_BYTES, Policy};
-use crate::block::{self, Block, BlockCache};
+use crate::block::{self, BlockCache};
 use crate::features::GuestFeatures;
-use crate::op::{Handler, Op};
+use crate::op::Op;
 use crate::tlb::Class;
 
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 /// Sites per block: one for each instruction.
 pub const SITES: u32 = 64;
 /// Translated blocks, dead ones included, before all are dropped.
 const MAX_KNOWN: usize = 1 << 19;
 /// More code than any region becomes.
 const MAX_REGION_BYTES: usize = 48 << 10;
-/// Instructions of a region after which no more blocks are added.
-const REGION_OPS: usize = 96;
-/// Blocks of a region at most.
-const REGION_BLOCKS: usize = 32;
 /// How far the use of flags is followed into other code.
 const LOOK_AHEAD: usize = 12;
 
@@ -73,6 +65,7 @@ pub struct Translator {
     exact: bool,
     /// Somebody else watches the clock: they need not be counted at all.
     timed: bool,
+    workshop: Option<Box<Workshop>>,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -87,12 +80,12 @@ pub struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    fn decode(&self, bytes: &[u8], at: usize) -> Decoded {
-        decode(self.kind.bits(), bytes, at as u64, self.dialect)
+    pub fn reader<'b>(&self, bytes: &'b [u8]) -> Reader<'b> {
+        Reader::new(self.kind.bits(), bytes, self.dialect)
     }
 
     /// The key of the block at a guest physical address.
-    fn key(&self, gpa: u64) -> u64 {
+    pub fn key(&self, gpa: u64) -> u64 {
         block::key(gpa, self.kind.bits())
     }
 }
@@ -107,7 +100,7 @@ impl Translator {
         timed: bool,
     ) -> std::io::Result<Self> {
         let mut memory = CodeMemory::new(policy.cache_bytes.max(CODE_BYTES.0))?;
-        let mut asm = Assembler::new(memory.next(), tables);
+        let mut asm = Assembler::new(Vec::new(), memory.next(), tables);
         let stubs = Stubs::assemble(&mut asm, interpret);
         memory.push(asm.code());
         let stub_bytes = memory.used();
@@ -120,6 +113,7 @@ impl Translator {
             warm: policy.threshold / 4,
             exact: false,
             timed,
+            workshop: None,
         })
     }
 
@@ -185,6 +179,11 @@ impl Translator {
         }
     }
 
+    /// Executions of a block that lets it come along in a region.
+    pub fn warm(&self) -> u8 {
+        self.warm
+    }
+
     /// True if they are.
     pub fn exact(&self) -> bool {
         self.exact
@@ -203,12 +202,27 @@ impl Translator {
         let key = guest.key(gpa);
         // SAFETY: found in the cache just now, which is not changed before the last use.
         let block = unsafe { &*blocks.find(key)? };
-        if let Some(code) = self.find(block.translated, class) {
+        if let Some(code) = self.find(block.translated(), class) {
             return Some(code);
         }
+        let mut workshop = self.workshop.take().unwrap_or_default();
+        let code = self.translate_region(blocks, guest, gpa, class, page, &mut workshop);
+        self.workshop = Some(workshop);
+        code
+    }
+
+    fn translate_region(
+        &mut self,
+        blocks: &mut BlockCache,
+        guest: Guest<'_>,
+        gpa: u64,
+        class: Class,
+        page: &[u8; PAGE],
+        workshop: &mut Workshop,
+    ) -> Option<Code> {
         let finder =
             Finder { translator: self, blocks, guest, page_gpa: gpa & !0xfff, class, page };
-        let mut members = finder.members((gpa & 0xfff) as u16)?;
+        let mut members = finder.members((gpa & 0xfff) as u16, workshop)?;
         let number = u32::try_from(self.known.len()).ok()?;
         for (n, source) in members.iter_mut().enumerate() {
             source.site = (number + n as u32) * SITES;
@@ -229,18 +243,19 @@ impl Translator {
         };
         let region = Region::new(members, guest.kind, class, count, &around);
         let origin = self.memory.next();
-        let emitted = emit::emit(&region, &self.stubs, &around, origin);
+        let scratch = &mut workshop.scratch;
+        let emitted = emit::emit(&region, &self.stubs, &around, origin, scratch);
         let (first, last) = around.seen.get();
-        if emitted.code.len() > MAX_REGION_BYTES {
+        if emitted.bytes > MAX_REGION_BYTES {
             return None;
         }
-        self.memory.push(&emitted.code);
+        self.memory.push(&scratch.code);
         let (linked, forward) = (origin + emitted.linked, origin + emitted.forward);
         let code = Code { entry: origin, linked, forward };
         for (n, source) in region.blocks.into_iter().enumerate() {
             let key = guest.key(gpa & !0xfff | u64::from(source.offsets[0]));
             // SAFETY: as above.
-            let next = blocks.find(key).map_or(0, |block| unsafe { (*block).translated });
+            let next = blocks.find(key).map_or(0, |block| unsafe { (*block).translated() });
             self.known.push(Known {
                 ops: source.ops,
                 native: native(&source.shapes),
@@ -250,101 +265,12 @@ impl Translator {
                 next,
             });
             blocks.set_translated(key, number + n as u32);
+            workshop.put_away(source);
         }
         if first <= last {
             blocks.cover(gpa & !0xfff, u64::from(first), u64::from(last));
         }
         Some(code)
-    }
-}
-
-/// Looks for the blocks of a region.
-struct Finder<'a, 'p> {
-    translator: &'a Translator,
-    blocks: &'a BlockCache,
-    guest: Guest<'a>,
-    page_gpa: u64,
-    class: Class,
-    page: &'p [u8; PAGE],
-}
-
-impl<'p> Finder<'_, 'p> {
-    /// Whether a block that is led to becomes part of the region: not if it is translated already, or
-    /// hardly ever ran, which would only take room.
-    fn comes_along(&self, block: &Block) -> bool {
-        self.translator.find(block.translated, self.class).is_none()
-            && block.executions() >= self.translator.warm
-    }
-
-    /// The block at an offset of the page, if it is worth translating.
-    fn source(&self, offset: u16, entry: bool) -> Option<Source<'p>> {
-        let key = self.guest.key(self.page_gpa | u64::from(offset));
-        // SAFETY: found in the cache just now, which drops no block while sources are in use.
-        let block: &'p Block = unsafe { &*self.blocks.find(key)? };
-        if block.second_page.is_some() || !entry && !self.comes_along(block) {
-            return None;
-        }
-        let start = usize::from(offset);
-        let bytes = self.page.get(start..start + block.bytes as usize)?;
-        let instructions = decoded(&block.ops, bytes, &self.guest)?;
-        let mut offsets = vec![offset];
-        for op in &block.ops {
-            offsets.push(offsets[offsets.len() - 1] + u16::from(op.len));
-        }
-        let shapes = shapes(&block.ops, &instructions, bytes, &offsets, &self.guest);
-        let Facts { effects, used, written } = region::facts(&instructions, &shapes);
-        Some(Source {
-            ops: &block.ops,
-            instructions,
-            bytes,
-            shapes,
-            effects,
-            used,
-            written,
-            offsets,
-            kind: self.guest.kind,
-            site: 0,
-        })
-    }
-
-    /// The block at an offset and those that it leads to, each before what it falls through to.
-    fn members(&self, offset: u16) -> Option<Vec<Source<'p>>> {
-        let first = self.source(offset, true)?;
-        if self.translator.exact {
-            return Some(vec![first]);
-        }
-        let mut ops = 0;
-        let mut seen = vec![i64::from(offset)];
-        let mut members = Vec::new();
-        let mut next = Some(first);
-        let mut later = std::collections::VecDeque::new();
-        while let Some(source) = next.take() {
-            ops += source.ops.len();
-            let successors = source.successors();
-            let calls = source.calls();
-            members.push(source);
-            if !calls {
-                later.extend(successors.far);
-                // What is fallen through to comes next, all else when that ends.
-                if let Some(near) = successors.near {
-                    later.push_front(near);
-                }
-            }
-            while let Some(to) = later.pop_front() {
-                if ops >= REGION_OPS || members.len() >= REGION_BLOCKS {
-                    break;
-                }
-                let Some(offset) = emit::in_page(to).filter(|_| !seen.contains(&to)) else {
-                    continue;
-                };
-                seen.push(to);
-                next = self.source(offset, false);
-                if next.is_some() {
-                    break;
-                }
-            }
-        }
-        Some(members)
     }
 }
 
@@ -355,89 +281,6 @@ fn native(shapes: &[Option<Shape>]) -> u64 {
 
 fn nothing() -> Known {
     Known { ops: &[], native: 0, start: 0, code: None, class: Class::Checked, next: 0 }
-}
-
-/// The instructions of a block, if they are still those that were lowered.
-fn decoded(ops: &[Op], bytes: &[u8], guest: &Guest<'_>) -> Option<Vec<Instruction>> {
-    let mut at = 0;
-    let mut out = Vec::with_capacity(ops.len());
-    for op in ops {
-        let len = usize::from(op.len);
-        match guest.decode(bytes.get(at..)?, at) {
-            Decoded::Instruction(i) if i.len() == len => out.push(i),
-            // An instruction that does not exist is the interpreter's.
-            _ => out.push(Instruction::default()),
-        }
-        at += len;
-    }
-    Some(out)
-}
-
-fn shapes(
-    ops: &[Op],
-    instructions: &[Instruction],
-    bytes: &[u8],
-    offsets: &[u16],
-    guest: &Guest<'_>,
-) -> Vec<Option<Shape>> {
-    ops.iter()
-        .zip(instructions)
-        .zip(offsets)
-        .map(|((op, i), &offset)| {
-            let at = usize::from(offset - offsets[0]);
-            let undefined = std::ptr::fn_addr_eq(op.handler, crate::fetch::undefined as Handler);
-            if i.is_invalid() || undefined {
-                return None;
-            }
-            guest::shape(i, bytes.get(at..at + i.len())?, guest.features, guest.kind)
-                .filter(|shape| emittable(shape, op, offset, guest.kind))
-        })
-        .collect()
-}
-
-/// Whether the emitter can do it with its two scratch registers.
-fn emittable(shape: &Shape, op: &Op, offset: u16, kind: Kind) -> bool {
-    match shape {
-        Shape::Modrm(form) | Shape::Divide(form) => {
-            registers_fit(form) && operand_fits(form, op, offset, kind)
-        }
-        Shape::Vector(form) => !form.has_memory() || addressable(op, offset, kind),
-        Shape::Lea(form) => registers_fit(form) && addressable(op, offset, kind),
-        Shape::Indirect(form, _) | Shape::System(System::PushMemory(form)) => {
-            operand_fits(form, op, offset, kind)
-        }
-        Shape::Element(_) | Shape::Repeated(_) => strings::direct(op, kind),
-        Shape::Return(dropped) => *dropped == 0,
-        Shape::Jump | Shape::Branch(_) | Shape::Call => {
-            let target = i64::from(offset).wrapping_add(op.imm.cast_signed());
-            i32::try_from(target).is_ok()
-        }
-        _ => true,
-    }
-}
-
-fn operand_fits(form: &Form, op: &Op, offset: u16, kind: Kind) -> bool {
-    match form.rm {
-        Operand::Register(_) => true,
-        Operand::Memory => {
-            let high = matches!(form.reg, Register::High(_));
-            !high && addressable(op, offset, kind)
-        }
-    }
-}
-
-/// AH to BH exclude REX, and with it what lives in R8 to R15.
-fn registers_fit(form: &Form) -> bool {
-    let rm = match form.rm {
-        Operand::Register(r) => r,
-        Operand::Memory => Register::Extension(0),
-    };
-    let high = |r| matches!(r, Register::High(_));
-    let low = |r| match r {
-        Register::General(r) => pinned(r).is_some_and(|h| h < 8),
-        _ => true,
-    };
-    !(high(form.reg) || high(rm)) || (low(form.reg) && low(rm) && !form.op.wide)
 }
 
 /// The rest of the page, as far as it matters to a block.
@@ -457,23 +300,24 @@ impl Page for Around<'_> {
         let key = self.guest.key(self.page_gpa | u64::from(offset));
         let found = self.blocks.find(key)?;
         // SAFETY: found in the cache just now.
-        let first = unsafe { (*found).translated };
+        let first = unsafe { (*found).translated() };
         self.translator.find(first, self.class).map(|code| code.linked(forward))
     }
 
     fn needs(&self, offset: u16) -> u32 {
         let mut at = usize::from(offset);
         let mut effects = Vec::new();
+        let mut reader = self.guest.reader(self.bytes);
         for _ in 0..LOOK_AHEAD {
-            let Decoded::Instruction(i) = self.guest.decode(&self.bytes[at..], at) else { break };
+            let Ok(i) = reader.at(at, at as u64) else { break };
             let bytes = &self.bytes[at..at + i.len()];
             let (first, last) = self.seen.get();
             let end = (at + i.len() - 1) as u16;
             self.seen.set((first.min(at as u16), last.max(end)));
-            let Some(shape) = guest::shape(&i, bytes, self.guest.features, self.guest.kind) else {
+            let Some(shape) = guest::shape(i, bytes, self.guest.features, self.guest.kind) else {
                 break;
             };
-            effects.push(flags::effect(&i));
+            effects.push(flags::effect(i));
             at += i.len();
             if shape.transfers() || at >= PAGE {
                 break;

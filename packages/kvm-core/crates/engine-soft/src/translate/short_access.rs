@@ -11,6 +11,7 @@ use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
 use super::state::{field, open, segment_base, table};
 use super::stubs::{entry_field, tlb_compare, tlb_entry};
+use super::ways_out::Jumps;
 use crate::op::{ADDR32, Op};
 use crate::tlb::{ENTRIES, Entry};
 
@@ -76,7 +77,7 @@ impl Emitter<'_> {
             return self.absolute(n, size, tag, alignment);
         }
         let more = i32::from(size) - 1;
-        let mut away = Vec::new();
+        let mut away = Jumps::new();
         if !based_at_zero(&op) {
             // cmp dword [open], 0; je
             let usable = Rm::State { index: None, disp: open(op.seg) };

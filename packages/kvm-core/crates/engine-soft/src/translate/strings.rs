@@ -2,6 +2,8 @@
 //! within one page of each operand, which kernels use for whatever they clear or copy. The interpreter
 //! has those that count down, go from page to page, or find something.
 
+use smallvec::SmallVec;
+
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
 use super::flat::Kind;
@@ -115,7 +117,7 @@ impl Emitter<'_> {
             self.asm.store(SCRATCH, host::R11);
         }
         self.element_at(RDI, count, 0, field::WRITE);
-        let mut addends = vec![(RDI, host::R11)];
+        let mut addends = SmallVec::<[(u8, u8); 2]>::from_slice(&[(RDI, host::R11)]);
         if e.load {
             self.asm.load(host::R10, SCRATCH);
             addends.push((RSI, host::R10));

@@ -3,6 +3,7 @@
 //! memory or general registers is copied as it stands.
 
 use iced_x86::{Instruction, Mnemonic, OpCodeOperandKind as Operands, OpKind};
+use smallvec::SmallVec;
 
 use super::asm::{Opcode, Rm, Vex, host};
 use super::emit::Emitter;
@@ -230,8 +231,7 @@ impl Emitter<'_> {
             self.flags_before(n);
         }
         if self.verbatim(&form) {
-            let bytes = self.bytes_of(n).to_vec();
-            self.asm.bytes(&bytes);
+            self.asm.bytes(self.bytes_of(n));
             return;
         }
         let rm = form.has_memory().then(|| {
@@ -241,7 +241,7 @@ impl Emitter<'_> {
         });
         let mut free = [host::R11, host::R10];
         let mut left = if rm.is_some() { &mut free[1..] } else { &mut free[..] }.iter().copied();
-        let mut put_back = Vec::new();
+        let mut put_back = SmallVec::<[(u8, u8); 2]>::new();
         let [reg, to, vvvv] = [form.reg, form.rm, form.vvvv].map(|field| match field {
             Field::Same(number) => number,
             Field::Memory => 0,

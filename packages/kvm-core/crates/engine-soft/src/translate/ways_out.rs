@@ -1,7 +1,12 @@
 //! How a region is left: out of line, behind its blocks, where the straight way does not pass.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::asm::host;
 use super::emit::Emitter;
+
+/// Jumps that lead to one place: where each ends.
+pub type Jumps = SmallVec<[usize; 2]>;
 
 /// Where a slow path goes on.
 pub enum Back {
@@ -16,7 +21,7 @@ pub enum Back {
 /// An access that the TLB does not answer, handled behind the blocks.
 pub struct Slow {
     /// Jumps that arrive there.
-    pub from: Vec<usize>,
+    pub from: Jumps,
     pub site: u32,
     pub back: Back,
     /// The flags are in their place in the vCPU.
@@ -56,22 +61,25 @@ pub enum Exit {
 impl Emitter<'_> {
     /// The ways into the copies.
     pub fn group_misses(&mut self) {
-        for miss in std::mem::take(&mut self.misses) {
+        let mut misses = std::mem::take(&mut self.misses);
+        for miss in misses.drain(..) {
             let (to, saved) = self.copies[miss.block][miss.n];
             self.asm.land(miss.from);
             self.change_flags(miss.flags_saved, saved);
             self.asm.jump(to);
         }
+        self.misses = misses;
     }
 
     /// Notes a jump to the interpreter for instruction `n`.
     pub fn slow_path(&mut self, n: usize, from: usize) {
         let (site, flags_saved) = (self.site(n), self.flags_saved);
-        self.slow.push(Slow { from: vec![from], site, back: Back::Nowhere, flags_saved });
+        self.slow.push(Slow { from: smallvec![from], site, back: Back::Nowhere, flags_saved });
     }
 
     pub fn leave_polls(&mut self) {
-        for l in std::mem::take(&mut self.leaving) {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for l in leaving.drain(..) {
             self.asm.land(l.from);
             if l.flags_saved {
                 self.load_live_flags();
@@ -83,11 +91,13 @@ impl Emitter<'_> {
             self.asm.mov_imm32(host::R11, l.back);
             self.asm.jump(self.stubs.exhausted);
         }
+        self.leaving = leaving;
     }
 
     pub fn slow_paths(&mut self) {
         let local = self.local_interpreter();
-        for s in std::mem::take(&mut self.slow) {
+        let mut slow = std::mem::take(&mut self.slow);
+        for s in slow.drain(..) {
             s.from.iter().for_each(|&from| self.asm.land(from));
             if s.flags_saved {
                 self.load_live_flags();
@@ -106,6 +116,7 @@ impl Emitter<'_> {
             self.change_flags(false, saved);
             self.asm.jump(back);
         }
+        self.slow = slow;
     }
 
     /// What slow paths call: the interpreter itself unless registers are borrowed.
@@ -123,7 +134,8 @@ impl Emitter<'_> {
     }
 
     pub fn leave_region(&mut self) {
-        for (exit, offset, forward) in std::mem::take(&mut self.exits) {
+        let mut exits = std::mem::take(&mut self.exits);
+        for (exit, offset, forward) in exits.drain(..) {
             let after = match exit {
                 Exit::Link(after) => after,
                 Exit::Around(from) => {
@@ -146,6 +158,7 @@ impl Emitter<'_> {
             self.asm.mov_imm32(host::R10, u32::from(offset));
             self.asm.jump(self.stubs.unlinked[usize::from(forward)]);
         }
+        self.exits = exits;
     }
 
     fn note_exit(&mut self, exit: Exit, offset: u16) {
