@@ -10,7 +10,11 @@ export async function build() {
   await setup()
   await buildNative()
   const packages = ['packages/kvm-core', 'packages/virtio', 'packages/qemu-vmm']
+  // Declarations, which are what the compiler is for; and what is loaded.
   await must(bin('tsc'), ['-b', ...packages], { cwd: root })
+  // Not before its dependencies are there.
+  const { bundle } = await import('./bundle.mjs')
+  await bundle()
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await script(build)

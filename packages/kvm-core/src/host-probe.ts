@@ -1,6 +1,5 @@
 /** Whether the host's KVM really runs 64-bit guests, for `open({ engine: 'auto' })`. */
 
-import { spawnSync } from 'node:child_process'
 import { accessSync, constants, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -113,12 +112,14 @@ function runProbe(device: string): string | undefined {
   const script = new URL(source ? './probe-guest.ts' : './probe-guest.js', import.meta.url)
   // From its sources the child needs the loader that this process was started with.
   const loader = source ? process.execArgv.filter((arg) => arg.startsWith('--import=')) : []
-  const child = spawnSync(process.execPath, [...loader, fileURLToPath(script), device], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: PROBE_MS,
-    killSignal: 'SIGKILL',
-  })
+  const child = process
+    .getBuiltinModule('node:child_process')
+    .spawnSync(process.execPath, [...loader, fileURLToPath(script), device], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: PROBE_MS,
+      killSignal: 'SIGKILL',
+    })
   if (child.error !== undefined) return `the probe guest did not end (${child.error.message})`
   if (child.status === 0 && child.stdout.trim() === 'ok') return undefined
   const why = child.stdout.trim() || child.stderr.trim().split('\n').at(-1)

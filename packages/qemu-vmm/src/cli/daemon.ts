@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process'
-
 import { CliError, PROGRAM } from './cli-error.ts'
 import { printError, redirectErrors } from './stderr.ts'
 
@@ -21,6 +19,8 @@ type FromDaemon = { type: 'error'; text: string } | { type: 'ready' }
  * @returns the exit status of this process: 0 once the machine is set up
  */
 export async function startDaemon(argv: readonly string[]): Promise<number> {
+  // With all that it brings along it would take a tenth of every start.
+  const { spawn } = await import('node:child_process')
   const daemon = spawn(process.execPath, [...process.execArgv, process.argv[1] ?? '', ...argv], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],

@@ -22,7 +22,7 @@ function load(): unknown {
   if (platform !== 'linux' || arch !== 'x64') {
     throw missing(`it exists for Linux on x86-64 only, this is ${platform} ${arch}`)
   }
-  // `src/native` and `dist/native` are equally deep: the file lies in `native` beside both.
+  // `src/native` and `dist/bundle` are equally deep: the file lies in `native` beside both.
   const path = fileURLToPath(new URL('../../native/qemu-vmm.linux-x64-gnu.node', import.meta.url))
   if (!existsSync(path)) throw missing(`${path} does not exist: run \`npm run build\``)
   try {

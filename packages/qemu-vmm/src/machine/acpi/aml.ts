@@ -7,8 +7,20 @@ function ascii(text: string): number[] {
   return Array.from(text, (c) => c.charCodeAt(0))
 }
 
+/** Paths that were encoded: a table has a few hundred names, thousands of times. */
+const paths = new Map<string, Aml>()
+
 /** A name path such as `\_SB.PCI0`, `^LNKA` or `_HID`; short segments are padded with `_`. */
 export function path(name: string): Aml {
+  let encoded = paths.get(name)
+  if (encoded === undefined) {
+    encoded = encodePath(name)
+    paths.set(name, encoded)
+  }
+  return encoded
+}
+
+function encodePath(name: string): Aml {
   const prefix = /^(\\|\^+)?/.exec(name)?.[0] ?? ''
   const rest = name.slice(prefix.length)
   const segments = rest === '' ? [] : rest.split('.')

@@ -28,8 +28,22 @@ export interface DsdtConfig extends IsaConfig {
   hotplugSlots?: number
 }
 
-/** The body of the DSDT: PCI root with its interrupt routing, ISA devices, CPUs, soft-off. */
+/** The last table that was made, and of what. */
+let last: { key: string; body: Uint8Array } | undefined
+
+/**
+ * The body of the DSDT: PCI root with its interrupt routing, ISA devices, CPUs, soft-off. A machine at its start needs the
+ * same one for its firmware and for a kernel that is loaded without, and to make it takes as long as much of the rest.
+ *
+ * @returns bytes that nobody may change
+ */
 export function createDsdt(config: DsdtConfig): Uint8Array {
+  const key = JSON.stringify(config)
+  if (last?.key !== key) last = { key, body: encode(config) }
+  return last.body
+}
+
+function encode(config: DsdtConfig): Uint8Array {
   const isQ35 = config.board === 'q35'
   return Uint8Array.from([
     ...(config.suspend === false ? [] : sleepState('\\_S3', SLP_TYP_S3)),

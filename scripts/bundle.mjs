@@ -1,0 +1,57 @@
+// What the packages publish: their modules joined into a few files. A command has some four hundred modules, which it would
+// load twice, as its devices have a thread of their own: to find and read each took half a second of every start.
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { build } from 'esbuild'
+import { root } from './lib/paths.mjs'
+
+/**
+ * The entry points of each package: names of published files, and modules below `src`. They share what they have in
+ * common, so that a class is the same whichever way a program comes to it.
+ * @type {Readonly<Record<string, Readonly<Record<string, string>>>>}
+ */
+const packages = {
+  'kvm-core': {
+    index: 'index.ts',
+    testing: 'testing/index.ts',
+    'probe-guest': 'probe-guest.ts',
+  },
+  virtio: { index: 'index.ts', testing: 'testing/index.ts' },
+  'qemu-vmm': {
+    index: 'index.ts',
+    'qemu-img': 'qemu-img/main.ts',
+    'qemu-kvm': 'cli/main.ts',
+    worker: 'machine/host/worker.ts',
+  },
+}
+
+/** Writes `dist/bundle` of all packages, as far as it is not there. */
+export async function bundle() {
+  for (const [name, entries] of Object.entries(packages)) {
+    const folder = join(root, 'packages', name)
+    const outdir = join(folder, 'dist/bundle')
+    const { outputFiles } = await build({
+      absWorkingDir: folder,
+      entryPoints: Object.fromEntries(
+        Object.entries(entries).map(([out, module]) => [out, join('src', module)]),
+      ),
+      outdir,
+      bundle: true,
+      splitting: true,
+      format: 'esm',
+      platform: 'node',
+      target: 'node20.19',
+      packages: 'external',
+      sourcemap: 'linked',
+      write: false,
+      logLevel: 'warning',
+    })
+    mkdirSync(outdir, { recursive: true })
+    for (const { path, contents } of outputFiles) {
+      if (!existsSync(path) || !readFileSync(path).equals(contents)) writeFileSync(path, contents)
+    }
+    // Last, so that a command that is running finds what it has not loaded yet, if that did not change.
+    const current = new Set(outputFiles.map(({ path }) => basename(path)))
+    for (const old of readdirSync(outdir)) if (!current.has(old)) rmSync(join(outdir, old))
+  }
+}
