@@ -255,6 +255,75 @@ fn invlpg_forgets_the_code_of_a_whole_large_page() {
     assert_eq!(guest.vcpu.regs().rbx, 2);
 }
 
+/// Maps the pages at `TESTS`, in order, to these physical ones.
+fn map_tests(guest: &mut Guest, pages: &[u64]) {
+    guest.put(PML4 + 8 * (TESTS >> 39), 0xb007);
+    guest.put(0xb000, 0xc007);
+    guest.put(0xc000, 0xd007);
+    for (n, page) in pages.iter().enumerate() {
+        guest.put(0xd000 + 8 * n as u64, page | 7);
+    }
+}
+
+/// `mov ebx, n; ret`.
+fn yields(n: u8) -> [u8; 6] {
+    [0xbb, n, 0, 0, 0, 0xc3]
+}
+
+/// Calls `TESTS` a hundred times, does something, and all that again, R8 times in all. The sum of what the
+/// calls yielded.
+fn call_again(guest: &mut Guest, between: &[u8], regs: Regs) -> u64 {
+    // mov ecx, 100; call rdx; add r12, rbx; dec rcx; jne call
+    let calls = [0xb9, 100, 0, 0, 0, 0xff, 0xd2, 0x49, 0x01, 0xdc, 0x48, 0xff, 0xc9, 0x75, 0xf6];
+    // dec r8; jne mov; hlt
+    let back = -((calls.len() + between.len() + 5) as i8);
+    let code = [&calls, between, &[0x49, 0xff, 0xc8, 0x75, back as u8, 0xf4]].concat();
+    guest.write(CODE, &code);
+    assert!(matches!(guest.run(Regs { rdx: TESTS, r8: 3, ..regs }), Exit::Hlt));
+    guest.vcpu.regs().r12
+}
+
+#[test]
+fn a_jump_that_knows_its_target_notices_another_page_there() {
+    // mov [rdi], rax; invlpg [rsi]; xchg rax, r9
+    let between = [0x48, 0x89, 0x07, 0x0f, 0x01, 0x3e, 0x49, 0x91];
+    let mut guest = Guest::new(&[0xf4], false);
+    map_tests(&mut guest, &[0x20_5000]);
+    guest.write(0x20_5000, &yields(1));
+    guest.write(0x20_6000, &yields(2));
+    let regs = Regs { rdi: 0xd000, rax: 0x20_6007, r9: 0x20_5007, rsi: TESTS, ..start() };
+    assert_eq!(call_again(&mut guest, &between, regs), 100 + 200 + 100);
+}
+
+#[test]
+fn a_jump_that_knows_its_target_notices_other_code_there() {
+    // mov [rdx + 1], r8b
+    let between = [0x44, 0x88, 0x42, 0x01];
+    let mut guest = Guest::new(&[0xf4], false);
+    map_tests(&mut guest, &[0x20_5000]);
+    guest.write(0x20_5000, &yields(1));
+    assert_eq!(call_again(&mut guest, &between, start()), 100 + 300 + 200);
+}
+
+#[test]
+fn code_that_shows_twice_knows_where_each_leads() {
+    // Each of two callers calls the page behind it: call +0x1000 - 5; ret
+    let caller = [0xe8, 0xfb, 0x0f, 0, 0, 0xc3];
+    // call rdx; add r12, rbx; call rsi; add r13, rbx; dec rcx; jne back; hlt
+    let code = [
+        0xff, 0xd2, 0x49, 0x01, 0xdc, 0xff, 0xd6, 0x49, 0x01, 0xdd, 0x48, 0xff, 0xc9, 0x75, 0xf1,
+        0xf4,
+    ];
+    let mut guest = Guest::new(&code, false);
+    map_tests(&mut guest, &[0x20_5000, 0x20_6000, 0x20_5000, 0x20_7000]);
+    guest.write(0x20_5000, &caller);
+    guest.write(0x20_6000, &yields(1));
+    guest.write(0x20_7000, &yields(2));
+    let regs = Regs { rdx: TESTS, rsi: TESTS + 0x2000, rcx: 100, ..start() };
+    assert!(matches!(guest.run(regs), Exit::Hlt));
+    assert_eq!((guest.vcpu.regs().r12, guest.vcpu.regs().r13), (100, 200));
+}
+
 #[test]
 fn pages_are_marked_before_their_bytes_are_read_as_code() {
     // Too long to be an instruction, so that nothing of it is kept.

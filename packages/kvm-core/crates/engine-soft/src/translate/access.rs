@@ -230,7 +230,7 @@ impl Emitter<'_> {
     }
 
     /// Checks a stack slot at a pinned register plus `disp`; the addend is in R11 then.
-    fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
+    pub fn stack_check(&mut self, n: usize, base: u8, disp: i32, write: bool, live: bool) -> Rm {
         if self.grouped(n) {
             return Rm::Mem { base, index: Some((host::R11, 0)), disp };
         }

@@ -2,13 +2,14 @@
 //! interpreter.
 
 use super::asm::{Assembler, Opcode, Rm, host};
+use super::dispatch::{Far, Targets};
 use super::flags;
 use super::flat::Kind;
 use super::group::{self, Group};
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::{Page, Region, Source};
 use super::state::{pinned, register};
-use super::stubs::{ClassStubs, Stubs};
+use super::stubs::Stubs;
 use super::ways_out::{Back, Exit, Leaving, Miss, Slow};
 
 /// The translation of a region.
@@ -53,6 +54,11 @@ pub struct Emitter<'a> {
     pub copying: bool,
     pub copies: Vec<Ungrouped>,
     pub misses: Vec<Miss>,
+    /// Jumps to other pages.
+    pub far: Vec<Far>,
+    /// What they may know, and the number of the first.
+    pub targets: Vec<Targets>,
+    pub first_targets: usize,
     /// The group whose addend R11 has.
     pub addend: Option<usize>,
 }
@@ -70,6 +76,9 @@ pub struct Scratch {
     live: Vec<u32>,
     groups: Vec<Group>,
     misses: Vec<Miss>,
+    far: Vec<Far>,
+    /// What its jumps may know.
+    pub targets: Vec<Targets>,
 }
 
 /// Translates a region that will lie at `origin`.
@@ -78,6 +87,7 @@ pub fn emit(
     stubs: &Stubs,
     page: &dyn Page,
     origin: u64,
+    first_targets: usize,
     scratch: &mut Scratch,
 ) -> Emitted {
     let level = level(region);
@@ -85,6 +95,8 @@ pub fn emit(
     let mut labels = kept.labels;
     labels.clear();
     labels.resize(region.blocks.len(), None);
+    let mut targets = kept.targets;
+    targets.clear();
     let mut e = Emitter {
         asm: Assembler::new(kept.code, origin, stubs.tables),
         region,
@@ -105,6 +117,9 @@ pub fn emit(
         copying: false,
         copies: vec![Ungrouped::new(); region.blocks.len()],
         misses: kept.misses,
+        far: kept.far,
+        targets,
+        first_targets,
         addend: None,
     };
     let entry = e.enter();
@@ -114,6 +129,7 @@ pub fn emit(
     e.emit_copies();
     let [linked, forward] = e.enter_with_flags(entry);
     e.group_misses();
+    e.far_jumps();
     e.leave_polls();
     e.leave_region();
     e.slow_paths();
@@ -127,6 +143,8 @@ pub fn emit(
         live: e.live,
         groups: e.groups,
         misses: e.misses,
+        far: e.far,
+        targets: e.targets,
     };
     Emitted { bytes: scratch.code.len(), linked, forward }
 }
@@ -151,10 +169,6 @@ impl<'a> Emitter<'a> {
 
     pub fn class(&self) -> usize {
         self.region.class as usize
-    }
-
-    pub fn class_stubs(&self) -> ClassStubs {
-        self.stubs.of(self.region.kind)[self.region.class as usize]
     }
 
     /// True in flat code.

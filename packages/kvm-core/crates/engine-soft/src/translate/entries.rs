@@ -6,6 +6,7 @@
 
 use std::mem::offset_of;
 
+use super::stamps::Stamps;
 use crate::table::{Plain, Table};
 use crate::tlb::{CLASSES, Class};
 
@@ -39,9 +40,9 @@ impl EntryPoint {
 /// Where translated code of a block is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code {
-    /// With RAX and the flags in their places.
+    /// With the flags in their place.
     pub entry: u64,
-    /// With all registers live.
+    /// With the flags live as well.
     pub linked: u64,
     /// The same for a jump that needs no poll.
     pub forward: u64,
@@ -103,6 +104,8 @@ pub struct Entries {
     contexts: [u64; CLASSES],
     /// A bit for each page that may have entry points, by the low bits of its number.
     pages: Box<[u64; PAGE_WORDS]>,
+    /// For jumps that know where they lead.
+    pub stamps: Stamps,
 }
 
 const PAGE_WORDS: usize = 64;
@@ -114,6 +117,7 @@ impl Default for Entries {
             near: Table::default(),
             contexts: [0; CLASSES],
             pages: Box::new([0; PAGE_WORDS]),
+            stamps: Stamps::default(),
         };
         entries.clear_near();
         entries
@@ -192,6 +196,7 @@ impl Entries {
 
     /// Forgets the addresses of one page.
     pub fn forget_page(&mut self, linear: u64) {
+        self.stamps.forget_page(linear);
         let (word, bit) = page_bit(linear);
         if self.pages[word] & bit == 0 {
             return;
@@ -218,6 +223,7 @@ impl Entries {
     pub fn clear(&mut self) {
         self.all.fill(NONE);
         self.pages.fill(0);
+        self.stamps.forget();
         self.clear_near();
     }
 }

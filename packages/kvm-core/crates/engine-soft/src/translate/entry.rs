@@ -8,13 +8,12 @@
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
 use super::region::Count;
-use super::state::{BUDGET, RAX, REQUESTS};
+use super::state::{BUDGET, REQUESTS};
 use super::vector_state::compare_level;
 use super::ways_out::Leaving;
 
 /// Addresses at the start of a region.
 pub struct Entry {
-    /// RAX is live from here on.
     live: u64,
     /// Behind the poll, if there is one that is not a loop's.
     polled: u64,
@@ -30,9 +29,8 @@ impl Emitter<'_> {
         self.region.needs[0] != 0
     }
 
-    /// The region's entry: RAX comes from its place, and the flags stay there.
+    /// The region's entry. The flags stay in their place.
     pub fn enter(&mut self) -> Entry {
-        self.asm.load(host::RAX, RAX);
         let live = self.asm.here();
         if !self.entry_is_loop() {
             self.poll(self.entry_needs_flags(), false);

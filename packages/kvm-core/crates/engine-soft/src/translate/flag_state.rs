@@ -2,11 +2,11 @@
 //! are put into the vCPU first. They stay there until an instruction needs them, or all that are live
 //! are written anew: a function's end, which restores many registers, saves them once.
 
-use super::asm::{Opcode, Rm, host};
+use super::asm::host;
 use super::emit::Emitter;
 use super::flags;
-use super::state::{FLAGS, RAX};
-use super::stubs::load_flags;
+use super::state::RAX;
+use super::stubs::{load_flags, save_flags};
 
 impl Emitter<'_> {
     /// Moves the flags to or from their place.
@@ -58,14 +58,9 @@ impl Emitter<'_> {
         flags::live_before(self.source.effects[n], self.live[n]) != 0
     }
 
-    /// Puts live flags where a check cannot reach them.
+    /// Puts live flags where a check cannot reach them. R10 is free, as it always is before a check.
     pub fn save_live_flags(&mut self) {
-        self.asm.store(RAX, host::RAX);
-        self.asm.save_flags();
-        let op = Opcode { operand_size: true, ..Opcode::narrow(0x89) };
-        let place = Rm::State { index: None, disp: FLAGS };
-        self.asm.modrm(op, host::RAX, place);
-        self.asm.load(host::RAX, RAX);
+        save_flags(&mut self.asm, host::R10);
     }
 
     /// Takes them back.

@@ -112,6 +112,14 @@ impl CodeMemory {
         self.tidy = self.tidy.min(self.used);
     }
 
+    /// Writes bytes at an executable address.
+    pub fn write<const N: usize>(&mut self, at: u64, bytes: [u8; N]) {
+        let offset = at.wrapping_sub(self.executable as u64) as usize;
+        assert!(offset <= self.used && self.used - offset >= N, "no code of ours");
+        // SAFETY: within the mapping. Only the thread that executes the code writes to it.
+        unsafe { ptr::write_unaligned(self.writable.add(offset).cast::<[u8; N]>(), bytes) };
+    }
+
     /// Lets the jump whose displacement ends at `after` (an executable address) go to `target`.
     pub fn patch(&mut self, after: u64, target: u64) {
         let offset = after.wrapping_sub(self.executable as u64) as usize;

@@ -12,6 +12,7 @@ mod access;
 mod addend;
 mod asm;
 mod control;
+mod dispatch;
 mod emit;
 mod entries;
 mod entry;
@@ -27,7 +28,7 @@ mod region;
 mod run;
 mod select;
 mod short_access;
-mod short_stubs;
+mod stamps;
 mod state;
 mod strings;
 mod stubs;
@@ -46,6 +47,9 @@ pub use state::Hot;
 pub struct Policy {
     /// Executions of a block before it is translated; 0 never translates.
     pub threshold: u8,
+    /// Jumps through the table of entry points before one of them learns its target: to write into code takes
+    /// as long as many a jump, and a program's hot ones come up soon.
+    pub learn_after: u16,
     /// Bytes of translated code kept before all is dropped.
     pub cache_bytes: usize,
     /// Addresses of tables are put into instructions where they fit.
@@ -60,12 +64,23 @@ pub const CODE_BYTES: (usize, usize, usize) = (1 << 20, 128 << 20, 1 << 30);
 
 impl Policy {
     /// Interpret everything.
-    pub const OFF: Self =
-        Self { threshold: 0, cache_bytes: 0, immediate_tables: false, perf_map: false };
+    pub const OFF: Self = Self {
+        threshold: 0,
+        learn_after: 0,
+        cache_bytes: 0,
+        immediate_tables: false,
+        perf_map: false,
+    };
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { threshold: 16, cache_bytes: CODE_BYTES.1, immediate_tables: true, perf_map: false }
+        Self {
+            threshold: 16,
+            learn_after: 63,
+            cache_bytes: CODE_BYTES.1,
+            immediate_tables: true,
+            perf_map: false,
+        }
     }
 }

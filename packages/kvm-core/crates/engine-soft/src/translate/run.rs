@@ -11,7 +11,8 @@ use kvm_cpu::{Trap, reg};
 
 use super::asm::Tables;
 use super::select::{Guest, SITES, Translator};
-use super::stubs::left;
+use super::stamps::NEVER;
+use super::stubs::{Functions, left};
 use super::{Code, Kind, Policy, perf_map};
 use crate::block::Block;
 use crate::op::Op;
@@ -140,8 +141,11 @@ impl Vcpu {
                 tlb: self.tlb.addresses().map(fitting),
                 near: self.blocks.entries.near_addresses().map(fitting),
             };
-            let engine = interpret as *const () as u64;
-            match Translator::new(self.policy, engine, tables, self.alarm.is_some()) {
+            let functions = Functions {
+                interpret: interpret as *const () as u64,
+                learn: learn as *const () as u64,
+            };
+            match Translator::new(self.policy, functions, tables, self.alarm.is_some()) {
                 Ok(t) => {
                     if self.policy.perf_map {
                         let (start, bytes) = t.stub_code();
@@ -196,6 +200,7 @@ impl Vcpu {
         self.hot.page = linear & !0xfff;
         self.hot.context = context;
         self.blocks.entries.enter(self.tlb.class(), context);
+        self.hot.stamp = self.blocks.entries.stamps.get(context);
         self.hot.budget = self.next_check.wrapping_sub(self.retired).cast_signed();
         self.hot.flags = to_ax(self.cpu.arith.get());
         self.hot.vectors_allowed = self.vectors_allowed();
@@ -287,7 +292,23 @@ extern "sysv64" fn interpret(vcpu: *mut Vcpu, site: u32, flags: u64) -> u64 {
         v.hot.context = context;
         v.blocks.entries.enter(v.tlb.class(), context);
     }
+    v.hot.stamp = v.blocks.entries.stamps.get(context);
     v.hot.vectors_allowed = v.vectors_allowed();
     v.counters.set_place(Place::Translated);
     status << 16 | to_ax(v.cpu.arith.get())
+}
+
+/// What translated code calls where a jump with this number goes to a linear address and may know it the next
+/// time.
+extern "sysv64" fn learn(vcpu: *mut Vcpu, number: u32, rip: u64) {
+    // SAFETY: `execute` lent the vCPU to the code, which lends it on.
+    let v = unsafe { &mut *vcpu };
+    v.hot.sample = i32::from(v.policy.learn_after);
+    let Some(translator) = &mut v.translator else { return };
+    if let Some(code) = v.blocks.entries.find(rip, v.hot.context)
+        && v.hot.stamp != NEVER
+    {
+        v.blocks.entries.stamps.note(rip);
+        translator.learn(number, rip, v.hot.stamp, code);
+    }
 }

@@ -3,6 +3,7 @@
 use kvm_decode::{Dialect, Reader};
 
 use super::asm::{Assembler, Tables};
+use super::dispatch::Targets;
 use super::emit;
 use super::entries::Code;
 use super::flags;
@@ -11,7 +12,7 @@ use super::guest::{self, Shape};
 use super::members::{Finder, Workshop};
 use super::memory::CodeMemory;
 use super::region::{Count, Page, Region};
-use super::stubs::Stubs;
+use super::stubs::{Functions, Stubs};
 use super::{CODE_BYTES, Policy};
 use crate::block::{self, BlockCache};
 use crate::features::GuestFeatures;
@@ -66,6 +67,8 @@ pub struct Translator {
     /// Somebody else watches the clock: they need not be counted at all.
     timed: bool,
     workshop: Option<Box<Workshop>>,
+    /// What jumps may know of their targets, with where the region is.
+    targets: Vec<(u64, Targets)>,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -95,13 +98,13 @@ impl Translator {
     /// With `timed` requests come when it is time to look at the clock.
     pub fn new(
         policy: Policy,
-        interpret: u64,
+        functions: Functions,
         tables: Tables,
         timed: bool,
     ) -> std::io::Result<Self> {
         let mut memory = CodeMemory::new(policy.cache_bytes.max(CODE_BYTES.0))?;
         let mut asm = Assembler::new(Vec::new(), memory.next(), tables);
-        let stubs = Stubs::assemble(&mut asm, interpret);
+        let stubs = Stubs::assemble(&mut asm, functions);
         memory.push(asm.code());
         let stub_bytes = memory.used();
         Ok(Self {
@@ -114,6 +117,7 @@ impl Translator {
             exact: false,
             timed,
             workshop: None,
+            targets: Vec::new(),
         })
     }
 
@@ -125,6 +129,13 @@ impl Translator {
     /// Links a jump of a translated block.
     pub fn link(&mut self, after: u64, linked: u64) {
         self.memory.patch(after, linked);
+    }
+
+    /// Lets the jump with a number go to `code` wherever the target is `rip` and the stamp this one.
+    pub fn learn(&mut self, number: u32, rip: u64, stamp: u32, code: Code) {
+        if let Some((origin, targets)) = self.targets.get_mut(number as usize) {
+            targets.learn(&mut self.memory, *origin, rip, stamp, code.entry);
+        }
     }
 
     /// Drops everything if there may be no room for one more region. True if so.
@@ -155,6 +166,7 @@ impl Translator {
     pub fn reset(&mut self, blocks: &mut BlockCache) {
         self.memory.reset(self.stub_bytes);
         self.known = vec![nothing()];
+        self.targets.clear();
         blocks.forget_translations();
     }
 
@@ -244,12 +256,14 @@ impl Translator {
         let region = Region::new(members, guest.kind, class, count, &around);
         let origin = self.memory.next();
         let scratch = &mut workshop.scratch;
-        let emitted = emit::emit(&region, &self.stubs, &around, origin, scratch);
+        let emitted =
+            emit::emit(&region, &self.stubs, &around, origin, self.targets.len(), scratch);
         let (first, last) = around.seen.get();
         if emitted.bytes > MAX_REGION_BYTES {
             return None;
         }
         self.memory.push(&scratch.code);
+        self.targets.extend(scratch.targets.iter().map(|&targets| (origin, targets)));
         let (linked, forward) = (origin + emitted.linked, origin + emitted.forward);
         let code = Code { entry: origin, linked, forward };
         for (n, source) in region.blocks.into_iter().enumerate() {

@@ -58,8 +58,6 @@ pub struct Hot {
     pub near: [u64; CLASSES],
     /// Scratch of the stubs.
     pub scratch: u64,
-    /// Return address of a call that is being made.
-    pub back: u64,
     /// The stack of the engine, to which whatever leaves the code returns.
     pub host_rsp: u64,
     /// Addends of the groups of the block.
@@ -72,6 +70,10 @@ pub struct Hot {
     pub host_mxcsr: u32,
     /// Not 0 where flat code can use FS and GS with any offset.
     pub open: [u32; 2],
+    /// What a jump that knows its target compares, see [`Stamps`](super::stamps::Stamps).
+    pub stamp: u32,
+    /// Jumps through the small table until one of them is to know its target.
+    pub sample: i32,
     /// Something happens as soon as interrupts are enabled.
     pub waiting: bool,
 }
@@ -93,13 +95,14 @@ impl Default for Hot {
             tables: [0; CLASSES],
             near: [0; CLASSES],
             scratch: 0,
-            back: 0,
             host_rsp: 0,
             groups: [0; GROUPS],
             vectors: 0,
             vectors_allowed: 0,
             host_mxcsr: crate::thunk::MXCSR_RESET,
             open: [0; 2],
+            stamp: 0,
+            sample: 0,
             waiting: true,
         }
     }
@@ -122,11 +125,12 @@ pub const LINK_FORWARD: i32 = at(HOT + offset_of!(Hot, link_forward));
 pub const REQUESTS: i32 = at(HOT + offset_of!(Hot, requests));
 pub const SITE: i32 = at(HOT + offset_of!(Hot, site));
 pub const SCRATCH: i32 = at(HOT + offset_of!(Hot, scratch));
-pub const BACK: i32 = at(HOT + offset_of!(Hot, back));
 pub const HOST_RSP: i32 = at(HOT + offset_of!(Hot, host_rsp));
 pub const VECTORS: i32 = at(HOT + offset_of!(Hot, vectors));
 pub const VECTORS_ALLOWED: i32 = at(HOT + offset_of!(Hot, vectors_allowed));
 pub const HOST_MXCSR: i32 = at(HOT + offset_of!(Hot, host_mxcsr));
+pub const STAMP: i32 = at(HOT + offset_of!(Hot, stamp));
+pub const SAMPLE: i32 = at(HOT + offset_of!(Hot, sample));
 pub const WAITING: i32 = at(HOT + offset_of!(Hot, waiting));
 pub const MXCSR: i32 = at(offset_of!(Vcpu, vectors) + VectorState::MXCSR_OFFSET);
 pub const RIP: i32 = register(reg::RIP as u8);

@@ -2,21 +2,22 @@
 //! not linked, and to the interpreter for one instruction.
 //!
 //! Conventions. In a block all pinned registers hold guest values, EFLAGS the guest's arithmetic
-//! flags or something that nobody needs. R10 and R11 are scratch. A block's *entry* expects RAX in
-//! its place in the vCPU and the flags in [`FLAGS`], its *linked entry* has both live.
+//! flags or something that nobody needs. R10 and R11 are scratch. A block's *entry* expects the
+//! flags in [`FLAGS`], its *linked entry* has them live. RAX, which flags pass through, stays in a
+//! register from one block to the next: a detour through memory would be waited for each time.
 
 use super::asm::{Assembler, Opcode, Rm, Tables, host};
+use super::dispatch::Way;
 use super::entries::{
     ENTRY_BYTES, ENTRY_CODE, ENTRY_CONTEXT, ENTRY_RIP, NEAR_CODE, NEAR_MASK, SET_BYTES, SET_MASK,
 };
 use super::flat::Kind;
-use super::short_stubs;
 use super::state::{
-    BACK, BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, LINK_FORWARD, PAGE_BASE, RAX, RIP,
-    SCRATCH, SITE, VCPU, field, near, reload, spill, table,
+    BUDGET, CONTEXT, ENTRIES, FLAGS, HOST_RSP, LINK, LINK_FORWARD, PAGE_BASE, RAX, RIP, SCRATCH,
+    SITE, VCPU, near, reload, spill, table,
 };
 use super::vector_state::{LEVELS, emit_raise, emit_take_back, raise_again, take_back};
-use crate::tlb::{CLASSES, ENTRIES as TLB_ENTRIES, Entry};
+use crate::tlb::{CLASSES, Class, ENTRIES as TLB_ENTRIES, Entry};
 use crate::vcpu::Vcpu;
 
 /// Why code was left; the low half of what [`Stubs::enter`] yields.
@@ -31,20 +32,12 @@ pub mod left {
     pub const TRAP: u64 = 4;
 }
 
-/// Addresses of the stubs for one class of memory accesses. R11D is the site of the jump. Each is
-/// there twice: for flags that the host has, and for flags in their place.
-#[derive(Clone, Copy, Debug)]
+/// Addresses of the stubs for one class of memory accesses and one kind of code.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ClassStubs {
-    /// Jump to the linear address in R10.
-    pub jump: [u64; 2],
-    /// Call the linear address in R10, with the return address in [`BACK`].
-    pub call: [u64; 2],
-    /// Call the linear address in R10; the return address is on the stack, RSP as before.
-    pub call_to: [u64; 2],
-    /// Return.
-    pub ret: [u64; 2],
-    /// Return to the linear address in R10, which was read from the stack.
-    pub ret_to: [u64; 2],
+    /// Jump to the linear address in R10, which is not in the small table, for each [`Way`]. The flags are
+    /// in their place, R11D is the site.
+    pub far: [u64; 3],
 }
 
 /// All stubs.
@@ -58,6 +51,9 @@ pub struct Stubs {
     pub interpret: [u64; LEVELS],
     /// Called: raise the level at the start of a block, see `emit_raise`.
     pub raise: [u64; LEVELS],
+    /// Called: the jump with the number R11D may learn its target, the linear address in R10. The flags
+    /// are in their place.
+    pub sample: u64,
     /// Jumped to: interpret the instructions at the site in R11D, the last ones of their block.
     pub finish: u64,
     /// Jumped to: go to offset R10 of the page, also forward. R11 is the end of a jump that may be
@@ -68,9 +64,8 @@ pub struct Stubs {
     /// Jumped to: the block at offset R10 of the page is not executed now. R11 instructions go back to
     /// the budget.
     pub exhausted: u64,
-    pub classes: [ClassStubs; CLASSES],
-    /// Of flat code.
-    pub short: [ClassStubs; CLASSES],
+    /// Of 64-bit and of flat code.
+    classes: [[ClassStubs; CLASSES]; 2],
 }
 
 impl Stubs {
@@ -85,8 +80,9 @@ impl Stubs {
         enter(entry, vcpu)
     }
 
-    /// Assembles the stubs. `interpret` is the address of the function of the engine.
-    pub fn assemble(asm: &mut Assembler, interpret: u64) -> Self {
+    /// Assembles the stubs, with the addresses of the functions of the engine.
+    pub fn assemble(asm: &mut Assembler, functions: Functions) -> Self {
+        let Functions { interpret, learn } = functions;
         let enter = asm.here();
         emit_enter(asm);
         let take_back = emit_take_back(asm);
@@ -99,6 +95,8 @@ impl Stubs {
             at
         });
         let raise = std::array::from_fn(|level| emit_raise(asm, level, take_back, leave));
+        let sample = asm.here();
+        emit_sample(asm, Engine { function: learn, take_back });
         let finish = asm.here();
         emit_finish(asm, engine, leave);
         let unlinked = [false, true].map(|forward| {
@@ -112,44 +110,32 @@ impl Stubs {
         emit_exhausted(asm, leave);
         let missed = asm.here();
         emit_missed(asm, engine, leave);
-        let classes = std::array::from_fn(|class| {
-            let mut twice = |emit: &dyn Fn(&mut Assembler)| {
-                [false, true].map(|saved| {
+        let classes = [Kind::Long, Kind::Flat].map(|kind| {
+            std::array::from_fn(|class| ClassStubs {
+                far: [Way::Jump, Way::Call, Way::Return].map(|way| {
                     let at = asm.here();
-                    begin(asm, saved);
-                    emit(asm);
+                    emit_far(asm, class, kind, way, missed);
                     at
-                })
-            };
-            ClassStubs {
-                jump: twice(&|asm| emit_jump(asm, class, 0, missed)),
-                call: twice(&|asm| emit_call(asm, class, missed)),
-                call_to: twice(&|asm| emit_jump(asm, class, -8, missed)),
-                ret: twice(&|asm| emit_return(asm, class, missed)),
-                ret_to: twice(&|asm| emit_jump(asm, class, 8, missed)),
-            }
+                }),
+            })
         });
-        let short = short_stubs::assemble(asm, missed);
         Self {
             tables: asm.tables,
             enter,
             interpret: interpreted,
             raise,
+            sample,
             finish,
             unlinked,
             ahead,
             exhausted,
             classes,
-            short,
         }
     }
 
-    /// Those for each class of accesses.
-    pub fn of(&self, kind: Kind) -> &[ClassStubs; CLASSES] {
-        match kind {
-            Kind::Long => &self.classes,
-            Kind::Flat => &self.short,
-        }
+    /// Those for a class of accesses.
+    pub fn of(&self, kind: Kind, class: Class) -> &ClassStubs {
+        &self.classes[usize::from(kind == Kind::Flat)][class as usize]
     }
 }
 
@@ -166,6 +152,7 @@ fn emit_enter(asm: &mut Assembler) {
     asm.store(HOST_RSP, host::RSP);
     asm.mov(host::R10, host::RDI);
     reload(asm);
+    asm.load(host::RAX, RAX);
     asm.modrm(Opcode::narrow(0xff), 4, Rm::Reg(host::R10));
 }
 
@@ -192,9 +179,26 @@ fn store_flags(asm: &mut Assembler) {
     asm.modrm(op, host::RAX, Rm::State { index: None, disp: FLAGS });
 }
 
+/// The flags to their place. RAX keeps its value, `scratch` does not.
+pub fn save_flags(asm: &mut Assembler, scratch: u8) {
+    asm.mov(scratch, host::RAX);
+    asm.save_flags();
+    store_flags(asm);
+    asm.mov(host::RAX, scratch);
+}
+
 /// `movzx to, word [FLAGS]`.
 pub fn load_flags(asm: &mut Assembler, to: u8) {
     asm.modrm(Opcode::two(0xb7), to, Rm::State { index: None, disp: FLAGS });
+}
+
+/// The engine's functions that code calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions {
+    /// Interprets the instructions at a site.
+    pub interpret: u64,
+    /// Lets a jump know its target.
+    pub learn: u64,
 }
 
 /// How stubs call the engine.
@@ -237,6 +241,22 @@ fn emit_interpret(asm: &mut Assembler, engine: Engine, leave: u64, level: usize)
     asm.jump(leave);
 }
 
+/// Lets the engine's function have the number in R11D and the address in R10, which stays there.
+fn emit_sample(asm: &mut Assembler, engine: Engine) {
+    asm.store(RAX, host::RAX);
+    spill(asm);
+    asm.store(SCRATCH, host::R10);
+    asm.modrm(Opcode::narrow(0x8b), host::RSI, Rm::Reg(host::R11));
+    asm.mov(host::RDX, host::R10);
+    asm.lea_rsp(-8);
+    call_engine(asm, engine);
+    asm.lea_rsp(8);
+    reload(asm);
+    asm.load(host::RAX, RAX);
+    asm.load(host::R10, SCRATCH);
+    asm.byte(0xc3);
+}
+
 /// Jumps if the function's result says to leave.
 fn test_status(asm: &mut Assembler) -> usize {
     // test eax, 0xffff0000
@@ -261,6 +281,7 @@ fn emit_finish(asm: &mut Assembler, engine: Engine, leave: u64) {
     asm.load(host::R10, RIP);
     let looked = look_up(asm);
     reload(asm);
+    asm.load(host::RAX, RAX);
     go(asm);
     second_entry(asm, &looked);
     asm.mov_imm32(host::RAX, left::DONE as u32);
@@ -293,6 +314,7 @@ fn emit_ahead(asm: &mut Assembler, leave: u64) {
     store_flags(asm);
     asm.modrm(Opcode::wide(0x03), host::R10, Rm::State { index: None, disp: PAGE_BASE });
     let looked = look_up(asm);
+    asm.load(host::RAX, RAX);
     go(asm);
     second_entry(asm, &looked);
     asm.store(RIP, host::R10);
@@ -360,19 +382,8 @@ fn go(asm: &mut Assembler) {
     asm.modrm(Opcode::narrow(0xff), 4, code);
 }
 
-/// The site in R11D, RAX and the flags to their places, where these are not already.
-pub fn begin(asm: &mut Assembler, flags_saved: bool) {
-    asm.modrm(Opcode::narrow(0x89), host::R11, Rm::State { index: None, disp: SITE });
-    if flags_saved {
-        asm.store(RAX, host::RAX);
-    } else {
-        take_flags(asm);
-        store_flags(asm);
-    }
-}
-
 /// What a branch does whose target is not known or whose access is not simple: all of it is left to
-/// the interpreter, and the engine looks for the next block.
+/// the interpreter, and the engine looks for the next block. RAX is in its place.
 fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
     spill(asm);
     load_flags(asm, host::RDX);
@@ -388,12 +399,10 @@ fn emit_missed(asm: &mut Assembler, engine: Engine, leave: u64) {
 
 /// A look at the small table of entry points.
 pub struct Near {
-    class: usize,
     /// The entry is that many bytes behind R11.
     at: i32,
-    /// Jumps away where the entry is another's.
-    miss: usize,
-    found: u64,
+    /// A jump away where the entry is another's.
+    pub miss: usize,
 }
 
 impl Near {
@@ -415,30 +424,33 @@ fn near_entry(asm: &mut Assembler, class: usize) -> i32 {
     })
 }
 
-/// Looks for the linear address in R10. [`near_missed`] must follow out of line.
+/// Looks for the linear address in R10.
 pub fn look_near(asm: &mut Assembler, class: usize) -> Near {
     let at = near_entry(asm, class);
     asm.modrm(Opcode::wide(0x3b), host::R10, entry_field(at));
-    let miss = asm.jcc_later(5);
-    Near { class, at, miss, found: asm.here() }
+    Near { at, miss: asm.jcc_later(5) }
 }
 
-/// Takes the entry from the large table, which may be found there. Uses RAX.
-pub fn near_missed(asm: &mut Assembler, looked: &Near, keep_rax: bool, missed: u64) {
-    asm.land(looked.miss);
-    if keep_rax {
-        asm.store(SCRATCH, host::RAX);
-    }
+/// Goes to the linear address in R10 if the large table has it, and lets it be found in the small one.
+fn emit_far(asm: &mut Assembler, class: usize, kind: Kind, way: Way, missed: u64) {
+    asm.modrm(Opcode::narrow(0x89), host::R11, Rm::State { index: None, disp: SITE });
+    asm.store(RAX, host::RAX);
     let large = look_up(asm);
     let code = Rm::Mem { base: host::R11, index: None, disp: ENTRY_CODE };
     asm.modrm(Opcode::wide(0x8b), host::RAX, code);
-    let at = near_entry(asm, looked.class);
+    let at = near_entry(asm, class);
     asm.modrm(Opcode::wide(0x89), host::R10, entry_field(at));
-    asm.modrm(Opcode::wide(0x89), host::RAX, looked.code());
-    if keep_rax {
-        asm.load(host::RAX, SCRATCH);
+    asm.modrm(Opcode::wide(0x89), host::RAX, entry_field(at + NEAR_CODE));
+    asm.load(host::RAX, RAX);
+    let moved = way.slots() * kind.slot();
+    match kind {
+        _ if moved == 0 => {}
+        Kind::Long => asm.lea(host::R9, host::R9, None, moved),
+        // Here the stack pointer wraps.
+        Kind::Flat => asm.lea_short(host::R9, host::R9, None, moved),
     }
-    asm.jump(looked.found);
+    set_page(asm);
+    asm.modrm(Opcode::narrow(0xff), 4, entry_field(at + NEAR_CODE));
     second_entry(asm, &large);
     asm.jump(missed);
 }
@@ -449,28 +461,6 @@ pub fn set_page(asm: &mut Assembler) {
     asm.modrm(Opcode::wide(0x81), 4, Rm::Reg(host::R10));
     asm.bytes(&(-4096i32).to_le_bytes());
     asm.store(PAGE_BASE, host::R10);
-}
-
-/// Goes to the linear address in R10 after the stack pointer moved.
-fn emit_jump(asm: &mut Assembler, class: usize, moved: i32, missed: u64) {
-    let looked = look_near(asm, class);
-    if moved != 0 {
-        asm.lea(host::R9, host::R9, None, moved);
-    }
-    set_page(asm);
-    asm.modrm(Opcode::narrow(0xff), 4, looked.code());
-    near_missed(asm, &looked, false, missed);
-}
-
-/// The addend for 8 bytes of stack at R9 + `disp` to RAX, or jumps away.
-fn stack_addend(asm: &mut Assembler, disp: i32, tag: i32, class: usize) -> usize {
-    asm.lea(host::R11, host::R9, None, disp);
-    let at = tlb_entry(asm, class);
-    asm.lea(host::RAX, host::R9, None, disp + 7);
-    tlb_compare(asm, host::RAX, at + tag, 1);
-    let miss = asm.jcc_later(5);
-    asm.modrm(Opcode::wide(0x8b), host::RAX, entry_field(at + field::ADDEND));
-    miss
 }
 
 /// Makes of the linear address in R11 where its TLB entry is: that many bytes behind R11.
@@ -500,29 +490,4 @@ pub fn tlb_compare(asm: &mut Assembler, last: u8, tag: i32, alignment: u8) {
     asm.modrm(Opcode::wide(0x81), 1, Rm::Reg(last));
     asm.bytes(&(4096 - i32::from(alignment)).to_le_bytes());
     asm.modrm(Opcode::wide(0x3b), last, entry_field(tag));
-}
-
-fn emit_call(asm: &mut Assembler, class: usize, missed: u64) {
-    let miss = stack_addend(asm, -8, field::WRITE, class);
-    let looked = look_near(asm, class);
-    asm.modrm(Opcode::wide(0x8b), host::R11, looked.code());
-    set_page(asm);
-    // The return address to the stack, and there.
-    asm.load(host::R10, BACK);
-    let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: -8 };
-    asm.modrm(Opcode::wide(0x89), host::R10, slot);
-    asm.lea(host::R9, host::R9, None, -8);
-    asm.modrm(Opcode::narrow(0xff), 4, Rm::Reg(host::R11));
-    near_missed(asm, &looked, true, missed);
-    asm.land(miss);
-    asm.jump(missed);
-}
-
-fn emit_return(asm: &mut Assembler, class: usize, missed: u64) {
-    let miss = stack_addend(asm, 0, field::READ, class);
-    let slot = Rm::Mem { base: host::R9, index: Some((host::RAX, 0)), disp: 0 };
-    asm.modrm(Opcode::wide(0x8b), host::R10, slot);
-    emit_jump(asm, class, 8, missed);
-    asm.land(miss);
-    asm.jump(missed);
 }

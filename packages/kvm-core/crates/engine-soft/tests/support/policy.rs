@@ -10,6 +10,7 @@ pub fn policy() -> TranslationPolicy {
     let immediate_tables = name.ends_with("regions") && !name.starts_with("differential");
     let after = |threshold| TranslationPolicy {
         threshold,
+        learn_after: 0,
         cache_bytes: 1 << 20,
         immediate_tables,
         perf_map: false,
