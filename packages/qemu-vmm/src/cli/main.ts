@@ -2,6 +2,7 @@ import { VmmError } from '../errors.ts'
 import { planChardevs } from './char-plan.ts'
 import { CliError, PROGRAM } from './cli-error.ts'
 import { enterDaemon, startDaemon } from './daemon.ts'
+import { prepareWorker } from '../machine/host/device-worker.ts'
 import { parseCommand } from './parse.ts'
 import { printError } from './stderr.ts'
 
@@ -19,6 +20,7 @@ async function main(argv: readonly string[]): Promise<number> {
       planChardevs(command.settings)
       return await startDaemon(argv)
     }
+    prepareWorker()
     // The texts above must not wait for the machine's modules to load.
     const { runMachine } = await import('./run.ts')
     return await runMachine(command.settings, daemon)

@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 
 import type { Picture } from '../../chipset/vga/render.ts'
 import type { DeviceOption } from '../../devices/device-type.ts'
@@ -10,6 +10,7 @@ import type { CpuInfo, MachineConfig } from '../config.ts'
 import type { DriveConfig } from '../drive-config.ts'
 import type { DriveInfo } from '../drives.ts'
 import type { MachineState } from '../machine-state.ts'
+import { takeWorker } from './device-worker.ts'
 import type { FromWorker, RemoteMethod, ToWorker, WorkerSetup } from './protocol.ts'
 import { MainSerial } from './serial-link.ts'
 
@@ -17,9 +18,6 @@ interface Call {
   resolve(value: unknown): void
   reject(error: Error): void
 }
-
-/** Two halves of 1 MiB between which what lives is moved, and 1 MiB for what is large. */
-const YOUNG_MIB = 3
 
 /**
  * A machine whose devices live in a worker. When the worker dies, its addon stops the vCPUs, and
@@ -52,14 +50,7 @@ export class WorkerMachine implements MachineBackend {
       serial: serial.map((backend) => backend !== undefined),
       chardevs: Object.keys(chardevs),
     }
-    // The flags of this process are for its own code: a loader among them may not work in threads.
-    this.#worker = new Worker(new URL('worker.js', import.meta.url), {
-      workerData: setup,
-      execArgv: [],
-      // Devices allocate little that lives: a young generation of 16 MiB would only fill before it is looked through.
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
-      name: 'qemu-vmm devices',
-    })
+    this.#worker = takeWorker(setup)
     this.#serial = [...serial, ...Object.values(chardevs)].map(
       (backend, port) =>
         backend &&

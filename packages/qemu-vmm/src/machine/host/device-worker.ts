@@ -1,0 +1,39 @@
+import { Worker } from 'node:worker_threads'
+
+import type { WorkerSetup } from './protocol.ts'
+
+/** Two halves of 1 MiB between which what lives is moved, and 1 MiB for what is large. */
+const YOUNG_MIB = 3
+
+/** One that was started and has nothing to do yet. */
+let spare: Worker | undefined
+
+/**
+ * Starts the thread of a machine that is about to be made: it loads its modules while this thread still finds out what
+ * the machine is to be. It does not keep the process alive.
+ */
+export function prepareWorker(): void {
+  // Among the sources there is no module that a thread could load.
+  if (spare !== undefined || import.meta.url.endsWith('.ts')) return
+  spare = startWorker()
+  spare.unref()
+}
+
+/** A thread that makes the machine of `setup`. */
+export function takeWorker(setup: WorkerSetup): Worker {
+  const worker = spare ?? startWorker()
+  spare = undefined
+  worker.ref()
+  worker.postMessage(setup)
+  return worker
+}
+
+function startWorker(): Worker {
+  // The flags of this process are for its own code: a loader among them may not work in threads.
+  return new Worker(new URL('worker.js', import.meta.url), {
+    execArgv: [],
+    // Devices allocate little that lives: a young generation of 16 MiB would only fill before it is looked through.
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
+    name: 'qemu-vmm devices',
+  })
+}
