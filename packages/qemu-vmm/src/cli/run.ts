@@ -1,4 +1,4 @@
-import type { ExitInfo } from '../machine/config.ts'
+import type { ExitInfo, MachineConfig } from '../machine/config.ts'
 import { VirtualMachine } from '../machine/virtual-machine.ts'
 import { runMonitorLine } from '../monitor/commands.ts'
 import { Monitor } from '../monitor/monitor.ts'
@@ -45,13 +45,14 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
       report: (message) => log.write(message),
       inform: (message) => printError(`${PROGRAM}: ${message}\n`),
     })
-    vm = new VirtualMachine(machineConfig(settings, wiring, (message) => log.write(message)))
+    const config = machineConfig(settings, wiring, (message) => log.write(message))
+    vm = new VirtualMachine(config)
     if (settings.pidFile !== undefined) removePidFile = writePidFile(settings.pidFile)
     removeHandlers = onTermination((signal) => {
       printError(`${PROGRAM}: terminating on signal ${signal}\n`)
       quit()
     })
-    return exitStatus(await life(vm, wiring, settings, quit, daemon), log)
+    return exitStatus(await life(vm, wiring, { settings, config }, quit, daemon), log)
   } finally {
     await vm?.quit()
     wiring?.close()
@@ -64,7 +65,7 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
 async function life(
   vm: VirtualMachine,
   wiring: CharWiring,
-  settings: Settings,
+  { settings, config }: { settings: Settings; config: MachineConfig },
   quit: () => void,
   daemon: Daemon | undefined,
 ): Promise<ExitInfo> {
@@ -74,13 +75,19 @@ async function life(
   // Bytes that arrived before there was anybody to read them.
   for (const user of [...wiring.serials, ...Object.values(wiring.devices)]) user?.notifyReadable?.()
   const context = { machine: vm, name, uuid, chardevs, quit }
+  const facts = {
+    type: settings.machine,
+    smp: settings.smp,
+    cpuModel: settings.cpu.model,
+    memory: config.memory,
+  }
   const nodes = new BlockNodes(vm, settings.fileNodes)
   const monitors = wiring.monitors.map(({ chardev, control }) => {
     if (control === undefined) return new Monitor(chardev, context)
     const human = (line: string): Promise<string> =>
       runMonitorLine({ ...context, history: () => [] }, line)
     const wallMs = (): number => Date.now()
-    return new QmpMonitor(chardev, { ...context, nodes, human, wallMs }, control.pretty)
+    return new QmpMonitor(chardev, { ...context, facts, nodes, human, wallMs }, control.pretty)
   })
   const display = settings.display === 'curses' ? openCurses(vm, settings, quit) : undefined
   await daemon?.ready()

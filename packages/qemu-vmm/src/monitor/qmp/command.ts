@@ -1,11 +1,24 @@
+import type { MachineType } from '../../machine/config.ts'
+import type { SmpConfig } from '../../machine/topology.ts'
 import type { VirtualMachine } from '../../machine/virtual-machine.ts'
 import type { ChardevInfo, MonitoredMachine } from '../command.ts'
 import type { BlockNodes } from './block-nodes.ts'
-import { QmpError } from './message.ts'
+import { checkType } from './types.ts'
+import type { QmpObject, QmpType } from './types.ts'
+
+/** What the machine was made of, as far as it does not change. */
+export interface MachineFacts {
+  type: MachineType
+  smp: SmpConfig
+  cpuModel: string
+  /** Bytes of guest memory. */
+  memory: number
+}
 
 /** What commands work on. */
 export interface QmpContext {
-  machine: MonitoredMachine & Pick<VirtualMachine, 'on'>
+  machine: MonitoredMachine & Pick<VirtualMachine, 'on' | 'devices'>
+  facts: MachineFacts
   name: string | undefined
   uuid: string | undefined
   chardevs(): readonly ChardevInfo[]
@@ -18,35 +31,19 @@ export interface QmpContext {
   wallMs(): number
 }
 
-type Kind = 'string' | 'boolean' | 'object' | 'number'
-
-/** An argument; `any` arguments are what the command makes of them. */
-export interface QmpArgument {
-  type: Kind
-  optional?: boolean
-}
-
-/** A command of QMP. */
+/** A command of QMP: what checks it and what tells of it are one description. */
 export interface QmpCommand {
   name: string
-  /** By name; absent where all are taken as they are, as for devices. */
-  args?: Readonly<Record<string, QmpArgument>>
+  args: QmpObject
+  /** What it answers; absent where that is an empty object. */
+  returns?: QmpType
   run(context: QmpContext, args: Readonly<Record<string, unknown>>): unknown
 }
 
 /** Throws `QmpError` for arguments that a command does not take. */
 export function checkArguments(
-  { args: known }: QmpCommand,
+  { args: type }: Pick<QmpCommand, 'args'>,
   args: Readonly<Record<string, unknown>>,
 ): void {
-  if (known === undefined) return
-  for (const [name, { type, optional = false }] of Object.entries(known)) {
-    const value = args[name]
-    if (value === undefined && !optional) throw new QmpError(`Parameter '${name}' is missing`)
-    if (value !== undefined && typeof value !== type) {
-      throw new QmpError(`Invalid parameter type for '${name}', expected: ${type}`)
-    }
-  }
-  const other = Object.keys(args).find((name) => !Object.hasOwn(known, name))
-  if (other !== undefined) throw new QmpError(`Parameter '${other}' is unexpected`)
+  checkType(type, args, '')
 }

@@ -1,5 +1,28 @@
 import type { DeletedDevice } from '../../machine/device-tree.ts'
 import type { MachineEvent } from '../../machine/emitter.ts'
+import { bool, oneOf, str, struct } from './types.ts'
+import type { QmpObject } from './types.ts'
+
+const SHUTDOWN_CAUSES = oneOf([
+  'guest-reset',
+  'guest-shutdown',
+  'host-qmp-quit',
+  'host-qmp-system-reset',
+])
+const PANICKED = struct({ action: oneOf(['pause', 'poweroff', 'run']) })
+const ENDED = struct({ guest: bool, reason: SHUTDOWN_CAUSES })
+
+/** All events by name, with what they tell. None is of the kinds that QEMU limits to one a second. */
+export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
+  STOP: struct({}),
+  RESUME: struct({}),
+  POWERDOWN: struct({}),
+  RESET: ENDED,
+  SHUTDOWN: ENDED,
+  GUEST_PANICKED: PANICKED,
+  GUEST_CRASHLOADED: PANICKED,
+  DEVICE_DELETED: struct({ 'device?': str, path: str }),
+}
 
 /** An event without its time. */
 export interface QmpEvent {

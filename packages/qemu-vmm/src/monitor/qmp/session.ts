@@ -32,6 +32,8 @@ export class QmpMonitor {
   readonly #removers: (() => void)[]
   #input: number[] = []
   #output = ''
+  /** The other end takes nothing until it says so. */
+  #isBlocked = false
   #busy = false
   #ended = false
   #isNegotiated = false
@@ -48,11 +50,13 @@ export class QmpMonitor {
       this.#work()
     }
     chardev.onWritable = () => {
+      this.#isBlocked = false
       this.#flush()
       this.#work()
     }
     chardev.onOpen = () => this.#greet()
     chardev.onHangup = () => {
+      this.#isBlocked = false
       this.#input = []
       this.#output = ''
       this.#isNegotiated = false
@@ -123,41 +127,31 @@ export class QmpMonitor {
   }
 
   #execute({ execute, args }: QmpRequest): unknown {
-    if (execute === 'qmp_capabilities') return this.#negotiate(args)
-    if (!this.#isNegotiated) {
+    if (execute !== 'qmp_capabilities' && !this.#isNegotiated) {
       throw new QmpError(
         "Expecting capabilities negotiation with 'qmp_capabilities'",
         'CommandNotFound',
       )
-    }
-    if (execute === 'quit') {
-      checkArguments({ name: execute, args: {}, run() {} }, args)
-      this.#stamped({ event: 'SHUTDOWN', data: { guest: false, reason: 'host-qmp-quit' } })
-      return undefined
     }
     const command = QMP_COMMANDS.find(({ name }) => name === execute)
     if (command === undefined) {
       throw new QmpError(`The command ${execute} has not been found`, 'CommandNotFound')
     }
     checkArguments(command, args)
+    if (execute === 'qmp_capabilities') return this.#negotiate()
+    if (execute === 'quit') {
+      this.#stamped({ event: 'SHUTDOWN', data: { guest: false, reason: 'host-qmp-quit' } })
+      return undefined
+    }
     return command.run(this.#context, args)
   }
 
-  #negotiate(args: Readonly<Record<string, unknown>>): undefined {
+  #negotiate(): undefined {
     if (this.#isNegotiated) {
       throw new QmpError(
         'Capabilities negotiation is already complete, command ignored',
         'CommandNotFound',
       )
-    }
-    const { enable = [], ...others } = args
-    checkArguments({ name: 'qmp_capabilities', args: {}, run() {} }, others)
-    if (!Array.isArray(enable)) {
-      throw new QmpError("Invalid parameter type for 'enable', expected: array")
-    }
-    const [first] = enable as unknown[]
-    if (first !== undefined) {
-      throw new QmpError(`Parameter 'enable' does not accept value '${String(first)}'`)
     }
     this.#isNegotiated = true
     return undefined
@@ -178,7 +172,8 @@ export class QmpMonitor {
   }
 
   #flush(): void {
-    if (this.#output === '' || this.#chardev.focused === false) return
+    if (this.#isBlocked || this.#output === '' || this.#chardev.focused === false) return
     if (this.#chardev.write(Buffer.from(this.#output, 'utf8'))) this.#output = ''
+    else this.#isBlocked = true
   }
 }

@@ -1,0 +1,153 @@
+import { readFileSync, readdirSync } from 'node:fs'
+
+import { MAX_CPUS, resolveTopology } from '../../machine/topology.ts'
+import type { CpuTopology } from '../../machine/topology.ts'
+import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
+import type { MachineType } from '../../machine/config.ts'
+import type { MachineFacts, QmpCommand } from './command.ts'
+import { cpuPath, cpuTypeName } from './qom-names.ts'
+import { bool, int, listOf, oneOf, str, struct } from './types.ts'
+
+const NOTHING = struct({})
+const PLACE = struct({ 'socket-id': int, 'die-id?': int, 'core-id': int, 'thread-id': int })
+const TASKS = '/proc/self/task'
+
+/** Commands that ask what the machine is made of. */
+export const MACHINE_QUERIES: readonly QmpCommand[] = [
+  {
+    name: 'query-target',
+    args: NOTHING,
+    returns: struct({ arch: str }),
+    run: () => ({ arch: 'x86_64' }),
+  },
+  {
+    name: 'query-machines',
+    args: NOTHING,
+    returns: listOf(
+      struct({
+        name: str,
+        'alias?': str,
+        'is-default?': bool,
+        'cpu-max': int,
+        'hotpluggable-cpus': bool,
+        'numa-mem-supported': bool,
+        deprecated: bool,
+        'default-cpu-type?': str,
+        'default-ram-id?': str,
+      }),
+    ),
+    run: () => [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => describe(name)),
+  },
+  {
+    name: 'query-memory-size-summary',
+    args: NOTHING,
+    returns: struct({ 'base-memory': int, 'plugged-memory?': int }),
+    run: ({ facts }) => ({ 'base-memory': facts.memory, 'plugged-memory': 0 }),
+  },
+  {
+    name: 'query-cpus-fast',
+    args: NOTHING,
+    returns: listOf(
+      struct({
+        'cpu-index': int,
+        'qom-path': str,
+        'thread-id': int,
+        'props?': PLACE,
+        target: oneOf(['x86_64']),
+      }),
+    ),
+    run: ({ facts }) => {
+      const threads = cpuThreads()
+      const topology = topologyOf(facts)
+      return Array.from({ length: topology.cpus }, (_, index) => ({
+        'thread-id': threads.get(index) ?? process.pid,
+        props: place(topology, index),
+        'qom-path': cpuPath(index),
+        'cpu-index': index,
+        target: 'x86_64',
+      }))
+    },
+  },
+  {
+    name: 'query-hotpluggable-cpus',
+    args: NOTHING,
+    returns: listOf(struct({ type: str, 'vcpus-count': int, props: PLACE, 'qom-path?': str })),
+    run: ({ facts }) => {
+      const topology = topologyOf(facts)
+      return Array.from({ length: topology.maxcpus }, (_, i) => topology.maxcpus - 1 - i).map(
+        (index) => ({
+          props: place(topology, index),
+          'vcpus-count': 1,
+          ...(index < topology.cpus ? { 'qom-path': cpuPath(index) } : {}),
+          type: cpuTypeName(facts.cpuModel),
+        }),
+      )
+    },
+  },
+  // There are no such things in this program: what is listed is what can be used.
+  ...(
+    ['query-iothreads', 'query-memory-devices', 'query-tpm-models', 'query-tpm-types'] as const
+  ).map((name) => ({ name, args: NOTHING, returns: listOf(oneOf([])), run: () => [] })),
+]
+
+function describe(name: MachineType): object {
+  const alias = MACHINE_TYPES.find(
+    (other) => other !== name && MACHINE_KINDS[other] === MACHINE_KINDS[name],
+  )
+  return {
+    // Processors come with the machine.
+    'hotpluggable-cpus': false,
+    name,
+    'numa-mem-supported': false,
+    'default-cpu-type': cpuTypeName('qemu64'),
+    ...(alias === 'pc' ? { 'is-default': true } : {}),
+    'cpu-max': MAX_CPUS,
+    deprecated: false,
+    'default-ram-id': 'pc.ram',
+    ...(alias === undefined ? {} : { alias }),
+  }
+}
+
+function topologyOf({ smp, type }: MachineFacts): CpuTopology {
+  return resolveTopology(smp, type)
+}
+
+function place(topology: CpuTopology, index: number): object {
+  const { dies, cores, threads } = topology
+  const core = Math.floor(index / threads)
+  const die = Math.floor(core / cores)
+  return {
+    'core-id': core % cores,
+    'thread-id': index % threads,
+    'socket-id': Math.floor(die / dies),
+    // As in QEMU, it is told only where there are several.
+    ...(dies > 1 ? { 'die-id': die % dies } : {}),
+  }
+}
+
+/** The threads that run the processors of this process, by the number of the processor. */
+function cpuThreads(): Map<number, number> {
+  const threads = new Map<number, number>()
+  for (const task of listTasks()) {
+    const index = /^kvm-vcpu-(\d+)$/.exec(nameOf(task))?.[1]
+    if (index !== undefined) threads.set(Number(index), Number(task))
+  }
+  return threads
+}
+
+function listTasks(): string[] {
+  try {
+    return readdirSync(TASKS)
+  } catch {
+    return []
+  }
+}
+
+/** Threads may end while they are listed. */
+function nameOf(task: string): string {
+  try {
+    return readFileSync(`${TASKS}/${task}/comm`, 'utf8').trim()
+  } catch {
+    return ''
+  }
+}

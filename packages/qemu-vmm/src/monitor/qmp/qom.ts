@@ -1,0 +1,174 @@
+import { deviceTypes } from '../../devices/registry.ts'
+import type { DeviceOption, DeviceType, PropertySpec } from '../../devices/device-type.ts'
+import { CPU_MODELS } from '../../cli/cpu-models.ts'
+import { MACHINE_KINDS } from '../../machine/machine-type.ts'
+import { resolveTopology } from '../../machine/topology.ts'
+import type { QmpCommand, QmpContext } from './command.ts'
+import { QmpError } from './message.ts'
+import { cpuTypeName } from './qom-names.ts'
+import { any, bool, listOf, str, struct } from './types.ts'
+
+const NUMBER = /^-?\d+$/
+const PROPERTIES = listOf(
+  struct({ name: str, type: str, 'description?': str, 'default-value?': any }),
+)
+
+/** A property of an object, with its value where it has one of JSON's. */
+interface Property {
+  name: string
+  type: string
+  value?: unknown
+}
+
+/** Commands for QEMU's object model: the machine, its processors, and the devices of `-device`. */
+export const QOM_COMMANDS: readonly QmpCommand[] = [
+  {
+    name: 'device-list-properties',
+    args: struct({ typename: str }),
+    returns: PROPERTIES,
+    run: (_context, { typename }) => properties(typeNamed(typename as string)),
+  },
+  {
+    name: 'qom-list-types',
+    args: struct({ 'implements?': str, 'abstract?': bool }),
+    returns: listOf(struct({ name: str, 'parent?': str })),
+    run: (_context, args) => typesOf(args['implements'] as string | undefined),
+  },
+  {
+    name: 'qom-list',
+    args: struct({ path: str }),
+    returns: PROPERTIES,
+    run: async (context, { path }) =>
+      (await objectAt(context, path as string)).map(({ name, type }) => ({ name, type })),
+  },
+  {
+    name: 'qom-get',
+    args: struct({ path: str, property: str }),
+    returns: any,
+    run: async (context, { path, property }) => {
+      const object = await objectAt(context, path as string)
+      const found = object.find(({ name }) => name === property)
+      if (found?.value !== undefined) return found.value
+      throw new QmpError(`Property '${typeOf(object)}.${String(property)}' not found`)
+    },
+  },
+]
+
+function typesOf(base: string | undefined): object[] {
+  const machines = [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => `${name}-machine`)
+  const cpus = CPU_MODELS.map(({ name }) => cpuTypeName(name))
+  const all = [
+    ...machines.map((name) => ({ name, parent: 'generic-pc-machine' })),
+    ...cpus.map((name) => ({ name, parent: 'x86_64-cpu' })),
+    ...deviceTypes.map(({ name }) => ({ name, parent: 'device' })),
+  ]
+  switch (base) {
+    case undefined:
+    case 'object':
+      return all
+    case 'device':
+      return all.filter(({ parent }) => parent !== 'generic-pc-machine')
+    case 'machine':
+      return all.filter(({ parent }) => parent === 'generic-pc-machine')
+    case 'cpu':
+      return all.filter(({ parent }) => parent === 'x86_64-cpu')
+    default:
+      return all.filter(({ name, parent }) => name === base || parent === base)
+  }
+}
+
+function typeNamed(typename: string): DeviceType {
+  const type = deviceTypes.find(({ name }) => name === typename)
+  if (type !== undefined) return type
+  throw new QmpError(`Device '${typename}' not found`, 'DeviceNotFound')
+}
+
+function properties(type: DeviceType): object[] {
+  return type.properties.map(({ name, type: kind, help, default: value }) => ({
+    name,
+    description: help,
+    type: kind,
+    ...(value === undefined ? {} : { 'default-value': plain(kind, value) }),
+  }))
+}
+
+/** The properties of an object. Throws `QmpError` `DeviceNotFound` when there is none. */
+async function objectAt(context: QmpContext, given: string): Promise<Property[]> {
+  const path = given === '/' ? '/' : given.replace(/\/+$/, '')
+  const { facts } = context
+  const machine = `${MACHINE_KINDS[facts.type].name}-machine`
+  switch (path) {
+    case '/':
+      return [typed('container'), child('machine', machine)]
+    case '/machine':
+      return [
+        typed(machine),
+        ...['peripheral', 'peripheral-anon', 'unattached'].map((name) => child(name, 'container')),
+      ]
+    case '/machine/unattached': {
+      const { cpus } = resolveTopology(facts.smp, facts.type)
+      const type = cpuTypeName(facts.cpuModel)
+      return [typed('container'), ...range(cpus).map((i) => child(`device[${i}]`, type))]
+    }
+    case '/machine/peripheral':
+    case '/machine/peripheral-anon': {
+      const devices = await devicesBelow(context, path)
+      return [
+        typed('container'),
+        ...Array.from(devices, ([name, { driver }]) => child(name, driver)),
+      ]
+    }
+  }
+  const [, folder = '', name = ''] = /^(.*)\/([^/]+)$/.exec(path) ?? []
+  if (folder === '/machine/unattached') {
+    const { cpus } = resolveTopology(facts.smp, facts.type)
+    if (range(cpus).some((i) => `device[${i}]` === name)) {
+      return [typed(cpuTypeName(facts.cpuModel)), { name: 'realized', type: 'bool', value: true }]
+    }
+  }
+  const option = (await devicesBelow(context, folder)).get(name)
+  if (option === undefined) throw new QmpError(`Device '${given}' not found`, 'DeviceNotFound')
+  const { properties: known } = typeNamed(option.driver)
+  return [typed(option.driver), ...known.flatMap((spec) => propertyOf(spec, option))]
+}
+
+/** Devices with ids are below one container, those without below the other. */
+async function devicesBelow(
+  { machine }: QmpContext,
+  folder: string,
+): Promise<ReadonlyMap<string, DeviceOption>> {
+  if (!folder.startsWith('/machine/peripheral')) return new Map()
+  const isAnonymous = folder === '/machine/peripheral-anon'
+  const devices = (await machine.devices()).filter(({ id }) => (id === undefined) === isAnonymous)
+  return new Map(devices.map((option, i) => [option.id ?? `device[${i}]`, option]))
+}
+
+/** Nothing where the value is the device's own business. */
+function propertyOf(
+  { name, type, default: fallback }: PropertySpec,
+  option: DeviceOption,
+): Property[] {
+  const text = option.properties[name] ?? fallback
+  return text === undefined ? [] : [{ name, type, value: plain(type, text) }]
+}
+
+function typed(name: string): Property {
+  return { name: 'type', type: 'string', value: name }
+}
+
+function child(name: string, type: string): Property {
+  return { name, type: `child<${type}>` }
+}
+
+function typeOf([first]: readonly Property[]): string {
+  return String(first?.value)
+}
+
+function range(length: number): number[] {
+  return Array.from({ length }, (_, i) => i)
+}
+
+function plain(kind: string, value: string): string | number | boolean {
+  if (kind === 'bool') return value === 'on'
+  return NUMBER.test(value) ? Number(value) : value
+}
