@@ -102,10 +102,14 @@ function prepareForDaemon(plan: CharPlan): void {
 }
 
 function withDefaults(settings: Settings): { serials: CharUser[]; monitors: CharUser[] } {
-  const { nographic, defaultDevices } = settings
+  const { nographic, defaultDevices, machine } = settings
   const serials = [...settings.serials]
   const monitors = [...settings.monitors]
   if (!defaultDevices) return { serials, monitors }
+  if (machine === 'none') {
+    if (nographic && monitors.length === 0) monitors.push({ device: 'stdio', at: '-nographic' })
+    return { serials, monitors }
+  }
   const at = '-nographic'
   const hasMonitor = monitors.length > 0 || serials.some((user) => user.device.startsWith('mon:'))
   if (!nographic) {
@@ -119,9 +123,9 @@ function withDefaults(settings: Settings): { serials: CharUser[]; monitors: Char
 }
 
 /** A PC has a parallel port, where QEMU shows what is printed in a window. */
-function withParallel({ parallels, defaultDevices, devices }: Settings): CharUser[] {
+function withParallel({ parallels, defaultDevices, devices, machine }: Settings): CharUser[] {
   const isAsked = parallels.length > 0 || devices.some(({ driver }) => driver === 'isa-parallel')
-  if (isAsked || !defaultDevices) return parallels
+  if (isAsked || !defaultDevices || machine === 'none') return parallels
   return [{ device: 'null', at: '-parallel null' }]
 }
 

@@ -1,5 +1,5 @@
 import type { DeviceOption } from '../devices/device-type.ts'
-import type { MachineConfig } from '../machine/config.ts'
+import type { MachineConfig, MachineType } from '../machine/config.ts'
 import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
 import { CliError } from './cli-error.ts'
@@ -21,7 +21,10 @@ export function machineConfig(
   const { name, uuid, bios, kernel, initrd, append, machineOptions: options } = settings
   return {
     ...guestMemory(settings),
-    machine: { type: settings.machine, options: { ...options, graphics: hasScreen(settings) } },
+    machine: {
+      type: machineType(settings),
+      options: { ...options, graphics: hasScreen(settings) },
+    },
     flash: settings.flash,
     firmwareFolders: settings.firmwareFolders,
     boot: settings.boot,
@@ -60,6 +63,12 @@ export function machineConfig(
   }
 }
 
+/** The machine `none` is not made from a configuration. */
+function machineType({ machine }: Settings): MachineType {
+  if (machine !== 'none') return machine
+  throw new CliError("machine 'none' cannot be run")
+}
+
 /** Properties that an option does not give itself; of several defaults the last one counts. */
 function withGlobals({ globals }: Settings, option: DeviceOption): DeviceOption {
   const own = globals.filter(({ driver }) => driver === option.driver)
@@ -93,7 +102,7 @@ function guestMemory(
 }
 
 /** Which engine, and what is wished of the software one. */
-function accelerator({ accelerators, tcg }: Settings): Pick<MachineConfig, 'accel' | 'tcg'> {
+export function accelerator({ accelerators, tcg }: Settings): Pick<MachineConfig, 'accel' | 'tcg'> {
   const accel = accelChoice(accelerators)
   const wished = Object.keys(tcg).length > 0
   if (wished && accel === 'kvm') throw new CliError("-perfmap needs '-accel tcg'")

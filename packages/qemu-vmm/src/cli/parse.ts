@@ -96,7 +96,8 @@ function checkTogether(settings: Settings): void {
       throw new CliError(`'${other}' can't be used together with '-machine memory-backend'`)
     }
   }
-  if (settings.daemonize && settings.nographic) {
+  if (settings.machine === 'none') checkEmpty(settings)
+  if (settings.daemonize && settings.nographic && wantsTerminal(settings)) {
     throw new CliError('-nographic cannot be used with -daemonize')
   }
   if (settings.display === 'curses') {
@@ -121,4 +122,29 @@ function checkTogether(settings: Settings): void {
         '-display curses (text modes on this terminal) or -display none',
     )
   }
+}
+
+/** Whether a default device would be on the terminal of -nographic. */
+function wantsTerminal({ defaultDevices, serials, parallels, monitors }: Settings): boolean {
+  return defaultDevices && (serials.length === 0 || parallels.length === 0 || monitors.length === 0)
+}
+
+/** The machine `none` has nothing that could use these. */
+function checkEmpty(settings: Settings): void {
+  const given: Readonly<Record<string, boolean>> = {
+    '-m': settings.memoryBytes !== undefined,
+    '-smp': settings.smp.cpus !== 1,
+    '-device': settings.devices.length > 0,
+    '-drive': settings.drives.length > 0 || settings.fileNodes.size > 0,
+    '-kernel': settings.kernel !== undefined,
+    '-bios': settings.bios !== undefined,
+    '-serial': settings.serials.length > 0,
+    '-parallel': settings.parallels.length > 0,
+    '-object': settings.objects.length > 0,
+    '-fw_cfg': settings.fwCfg.length > 0,
+    '-display curses': settings.display === 'curses',
+  }
+  const [option] = Object.entries(given).find(([, isGiven]) => isGiven) ?? []
+  if (option === undefined) return
+  throw new CliError(`machine 'none' has nothing for ${option}; choose 'pc' or 'q35'`)
 }

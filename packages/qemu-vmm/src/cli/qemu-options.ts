@@ -8,7 +8,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'msg mtdblock net netdev nic no-acpi no-fd-bootchk ' +
-    'no-user-config numa only-migratable option-rom overcommit pflash plugin ' +
+    'numa only-migratable option-rom overcommit pflash plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate rtc runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +
     'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +

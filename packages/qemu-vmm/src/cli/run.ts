@@ -1,4 +1,5 @@
-import type { ExitInfo, MachineConfig } from '../machine/config.ts'
+import type { ExitInfo } from '../machine/config.ts'
+import { EmptyMachine } from '../machine/empty-machine.ts'
 import { VirtualMachine } from '../machine/virtual-machine.ts'
 import { runMonitorLine } from '../monitor/commands.ts'
 import { Monitor } from '../monitor/monitor.ts'
@@ -11,7 +12,7 @@ import { PROGRAM } from './cli-error.ts'
 import type { Daemon } from './daemon.ts'
 import { openLog } from './log.ts'
 import type { Log } from './log.ts'
-import { machineConfig } from './machine-config.ts'
+import { accelerator, machineConfig } from './machine-config.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
 import { checkTerminal, openCurses } from './curses.ts'
@@ -30,7 +31,7 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
   const plan = planChardevs(settings)
   if (settings.display === 'curses') checkTerminal()
   const log = openLog(settings.logFile)
-  let vm: VirtualMachine | undefined
+  let vm: VirtualMachine | EmptyMachine | undefined
   const quit = (): void => {
     // `exited` tells how it went.
     vm?.quit().catch(() => {})
@@ -45,14 +46,14 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
       report: (message) => log.write(message),
       inform: (message) => printError(`${PROGRAM}: ${message}\n`),
     })
-    const config = machineConfig(settings, wiring, (message) => log.write(message))
-    vm = new VirtualMachine(config)
+    const { machine, memory } = assemble(settings, wiring, log)
+    vm = machine
     if (settings.pidFile !== undefined) removePidFile = writePidFile(settings.pidFile)
     removeHandlers = onTermination((signal) => {
       printError(`${PROGRAM}: terminating on signal ${signal}\n`)
       quit()
     })
-    return exitStatus(await life(vm, wiring, { settings, config }, quit, daemon), log)
+    return exitStatus(await life(vm, wiring, { settings, memory }, quit, daemon), log)
   } finally {
     await vm?.quit()
     wiring?.close()
@@ -62,10 +63,26 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
   }
 }
 
-async function life(
-  vm: VirtualMachine,
+/** The machine that the options describe, and its bytes of memory. */
+function assemble(
+  settings: Settings,
   wiring: CharWiring,
-  { settings, config }: { settings: Settings; config: MachineConfig },
+  log: Log,
+): { machine: VirtualMachine | EmptyMachine; memory: number } {
+  const write = (message: string): void => log.write(message)
+  if (settings.machine === 'none') {
+    const { startPaused } = settings
+    const machine = new EmptyMachine({ ...accelerator(settings), startPaused, log: write })
+    return { machine, memory: 0 }
+  }
+  const config = machineConfig(settings, wiring, write)
+  return { machine: new VirtualMachine(config), memory: config.memory }
+}
+
+async function life(
+  vm: VirtualMachine | EmptyMachine,
+  wiring: CharWiring,
+  { settings, memory }: { settings: Settings; memory: number },
   quit: () => void,
   daemon: Daemon | undefined,
 ): Promise<ExitInfo> {
@@ -79,7 +96,7 @@ async function life(
     type: settings.machine,
     smp: settings.smp,
     cpuModel: settings.cpu.model,
-    memory: config.memory,
+    memory,
   }
   const nodes = new BlockNodes(vm, settings.fileNodes)
   const monitors = wiring.monitors.map(({ chardev, control }) => {
@@ -89,7 +106,10 @@ async function life(
     const wallMs = (): number => Date.now()
     return new QmpMonitor(chardev, { ...context, facts, nodes, human, wallMs }, control.pretty)
   })
-  const display = settings.display === 'curses' ? openCurses(vm, settings, quit) : undefined
+  const display =
+    settings.display === 'curses' && vm instanceof VirtualMachine
+      ? openCurses(vm, settings, quit)
+      : undefined
   await daemon?.ready()
   const info = await vm.exited
   display?.close()

@@ -18,6 +18,9 @@ import type { SmpConfig } from '../machine/topology.ts'
 /** What `-accel` and `-machine accel=` can name. */
 export type Accelerator = 'kvm' | 'tcg'
 
+/** What `-machine` can name: `none` is for those who only ask the program. */
+export type MachineChoice = MachineType | 'none'
+
 export type PanicAction = Exclude<MachineConfig['panicAction'], undefined>
 
 /** Kinds of character devices. */
@@ -74,7 +77,7 @@ export interface Settings {
   accelerators: Accelerator[]
   /** What `tb-size` and `-perfmap` say. */
   tcg: SoftOptions
-  machine: MachineType
+  machine: MachineChoice
   bios?: string
   /** What `-L` names, in order. */
   firmwareFolders: string[]

@@ -11,7 +11,8 @@ export interface IdeLayout {
 
 /** `pc` has two channels with two units each, `q35` six ports with one. */
 export function ideLayout({ machine }: Pick<Settings, 'machine'>): IdeLayout {
-  const isQ35 = machineKind({ type: machine }).board === 'q35'
+  // What is none has no drives, which is said of it later.
+  const isQ35 = machine !== 'none' && machineKind({ type: machine }).board === 'q35'
   return isQ35 ? { units: 1, places: 6 } : { units: 2, places: 4 }
 }
 

@@ -51,6 +51,11 @@ export const lifecycle: OptionGroup = {
       },
     }),
     flagOption(
+      'no-user-config',
+      ['read no configuration of the user; none is ever read but by -readconfig'],
+      () => {},
+    ),
+    flagOption(
       'nodefaults',
       ['no serial port, monitor, VGA or CD drive unless asked for'],
       (settings) => {

@@ -1,13 +1,13 @@
-import type { MachineType } from '../../machine/config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { choice, flagOption, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
-import type { Accelerator, Settings } from '../settings.ts'
+import type { Accelerator, MachineChoice, Settings } from '../settings.ts'
 import { global } from './global.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
+const MACHINES: readonly MachineChoice[] = [...MACHINE_TYPES, 'none']
 const MOST_CODE_MIB = 1024
 const SMM_CHOICES = ['auto', 'off', 'on'] as const
 const VIDEO_ADAPTERS = ['std', 'none'] as const
@@ -22,7 +22,7 @@ export const machine: OptionGroup = {
       implied: 'type',
       help: ["kind of machine ('-machine help' lists them; default: pc)"],
       keys: [
-        { name: 'type', value: 'name', help: `kind of machine: ${MACHINE_TYPES.join(', ')}` },
+        { name: 'type', value: 'name', help: `kind of machine: ${MACHINES.join(', ')}` },
         {
           name: 'accel',
           value: 'a[:b]',
@@ -45,18 +45,18 @@ export const machine: OptionGroup = {
       peek(settings, value) {
         const type =
           /^(?:type=)?([^,=]+)(?:,|$)/.exec(value)?.[1] ?? /,type=([^,]+)/.exec(value)?.[1]
-        const found = MACHINE_TYPES.find((name) => name === type)
+        const found = MACHINES.find((name) => name === type)
         if (found !== undefined) settings.machine = found
       },
-      list: () => ['Supported machines are:', ...MACHINE_TYPES.map(listed)].join('\n'),
+      list: () => ['Supported machines are:', ...MACHINES.map(listed)].join('\n'),
       owner: (values) => {
-        const type = choice(values.get('type') ?? 'pc', MACHINE_TYPES, 'unsupported machine type')
-        return `${MACHINE_KINDS[type].name}-machine`
+        const type = choice(values.get('type') ?? 'pc', MACHINES, 'unsupported machine type')
+        return `${type === 'none' ? type : MACHINE_KINDS[type].name}-machine`
       },
       take(settings, values) {
         const type = values.get('type')
         if (type !== undefined)
-          settings.machine = choice(type, MACHINE_TYPES, 'unsupported machine type')
+          settings.machine = choice(type, MACHINES, 'unsupported machine type')
         const accel = values.get('accel')
         const backend = values.get('memory-backend')
         if (backend !== undefined) settings.memoryBackend = backend
@@ -127,7 +127,8 @@ export const machine: OptionGroup = {
   ],
 }
 
-function listed(type: MachineType): string {
+function listed(type: MachineChoice): string {
+  if (type === 'none') return `${type.padEnd(20)} empty machine`
   const { name, product } = MACHINE_KINDS[type]
   const alias = type === name ? '' : ` (alias of ${name})`
   return `${type.padEnd(20)} ${product}${alias}${type === 'pc' ? ' (default)' : ''}`

@@ -8,7 +8,7 @@ import type { QmpObject, QmpType } from './types.ts'
 
 /** What the machine was made of, as far as it does not change. */
 export interface MachineFacts {
-  type: MachineType
+  type: MachineType | 'none'
   smp: SmpConfig
   cpuModel: string
   /** Bytes of guest memory. */

@@ -10,6 +10,14 @@ import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
 const NOTHING = struct({})
 const PLACE = struct({ 'socket-id': int, 'die-id?': int, 'core-id': int, 'thread-id': int })
+/** The machine `none`. */
+const EMPTY = {
+  'hotpluggable-cpus': false,
+  name: 'none',
+  'numa-mem-supported': false,
+  'cpu-max': 0,
+  deprecated: false,
+} as const
 const TASKS = '/proc/self/task'
 
 /** Commands that ask what the machine is made of. */
@@ -36,7 +44,10 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
         'default-ram-id?': str,
       }),
     ),
-    run: () => [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => describe(name)),
+    run: () => [
+      EMPTY,
+      ...[...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => describe(name)),
+    ],
   },
   {
     name: 'query-memory-size-summary',
@@ -57,6 +68,7 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
       }),
     ),
     run: ({ facts }) => {
+      if (facts.type === 'none') return []
       const threads = cpuThreads()
       const topology = topologyOf(facts)
       return Array.from({ length: topology.cpus }, (_, index) => ({
@@ -73,6 +85,7 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
     args: NOTHING,
     returns: listOf(struct({ type: str, 'vcpus-count': int, props: PLACE, 'qom-path?': str })),
     run: ({ facts }) => {
+      if (facts.type === 'none') return []
       const topology = topologyOf(facts)
       return Array.from({ length: topology.maxcpus }, (_, i) => topology.maxcpus - 1 - i).map(
         (index) => ({
@@ -106,6 +119,11 @@ function describe(name: MachineType): object {
     'default-ram-id': 'pc.ram',
     ...(alias === undefined ? {} : { alias }),
   }
+}
+
+/** How many processors there are. */
+export function cpuCount(facts: MachineFacts): number {
+  return facts.type === 'none' ? 0 : topologyOf(facts).cpus
 }
 
 function topologyOf({ smp, type }: MachineFacts): CpuTopology {

@@ -2,8 +2,8 @@ import { deviceTypes } from '../../devices/registry.ts'
 import type { DeviceOption, DeviceType, PropertySpec } from '../../devices/device-type.ts'
 import { CPU_MODELS } from '../../cli/cpu-models.ts'
 import { MACHINE_KINDS } from '../../machine/machine-type.ts'
-import { resolveTopology } from '../../machine/topology.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
+import { cpuCount } from './machine-queries.ts'
 import { QmpError } from './message.ts'
 import { cpuTypeName } from './qom-names.ts'
 import { any, bool, listOf, str, struct } from './types.ts'
@@ -55,10 +55,11 @@ export const QOM_COMMANDS: readonly QmpCommand[] = [
 ]
 
 function typesOf(base: string | undefined): object[] {
-  const machines = [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => `${name}-machine`)
+  const types = [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => name)
+  const machines = [...types, 'none' as const].map(machineTypeName)
   const cpus = CPU_MODELS.map(({ name }) => cpuTypeName(name))
   const all = [
-    ...machines.map((name) => ({ name, parent: 'generic-pc-machine' })),
+    ...machines.map((name) => ({ name, parent: 'machine' })),
     ...cpus.map((name) => ({ name, parent: 'x86_64-cpu' })),
     ...deviceTypes.map(({ name }) => ({ name, parent: 'device' })),
   ]
@@ -67,14 +68,18 @@ function typesOf(base: string | undefined): object[] {
     case 'object':
       return all
     case 'device':
-      return all.filter(({ parent }) => parent !== 'generic-pc-machine')
+      return all.filter(({ parent }) => parent !== 'machine')
     case 'machine':
-      return all.filter(({ parent }) => parent === 'generic-pc-machine')
+      return all.filter(({ parent }) => parent === 'machine')
     case 'cpu':
       return all.filter(({ parent }) => parent === 'x86_64-cpu')
     default:
       return all.filter(({ name, parent }) => name === base || parent === base)
   }
+}
+
+function machineTypeName(type: QmpContext['facts']['type']): string {
+  return `${type === 'none' ? type : MACHINE_KINDS[type].name}-machine`
 }
 
 function typeNamed(typename: string): DeviceType {
@@ -96,7 +101,7 @@ function properties(type: DeviceType): object[] {
 async function objectAt(context: QmpContext, given: string): Promise<Property[]> {
   const path = given === '/' ? '/' : given.replace(/\/+$/, '')
   const { facts } = context
-  const machine = `${MACHINE_KINDS[facts.type].name}-machine`
+  const machine = machineTypeName(facts.type)
   switch (path) {
     case '/':
       return [typed('container'), child('machine', machine)]
@@ -106,7 +111,7 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
         ...['peripheral', 'peripheral-anon', 'unattached'].map((name) => child(name, 'container')),
       ]
     case '/machine/unattached': {
-      const { cpus } = resolveTopology(facts.smp, facts.type)
+      const cpus = cpuCount(facts)
       const type = cpuTypeName(facts.cpuModel)
       return [typed('container'), ...range(cpus).map((i) => child(`device[${i}]`, type))]
     }
@@ -121,8 +126,7 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
   }
   const [, folder = '', name = ''] = /^(.*)\/([^/]+)$/.exec(path) ?? []
   if (folder === '/machine/unattached') {
-    const { cpus } = resolveTopology(facts.smp, facts.type)
-    if (range(cpus).some((i) => `device[${i}]` === name)) {
+    if (range(cpuCount(facts)).some((i) => `device[${i}]` === name)) {
       return [typed(cpuTypeName(facts.cpuModel)), { name: 'realized', type: 'bool', value: true }]
     }
   }
