@@ -81,6 +81,7 @@ test('every query answers what its description says', async (t) => {
       '/machine/unattached',
       '/machine/unattached/device[1]',
     ].map((path) => ({ path })),
+    'qom-list-properties': [{ typename: 'rng-random' }, { typename: 'none-machine' }],
     'qom-get': [{ path: '/machine', property: 'type' }],
   }
   for (const { name, returns } of QMP_COMMANDS) {

@@ -8,6 +8,7 @@ import { CPU_QUERIES } from './cpu-queries.ts'
 import { QMP_DISPLAY_COMMANDS } from './display-commands.ts'
 import { QMP_EVENTS } from './events.ts'
 import { MACHINE_QUERIES } from './machine-queries.ts'
+import { OPTION_QUERIES } from './option-queries.ts'
 import { OBJECT_ARGUMENTS } from './object-types.ts'
 import { QOM_COMMANDS } from './qom.ts'
 import { QUERIES } from './queries.ts'
@@ -38,6 +39,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   ...MACHINE_QUERIES,
   ...CPU_QUERIES,
   ...QOM_COMMANDS,
+  ...OPTION_QUERIES,
   {
     name: 'query-commands',
     args: NOTHING,

@@ -97,6 +97,13 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
       )
     },
   },
+  {
+    name: 'query-migrate-capabilities',
+    args: NOTHING,
+    returns: listOf(struct({ capability: oneOf([]), state: bool })),
+    // Machines do not migrate, so that there is nothing to choose; management programs must ask.
+    run: () => [],
+  },
   // There are no such things in this program: what is listed is what can be used.
   ...(
     ['query-iothreads', 'query-memory-devices', 'query-tpm-models', 'query-tpm-types'] as const

@@ -1,5 +1,5 @@
 import { bool, int, membersOf, oneOf, str } from './types.ts'
-import type { QmpMembers, QmpObject } from './types.ts'
+import type { QmpMembers, QmpObject, QmpType } from './types.ts'
 
 const MEMORY = { size: int, 'prealloc?': bool, 'share?': bool } as const
 
@@ -17,4 +17,18 @@ export const OBJECT_ARGUMENTS: QmpObject = {
   members: membersOf({ 'qom-type': oneOf(Object.keys(VARIANTS)), id: str }),
   tag: 'qom-type',
   variants: VARIANTS,
+}
+
+/** The properties of these objects by their types, in the words of the object model. */
+export const OBJECT_PROPERTIES: Readonly<Record<string, { name: string; type: string }[]>> =
+  Object.fromEntries(
+    Object.entries(VARIANTS).map(([type, members]) => [
+      type,
+      Object.entries(members).map(([name, member]) => ({ name, type: wordFor(member.type) })),
+    ]),
+  )
+
+function wordFor(type: QmpType): string {
+  if (type === bool) return 'bool'
+  return type === int ? 'int' : 'string'
 }

@@ -5,6 +5,7 @@ import { MACHINE_KINDS } from '../../machine/machine-type.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
 import { cpuCount } from './machine-queries.ts'
 import { QmpError } from './message.ts'
+import { OBJECT_PROPERTIES } from './object-types.ts'
 import { cpuTypeName } from './qom-names.ts'
 import { any, bool, listOf, str, struct } from './types.ts'
 
@@ -27,6 +28,12 @@ export const QOM_COMMANDS: readonly QmpCommand[] = [
     args: struct({ typename: str }),
     returns: PROPERTIES,
     run: (_context, { typename }) => properties(typeNamed(typename as string)),
+  },
+  {
+    name: 'qom-list-properties',
+    args: struct({ typename: str }),
+    returns: PROPERTIES,
+    run: (_context, { typename }) => propertiesOfType(typename as string),
   },
   {
     name: 'qom-list-types',
@@ -54,28 +61,32 @@ export const QOM_COMMANDS: readonly QmpCommand[] = [
   },
 ]
 
-function typesOf(base: string | undefined): object[] {
-  const types = [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => name)
-  const machines = [...types, 'none' as const].map(machineTypeName)
-  const cpus = CPU_MODELS.map(({ name }) => cpuTypeName(name))
-  const all = [
-    ...machines.map((name) => ({ name, parent: 'machine' })),
-    ...cpus.map((name) => ({ name, parent: 'x86_64-cpu' })),
-    ...deviceTypes.map(({ name }) => ({ name, parent: 'device' })),
+/** What there can be, with what it is derived from. */
+function allTypes(): { name: string; parent: string }[] {
+  const machines = [...new Set(Object.values(MACHINE_KINDS))].map(({ name }) => name)
+  const parents: readonly (readonly [string, readonly string[]])[] = [
+    ['accel', ['kvm-accel', 'tcg-accel']],
+    ['machine', [...machines, 'none' as const].map(machineTypeName)],
+    ['x86_64-cpu', CPU_MODELS.map(({ name }) => cpuTypeName(name))],
+    ['object', Object.keys(OBJECT_PROPERTIES)],
+    ['device', deviceTypes.map(({ name }) => name)],
   ]
-  switch (base) {
-    case undefined:
-    case 'object':
-      return all
-    case 'device':
-      return all.filter(({ parent }) => parent !== 'machine')
-    case 'machine':
-      return all.filter(({ parent }) => parent === 'machine')
-    case 'cpu':
-      return all.filter(({ parent }) => parent === 'x86_64-cpu')
-    default:
-      return all.filter(({ name, parent }) => name === base || parent === base)
-  }
+  return parents.flatMap(([parent, names]) => names.map((name) => ({ name, parent })))
+}
+
+/** The parents between a type and those that have no parents here. */
+const ABOVE: Readonly<Record<string, readonly string[]>> = {
+  'x86_64-cpu': ['cpu', 'device', 'object'],
+  accel: ['object'],
+  machine: ['object'],
+  device: ['object'],
+}
+
+function typesOf(base: string | undefined): { name: string; parent: string }[] {
+  if (base === undefined) return allTypes()
+  return allTypes().filter(
+    ({ name, parent }) => name === base || parent === base || (ABOVE[parent] ?? []).includes(base),
+  )
 }
 
 function machineTypeName(type: QmpContext['facts']['type']): string {
@@ -95,6 +106,16 @@ function properties(type: DeviceType): object[] {
     type: kind,
     ...(value === undefined ? {} : { 'default-value': plain(kind, value) }),
   }))
+}
+
+/** What objects of a type have, which need not be devices. */
+function propertiesOfType(typename: string): object[] {
+  const object = OBJECT_PROPERTIES[typename]
+  if (object !== undefined) return object
+  if (deviceTypes.some(({ name }) => name === typename)) return properties(typeNamed(typename))
+  const isBare = allTypes().some(({ name }) => name === typename)
+  if (isBare) return [{ name: 'type', type: 'string' }]
+  throw new QmpError(`Class '${typename}' not found`, 'DeviceNotFound')
 }
 
 /** The properties of an object. Throws `QmpError` `DeviceNotFound` when there is none. */
