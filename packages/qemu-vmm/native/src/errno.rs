@@ -29,10 +29,18 @@ pub fn js(errno: i32, what: &str) -> napi::Error<Code> {
     napi::Error::new(Code(name(errno)), format!("{what}: {reason}"))
 }
 
+/// A failed Node-API call: the environment is going down, or a limit of it.
+pub fn check(status: napi::sys::napi_status, what: &str) -> Result<()> {
+    if status == napi::sys::Status::napi_ok { Ok(()) } else { Err(js(libc::EIO, what)) }
+}
+
 /// Names of what the calls of this addon can fail with; the rest is an I/O error.
 fn name(errno: i32) -> &'static str {
     match errno {
         libc::EACCES => "EACCES",
+        libc::EADDRINUSE => "EADDRINUSE",
+        libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+        libc::EAFNOSUPPORT => "EAFNOSUPPORT",
         libc::EAGAIN => "EAGAIN",
         libc::EBADF => "EBADF",
         libc::EBUSY => "EBUSY",
@@ -40,6 +48,10 @@ fn name(errno: i32) -> &'static str {
         libc::EFBIG => "EFBIG",
         libc::EINTR => "EINTR",
         libc::EINVAL => "EINVAL",
+        libc::EMFILE => "EMFILE",
+        libc::ENAMETOOLONG => "ENAMETOOLONG",
+        libc::ENFILE => "ENFILE",
+        libc::ENOENT => "ENOENT",
         libc::ENODEV => "ENODEV",
         libc::ENOLCK => "ENOLCK",
         libc::ENOMEM => "ENOMEM",

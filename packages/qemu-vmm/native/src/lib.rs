@@ -1,7 +1,7 @@
 //! The native addon of qemu-vmm: what the host offers and Node.js does not.
 //!
-//! Each module is loaded by one TypeScript file. Nothing here has a state of its own, so the addon
-//! can be loaded by any number of workers.
+//! Each module is loaded by one TypeScript file. Nothing here has a state of its own but the objects
+//! that it makes, so the addon can be loaded by any number of workers.
 #![deny(missing_docs)]
 // The macros register nothing in a test build, which exists for clippy only.
 #![cfg_attr(test, allow(dead_code))]
@@ -9,3 +9,5 @@
 pub mod codec;
 mod errno;
 pub mod hostio;
+pub mod usernet;
+mod uv;

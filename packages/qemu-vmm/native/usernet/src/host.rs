@@ -126,6 +126,10 @@ impl Poller {
     }
 }
 
+/// The clock of the network may stand still while that of the host goes on: it must not ring all the
+/// time then.
+const LEAST_US: u64 = 1_000;
+
 /// A clock that makes the epoll readable.
 #[derive(Debug)]
 pub struct Timer {
@@ -159,7 +163,7 @@ impl Timer {
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         // Zero would disarm it.
         let value = at_us.map_or(zero, |at| {
-            let left = at.saturating_sub(now_us).max(1);
+            let left = at.saturating_sub(now_us).max(LEAST_US);
             Timespec {
                 tv_sec: (left / 1_000_000) as i64,
                 tv_nsec: (left % 1_000_000 * 1000) as i64,

@@ -36,7 +36,7 @@ struct Listener {
 }
 
 /// How much is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// TCP connections.
     pub tcp: usize,

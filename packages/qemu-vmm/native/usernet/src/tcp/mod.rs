@@ -228,8 +228,7 @@ impl Tcp {
         if ask && (forward.is_some() || !cx.config.restrict) {
             let stage = Stage::Asked(packet.bytes.into());
             let token = self.table.add(Connection::new(key, stage, None));
-            let id = u64::from(token.generation) << 32 | u64::from(token.index);
-            return self.questions.push(Question { id, key });
+            return self.questions.push(Question { id: name(token), key });
         }
         let Some(target) = target else { return self.refuse(cx, packet.bytes, key) };
         let token =
@@ -239,7 +238,8 @@ impl Tcp {
 
     /// What the program says to a question. An answer to one that is gone is no error.
     pub fn answer(&mut self, cx: &mut Context<'_, '_>, id: u64, answer: Answer) {
-        let token = Token { kind: Kind::Tcp, index: id as u32, generation: (id >> 32) as u32 };
+        let index = (id & 0xff_ffff) as u32;
+        let token = Token { kind: Kind::Tcp, index, generation: (id >> 24) as u32 };
         let Some(connection) = self.table.with_mut(token) else { return };
         let Stage::Asked(first) = &mut connection.stage else { return };
         let first = std::mem::take(first);
@@ -471,6 +471,11 @@ impl Tcp {
         }
         false
     }
+}
+
+/// A number that fits into a double.
+fn name(token: Token) -> u64 {
+    u64::from(token.generation) << 24 | u64::from(token.index)
 }
 
 fn endpoint(address: SocketAddr) -> IpEndpoint {

@@ -1,0 +1,184 @@
+//! The user-mode network as an object of JavaScript. Frames cross in batches, the rest is rare.
+
+mod options;
+mod watch;
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use ::usernet::batch::Out;
+use ::usernet::config::Forward;
+use ::usernet::net::Net;
+use napi::Env;
+use napi::bindgen_prelude::{Function, Uint8Array};
+use napi_derive::napi;
+
+use crate::errno::{Result, js};
+use options::{UserForward, UserNetOptions};
+use watch::Watch;
+
+/// A network with its guest's card on the other side of a link.
+#[napi]
+#[derive(Debug)]
+pub struct UserNet {
+    /// None once it was closed, or when a defect was met.
+    net: Option<Net>,
+    watch: Option<Rc<Watch>>,
+}
+
+/// A connection of the guest's that the program is asked about.
+#[napi(object)]
+#[derive(Debug)]
+pub struct UserQuestion {
+    /// Names it in `answer`.
+    pub id: f64,
+    /// The guest's end, as address and port.
+    pub guest: String,
+    /// Whom it wants to reach.
+    pub peer: String,
+}
+
+/// How much is in use.
+#[napi(object)]
+#[derive(Debug)]
+pub struct UserUsage {
+    /// TCP connections.
+    pub tcp: u32,
+    /// Bytes of their buffers.
+    pub tcp_memory: f64,
+    /// Ports of UDP that the guest uses.
+    pub udp: u32,
+}
+
+#[napi]
+impl UserNet {
+    /// Throws for options that do not fit together, and when the host has no more descriptors.
+    #[napi(constructor)]
+    pub fn new(options: UserNetOptions) -> Result<Self> {
+        let net = Net::new(options.config()?).map_err(|error| io(&error, "a user-mode network"))?;
+        Ok(Self { net: Some(net), watch: None })
+    }
+
+    /// Calls `on_ready` from the event loop when `poll` has something to do.
+    #[napi]
+    pub fn watch(&mut self, env: Env, on_ready: Function<'_, (), ()>) -> Result<()> {
+        let fd = self.net()?.as_fd().as_raw_fd();
+        if let Some(watch) = self.watch.take() {
+            watch.close();
+        }
+        self.watch = Some(Watch::start(env.raw(), fd, &on_ready)?);
+        Ok(())
+    }
+
+    /// Takes the records of `batch`, and writes answers behind the `used` bytes of `out`. Returns how many
+    /// bytes of `out` are used then; -1 when the network had a defect and is gone.
+    #[napi]
+    pub fn input(&mut self, now_us: f64, batch: Uint8Array, mut out: Uint8Array, used: u32) -> i32 {
+        self.guarded(|net| {
+            // SAFETY: JavaScript does not run meanwhile, and nothing else looks at the memory.
+            let mut out = Out::new(unsafe { out.as_mut() }, used as usize);
+            net.input(now_us as u64, &batch, &mut out);
+            out.used() as i32
+        })
+    }
+
+    /// Writes what there is for the guest behind the `used` bytes of `out`. Returns twice the number of
+    /// bytes that are used then, and 1 more when it should be called again; -1 as `input`.
+    #[napi]
+    pub fn poll(&mut self, now_us: f64, mut out: Uint8Array, used: u32) -> i32 {
+        self.guarded(|net| {
+            // SAFETY: as in `input`.
+            let mut out = Out::new(unsafe { out.as_mut() }, used as usize);
+            let more = net.poll(now_us as u64, &mut out);
+            (out.used() as i32) << 1 | i32::from(more)
+        })
+    }
+
+    /// What the guest's card accepts in headers.
+    #[napi]
+    pub fn set_accepts(&mut self, accepts: u32) {
+        if let Some(net) = &mut self.net {
+            net.set_accepts(accepts);
+        }
+    }
+
+    /// Opens a port of the host that leads into the guest, and returns its number for `remove_forward`.
+    #[napi]
+    pub fn add_forward(&mut self, forward: UserForward) -> Result<u32> {
+        let forward: Forward = forward.parse()?;
+        self.net()?.add_forward(forward).map_err(|error| io(&error, "a forward"))
+    }
+
+    /// Where a forward listens; null for a UNIX socket.
+    #[napi]
+    pub fn forward_address(&self, id: u32) -> Option<String> {
+        Some(self.net.as_ref()?.forward_address(id)?.to_string())
+    }
+
+    /// Closes a forward again.
+    #[napi]
+    pub fn remove_forward(&mut self, id: u32) {
+        if let Some(net) = &mut self.net {
+            net.remove_forward(id);
+        }
+    }
+
+    /// The connections that wait for `answer`, each once.
+    #[napi]
+    pub fn questions(&mut self) -> Vec<UserQuestion> {
+        let questions = self.net.as_mut().map(Net::questions).unwrap_or_default();
+        let question = |question: ::usernet::tcp::Question| UserQuestion {
+            id: question.id as f64,
+            guest: question.key.guest.to_string(),
+            peer: question.key.peer.to_string(),
+        };
+        questions.into_iter().map(question).collect()
+    }
+
+    /// How much is in use.
+    #[napi]
+    pub fn usage(&self) -> UserUsage {
+        let usage = self.net.as_ref().map(Net::usage).unwrap_or_default();
+        UserUsage {
+            tcp: usage.tcp as u32,
+            tcp_memory: usage.tcp_memory as f64,
+            udp: usage.udp as u32,
+        }
+    }
+
+    /// Closes all sockets.
+    #[napi]
+    pub fn close(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.close();
+        }
+        self.net = None;
+    }
+
+    fn net(&mut self) -> Result<&mut Net> {
+        self.net.as_mut().ok_or_else(|| js(libc::EBADF, "a user-mode network that was closed"))
+    }
+
+    /// What a guest sends must not end the process, even if it meets a defect.
+    fn guarded(&mut self, run: impl FnOnce(&mut Net) -> i32) -> i32 {
+        let Some(net) = &mut self.net else { return -1 };
+        match catch_unwind(AssertUnwindSafe(|| run(net))) {
+            Ok(result) => result,
+            Err(_) => {
+                self.close();
+                -1
+            }
+        }
+    }
+}
+
+impl Drop for UserNet {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn io(error: &std::io::Error, what: &str) -> napi::Error<crate::errno::Code> {
+    js(error.raw_os_error().unwrap_or(libc::EIO), what)
+}

@@ -1,0 +1,67 @@
+/** The addon's user-mode network. */
+
+import { addon } from './addon.ts'
+
+/** Options of a network: addresses as text, checked before. */
+export interface UserNetOptions {
+  ipv4?: { net: string; prefix: number; host: string; dns: string; dhcpStart: string }
+  ipv6?: { net: string; prefix: number; host: string; dns: string }
+  restrict: boolean
+  hostname?: string
+  domainname?: string
+  dnssearch: string[]
+  tftp?: string
+  tftpServerName?: string
+  bootfile?: string
+  /** Each `ADDRESS:PORT`; the host's when there are none. */
+  nameServers: string[]
+  /** `to` is `unix:PATH` or `ADDRESS:PORT`. */
+  guestForwards: { at: string; to?: string }[]
+  seed: number
+  ask: boolean
+}
+
+/** A port of the host that leads into the guest. */
+export interface NativeForward {
+  udp: boolean
+  /** `unix:PATH` or `ADDRESS:PORT`. */
+  host: string
+  guest: string
+}
+
+/** How much of a network is in use. */
+export interface UserNetUsage {
+  /** TCP connections. */
+  tcp: number
+  /** Bytes of their buffers. */
+  tcpMemory: number
+  /** Ports of UDP that the guest uses. */
+  udp: number
+}
+
+/** What the addon exports. Its Rust sources say what each call does. */
+export interface NativeUserNet {
+  watch(onReady: () => void): void
+  /** New number of used bytes of `out`, or -1. */
+  input(nowUs: number, batch: Uint8Array, out: Uint8Array, used: number): number
+  /** Twice the new number of used bytes of `out`, and 1 more when there is more; or -1. */
+  poll(nowUs: number, out: Uint8Array, used: number): number
+  setAccepts(accepts: number): void
+  addForward(forward: NativeForward): number
+  forwardAddress(id: number): string | null
+  removeForward(id: number): void
+  usage(): UserNetUsage
+  close(): void
+}
+
+interface UserNetModule {
+  UserNet: new (options: UserNetOptions) => NativeUserNet
+}
+
+/**
+ * Makes a network.
+ * @throws VmmError E_NO_ADDON when the addon was not built, or does not fit this platform
+ */
+export function createUserNet(options: UserNetOptions): NativeUserNet {
+  return new (addon<UserNetModule>().UserNet)(options)
+}

@@ -1,0 +1,75 @@
+import { VmmError } from '../../errors.ts'
+import { isIPv4, isIPv6 } from './addresses.ts'
+import type { GuestForward, HostForward } from './config.ts'
+
+/** Where a chardev of a guest forward leads. */
+const GUEST_TARGET = /^(tcp|unix):(.*)$/
+
+/**
+ * `[tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT`, or `unix:PATH-[GUESTADDR]:GUESTPORT`. IPv6 addresses are in
+ * brackets.
+ * @throws VmmError E_NETDEV
+ */
+export function parseHostForward(text: string): HostForward {
+  const bad = (reason: string): VmmError =>
+    new VmmError('E_NETDEV', `Invalid host forwarding rule '${text}': ${reason}`, {
+      fields: { hostfwd: text },
+    })
+  const protocol = /^(tcp|udp|unix|):/.exec(text)
+  if (protocol === null) throw bad("it begins with 'tcp:', 'udp:' or 'unix:'")
+  const rest = text.slice(protocol[0].length)
+  const dash = rest.lastIndexOf('-')
+  if (dash < 0) throw bad("a '-' is between the host's side and the guest's")
+  const guest = parseEndpoint(rest.slice(dash + 1), bad)
+  if (guest.port === 0) throw bad('the port of the guest is 1 to 65535')
+  const host = rest.slice(0, dash)
+  if (protocol[1] === 'unix') {
+    if (host === '') throw bad('the path is missing')
+    return { protocol: 'tcp', host: { path: host }, guest }
+  }
+  return { protocol: protocol[1] === 'udp' ? 'udp' : 'tcp', host: parseEndpoint(host, bad), guest }
+}
+
+/**
+ * `[tcp]:SERVER:PORT-tcp:HOST:PORT`, or with `unix:PATH` as target.
+ * @throws VmmError E_NETDEV, for a command or another chardev as target too
+ */
+export function parseGuestForward(text: string): GuestForward {
+  const bad = (reason: string): VmmError =>
+    new VmmError('E_NETDEV', `Invalid guest forwarding rule '${text}': ${reason}`, {
+      fields: { guestfwd: text },
+    })
+  const match = /^(?:tcp)?:([^-]*)-(.*)$/.exec(text)
+  if (match === null) throw bad("it is 'tcp:ADDRESS:PORT-TARGET'")
+  const { address, port } = parseEndpoint(match[1] ?? '', bad)
+  if (address === '' || port === 0) throw bad("the guest's side is an address and a port")
+  const target = GUEST_TARGET.exec(match[2] ?? '')
+  if (target === null) {
+    throw bad(
+      "the target is 'tcp:ADDRESS:PORT' or 'unix:PATH'; commands and other chardevs are not supported",
+    )
+  }
+  const [, kind, place = ''] = target
+  if (kind === 'unix') {
+    if (place === '' || place.includes(',')) throw bad('the target is one path, without options')
+    return { address, port, to: { path: place } }
+  }
+  const to = parseEndpoint(place === '' ? ':0' : place, bad)
+  if (to.address === '' || to.port === 0) throw bad('the target is an address and a port')
+  return { address, port, to }
+}
+
+function parseEndpoint(
+  text: string,
+  bad: (reason: string) => VmmError,
+): { address: string; port: number } {
+  const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(text)
+  if (match === null) throw bad(`'${text}' is not ADDRESS:PORT`)
+  const [, six, four] = match
+  const port = Number(match[3])
+  if (port > 65_535) throw bad(`the port ${port} is more than 65535`)
+  const address = six ?? four ?? ''
+  const valid = six === undefined ? address === '' || isIPv4(address) : isIPv6(address)
+  if (!valid || address.includes('%')) throw bad(`'${address}' is no address`)
+  return { address, port }
+}

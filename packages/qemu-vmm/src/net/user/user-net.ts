@@ -1,0 +1,228 @@
+import { FrameBatch, type LinkEnd, type LinkSide } from 'virtio'
+
+import { VmmError } from '../../errors.ts'
+import {
+  createUserNet,
+  type NativeUserNet,
+  type UserNetOptions,
+  type UserNetUsage,
+} from '../../native/usernet.ts'
+import { endpoint, isIPv6 } from './addresses.ts'
+import type { HostForward, UserNetConfig } from './config.ts'
+
+/** `ACCEPTS_…` of headers: partial checksums, and TCP over IPv4 and IPv6 in one piece. */
+const ACCEPTS = 0b111
+/** An Ethernet header and a packet of IPv4 or IPv6 of any length. */
+const MAX_FRAME = 65_550
+/** Batches that are filled in one turn of the event loop; the rest waits for the next. */
+const TURNS = 16
+
+/** What a network is given besides its configuration. */
+export interface UserNetHost {
+  /** Microseconds of a clock that only goes forward. */
+  nowUs(): number
+  /** A number below 2^53 that the guest cannot guess. */
+  seed: number
+  /** Name servers instead of the host's, each `ADDRESS:PORT`. */
+  nameServers?: readonly string[]
+  /** Told of what the user should know. */
+  report(message: string): void
+}
+
+/**
+ * A network behind a router in this process, as the end of a link: NAT by ordinary sockets, so it needs no rights.
+ * TCP/IP is the addon's; here frames go to and fro in batches.
+ */
+export class UserNet implements LinkEnd {
+  readonly accepts: number = ACCEPTS
+  readonly maxFrame: number = MAX_FRAME
+  readonly #net: NativeUserNet
+  readonly #config: UserNetConfig
+  readonly #host: UserNetHost
+  readonly #out: FrameBatch = new FrameBatch()
+  /** Where the records begin that the other end has not taken. */
+  #from = 0
+  #side: LinkSide | undefined
+  #due: NodeJS.Immediate | undefined
+  #open = true
+  #sending = false
+  /** Frames of the other end were left, as they came while it was sent some. */
+  #owed = false
+
+  /**
+   * @throws VmmError E_NETDEV when a forwarded port cannot be had, E_NO_ADDON
+   */
+  constructor(config: UserNetConfig, host: UserNetHost) {
+    this.#config = config
+    this.#host = host
+    this.#net = createUserNet(nativeOptions(config, host))
+    try {
+      for (const forward of config.hostForwards) this.addHostForward(forward)
+      this.#net.watch(() => this.#poll())
+    } catch (error) {
+      this.#net.close()
+      throw error
+    }
+  }
+
+  /** Attaches it to one side of a link. */
+  attach(side: LinkSide): void {
+    this.#side = side
+    side.attach(this)
+    this.peerChanged()
+  }
+
+  /**
+   * Opens a port of the host that leads into the guest; returns its number.
+   * @throws VmmError E_NETDEV when it cannot be had
+   */
+  addHostForward(forward: HostForward): number {
+    const { protocol, host, guest } = forward
+    const six = isIPv6(guest.address)
+    const place =
+      'path' in host
+        ? `unix:${host.path}`
+        : endpoint(host.address || (six ? '::' : '0.0.0.0'), host.port)
+    const inside = guest.address || (this.#config.ipv4?.dhcpStart ?? '')
+    try {
+      return this.#net.addForward({
+        udp: protocol === 'udp',
+        host: place,
+        guest: endpoint(inside, guest.port),
+      })
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new VmmError(
+        'E_NETDEV',
+        `Could not set up host forwarding rule '${protocol}:${place}': ${reason}`,
+        { fields: { hostfwd: place }, cause: error },
+      )
+    }
+  }
+
+  /** Where a forward listens, as `ADDRESS:PORT`; undefined for a UNIX socket. */
+  forwardAddress(id: number): string | undefined {
+    return this.#net.forwardAddress(id) ?? undefined
+  }
+
+  removeHostForward(id: number): void {
+    this.#net.removeForward(id)
+  }
+
+  get usage(): UserNetUsage {
+    return this.#net.usage()
+  }
+
+  receive(batch: FrameBatch, from: number): number {
+    if (!this.#open) return batch.used
+    if (this.#sending) {
+      this.#owed = true
+      return from
+    }
+    const frames = batch.bytes.subarray(from, batch.used)
+    // Where answers find no room they are lost, as in any network: the guest never has to wait.
+    const used = this.#net.input(this.#nowUs(), frames, this.#out.bytes, this.#out.used)
+    if (this.#took(used)) this.#poll()
+    return batch.used
+  }
+
+  resume(): void {
+    this.#poll()
+  }
+
+  /** Frames are lost while it is down; who sent them repeats them. */
+  linkChanged(_up: boolean): void {}
+
+  peerChanged(): void {
+    this.#net.setAccepts((this.#side?.peerAccepts ?? 0) & ACCEPTS)
+  }
+
+  /** Closes all sockets. */
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    if (this.#due !== undefined) clearImmediate(this.#due)
+    this.#side?.detach()
+    this.#net.close()
+  }
+
+  #nowUs(): number {
+    return Math.floor(this.#host.nowUs())
+  }
+
+  /** Whether the network still exists after a call of it that returned this. */
+  #took(used: number): boolean {
+    if (used >= 0) {
+      if (used !== this.#out.used) this.#out.adopt(used)
+      return true
+    }
+    if (this.#open) {
+      this.#open = false
+      this.#host.report(`the network ${this.#config.id} met a defect and is gone`)
+    }
+    return false
+  }
+
+  /** Lets the network do what there is to do, and sends what it has for the guest. */
+  #poll(): void {
+    for (let turn = 0; turn < TURNS; turn++) {
+      if (!this.#open || this.#sending) return
+      const waits = !this.#flush()
+      // Also when the other end takes nothing: what sockets have to say must be heard, or they say it again.
+      const result = this.#net.poll(this.#nowUs(), this.#out.bytes, this.#out.used)
+      if (!this.#took(result < 0 ? -1 : result >> 1)) return
+      if (waits) return
+      if ((result & 1) === 0) {
+        this.#flush()
+        return
+      }
+    }
+    this.#due ??= setImmediate(() => {
+      this.#due = undefined
+      this.#poll()
+    })
+  }
+
+  /** Sends what is in the batch; false when the other end did not take all: it resumes this. */
+  #flush(): boolean {
+    const out = this.#out
+    if (this.#from < out.used && this.#side !== undefined) {
+      this.#sending = true
+      try {
+        this.#from = this.#side.send(out, this.#from)
+      } finally {
+        this.#sending = false
+      }
+      if (this.#owed) {
+        this.#owed = false
+        queueMicrotask(() => this.#side?.ready())
+      }
+      if (this.#from < out.used) return false
+    }
+    this.#from = 0
+    out.clear()
+    return true
+  }
+}
+
+function nativeOptions(config: UserNetConfig, host: UserNetHost): UserNetOptions {
+  const { ipv4, ipv6, restrict, hostname, domainname, dnssearch, tftp, bootfile } = config
+  return {
+    ...(ipv4 && { ipv4 }),
+    ...(ipv6 && { ipv6 }),
+    restrict,
+    ...(hostname !== undefined && { hostname }),
+    ...(domainname !== undefined && { domainname }),
+    dnssearch,
+    ...(tftp !== undefined && { tftp }),
+    ...(config.tftpServerName !== undefined && { tftpServerName: config.tftpServerName }),
+    ...(bootfile !== undefined && { bootfile }),
+    nameServers: [...(host.nameServers ?? [])],
+    guestForwards: config.guestForwards.map(({ address, port, to }) => ({
+      at: endpoint(address, port),
+      to: 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port),
+    })),
+    seed: host.seed,
+    ask: false,
+  }
+}
