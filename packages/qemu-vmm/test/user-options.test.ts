@@ -79,7 +79,7 @@ test('forwards are taken as QEMU writes them', (t) => {
     [
       'hostfwd=tcp:127.0.0.1:2222-:22',
       'hostfwd=udp::5353-10.0.2.20:53',
-      'hostfwd=:80-:8080',
+      'hostfwd=::80-:8080',
       'hostfwd=unix:/run/a-b-:22',
       'hostfwd=tcp:[::1]:22-[fec0::15]:22',
       'guestfwd=tcp:10.0.2.100:80-tcp:127.0.0.1:8000',
