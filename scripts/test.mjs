@@ -3,7 +3,7 @@
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
 import { ataGuest, bootGuest, firmwareGuest, ovmfGuest, programsGuest } from './guests.mjs'
-import { bin, core, root } from './lib/paths.mjs'
+import { bin, root, workspaces } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
 import { peers } from './peers.mjs'
@@ -83,7 +83,9 @@ await script(async () => {
     for (const check of checks) await stage(`check ${check.name}`, () => single(check.run))
     await stage('scripts', ava('.'))
     const cargoTest = ['test', '--workspace', '--locked', '--no-fail-fast']
-    await stage('crates', () => suite('cargo', cargoTest, core, new CargoCounter()))
+    for (const cwd of workspaces) {
+      await stage('crates', () => suite('cargo', cargoTest, cwd, new CargoCounter()))
+    }
     await stage('kvm-core', ava('packages/kvm-core'))
     await stage('virtio', ava('packages/virtio'))
     await stage('qemu-vmm', ava('packages/qemu-vmm'))
