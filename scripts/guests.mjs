@@ -83,7 +83,7 @@ export async function initrdGuest() {
   return paths
 }
 
-/** Modules of the kernel's package that a disk needs, in the order of their dependencies. */
+/** Modules of the kernel's package for what is on PCI, in the order of their dependencies. */
 const modules = [
   'virtio/virtio_ring',
   'virtio/virtio',
@@ -93,6 +93,9 @@ const modules = [
   'block/virtio_blk',
   'char/virtio_console',
   'char/hw_random/virtio-rng',
+  '../net/core/failover',
+  'net/net_failover',
+  'net/virtio_net',
 ]
 
 /** The same for disks and CD drives at an IDE controller. */

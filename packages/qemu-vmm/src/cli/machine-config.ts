@@ -36,6 +36,7 @@ export function machineConfig(
     ),
     plug: [
       ...videoDevices(settings),
+      ...settings.nics,
       ...settings.devices,
       ...chardevs.parallels.map((chardev) => ({
         driver: 'isa-parallel',
@@ -47,6 +48,7 @@ export function machineConfig(
     cpus: settings.smp,
     serial: chardevs.serials,
     chardevs: chardevs.devices,
+    netdevs: settings.netdevs,
     rebootAction: settings.reboot ? 'reset' : 'shutdown',
     shutdownAction: settings.shutdown ? 'poweroff' : 'pause',
     panicAction: settings.panicAction,

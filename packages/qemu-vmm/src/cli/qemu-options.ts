@@ -7,7 +7,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'acpitable add-fd async-teardown audio audio-help audiodev bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
-    'msg mtdblock net netdev nic no-acpi no-fd-bootchk ' +
+    'msg mtdblock net no-acpi no-fd-bootchk ' +
     'numa only-migratable option-rom overcommit pflash plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate rtc runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +

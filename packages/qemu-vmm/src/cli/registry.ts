@@ -9,6 +9,7 @@ import { information } from './options/information.ts'
 import { lifecycle } from './options/lifecycle.ts'
 import { machine } from './options/machine.ts'
 import { memory } from './options/memory.ts'
+import { network } from './options/network.ts'
 import { processOptions } from './options/process.ts'
 import { readconfig } from './options/readconfig.ts'
 import { storage } from './options/storage.ts'
@@ -22,6 +23,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   firmware,
   boot,
   storage,
+  network,
   character,
   identity,
   lifecycle,

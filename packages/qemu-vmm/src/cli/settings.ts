@@ -12,6 +12,7 @@ import type {
 } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
+import type { NetdevConfig } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { SmpConfig } from '../machine/topology.ts'
 
@@ -92,6 +93,9 @@ export interface Settings {
   driveDevices: DeviceOption[]
   /** Ids of the drives that are flash chips, by unit. */
   flash: (string | undefined)[]
+  netdevs: NetdevConfig[]
+  /** Cards that `-nic` plugs in. */
+  nics: DeviceOption[]
   /** What `-global` says, in order. */
   globals: { driver: string; property: string; value: string }[]
   /** What `-device` adds. */
@@ -142,6 +146,8 @@ export function defaultSettings(): Settings {
     machineOptions: {},
     drives: [],
     driveDevices: [],
+    netdevs: [],
+    nics: [],
     flash: [],
     globals: [],
     devices: [],

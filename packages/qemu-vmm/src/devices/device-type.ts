@@ -15,6 +15,8 @@ export interface PropertySpec {
 export interface PluggedDevice extends Stateful {
   /** Resolves when nothing that it started is under way any more; it starts nothing while it waits. */
   quiesce?(): Promise<void>
+  /** The machine stands: nothing changes its memory until it is resumed. */
+  pause?(): void
   /** Its state was loaded, or the machine goes on: looks at everything that it may have missed. */
   resume?(): void
   /** Counters for the machine's statistics. */
@@ -40,6 +42,7 @@ export interface DeviceType {
     | 'Storage devices'
     | 'Input devices'
     | 'Display devices'
+    | 'Network devices'
     | 'Misc devices'
   description: string
   properties: readonly PropertySpec[]

@@ -1,4 +1,5 @@
 import type { GuestMemory } from 'kvm-core'
+import type { LinkSide } from 'virtio'
 
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { DmaControllers } from '../chipset/i8237.ts'
@@ -55,6 +56,10 @@ export interface PlugContext extends PlugLife {
   drive(id: string, owner: string): Drive
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
+  /** Takes the end of a network's cable. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
+  netdev(id: string, owner: string): LinkSide
+  /** The address of the next network card that is given none, 6 bytes. */
+  nextMac(): Uint8Array
   /** Takes an object that has random bytes. Throws `E_CONFIG` when there is none. */
   rng(id: string): EntropySource
   readonly dma: DmaControllers

@@ -9,6 +9,7 @@ import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
+import { virtioNetPci } from './virtio-net.ts'
 import { virtioRngPci } from './virtio-rng.ts'
 import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts'
 
@@ -16,6 +17,7 @@ import { virtconsole, virtioSerialPci, virtserialport } from './virtio-serial.ts
 export const deviceTypes: readonly DeviceType[] = [
   pcieRootPort,
   virtioBlkPci,
+  virtioNetPci,
   ...ahciTypes,
   ideHd,
   ideCd,

@@ -32,6 +32,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'serial',
   'drives',
   'chardevs',
+  'netdevs',
   'fwCfg',
   'plug',
   'rebootAction',

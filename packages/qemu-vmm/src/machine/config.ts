@@ -6,6 +6,7 @@ import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { BootOptions } from './boot-options.ts'
 import type { DriveConfig } from './drive-config.ts'
+import type { NetdevConfig } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { MachineClock } from './clock.ts'
 import type { SmpConfig } from './topology.ts'
@@ -100,6 +101,8 @@ export interface MachineConfig {
   serial?: readonly (SerialBackend | undefined)[]
   /** Character devices by id, for devices of `plug`. */
   chardevs?: Readonly<Record<string, SerialBackend>>
+  /** Networks, which devices of `plug` name by their ids. */
+  netdevs?: readonly NetdevConfig[]
   /** Files of the firmware configuration device, which QEMU's `-fw_cfg` names `opt/...`. */
   fwCfg?: readonly FwCfgFile[]
   /** Disk images, which devices of `plug` name by their ids. */

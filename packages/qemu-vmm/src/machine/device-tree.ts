@@ -15,6 +15,7 @@ export type PlugParts = Omit<PlugContext, 'devices' | 'rng' | keyof PlugLife> & 
   abandonDrive(id: string): void
   releaseDrive(id: string): Promise<void>
   releaseChardev(id: string): void
+  releaseNetdev(id: string): void
 }
 
 /** A device that is gone: what it had can be used again. */
@@ -197,6 +198,11 @@ export class DeviceTree {
         const chardev = parts.chardev(id, owner)
         claims.push(() => parts.releaseChardev(id))
         return chardev
+      },
+      netdev: (id, owner) => {
+        const side = parts.netdev(id, owner)
+        claims.push(() => parts.releaseNetdev(id))
+        return side
       },
       rng: (id) => {
         const source = parts.objects.take(id)

@@ -7,6 +7,8 @@ import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
+import { Netdevs } from '../net/netdevs.ts'
+import { defaultMac } from '../devices/mac-address.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import { ObjectRegistry } from '../objects/registry.ts'
 import { assembleVm } from './assemble.ts'
@@ -77,6 +79,7 @@ export class Hardware {
   readonly #host: DeviceHost
   readonly #irqs: IrqLines
   readonly #deviceRams: DeviceRams
+  readonly #netdevs: Netdevs
   readonly #msrs: readonly number[]
   readonly #powerOn: Standstill
   #threadsStarted = false
@@ -112,6 +115,7 @@ export class Hardware {
       throw error
     }
     const { kvm, vm } = this.handles
+    let cards = 0
     this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
     this.#irqs = new IrqLines((gsi, level) => vm.irqLine(gsi, level))
     this.#irqs.hold()
@@ -119,7 +123,9 @@ export class Hardware {
     const chardevs = new ChardevLinks(config)
     const ioEvents = new IoEvents(vm)
     this.#deviceRams = new DeviceRams(vm)
+    this.#netdevs = new Netdevs({ entropy: this.#entropy, log: requests.log })
     try {
+      for (const netdev of config.netdevs ?? []) this.#netdevs.add(netdev)
       const { board, chips, tree } = setUpBoard({
         config,
         devices,
@@ -145,6 +151,9 @@ export class Hardware {
         releaseDrive: (id) => drives.release(id),
         chardev: (id, owner) => chardevs.take(id, owner),
         releaseChardev: (id) => chardevs.release(id),
+        netdev: (id, owner) => this.#netdevs.take(id, owner),
+        releaseNetdev: (id) => this.#netdevs.release(id),
+        nextMac: () => defaultMac(cards++),
         deleted: requests.deleted,
         setPit: (connected) => {
           if (config.machine?.options?.pit !== false) connectPit(vm, connected)
@@ -237,6 +246,7 @@ export class Hardware {
     if (!this.#threadsStarted) return
     await Promise.all(this.handles.vcpus.map((vcpu) => vcpu.pause()))
     if (this.#standstill !== undefined) return
+    for (const device of this.#plugged) device.pause?.()
     this.#irqs.hold()
     this.#standstill = this.#capture()
   }
@@ -320,6 +330,7 @@ export class Hardware {
     this.#host?.close()
     this.#deviceRams.close()
     this.#objects.close()
+    this.#netdevs.close()
     this.#boot?.close()
     await vm.close()
     kvm.close()

@@ -10,6 +10,8 @@ import { createMemoryMap } from '../../src/machine/memory-map.ts'
 import type { PcBoard } from '../../src/machine/pc.ts'
 import { resolveTopology } from '../../src/machine/topology.ts'
 import type { DeviceOption } from '../../src/devices/device-type.ts'
+import { defaultMac } from '../../src/devices/mac-address.ts'
+import { Netdevs } from '../../src/net/netdevs.ts'
 import { ObjectRegistry } from '../../src/objects/registry.ts'
 import { FakeDrive } from './fake-drive.ts'
 import { FlatRam } from './ram.ts'
@@ -53,6 +55,7 @@ export async function plugBoard(
     { onStop() {}, log() {} },
   )
   const objects = new ObjectRegistry([], new SeededEntropy(1))
+  const netdevs = new Netdevs({ entropy: new SeededEntropy(3), log() {} })
   const ioEvents = new IoEvents({
     ioeventfd(range, id) {
       events.add(id)
@@ -77,6 +80,9 @@ export async function plugBoard(
     ioEvents,
     objects,
     sendMessage: (address) => messages.push(address) > 0,
+    netdev: (id, owner) => netdevs.take(id, owner),
+    releaseNetdev: (id) => netdevs.release(id),
+    nextMac: () => defaultMac(0),
     drive: (id, owner) => drives.take(id, owner),
     abandonDrive: (id) => drives.abandonOne(id),
     releaseDrive: (id) => drives.release(id),

@@ -1,0 +1,78 @@
+// The network of a guest without any rights on the host: addresses by DHCP, servers of the host, and the way in.
+import { createHash } from 'node:crypto'
+import { createServer } from 'node:http'
+import { connect, createServer as createTcpServer } from 'node:net'
+import type { AddressInfo, Server } from 'node:net'
+import test from 'ava'
+import { type GuestProcess, bootArguments, guestFiles, withGuest } from '../src/guest.ts'
+
+/** What udhcpc runs with an answer. */
+const SCRIPT = [
+  '[ "$1" = bound ] || exit 0',
+  'ip addr add "$ip/24" dev "$interface"',
+  'ip route add default via "$router"',
+  'echo "$ip $router $dns"',
+]
+
+/** Asks for an address and takes it; what the script says. */
+async function lease(guest: GuestProcess): Promise<string> {
+  await guest.shell("echo '#!/bin/sh' >/tmp/s; chmod +x /tmp/s")
+  // Line by line: the console would break longer ones.
+  for (const line of SCRIPT) await guest.shell(`echo '${line}' >>/tmp/s`)
+  await guest.shell('ip link set eth0 up')
+  return await guest.shell('udhcpc -i eth0 -nqf -s /tmp/s 2>/dev/null')
+}
+
+function machine(nic: string): string[] {
+  return [...bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd }), '-nic', nic]
+}
+
+async function listening(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
+  return (server.address() as AddressInfo).port
+}
+
+/** A port that nobody has just now. */
+async function freePort(): Promise<number> {
+  const server = createTcpServer()
+  const port = await listening(server)
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+test.serial('a guest gets an address, and reaches the host and nothing it must not', async (t) => {
+  const body = Buffer.alloc(8 << 20, 'network ')
+  const server = createServer((_request, response) => void response.end(body))
+  const port = await listening(server)
+  try {
+    await withGuest(machine('user'), async (guest) => {
+      t.is(await lease(guest), '10.0.2.15 10.0.2.2 10.0.2.3\n')
+      t.regex(await guest.shell('ip link show eth0'), /link\/ether 52:54:00:12:34:56/)
+      t.regex(await guest.shell('ping -c 3 10.0.2.2'), /3 packets received, 0% packet loss/)
+      const size = await guest.shell(`wget -q -O - http://10.0.2.2:${port}/ | md5sum`)
+      t.is(size.split(' ')[0], createHash('md5').update(body).digest('hex'))
+      t.regex(await guest.shell('wget -O - http://10.0.2.2:1/ 2>&1; true'), /refused/)
+    })
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
+})
+
+test.serial('a port of the host leads into the guest', async (t) => {
+  const port = await freePort()
+  const nic = `user,hostfwd=tcp:127.0.0.1:${port}-:7,restrict=on`
+  await withGuest(machine(nic), async (guest) => {
+    await lease(guest)
+    await guest.shell('mkdir -p /tmp/www; echo from the guest >/tmp/www/index.html')
+    await guest.shell('httpd -p 7 -h /tmp/www')
+    const answer = await new Promise<string>((resolve, reject) => {
+      const socket = connect(port, '127.0.0.1', () => socket.write('GET / HTTP/1.0\r\n\r\n'))
+      let text = ''
+      socket.on('data', (data) => (text += data.toString('latin1')))
+      socket.on('error', reject)
+      socket.on('close', () => resolve(text))
+    })
+    t.regex(answer, /200 OK[^]*from the guest/)
+  })
+})

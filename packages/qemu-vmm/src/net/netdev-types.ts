@@ -1,0 +1,42 @@
+import type { LinkSide } from 'virtio'
+
+import type { NetdevConfig } from './config.ts'
+import { USER_KEYS, parseUserOptions } from './user/options.ts'
+import type { UserOption } from './user/options.ts'
+import { UserNet } from './user/user-net.ts'
+import type { UserNetHost } from './user/user-net.ts'
+
+/** What a network card is connected to, while the machine exists. */
+export interface Netdev {
+  close(): void
+}
+
+/** A kind of it that `-netdev` can name. */
+export interface NetdevType {
+  name: NetdevConfig['type']
+  description: string
+  /** Keys of the option, without `type` and `id`. */
+  keys: readonly string[]
+  /** @throws VmmError `E_NETDEV` */
+  parse(id: string, options: readonly UserOption[]): NetdevConfig
+  /**
+   * Makes it and attaches it to its side of a link.
+   * @throws VmmError `E_NETDEV` for what the host does not give
+   */
+  open(config: NetdevConfig, side: LinkSide, host: UserNetHost): Netdev
+}
+
+/** All kinds. */
+export const netdevTypes: readonly NetdevType[] = [
+  {
+    name: 'user',
+    description: 'a network behind a router in this process; needs no rights',
+    keys: USER_KEYS,
+    parse: parseUserOptions,
+    open(config, side, host) {
+      const net = new UserNet(config, host)
+      net.attach(side)
+      return net
+    },
+  },
+]

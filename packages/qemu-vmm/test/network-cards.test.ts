@@ -1,0 +1,63 @@
+// Network cards on a board: their addresses, the cables that they take, and what is refused.
+import test from 'ava'
+import { macText } from 'virtio'
+import { defaultMac, macAddress } from '../src/devices/mac-address.ts'
+import { Netdevs } from '../src/net/netdevs.ts'
+import { parseUserOptions } from '../src/net/user/options.ts'
+import { SeededEntropy } from '../src/machine/entropy.ts'
+import { plugBoard } from './support/plug-board.ts'
+
+const user = (id: string): ReturnType<typeof parseUserOptions> => parseUserOptions(id, [])
+
+function netdevs(): Netdevs {
+  return new Netdevs({ entropy: new SeededEntropy(1), log() {} })
+}
+
+test('the address of a card is what it says, or counts up from the default', (t) => {
+  let cards = 0
+  const mac = (text?: string): string => {
+    const properties: Record<string, string> = text === undefined ? {} : { mac: text }
+    const option = { driver: 'virtio-net-pci', id: 'n', properties }
+    return macText(macAddress({ nextMac: () => defaultMac(cards++) }, option))
+  }
+  t.deepEqual(
+    [mac(), mac('2:0:0:0:0:A'), mac()],
+    ['52:54:00:12:34:56', '02:00:00:00:00:0a', '52:54:00:12:34:57'],
+  )
+  for (const text of [
+    '',
+    '1:2:3:4:5',
+    '52:54:00:12:34:5g',
+    '52:54:00:12:34:567',
+    '52540012 3456',
+  ]) {
+    t.throws(() => mac(text), { code: 'E_DEVICE_OPTION', message: /'n\.mac' doesn't take value/ })
+  }
+  t.throws(() => mac('33:33:00:00:00:01'), { message: /the address of a group/ })
+})
+
+test('a cable has one card, and is free when that is gone', (t) => {
+  const nets = netdevs()
+  t.teardown(() => nets.close())
+  nets.add(user('a'))
+  t.throws(() => nets.add(user('a')), { code: 'E_NETDEV', message: /Duplicate ID 'a'/ })
+  nets.take('a', 'first')
+  t.throws(() => nets.take('a', 'second'), {
+    message: /can't take value 'a', it's in use by first/,
+  })
+  t.throws(() => nets.take('b', 'second'), { message: /can't find value 'b' \(networks: a\)/ })
+  nets.release('a')
+  t.notThrows(() => nets.take('a', 'second'))
+})
+
+test('a card without a network, or with impossible values, is refused', async (t) => {
+  const refused = async (properties: Record<string, string>): Promise<string> => {
+    const option = { driver: 'virtio-net-pci', id: 'n', properties }
+    const error = await t.throwsAsync(plugBoard('i440fx', [option]))
+    return error?.message ?? ''
+  }
+  t.regex(await refused({}), /netdev/)
+  t.regex(await refused({ netdev: 'x' }), /can't find value 'x' \(networks: none\)/)
+  t.regex(await refused({ netdev: 'x', host_mtu: '67' }), /'n\.host_mtu' is 67: use 68 to 65535/)
+  t.regex(await refused({ netdev: 'x', mq: 'perhaps' }), /mq/)
+})
