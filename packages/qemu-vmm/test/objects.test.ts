@@ -211,7 +211,10 @@ test('-object help lists the types, and each type its keys', (t) => {
     const command = parseCommand(argv)
     return command.kind === 'print' ? command.text : ''
   }
-  t.regex(print('-object', 'help'), /^List of user creatable objects:\n.*\n {2}rng-random$/s)
+  t.regex(
+    print('-object', 'help'),
+    /^List of user creatable objects:\n.*\n {2}rng-random\n {2}secret$/s,
+  )
   t.regex(print('-object', 'rng-random,help'), /^rng-random options:\n {2}filename=<string>/)
   t.regex(print('-object', 'memory-backend-memfd,help'), / {2}hugetlb=<bool> .*Use huge pages/)
   t.is(print('-object', 'rng-builtin,help'), 'There are no options for rng-builtin.')

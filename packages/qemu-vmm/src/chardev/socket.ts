@@ -11,6 +11,8 @@ const STALL_MS = 10_000
 
 export interface SocketOptions {
   path: string
+  /** Listen on this open file instead; `path` is only what it is called. */
+  fd?: number
   /** Told when output is dropped because the peer does not read. */
   report: (message: string) => void
   stallMs?: number
@@ -54,10 +56,12 @@ export class SocketChardev implements Chardev {
     const device = new SocketChardev(options)
     const server = createServer({ pauseOnConnect: true }, (socket) => device.#arrive(socket))
     await new Promise<void>((resolve, reject) => {
-      server.once('error', reject).listen(options.path, () => {
-        server.off('error', reject).on('error', () => {})
-        resolve()
-      })
+      server
+        .once('error', reject)
+        .listen(options.fd === undefined ? options.path : { fd: options.fd }, () => {
+          server.off('error', reject).on('error', () => {})
+          resolve()
+        })
     })
     device.#server = server
     return device

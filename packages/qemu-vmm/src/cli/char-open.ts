@@ -142,11 +142,12 @@ function openFile({ path = '', append, at }: ChardevSettings, options: WiringOpt
 }
 
 async function openSocket(
-  { path = '', server, reconnect = 0, at }: ChardevSettings,
+  { path = '', fd, server, reconnect = 0, at }: ChardevSettings,
   { report }: WiringOptions,
 ): Promise<SocketChardev> {
   try {
     if (server !== true) return await SocketChardev.connect({ path, report }, reconnect * 1000)
+    if (fd !== undefined) return await SocketChardev.listen({ path: `fd=${fd}`, fd, report })
     removeStale(path, at)
     return await SocketChardev.listen({ path, report })
   } catch (error) {

@@ -94,6 +94,9 @@ function prepareForDaemon(plan: CharPlan): void {
     if (chardev.backend === 'stdio') {
       throw new CliError('cannot use stdio with -daemonize', chardev.at)
     }
+    if (chardev.fd !== undefined) {
+      throw new CliError("'fd' cannot be used with -daemonize", chardev.at)
+    }
     if (chardev.path === undefined) continue
     const path = resolve(chardev.path)
     if (chardev.backend === 'socket') checkSocketPath(path)

@@ -9,6 +9,11 @@ export interface Log {
   close(): void
 }
 
+/** The same with the time, in QEMU's form, in front of each message. */
+export function withTimes(log: Log, now: () => Date): Log {
+  return { ...log, write: (message) => log.write(`${now().toISOString()} ${message}`) }
+}
+
 /**
  * @param path a file, which is emptied first; absent: standard error
  * @throws CliError when the file cannot be opened

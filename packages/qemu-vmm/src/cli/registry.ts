@@ -3,6 +3,7 @@ import type { OptionGroup, OptionSpec } from './option.ts'
 import { boot } from './options/boot.ts'
 import { character } from './options/character.ts'
 import { cpu } from './options/cpu.ts'
+import { fixedOptions } from './options/defaults.ts'
 import { firmware } from './options/firmware.ts'
 import { identity } from './options/identity.ts'
 import { information } from './options/information.ts'
@@ -28,6 +29,7 @@ export const OPTION_GROUPS: readonly OptionGroup[] = [
   identity,
   lifecycle,
   processOptions,
+  fixedOptions,
   { title: 'Files of options', options: [readconfig((name) => OPTIONS.get(name))] },
 ]
 

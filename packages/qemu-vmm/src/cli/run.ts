@@ -10,9 +10,10 @@ import type { CharWiring } from './char-open.ts'
 import { planChardevs } from './char-plan.ts'
 import { PROGRAM } from './cli-error.ts'
 import type { Daemon } from './daemon.ts'
-import { openLog } from './log.ts'
+import { openLog, withTimes } from './log.ts'
 import type { Log } from './log.ts'
 import { accelerator, machineConfig } from './machine-config.ts'
+import { leaveMemoryOut } from './core-dump.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
 import { checkTerminal, openCurses } from './curses.ts'
@@ -30,7 +31,9 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
   if (settings.processName !== undefined) process.title = settings.processName
   const plan = planChardevs(settings)
   if (settings.display === 'curses') checkTerminal()
-  const log = openLog(settings.logFile)
+  const plain = openLog(settings.logFile)
+  const log = settings.logTimes ? withTimes(plain, () => new Date()) : plain
+  if (settings.dumpGuestCore === false) leaveMemoryOut()
   let vm: VirtualMachine | EmptyMachine | undefined
   const quit = (): void => {
     // `exited` tells how it went.
@@ -98,13 +101,18 @@ async function life(
     cpuModel: settings.cpu.model,
     memory,
   }
+  const migration = { events: false }
   const nodes = new BlockNodes(vm, settings.fileNodes)
   const monitors = wiring.monitors.map(({ chardev, control }) => {
     if (control === undefined) return new Monitor(chardev, context)
     const human = (line: string): Promise<string> =>
       runMonitorLine({ ...context, history: () => [] }, line)
     const wallMs = (): number => Date.now()
-    return new QmpMonitor(chardev, { ...context, facts, nodes, human, wallMs }, control.pretty)
+    return new QmpMonitor(
+      chardev,
+      { ...context, facts, nodes, migration, human, wallMs },
+      control.pretty,
+    )
   })
   const display =
     settings.display === 'curses' && vm instanceof VirtualMachine

@@ -40,6 +40,8 @@ export interface ChardevSettings {
   append?: boolean
   /** Bytes, a power of two. Only `ringbuf`. */
   size?: number
+  /** Only `socket` servers: a listening socket that the process was given, in place of a path. */
+  fd?: number
   /** Only `socket`: wait to be connected to, rather than connect. */
   server?: boolean
   /** Only `socket` servers: the machine starts when somebody has connected. */
@@ -58,6 +60,8 @@ export interface CharUser {
   socket?: ChardevSettings
   /** A monitor's language: QMP, over several lines with `pretty`. By default that of people. */
   control?: { pretty: boolean }
+  /** Of a `-mon`. */
+  id?: string
   /** The option as typed, for messages. */
   at: string
 }
@@ -127,6 +131,12 @@ export interface Settings {
   pidFile?: string
   daemonize: boolean
   logFile?: string
+  /** Messages begin with the time. */
+  logTimes: boolean
+  /** Undefined leaves it to the host. */
+  dumpGuestCore?: boolean
+  /** Ids of secrets, which nothing uses yet. */
+  secrets: Set<string>
   logItems: Set<LogItem>
 }
 
@@ -165,6 +175,8 @@ export function defaultSettings(): Settings {
     parallels: [],
     startPaused: false,
     daemonize: false,
+    logTimes: false,
+    secrets: new Set(),
     logItems: new Set(),
   }
 }

@@ -60,6 +60,7 @@ export const OBJECT_COMMANDS: readonly MonitorCommand[] = [
       const value = needed(args.join(' '), 'object')
       const text = object.apply(settings, value, value)
       if (typeof text === 'string') return `${text}\n`
+      if (settings.secrets.size > 0) throw new MonitorError('nothing would use the secret')
       for (const config of settings.objects) await machine.addObject(config)
       return ''
     },

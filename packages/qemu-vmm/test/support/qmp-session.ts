@@ -62,6 +62,7 @@ export async function create(pretty = false): Promise<QmpFixture> {
       name: 'vm1',
       uuid: undefined,
       chardevs: () => [{ label: 'serial0', filename: 'stdio' }],
+      migration: { events: false },
       nodes: new BlockNodes(machine, new Map()),
       human: async (line) => `${line}?\n`,
       quit: () => quits++,

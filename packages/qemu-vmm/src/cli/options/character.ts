@@ -112,6 +112,7 @@ export const character: OptionGroup = {
       help: ['monitor on a character device'],
       keys: [
         { name: 'chardev', value: 'id', help: 'the character device' },
+        { name: 'id', value: 'id', help: 'name of the monitor' },
         {
           name: 'mode',
           value: 'readline|control',
@@ -129,7 +130,12 @@ export const character: OptionGroup = {
         const control = mode === 'control' ? { control: { pretty } } : {}
         const id = values.get('chardev')
         if (id === undefined) throw new CliError("Parameter 'chardev' is missing")
-        settings.monitors.push({ device: `chardev:${id}`, at, ...control })
+        const name = values.get('id')
+        if (name !== undefined && settings.monitors.some((other) => other.id === name)) {
+          throw new CliError(`Duplicate ID '${name}' for mon`)
+        }
+        const named = name === undefined ? {} : { id: name }
+        settings.monitors.push({ device: `chardev:${id}`, at, ...control, ...named })
       },
     }),
     {

@@ -20,6 +20,11 @@ const SOCKET_KEYS: readonly KeySpec[] = [
     help: 'file: where to write; socket: its name in the file system',
   },
   {
+    name: 'fd',
+    value: 'number',
+    help: 'socket with server=on: a listening socket that the process was given, in place of path',
+  },
+  {
     name: 'server',
     value: 'on|off',
     help: 'socket: wait to be connected to, one peer at a time (default: off, connect to the path)',
@@ -42,6 +47,7 @@ const OWNERS: Readonly<Record<string, readonly ChardevBackend[]>> = {
   path: ['file', 'socket'],
   append: ['file'],
   size: ['ringbuf'],
+  fd: ['socket'],
   server: ['socket'],
   wait: ['socket'],
   reconnect: ['socket'],
@@ -73,7 +79,7 @@ export const chardev: OptionSpec = keyvalOption({
       help: 'ringbuf: how many bytes are kept, a power of two (default: 64k)',
     },
   ],
-  refused: { host: UNIX_ONLY, port: UNIX_ONLY, fd: UNIX_ONLY, abstract: UNIX_ONLY },
+  refused: { host: UNIX_ONLY, port: UNIX_ONLY, abstract: UNIX_ONLY },
   owner: (values) => {
     if (values.has('backend')) backendOf(values)
     return 'chardev'
@@ -145,10 +151,16 @@ export function checkSocketPath(path: string): void {
 }
 
 function takeSocket(made: ChardevSettings, values: ReadonlyMap<string, string>): void {
-  const path = requiredPath(values)
-  checkSocketPath(path)
-  made.path = path
   made.server = parseBool(values.get('server') ?? 'off', 'server')
+  const fd = values.get('fd')
+  if (fd === undefined) {
+    made.path = requiredPath(values)
+    checkSocketPath(made.path)
+  } else {
+    if (values.has('path')) throw new CliError("Parameters 'path' and 'fd' exclude each other")
+    if (!made.server) throw new CliError("'fd' is a listening socket: it needs 'server=on'")
+    made.fd = inheritedFd(fd)
+  }
   if (!made.server && values.has('wait')) {
     throw new CliError("'wait' option is incompatible with socket in client connect mode")
   }
@@ -157,6 +169,13 @@ function takeSocket(made: ChardevSettings, values: ReadonlyMap<string, string>):
   }
   made.wait = made.server && parseBool(values.get('wait') ?? 'on', 'wait')
   made.reconnect = reconnectSeconds(values.get('reconnect') ?? '0')
+}
+
+/** Standard streams are not sockets of a monitor. */
+function inheritedFd(text: string): number {
+  const fd = /^[0-9]{1,7}$/.test(text) ? Number(text) : -1
+  if (fd > 2) return fd
+  throw new CliError(`Parameter 'fd' expects the number of an open file above 2, not '${text}'`)
 }
 
 function reconnectSeconds(text: string): number {

@@ -1,4 +1,5 @@
 import { CliError } from '../cli-error.ts'
+import { parseBool } from '../keyval.ts'
 import { keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 
@@ -9,18 +10,22 @@ export const identity: OptionGroup = {
   options: [
     keyvalOption({
       name: 'name',
-      argument: '[guest=]name[,process=title]',
+      argument: '[guest=]name[,process=title][,debug-threads=on]',
       implied: 'guest',
       help: ['what the guest and the process are called'],
       keys: [
         { name: 'guest', value: 'name', help: "name of the guest, shown by 'info name'" },
         { name: 'process', value: 'title', help: 'name of the process, as ps shows it' },
+        { name: 'debug-threads', value: 'on', help: 'threads have names; they always do' },
       ],
       take(settings, values) {
         const guest = values.get('guest')
         if (guest !== undefined) settings.name = guest
         const title = values.get('process')
         if (title !== undefined) settings.processName = title
+        if (!parseBool(values.get('debug-threads') ?? 'on', 'debug-threads')) {
+          throw new CliError("threads always have names; leave out 'debug-threads=off'")
+        }
       },
     }),
     {

@@ -33,6 +33,12 @@ export const machine: OptionGroup = {
           value: 'id',
           help: 'the -object that guest memory is made of',
         },
+        { name: 'usb', value: 'off', help: 'a controller for USB, which there is none of' },
+        {
+          name: 'dump-guest-core',
+          value: 'on|off',
+          help: 'off: core dumps of the process have no anonymous memory (default: as the host has it)',
+        },
         { name: 'pit', value: 'on|off', help: 'the timer of every PC (default: on)' },
         { name: 'hpet', value: 'on|off', help: 'the high precision event timer (default: on)' },
         {
@@ -62,6 +68,11 @@ export const machine: OptionGroup = {
         if (backend !== undefined) settings.memoryBackend = backend
         const pit = values.get('pit')
         if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
+        if (parseBool(values.get('usb') ?? 'off', 'usb')) {
+          throw new CliError("there is no USB controller yet; leave out 'usb=on'")
+        }
+        const dump = values.get('dump-guest-core')
+        if (dump !== undefined) settings.dumpGuestCore = parseBool(dump, 'dump-guest-core')
         const hpet = values.get('hpet')
         if (hpet !== undefined) settings.machineOptions.hpet = parseBool(hpet, 'hpet')
         const graphics = values.get('graphics')

@@ -1,9 +1,12 @@
+import { readFileSync } from 'node:fs'
+
 import type { MemoryBackendConfig, ObjectConfig } from '../../objects/config.ts'
 import { CliError } from '../cli-error.ts'
 import { keyvalMap, parseBool, parseKeyval } from '../keyval.ts'
 import { asksForHelp, choice, isHelp, keyList } from '../option.ts'
 import type { KeySpec, OptionSpec } from '../option.ts'
 import type { Settings } from '../settings.ts'
+import { systemMessage } from '../system-error.ts'
 import { parseSize } from '../size.ts'
 import { checkId } from './chardev.ts'
 
@@ -13,6 +16,7 @@ const TYPES = [
   'memory-backend-ram',
   'rng-builtin',
   'rng-random',
+  'secret',
 ] as const
 type ObjectType = (typeof TYPES)[number]
 
@@ -42,6 +46,11 @@ const KEYS: Readonly<Record<ObjectType, readonly KeySpec[]>> = {
   'memory-backend-ram': [PREALLOC, SHARE, SIZE],
   'rng-builtin': [],
   'rng-random': [{ name: 'filename', value: 'string', help: 'Where the bytes come from' }],
+  secret: [
+    { name: 'data', value: 'string', help: 'The secret itself' },
+    { name: 'file', value: 'string', help: 'File with the secret' },
+    { name: 'format', value: 'raw|base64', help: 'How it is written' },
+  ],
 }
 
 const NO_NUMA = 'memory is not bound to nodes of the host'
@@ -77,6 +86,9 @@ export const object: OptionSpec = {
       value: 'file',
       help: 'rng-random: where the bytes come from (default: /dev/urandom)',
     },
+    { name: 'data', value: 'text', help: 'secret: the secret itself' },
+    { name: 'file', value: 'file', help: 'secret: a file with it' },
+    { name: 'format', value: 'raw|base64', help: 'secret: how it is written (default: raw)' },
     { name: 'size', value: 'size', help: 'memory-backend-*: bytes, required' },
     {
       name: 'share',
@@ -125,10 +137,40 @@ function take(settings: Settings, type: ObjectType, values: ReadonlyMap<string, 
   if (settings.objects.some((other) => other.id === id)) {
     throw new CliError(`attempt to add duplicate property '${id}' to object (type 'container')`)
   }
-  settings.objects.push(build(type, id, values))
+  if (type === 'secret') takeSecret(settings, id, values)
+  else settings.objects.push(build(type, id, values))
 }
 
-function build(type: ObjectType, id: string, values: ReadonlyMap<string, string>): ObjectConfig {
+/** A secret must be one; nothing uses it yet. */
+function takeSecret(settings: Settings, id: string, values: ReadonlyMap<string, string>): void {
+  if (settings.secrets.has(id)) {
+    throw new CliError(`attempt to add duplicate property '${id}' to object (type 'container')`)
+  }
+  const [data, file] = [values.get('data'), values.get('file')]
+  if ((data === undefined) === (file === undefined)) {
+    throw new CliError("Provide either 'data' or 'file', and not both")
+  }
+  const format = choice(values.get('format') ?? 'raw', ['raw', 'base64'], 'invalid value of format')
+  const text = data ?? readSecret(file ?? '')
+  if (format === 'base64' && !/^[A-Za-z0-9+/\s]*={0,2}\s*$/.test(text)) {
+    throw new CliError('Base64 data is not valid')
+  }
+  settings.secrets.add(id)
+}
+
+function readSecret(file: string): string {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch (error) {
+    throw new CliError(`Unable to read ${file}: ${systemMessage(error)}`)
+  }
+}
+
+function build(
+  type: Exclude<ObjectType, 'secret'>,
+  id: string,
+  values: ReadonlyMap<string, string>,
+): ObjectConfig {
   if (type === 'rng-builtin') return { type, id }
   if (type === 'rng-random') {
     const filename = values.get('filename')

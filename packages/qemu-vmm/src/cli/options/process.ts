@@ -1,7 +1,8 @@
 import { resolve } from 'node:path'
 
 import { CliError } from '../cli-error.ts'
-import { flagOption, isHelp } from '../option.ts'
+import { parseBool } from '../keyval.ts'
+import { flagOption, isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { LogItem } from '../../machine/config.ts'
 import { hint } from '../suggest.ts'
@@ -37,6 +38,15 @@ export const processOptions: OptionGroup = {
         settings.logFile = value.replaceAll('%d', String(process.pid))
       },
     },
+    keyvalOption({
+      name: 'msg',
+      argument: '[timestamp=on|off]',
+      help: ['how messages look'],
+      keys: [{ name: 'timestamp', value: 'on|off', help: 'the time in front (default: off)' }],
+      take(settings, values) {
+        settings.logTimes = parseBool(values.get('timestamp') ?? 'off', 'timestamp')
+      },
+    }),
     {
       name: 'd',
       argument: 'item1[,...]',

@@ -23,6 +23,8 @@ export interface QmpContext {
   uuid: string | undefined
   chardevs(): readonly ChardevInfo[]
   nodes: BlockNodes
+  /** What has been chosen for migrations; all monitors share it. */
+  migration: { events: boolean }
   /** Runs a line of the human monitor and returns what it shows. */
   human(line: string): Promise<string>
   /** Ends the machine and the process. */

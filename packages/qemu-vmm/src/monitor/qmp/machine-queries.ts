@@ -9,6 +9,7 @@ import { cpuPath, cpuTypeName } from './qom-names.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
 const NOTHING = struct({})
+const MIGRATION = struct({ capability: oneOf(['events']), state: bool })
 const PLACE = struct({ 'socket-id': int, 'die-id?': int, 'core-id': int, 'thread-id': int })
 /** The machine `none`. */
 const EMPTY = {
@@ -100,9 +101,18 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
   {
     name: 'query-migrate-capabilities',
     args: NOTHING,
-    returns: listOf(struct({ capability: oneOf([]), state: bool })),
-    // Machines do not migrate, so that there is nothing to choose; management programs must ask.
-    run: () => [],
+    returns: listOf(MIGRATION),
+    // Machines do not migrate, and nothing tells of it; programs that manage them ask for it all the same.
+    run: ({ migration }) => [{ capability: 'events', state: migration.events }],
+  },
+  {
+    name: 'migrate-set-capabilities',
+    args: struct({ capabilities: listOf(MIGRATION) }),
+    run({ migration }, { capabilities }) {
+      for (const { state } of capabilities as readonly { state: boolean }[]) {
+        migration.events = state
+      }
+    },
   },
   // There are no such things in this program: what is listed is what can be used.
   ...(

@@ -31,6 +31,8 @@ export class QmpMonitor {
   readonly #indent: number | undefined
   readonly #removers: (() => void)[]
   #input: number[] = []
+  /** How much of it has been looked at. */
+  #inputAt = 0
   #output = ''
   /** The other end takes nothing until it says so. */
   #isBlocked = false
@@ -44,7 +46,9 @@ export class QmpMonitor {
     this.#context = context
     this.#indent = pretty ? 4 : undefined
     chardev.canRead = () =>
-      this.#busy || this.#output.length > OUTPUT_CHARS ? 0 : INPUT_BYTES - this.#input.length
+      this.#busy || this.#output.length > OUTPUT_CHARS
+        ? 0
+        : INPUT_BYTES - this.#input.length + this.#inputAt
     chardev.onData = (data) => {
       this.#input.push(...data)
       this.#work()
@@ -57,7 +61,7 @@ export class QmpMonitor {
     chardev.onOpen = () => this.#greet()
     chardev.onHangup = () => {
       this.#isBlocked = false
-      this.#input = []
+      this.#dropInput()
       this.#output = ''
       this.#isNegotiated = false
       this.#framer.reset()
@@ -71,7 +75,7 @@ export class QmpMonitor {
   /** Takes no more commands. */
   close(): void {
     this.#ended = true
-    this.#input = []
+    this.#dropInput()
     for (const remove of this.#removers) remove()
     this.#flush()
   }
@@ -95,14 +99,23 @@ export class QmpMonitor {
 
   #work(): void {
     while (!this.#busy && !this.#ended) {
-      const byte = this.#input.shift()
-      if (byte === undefined) break
+      const byte = this.#input[this.#inputAt]
+      if (byte === undefined) {
+        this.#dropInput()
+        break
+      }
+      this.#inputAt++
       const frame = this.#framer.feed(byte)
       if (frame === undefined) continue
       if ('error' in frame) this.#answer({}, new QmpError(frame.error))
       else void this.#run(frame.text)
     }
     if (!this.#busy && !this.#ended) this.#chardev.notifyReadable?.()
+  }
+
+  #dropInput(): void {
+    this.#input = []
+    this.#inputAt = 0
   }
 
   async #run(text: string): Promise<void> {
