@@ -30,9 +30,20 @@ export function checkCrates(root) {
 function checkNative(root) {
   const manifest = join(root, 'packages/qemu-vmm/native/Cargo.toml')
   if (!existsSync(manifest)) return []
-  return dependenciesOf(readFileSync(manifest, 'utf8')).flatMap((name) =>
+  const addon = dependenciesOf(readFileSync(manifest, 'utf8')).flatMap((name) =>
     name.startsWith('kvm-') ? [`the addon of qemu-vmm must not depend on ${name}`] : [],
   )
+  return [...addon, ...checkUsernet(root)]
+}
+
+/** @param {string} root */
+function checkUsernet(root) {
+  const folder = join(root, 'packages/qemu-vmm/native/usernet')
+  if (!existsSync(folder)) return []
+  const names = dependenciesOf(readFileSync(join(folder, 'Cargo.toml'), 'utf8'))
+  const strange = names.filter((name) => /^(napi|kvm)(-|$)/.test(name))
+  const problems = strange.map((name) => `crate usernet must not depend on ${name}`)
+  return [...problems, ...checkUnsafe(root, folder)]
 }
 
 /** @param {string} root */

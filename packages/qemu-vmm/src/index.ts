@@ -43,4 +43,14 @@ export type { MachineState } from './machine/machine-state.ts'
 export { HostClock, ManualClock } from './machine/clock.ts'
 export type { MachineClock } from './machine/clock.ts'
 export { SeededEntropy, hostEntropy } from './machine/entropy.ts'
+export type {
+  GuestForward,
+  HostForward,
+  UserIpv4,
+  UserIpv6,
+  UserNetConfig,
+} from './net/user/config.ts'
+export { type UserOption, parseUserOptions } from './net/user/options.ts'
+export { UserNet, type UserNetHost } from './net/user/user-net.ts'
+export type { UserNetUsage } from './native/usernet.ts'
 export { debugExit, debugcon } from './chipset/debug-devices.ts'
