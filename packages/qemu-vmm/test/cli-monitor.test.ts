@@ -131,6 +131,12 @@ test('devices, drives and objects are added and removed by commands', async (t) 
   t.regex(await run('drive_add 0'), /^opts: string expected/)
   t.regex(await run('device_del'), /^id: string expected/)
   t.is(await run('info block'), '')
+  t.is(
+    await run('info network'),
+    'n0: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56\n' +
+      ' \\ lan: index=0,type=user,net=10.0.2.0,restrict=off\n' +
+      'spare: index=0,type=user,net=10.0.2.0,restrict=off\n',
+  )
   machine.open = [
     { id: 'd', file: 'x', readOnly: true, sizeBytes: 512, isWaiting: false, owner: 'disk' },
   ]

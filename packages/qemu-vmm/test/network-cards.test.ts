@@ -2,12 +2,15 @@
 import test from 'ava'
 import { macText } from 'virtio'
 import { defaultMac, macAddress } from '../src/devices/mac-address.ts'
+import type { NetworkCard } from '../src/net/config.ts'
 import { Netdevs } from '../src/net/netdevs.ts'
 import { parseUserOptions } from '../src/net/user/options.ts'
 import { SeededEntropy } from '../src/machine/entropy.ts'
 import { plugBoard } from './support/plug-board.ts'
 
 const user = (id: string): ReturnType<typeof parseUserOptions> => parseUserOptions(id, [])
+
+const card = (name: string): NetworkCard => ({ name, model: 'm', mac: '02:00:00:00:00:01' })
 
 function netdevs(): Netdevs {
   return new Netdevs({ entropy: new SeededEntropy(1), log() {} })
@@ -41,13 +44,40 @@ test('a cable has one card, and is free when that is gone', (t) => {
   t.teardown(() => nets.close())
   nets.add(user('a'))
   t.throws(() => nets.add(user('a')), { code: 'E_NETDEV', message: /Duplicate ID 'a'/ })
-  nets.take('a', 'first')
-  t.throws(() => nets.take('a', 'second'), {
+  nets.take('a', card('first'))
+  t.throws(() => nets.take('a', card('second')), {
     message: /can't take value 'a', it's in use by first/,
   })
-  t.throws(() => nets.take('b', 'second'), { message: /can't find value 'b' \(networks: a\)/ })
+  t.throws(() => nets.take('b', card('second')), {
+    message: /can't find value 'b' \(networks: a\)/,
+  })
   nets.release('a')
-  t.notThrows(() => nets.take('a', 'second'))
+  t.notThrows(() => nets.take('a', card('second')))
+})
+
+test('what no card is connected to is named, and what is no network refused', (t) => {
+  const said: string[] = []
+  const log = (text: string): void => void said.push(text)
+  const nets = new Netdevs({ entropy: new SeededEntropy(1), log })
+  t.teardown(() => nets.close())
+  nets.add(user('a'))
+  nets.add(user('b'))
+  nets.take('b', card('card'))
+  nets.warn()
+  t.deepEqual(said, ['warning: netdev a has no peer'])
+  t.deepEqual(nets.list(), [
+    { id: 'a', type: 'user', detail: 'net=10.0.2.0,restrict=off' },
+    { id: 'b', type: 'user', detail: 'net=10.0.2.0,restrict=off', card: card('card') },
+  ])
+  for (const odd of [
+    { type: 'tap', id: 'c' },
+    { type: 'user', id: 'c' },
+  ]) {
+    t.throws(() => nets.add(odd as never), {
+      code: 'E_NETDEV',
+      message: /let parseUserOptions make/,
+    })
+  }
 })
 
 test('a card without a network, or with impossible values, is refused', async (t) => {

@@ -16,6 +16,7 @@ import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drives.ts'
 import type { IoEvents } from '../machine/io-events.ts'
 import type { IrqLines } from '../machine/irq.ts'
+import type { NetworkCard } from '../net/config.ts'
 import type { EntropySource } from '../objects/rng.ts'
 import type { PluggedDevice } from './device-type.ts'
 import type { FloppySlot } from './floppy.ts'
@@ -57,7 +58,7 @@ export interface PlugContext extends PlugLife {
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
   /** Takes the end of a network's cable. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
-  netdev(id: string, owner: string): LinkSide
+  netdev(id: string, card: NetworkCard): LinkSide
   /** The address of the next network card that is given none, 6 bytes. */
   nextMac(): Uint8Array
   /** Takes an object that has random bytes. Throws `E_CONFIG` when there is none. */

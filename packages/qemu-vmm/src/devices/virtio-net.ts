@@ -1,4 +1,4 @@
-import { createNet } from 'virtio'
+import { createNet, macText } from 'virtio'
 import type { NetFeatures, NetModel, VirtioDevice } from 'virtio'
 
 import { VmmError } from '../errors.ts'
@@ -82,10 +82,12 @@ export const virtioNetPci: DeviceType = {
         `Property '${name}.host_mtu' is ${mtu}: use 68 to 65535`,
       )
     }
+    const netdev = read.required('netdev')
+    const mac = macAddress(context, option)
     const device = createNet({
       memory: virtioMemory(context.memory),
-      side: context.netdev(read.required('netdev'), name),
-      mac: macAddress(context, option),
+      side: context.netdev(netdev, { name, model: option.driver, mac: macText(mac) }),
+      mac,
       queuePairs: pairs,
       rxQueueSize: queueSize(option, 'rx_queue_size'),
       txQueueSize: queueSize(option, 'tx_queue_size'),
@@ -115,6 +117,12 @@ class NetPciDevice extends VirtioPciDevice {
 
   pause(): void {
     this.#model.pause(true)
+  }
+
+  override load(state: unknown): void {
+    // The machine stands, also one that has never run.
+    this.pause()
+    super.load(state)
   }
 
   override resume(): void {

@@ -2,6 +2,7 @@ import type { Picture } from '../chipset/vga/render.ts'
 import type { Screen } from '../display/screen.ts'
 import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
+import type { NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { DriveConfig } from './drive-config.ts'
 import type { DriveInfo } from './drives.ts'
@@ -32,6 +33,7 @@ export interface MachineBackend {
   /** Asks the guest to let go of a device. */
   removeDevice(id: string): Promise<void>
   drives(): Promise<DriveInfo[]>
+  networks(): Promise<NetworkInfo[]>
   addDrive(config: DriveConfig): Promise<void>
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>

@@ -199,8 +199,8 @@ export class DeviceTree {
         claims.push(() => parts.releaseChardev(id))
         return chardev
       },
-      netdev: (id, owner) => {
-        const side = parts.netdev(id, owner)
+      netdev: (id, card) => {
+        const side = parts.netdev(id, card)
         claims.push(() => parts.releaseNetdev(id))
         return side
       },

@@ -7,6 +7,7 @@ import type { MonitoredMachine } from '../monitor/command.ts'
 import { openEngine } from './accel.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import type { DriveInfo } from './drives.ts'
+import type { NetworkInfo } from '../net/config.ts'
 import { Emitter } from './emitter.ts'
 import type { EventDetail, MachineEvent } from './emitter.ts'
 
@@ -87,6 +88,10 @@ export class EmptyMachine implements MonitoredMachine {
   }
 
   async drives(): Promise<DriveInfo[]> {
+    return []
+  }
+
+  async networks(): Promise<NetworkInfo[]> {
     return []
   }
 

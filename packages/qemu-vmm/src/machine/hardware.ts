@@ -7,6 +7,7 @@ import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
+import type { NetworkInfo } from '../net/config.ts'
 import { Netdevs } from '../net/netdevs.ts'
 import { defaultMac } from '../devices/mac-address.ts'
 import type { ObjectConfig } from '../objects/config.ts'
@@ -151,7 +152,7 @@ export class Hardware {
         releaseDrive: (id) => drives.release(id),
         chardev: (id, owner) => chardevs.take(id, owner),
         releaseChardev: (id) => chardevs.release(id),
-        netdev: (id, owner) => this.#netdevs.take(id, owner),
+        netdev: (id, card) => this.#netdevs.take(id, card),
         releaseNetdev: (id) => this.#netdevs.release(id),
         nextMac: () => defaultMac(cards++),
         deleted: requests.deleted,
@@ -163,6 +164,7 @@ export class Hardware {
         panic: { panicked: requests.panic, crashLoaded: requests.crashLoaded },
         exit: requests.exit,
       })
+      this.#netdevs.warn()
       this.board = board
       this.#chips = chips
       this.#tree = tree
@@ -285,6 +287,10 @@ export class Hardware {
 
   get drives(): DriveInfo[] {
     return this.#drives.list()
+  }
+
+  get networks(): NetworkInfo[] {
+    return this.#netdevs.list()
   }
 
   /** Options that make the devices that are plugged in now. */

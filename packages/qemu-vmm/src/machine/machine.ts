@@ -5,6 +5,7 @@ import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
+import type { NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
@@ -191,6 +192,10 @@ export class Machine implements MachineBackend {
 
   drives(): Promise<DriveInfo[]> {
     return this.#enqueue(async () => this.#hardware.drives)
+  }
+
+  async networks(): Promise<NetworkInfo[]> {
+    return this.#hardware.networks
   }
 
   addDrive(drive: DriveConfig): Promise<void> {

@@ -5,6 +5,7 @@ import { encodePng } from '../display/png.ts'
 import { screenText } from '../display/screen.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
+import type { NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import { checkConfig } from './config-check.ts'
@@ -144,6 +145,10 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   /** The drives that are open, and the devices that have them. */
+  networks(): Promise<NetworkInfo[]> {
+    return this.#running.then((backend) => backend.networks())
+  }
+
   drives(): Promise<DriveInfo[]> {
     return this.#running.then((backend) => backend.drives())
   }

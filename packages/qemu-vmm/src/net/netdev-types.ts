@@ -19,6 +19,8 @@ export interface NetdevType {
   keys: readonly string[]
   /** @throws VmmError `E_NETDEV` */
   parse(id: string, options: readonly UserOption[]): NetdevConfig
+  /** What monitors show of it. */
+  detail(config: NetdevConfig): string
   /**
    * Makes it and attaches it to its side of a link.
    * @throws VmmError `E_NETDEV` for what the host does not give
@@ -33,6 +35,8 @@ export const netdevTypes: readonly NetdevType[] = [
     description: 'a network behind a router in this process; needs no rights',
     keys: USER_KEYS,
     parse: parseUserOptions,
+    detail: ({ ipv4, ipv6, restrict }) =>
+      `net=${ipv4?.net ?? ipv6?.net},restrict=${restrict ? 'on' : 'off'}`,
     open(config, side, host) {
       const net = new UserNet(config, host)
       net.attach(side)

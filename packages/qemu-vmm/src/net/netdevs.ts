@@ -3,7 +3,7 @@ import type { LinkSide } from 'virtio'
 
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
-import type { NetdevConfig } from './config.ts'
+import type { NetdevConfig, NetworkCard, NetworkInfo } from './config.ts'
 import { netdevTypes } from './netdev-types.ts'
 import type { Netdev } from './netdev-types.ts'
 
@@ -13,10 +13,15 @@ export interface NetdevHost {
   log(message: string): void
 }
 
+interface Plugged extends Pick<NetworkInfo, 'type' | 'detail'> {
+  link: Link
+  netdev: Netdev
+}
+
 /** The back ends of a machine's network cards, each with a cable that one card can be plugged into. */
 export class Netdevs {
-  readonly #links = new Map<string, { link: Link; netdev: Netdev }>()
-  readonly #owners = new Map<string, string>()
+  readonly #links = new Map<string, Plugged>()
+  readonly #cards = new Map<string, NetworkCard>()
 
   readonly #host: NetdevHost
 
@@ -36,8 +41,13 @@ export class Netdevs {
       })
     }
     const type = netdevTypes.find(({ name }) => name === config.type)
-    if (type === undefined) {
-      throw new VmmError('E_NETDEV', `there is no netdev of type '${String(config.type)}'`)
+    if (type === undefined || !Array.isArray(config.hostForwards)) {
+      const reason = type === undefined ? `type '${String(config.type)}'` : 'such a description'
+      throw new VmmError(
+        'E_NETDEV',
+        `there is no netdev of ${reason}; let parseUserOptions make one of type 'user'`,
+        { fields: { id: config.id } },
+      )
     }
     const link = new Link()
     // The card asks its cable what the other end takes: so that is there first.
@@ -46,13 +56,15 @@ export class Netdevs {
       seed: seed(entropy),
       report: log,
     })
-    this.#links.set(config.id, { link, netdev })
+    const { name, detail } = type
+    this.#links.set(config.id, { link, netdev, type: name, detail: detail(config) })
   }
 
   /** The end of a cable for a card. Throws `E_DEVICE_OPTION` when there is none of this name, or it is in use. */
-  take(id: string, owner: string): LinkSide {
+  take(id: string, card: NetworkCard): LinkSide {
     const found = this.#links.get(id)
-    const taken = this.#owners.get(id)
+    const taken = this.#cards.get(id)?.name
+    const owner = card.name
     if (found === undefined || taken !== undefined) {
       const known = [...this.#links.keys()].join(', ') || 'none'
       const problem =
@@ -61,13 +73,27 @@ export class Netdevs {
           : `Property '${owner}.netdev' can't take value '${id}', it's in use by ${taken}`
       throw new VmmError('E_DEVICE_OPTION', problem, { fields: { device: owner, netdev: id } })
     }
-    this.#owners.set(id, owner)
+    this.#cards.set(id, card)
     return found.link.b
+  }
+
+  list(): NetworkInfo[] {
+    return Array.from(this.#links, ([id, { type, detail }]) => {
+      const card = this.#cards.get(id)
+      return { id, type, detail, ...(card && { card }) }
+    })
+  }
+
+  /** Names those that no card is connected to. */
+  warn(): void {
+    for (const id of this.#links.keys()) {
+      if (!this.#cards.has(id)) this.#host.log(`warning: netdev ${id} has no peer`)
+    }
   }
 
   /** Its card is gone: another may have the cable. */
   release(id: string): void {
-    this.#owners.delete(id)
+    this.#cards.delete(id)
     this.#links.get(id)?.link.b.detach()
   }
 

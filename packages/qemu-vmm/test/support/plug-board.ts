@@ -80,7 +80,7 @@ export async function plugBoard(
     ioEvents,
     objects,
     sendMessage: (address) => messages.push(address) > 0,
-    netdev: (id, owner) => netdevs.take(id, owner),
+    netdev: (id, card) => netdevs.take(id, card),
     releaseNetdev: (id) => netdevs.release(id),
     nextMac: () => defaultMac(0),
     drive: (id, owner) => drives.take(id, owner),

@@ -5,6 +5,7 @@ import type { DeviceOption } from '../../devices/device-type.ts'
 import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
+import type { NetworkInfo } from '../../net/config.ts'
 import type { ObjectConfig } from '../../objects/config.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
 import type { DriveConfig } from '../drive-config.ts'
@@ -137,6 +138,10 @@ export class WorkerMachine implements MachineBackend {
 
   async removeDevice(id: string): Promise<void> {
     await this.#call('removeDevice', id)
+  }
+
+  async networks(): Promise<NetworkInfo[]> {
+    return (await this.#call('networks')) as NetworkInfo[]
   }
 
   async drives(): Promise<DriveInfo[]> {
