@@ -1,5 +1,7 @@
 // What -netdev and -nic make of their arguments, and how they refuse them.
 import test from 'ava'
+import { OPTIONS } from '../src/cli/registry.ts'
+import { USER_KEYS } from '../src/net/user/options.ts'
 import type { UserNetConfig } from '../src/net/user/config.ts'
 import { commandLine } from './support/command-line.ts'
 
@@ -49,6 +51,14 @@ test('what cannot be is refused with the reason', (t) => {
   t.regex(refusal('-nic', 'user,model=e1000'), /Unsupported NIC model: e1000/)
   t.regex(refusal('-nic', 'none,mac=1'), /'mac' has no meaning with type 'none'/)
   t.regex(refusal('-net', 'nic'), /not supported yet/)
+})
+
+test('the help has all keys that a user network takes, and no others', (t) => {
+  const documented = (OPTIONS.get('netdev')?.keys ?? []).map(({ name }) => name)
+  t.deepEqual(
+    documented.filter((key) => key !== 'type' && key !== 'id').toSorted(),
+    [...USER_KEYS].toSorted(),
+  )
 })
 
 test('lists', (t) => {

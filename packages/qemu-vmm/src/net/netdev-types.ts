@@ -1,7 +1,7 @@
 import type { LinkSide } from 'virtio'
 
 import type { NetdevConfig } from './config.ts'
-import { USER_KEYS, parseUserOptions } from './user/options.ts'
+import { parseUserOptions } from './user/options.ts'
 import type { UserOption } from './user/options.ts'
 import { UserNet } from './user/user-net.ts'
 import type { UserNetHost } from './user/user-net.ts'
@@ -14,9 +14,6 @@ export interface Netdev {
 /** A kind of it that `-netdev` can name. */
 export interface NetdevType {
   name: NetdevConfig['type']
-  description: string
-  /** Keys of the option, without `type` and `id`. */
-  keys: readonly string[]
   /** @throws VmmError `E_NETDEV` */
   parse(id: string, options: readonly UserOption[]): NetdevConfig
   /** What monitors show of it. */
@@ -32,8 +29,6 @@ export interface NetdevType {
 export const netdevTypes: readonly NetdevType[] = [
   {
     name: 'user',
-    description: 'a network behind a router in this process; needs no rights',
-    keys: USER_KEYS,
     parse: parseUserOptions,
     detail: ({ ipv4, ipv6, restrict }) =>
       `net=${ipv4?.net ?? ipv6?.net},restrict=${restrict ? 'on' : 'off'}`,

@@ -67,8 +67,8 @@ const netdev: OptionSpec = {
   ],
   implied: 'type',
   apply(settings, value) {
-    if (isHelp(value)) return list('Available netdev backend types:', netdevTypes)
-    if (asksForHelp(value)) return list('Available netdev backend types:', netdevTypes)
+    if (isHelp(value) || asksForHelp(value))
+      return list('Available netdev backend types:', netdevTypes)
     const entries = parseKeyval(value, { implied: 'type' })
     const id = last(entries, 'id')
     if (id === undefined) throw new CliError("Parameter 'id' is missing")
@@ -122,7 +122,7 @@ const nic: OptionSpec = {
   },
 }
 
-const NONE = { name: 'none', description: 'no network' }
+const NONE = { name: 'none' }
 
 export const network: OptionGroup = { title: 'Network', options: [netdev, nic] }
 

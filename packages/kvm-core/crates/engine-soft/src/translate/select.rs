@@ -166,7 +166,8 @@ impl Translator {
     pub fn reset(&mut self, blocks: &mut BlockCache) {
         self.memory.reset(self.stub_bytes);
         self.known = vec![nothing()];
-        self.targets.clear();
+        // A guest that rests gives its memory back.
+        self.targets = Vec::new();
         blocks.forget_translations();
     }
 
