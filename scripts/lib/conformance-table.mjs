@@ -10,7 +10,10 @@ const line = /^(not )?ok \d+ - (?:.* › )?(soft|host): ([^:]+): (.*?)(?: # (SKI
 export function conformanceTable(tap) {
   /** @type {Map<string, Map<string, string>>} */
   const rows = new Map()
+  /** @type {() => void} what a remark after a test's line says of it */
+  let remark = () => {}
   for (const text of tap.split('\n')) {
+    if (/^#\s+not compared: /.test(text)) remark()
     const found = line.exec(text.trimEnd())
     if (found === null) continue
     const [, failed, engine, subject, title, skipped] = found
@@ -18,6 +21,7 @@ export function conformanceTable(tap) {
     const row = rows.get(key) ?? new Map()
     row.set(engine, skipped === undefined ? (failed === undefined ? 'yes' : 'NO') : 'skipped')
     rows.set(key, row)
+    remark = () => row.set(engine, 'not compared')
   }
   const out = [
     `| subject | what | ${engines.join(' | ')} |`,
@@ -30,9 +34,7 @@ export function conformanceTable(tap) {
   }
   /** @param {string} engine */
   const total = (engine) => [...rows.values()].filter((row) => row.get(engine) === 'yes').length
-  out.push(
-    '',
-    engines.map((engine) => `${engine}: ${total(engine)} of ${rows.size} passed`).join(', '),
-  )
+  const size = rows.size
+  out.push('', engines.map((engine) => `${engine}: ${total(engine)} of ${size} passed`).join(', '))
   return `${out.join('\n')}\n`
 }

@@ -56,6 +56,11 @@ export class Assembler {
   readonly #labels = new Map<string, number>()
   readonly #fixups: Fixup[] = []
 
+  /** What mode the code is for. */
+  get bits(): CodeBits {
+    return this.#bits
+  }
+
   constructor(bits: CodeBits, origin = 0) {
     this.#bits = bits
     this.#origin = origin

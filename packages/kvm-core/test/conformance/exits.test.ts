@@ -1,7 +1,16 @@
 // Why a vCPU leaves the guest, and what kvm_run says then.
 import { ExitReason, GuestDebugFlag, KVM_RUN } from '../../src/index.ts'
 import { Reg } from '../../src/testing/index.ts'
-import { CODE, DEVICE, conform, guest, register, serve, written } from './engines.ts'
+import {
+  CODE,
+  DEVICE,
+  conform,
+  conformIn32And64,
+  guest,
+  register,
+  serve,
+  written,
+} from './engines.ts'
 
 conform('exits: port writes of 1, 2 and 4 bytes', (t, kvm) => {
   const g = guest(t, kvm, 32, (a) =>
@@ -148,8 +157,8 @@ conform('exits: a triple fault is a shutdown', (t, kvm) => {
   t.is(serve(g).why, ExitReason.Shutdown)
 })
 
-conform('exits: single steps and breakpoints of a debugger', (t, kvm) => {
-  const g = guest(t, kvm, 32, (a) => a.nop().nop().db(0xcc).hlt())
+conformIn32And64('exits: single steps and breakpoints of a debugger', (t, kvm, bits) => {
+  const g = guest(t, kvm, bits, (a) => a.nop().nop().db(0xcc).hlt())
   g.vcpu.setGuestDebug({ control: GuestDebugFlag.Enable | GuestDebugFlag.Singlestep })
   t.is(g.vcpu.runSync(), ExitReason.Debug)
   t.is(register(g.vcpu, 16), BigInt(CODE + 1))

@@ -3,12 +3,15 @@ import { ExitReason, KVM_RUN } from '../../src/index.ts'
 import { Reg } from '../../src/testing/index.ts'
 import {
   APIC,
-  conform,
+  conformIn32And64,
   enableApic,
   guest,
   handle,
+  inService,
   ioapicPin,
+  isEmulation,
   lastPort,
+  notCompared,
   poke,
   serve,
   written,
@@ -21,11 +24,11 @@ const until =
   (log: Parameters<typeof lastPort>[0]): boolean =>
     lastPort(log) === port
 
-conform('interrupts: PIC through the LINT0 of the boot processor', (t, kvm) => {
+conformIn32And64('interrupts: PIC through the LINT0 of the boot processor', (t, kvm, bits) => {
   const g = guest(
     t,
     kvm,
-    32,
+    bits,
     (a) => {
       // ICW1 to ICW4: vectors from 0x20; only IRQ 3 is unmasked.
       for (const [port, value] of [
@@ -50,11 +53,11 @@ conform('interrupts: PIC through the LINT0 of the boot processor', (t, kvm) => {
   }
 })
 
-conform('interrupts: IOAPIC, edge', (t, kvm) => {
+conformIn32And64('interrupts: IOAPIC, edge', (t, kvm, bits) => {
   const g = guest(
     t,
     kvm,
-    32,
+    bits,
     (a) => ioapicPin(enableApic(a), 5, 0x45).outImm8(READY).sti().label('x').hlt().jmp('x'),
     { irqchip: true },
   )
@@ -67,18 +70,23 @@ conform('interrupts: IOAPIC, edge', (t, kvm) => {
   }
 })
 
-conform('interrupts: a level stays until the device lowers it', (t, kvm) => {
+conformIn32And64('interrupts: a level stays until the device lowers it', (t, kvm, bits) => {
   const g = guest(
     t,
     kvm,
-    32,
+    bits,
     (a) => ioapicPin(enableApic(a), 10, 0x804a).outImm8(READY).sti().label('x').hlt().jmp('x'),
     { irqchip: true },
   )
   handle(g, { 0x4a: (a) => poke(a.outImm8(TAKEN), APIC + 0xb0, 0) })
   serve(g, undefined, until(READY))
   g.vm.irqLine(10, 1)
-  let taken = 0
+  t.is(lastPort(serve(g, undefined, until(TAKEN)).log), TAKEN)
+  if (isEmulation(kvm) && !inService(g.vcpu, 0x4a)) {
+    return notCompared(t, 'ends an interrupt as it delivers it')
+  }
+  t.true(inService(g.vcpu, 0x4a))
+  let taken = 1
   serve(g, undefined, () => {
     if (++taken === 3) g.vm.irqLine(10, 0)
     return taken === 3
@@ -87,11 +95,11 @@ conform('interrupts: a level stays until the device lowers it', (t, kvm) => {
   t.is(g.vcpu.runSync({ timeoutMs: 20 }), ExitReason.Intr, 'it sleeps: no fourth one')
 })
 
-conform('interrupts: timer of the local APIC', (t, kvm) => {
+conformIn32And64('interrupts: timer of the local APIC', (t, kvm, bits) => {
   const g = guest(
     t,
     kvm,
-    32,
+    bits,
     (a) => {
       enableApic(a)
       poke(a, APIC + 0x320, 0x50)
@@ -105,10 +113,16 @@ conform('interrupts: timer of the local APIC', (t, kvm) => {
   t.is(lastPort(serve(g, undefined, until(TAKEN)).log), TAKEN)
 })
 
-conform('interrupts: MSI', (t, kvm) => {
-  const g = guest(t, kvm, 32, (a) => enableApic(a).outImm8(READY).sti().label('x').hlt().jmp('x'), {
-    irqchip: true,
-  })
+conformIn32And64('interrupts: MSI', (t, kvm, bits) => {
+  const g = guest(
+    t,
+    kvm,
+    bits,
+    (a) => enableApic(a).outImm8(READY).sti().label('x').hlt().jmp('x'),
+    {
+      irqchip: true,
+    },
+  )
   handle(g, { 0x61: (a) => poke(a.outImm8(TAKEN), APIC + 0xb0, 0) })
   serve(g, undefined, until(READY))
   g.vm.signalMsi(APIC, 0x61)
@@ -120,18 +134,21 @@ conform('interrupts: MSI', (t, kvm) => {
   t.is(lastPort(serve(g, undefined, until(TAKEN)).log), TAKEN)
 })
 
-conform('interrupts: NMI is taken with interrupts off, and once at a time', (t, kvm) => {
-  const g = guest(t, kvm, 32, (a) => a.outImm8(READY).label('x').jmp('x'), { irqchip: true })
-  handle(g, { 2: (a) => a.outImm8(TAKEN) })
-  serve(g, undefined, until(READY))
-  g.vcpu.nmi()
-  const { log } = serve(g, undefined, until(TAKEN))
-  t.is(log.length, 1)
-  t.is(g.vcpu.runSync({ timeoutMs: 20 }), ExitReason.Intr)
-})
+conformIn32And64(
+  'interrupts: NMI is taken with interrupts off, and once at a time',
+  (t, kvm, bits) => {
+    const g = guest(t, kvm, bits, (a) => a.outImm8(READY).label('x').jmp('x'), { irqchip: true })
+    handle(g, { 2: (a) => a.outImm8(TAKEN) })
+    serve(g, undefined, until(READY))
+    g.vcpu.nmi()
+    const { log } = serve(g, undefined, until(TAKEN))
+    t.is(log.length, 1)
+    t.is(g.vcpu.runSync({ timeoutMs: 20 }), ExitReason.Intr)
+  },
+)
 
-conform('interrupts: the window that userspace waits for', (t, kvm) => {
-  const g = guest(t, kvm, 32, (a) => a.cli().outImm8(READY).sti().nop().label('x').jmp('x'))
+conformIn32And64('interrupts: the window that userspace waits for', (t, kvm, bits) => {
+  const g = guest(t, kvm, bits, (a) => a.cli().outImm8(READY).sti().nop().label('x').jmp('x'))
   handle(g, { 0x30: (a) => a.outImm8(TAKEN) })
   serve(g, undefined, until(READY))
   t.is(g.run.getUint8(KVM_RUN.ifFlag), 0)

@@ -4,7 +4,9 @@ import { Cond, Reg } from '../../src/testing/index.ts'
 import {
   APIC,
   type Guest,
+  absolute,
   conform,
+  conformIn32And64,
   enableApic,
   guest,
   handle,
@@ -39,7 +41,7 @@ function copy(
   from: Guest,
   irqchip: boolean,
 ): Guest & { readonly vm: Vm } {
-  const to = guest(t, kvm, 32, (a) => a.hlt(), { irqchip })
+  const to = guest(t, kvm, from.bits, (a) => a.hlt(), { irqchip })
   const bytes = from.vm.memory.view(0, 0x10_0000)
   to.vm.memory.write(0, new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength))
   if (irqchip) for (const chip of [0, 1, 2]) to.vm.setIrqchip(from.vm.getIrqchip(chip))
@@ -67,76 +69,78 @@ conform('state: what is read can be written and read again', (t, kvm) => {
   t.deepEqual(all(other.vcpu), all(g.vcpu))
 })
 
-conform('state: a guest goes on in a copy of its VM after each of its exits', (t, kvm) => {
-  // Sums of a loop with x87 and SSE state alive, one exit each round.
-  const g = guest(t, kvm, 32, (a) =>
-    a
-      .db(0x0f, 0x20, 0xe0, 0x0d) // mov eax, cr4; or eax, OSFXSR
-      .value(0x200, 4)
-      .db(0x0f, 0x22, 0xe0) // mov cr4, eax
-      .movImm(Reg.cx, 6)
-      .movImm(Reg.bx, 0)
-      .db(0xdb, 0xe3) // fninit
-      .db(0xd9, 0xe8) // fld1
-      .db(0x66, 0x0f, 0x6e, 0xc1) // movd xmm0, ecx
-      .label('x')
-      .db(0xdc, 0xc0) // fadd st(0), st(0)
-      .db(0x66, 0x0f, 0xfe, 0xc0) // paddd xmm0, xmm0
-      .db(0x01, 0xcb) // add ebx, ecx
-      .outImm8(0x10)
-      .db(0x49) // dec ecx
-      .jcc(Cond.nz, 'x')
-      .db(0xdb, 0x1d) // fistp dword [0x9000]
-      .value(0x9000, 4)
-      .db(0x66, 0x0f, 0x7e, 0x05) // movd [0x9004], xmm0
-      .value(0x9004, 4)
-      .hlt(),
-  )
-  let now = g
-  for (let round = 0; round < 6; round++) {
-    t.is(now.vcpu.runSync(), ExitReason.Io)
-    // Complete the instruction, as one does before a save.
-    now.vcpu.kick()
-    t.is(now.vcpu.runSync(), ExitReason.Intr)
-    now = copy(t, kvm, now, false)
-  }
-  t.is(now.vcpu.runSync(), ExitReason.Hlt)
-  const view = now.vm.memory.view(0x9000, 8)
-  t.deepEqual([view.getUint32(0, true), view.getUint32(4, true)], [64, 6 * 64])
-  t.is(now.vcpu.getRegs()[1], 21n)
-})
+conformIn32And64(
+  'state: a guest goes on in a copy of its VM after each of its exits',
+  (t, kvm, bits) => {
+    // Sums of a loop with x87 and SSE state alive, one exit each round.
+    const g = guest(t, kvm, bits, (a) => {
+      a.db(0x0f, 0x20, 0xe0, 0x0d) // mov eax, cr4; or eax, OSFXSR
+        .value(0x200, 4)
+        .db(0x0f, 0x22, 0xe0) // mov cr4, eax
+        .movImm(Reg.cx, 6)
+        .movImm(Reg.bx, 0)
+        .db(0xdb, 0xe3) // fninit
+        .db(0xd9, 0xe8) // fld1
+        .db(0x66, 0x0f, 0x6e, 0xc1) // movd xmm0, ecx
+        .label('x')
+        .db(0xdc, 0xc0) // fadd st(0), st(0)
+        .db(0x66, 0x0f, 0xfe, 0xc0) // paddd xmm0, xmm0
+        .db(0x01, 0xcb) // add ebx, ecx
+        .outImm8(0x10)
+        .db(0xff, 0xc9) // dec ecx
+        .jcc(Cond.nz, 'x')
+      absolute(a.db(0xdb), 3, 0x9000) // fistp dword [0x9000]
+      return absolute(a.db(0x66, 0x0f, 0x7e), 0, 0x9004).hlt() // movd [0x9004], xmm0
+    })
+    let now = g
+    for (let round = 0; round < 6; round++) {
+      t.is(now.vcpu.runSync(), ExitReason.Io)
+      // Complete the instruction, as one does before a save.
+      now.vcpu.kick()
+      t.is(now.vcpu.runSync(), ExitReason.Intr)
+      now = copy(t, kvm, now, false)
+    }
+    t.is(now.vcpu.runSync(), ExitReason.Hlt)
+    const view = now.vm.memory.view(0x9000, 8)
+    t.deepEqual([view.getUint32(0, true), view.getUint32(4, true)], [64, 6 * 64])
+    t.is(now.vcpu.getRegs()[1], 21n)
+  },
+)
 
-conform('state: an interrupt that waits and a timer that runs come in the copy', (t, kvm) => {
-  const g = guest(
-    t,
-    kvm,
-    32,
-    (a) => {
-      enableApic(a)
-      poke(a, APIC + 0x320, 0x50)
-      poke(a, APIC + 0x3e0, 0xb)
-      poke(a, APIC + 0x380, 2_000_000)
-      return a.outImm8(0x11).nop().sti().label('x').hlt().jmp('x')
-    },
-    { irqchip: true },
-  )
-  handle(g, {
-    0x50: (a) => poke(a.outImm8(0x12), APIC + 0xb0, 0),
-    0x61: (a) => poke(a.outImm8(0x13), APIC + 0xb0, 0),
-  })
-  t.is(g.vcpu.runSync(), ExitReason.Io)
-  g.vm.signalMsi(APIC, 0x61)
-  g.vcpu.kick()
-  t.is(g.vcpu.runSync(), ExitReason.Intr)
-  const to = copy(t, kvm, g, true)
-  const { log } = serve(to, undefined, (seen) => seen.length === 2)
-  t.deepEqual(
-    written(log)
-      .map((byte) => byte.slice(0, 2))
-      .toSorted(),
-    ['12', '13'],
-  )
-})
+conformIn32And64(
+  'state: an interrupt that waits and a timer that runs come in the copy',
+  (t, kvm, bits) => {
+    const g = guest(
+      t,
+      kvm,
+      bits,
+      (a) => {
+        enableApic(a)
+        poke(a, APIC + 0x320, 0x50)
+        poke(a, APIC + 0x3e0, 0xb)
+        poke(a, APIC + 0x380, 2_000_000)
+        return a.outImm8(0x11).nop().sti().label('x').hlt().jmp('x')
+      },
+      { irqchip: true },
+    )
+    handle(g, {
+      0x50: (a) => poke(a.outImm8(0x12), APIC + 0xb0, 0),
+      0x61: (a) => poke(a.outImm8(0x13), APIC + 0xb0, 0),
+    })
+    t.is(g.vcpu.runSync(), ExitReason.Io)
+    g.vm.signalMsi(APIC, 0x61)
+    g.vcpu.kick()
+    t.is(g.vcpu.runSync(), ExitReason.Intr)
+    const to = copy(t, kvm, g, true)
+    const { log } = serve(to, undefined, (seen) => seen.length === 2)
+    t.deepEqual(
+      written(log)
+        .map((byte) => byte.slice(0, 2))
+        .toSorted(),
+      ['12', '13'],
+    )
+  },
+)
 
 conform('state: impossible state is refused and changes nothing', (t, kvm) => {
   const g = guest(t, kvm, 64, (a) => a.hlt())
