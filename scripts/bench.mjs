@@ -6,6 +6,7 @@ import { build } from './build.mjs'
 import { bootGuest, engineGuest, firmwareGuest, programsGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
+import { newerPeer } from './newer-peer.mjs'
 import { peers } from './peers.mjs'
 
 await script(async () => {
@@ -16,6 +17,7 @@ await script(async () => {
   if (named.length === 0 || named.includes('engine')) {
     await engineGuest()
     await programsGuest()
+    await newerPeer()
   }
   await peers()
   const main = join(root, 'bench/src/main.ts')

@@ -47,10 +47,10 @@ test('means are geometric', (t) => {
 
 function series(
   name: string,
-  values: { own?: number[]; peer?: number[]; native?: number[] },
+  values: { own?: number[]; peer?: number[]; newer?: number[]; native?: number[] },
 ): Series {
   const item = items.find((one) => one.name === name) as Item
-  return { item, own: [], peer: [], native: [], ...values }
+  return { item, own: [], peer: [], newer: [], native: [], ...values }
 }
 
 test('a ratio is the median of the rounds, not the ratio of the medians', (t) => {
@@ -72,7 +72,7 @@ test('an item that failed has no numbers', (t) => {
 test('means say what they aim at and whether it is reached', (t) => {
   const all = [
     series('lz', { own: [1], peer: [2], native: [0.5] }),
-    series('nbody', { own: [1], peer: [8] }),
+    series('nbody', { own: [1], peer: [8], newer: [4] }),
     series('parallel-1', { own: [3], peer: [3] }),
     series('parallel-2', { own: [1.5], peer: [3] }),
   ]
@@ -82,6 +82,7 @@ test('means say what they aim at and whether it is reached', (t) => {
   t.is(value('kernels, integer'), 2)
   t.is(value('kernels'), 4)
   t.is(value('slowest item'), 2)
+  t.is(value('kernels, newer TCG'), 4)
   t.is(value('two vCPUs against one'), 2)
   t.is(value('two vCPUs against one, TCG'), 1)
   t.is(value('time against native, integer kernels'), 2)

@@ -8,9 +8,16 @@ import { barChart, range } from '../src/engine/svg.ts'
 function exampleRun(): Run {
   const find = (name: string): Item => items.find((item) => item.name === name) as Item
   const series = [
-    { item: find('lz'), own: [0.1], peer: [0.4], native: [0.05] },
-    { item: find('boot'), own: [4], peer: [2], native: [] },
-    { item: find('crc32'), own: [1], peer: [1], native: [1], failure: 'own: hung | badly\n# ' },
+    { item: find('lz'), own: [0.1], peer: [0.4], newer: [0.3], native: [0.05] },
+    { item: find('boot'), own: [4], peer: [2], newer: [], native: [] },
+    {
+      item: find('crc32'),
+      own: [1],
+      peer: [1],
+      newer: [1],
+      native: [1],
+      failure: 'own: hung | badly\n# ',
+    },
   ]
   const summaries = series.map(summarize)
   return {
@@ -26,7 +33,7 @@ function exampleRun(): Run {
 
 test('the page has every item, each failure, and the command', (t) => {
   const page = markdown(exampleRun())
-  t.true(page.includes('| lz | literals and back references | 100 | 400 | 4 | 50 | 2 |'))
+  t.true(page.includes('| lz | literals and back references | 100 | 400 | 4 | 300 | 3 | 50 | 2 |'))
   t.true(page.includes("| boot | from the command to the shell's prompt | 4000 | 2000 | 0.5 |"))
   t.true(page.includes('| crc32 | failed: own: hung \\| badly # |'))
   t.true(page.includes('| system | at least 2.5 | 0.5 | not yet |'))

@@ -9,7 +9,7 @@ import { measure } from '../engine/measure.ts'
 import { writeReport } from '../engine/report.ts'
 import { type Aim, type ItemSummary, aims, summarize } from '../engine/summary.ts'
 import { type Effort, type Results, progress } from '../lib/benchmark.ts'
-import { peerVersion } from '../lib/guest-process.ts'
+import { newerPeerCommand, peerVersion } from '../lib/guest-process.ts'
 import { rounded } from '../lib/paired.ts'
 import { surroundings } from '../lib/surroundings.ts'
 
@@ -29,20 +29,28 @@ export async function run(effort: Effort): Promise<Results> {
   }
   const sides: Side[] = peerVersion() === undefined ? ['own'] : ['own', 'peer']
   if (sides.length === 1) progress('the peer is not installed: no ratios')
+  const newer = peerVersion(newerPeerCommand)
+  if (newer === undefined) progress('there is no newer release of the peer here: it is left out')
+  else sides.push('newer')
   const rounds = quick ? 1 : 5
   // Who else was running: on a busy host the numbers are worth less.
   const load = rounded(loadavg()[0] ?? 0)
   const series = await measure(items, { sides, rounds })
   const summaries = series.map(summarize)
   const means = aims(summaries, series)
-  const complete = !quick && items.length === allItems.length && sides.length === 2
+  const complete = !quick && items.length === allItems.length && sides.includes('peer')
   const folder = complete ? published : partial
   const options = [...(quick ? ['--quick'] : []), ...(names.length > 0 ? [`--items=${names}`] : [])]
   writeReport(folder, {
     command: ['npm run bench -- engine', ...options].join(' '),
     date: new Date().toISOString().slice(0, 10),
     rounds,
-    surroundings: { ...surroundings(quick), compiler: compilerVersion(), load },
+    surroundings: {
+      ...surroundings(quick),
+      ...(newer === undefined ? {} : { 'newer TCG': newer }),
+      compiler: compilerVersion(),
+      load,
+    },
     series,
     summaries,
     aims: means,

@@ -5,6 +5,7 @@ import {
   GuestProcess,
   bootOptions,
   guestFiles,
+  newerPeerCommand,
   ownCommand,
   peerCommand,
   shellPrompt,
@@ -13,7 +14,13 @@ import type { Item, MachineKind } from './items.ts'
 import { clockTrouble, parseRate, parseResult, resultLine, startLine } from './protocol.ts'
 
 /** Who is measured. */
-export type Side = 'own' | 'peer'
+export type Side = 'own' | 'peer' | 'newer'
+
+const commands: Record<Side, string> = {
+  own: ownCommand,
+  peer: peerCommand,
+  newer: newerPeerCommand,
+}
 
 const cache = fileURLToPath(new URL('../../../.cache/guests/', import.meta.url))
 /** What the set-up made for this benchmark. */
@@ -63,7 +70,7 @@ export class EngineMachine {
 
   /** Boots a machine of this kind to its prompt. */
   static async boot(side: Side, kind: MachineKind): Promise<EngineMachine> {
-    const guest = new GuestProcess(side === 'own' ? ownCommand : peerCommand, options(kind))
+    const guest = new GuestProcess(commands[side], options(kind))
     try {
       await guest.expect(shellPrompt, bootSeconds)
       const seconds = (performance.now() - guest.startedAt) / 1000

@@ -9,6 +9,8 @@ export interface Series {
   readonly item: Item
   readonly own: number[]
   readonly peer: number[]
+  /** The newer release of the peer. */
+  readonly newer: number[]
   readonly native: number[]
   /** Why it has no result. */
   failure?: string
@@ -21,7 +23,7 @@ export async function measure(
   items: readonly Item[],
   { sides, rounds }: { sides: readonly Side[]; rounds: number },
 ): Promise<Series[]> {
-  const series = items.map((item) => ({ item, own: [], peer: [], native: [] }) as Series)
+  const series = items.map((item) => ({ item, own: [], peer: [], newer: [], native: [] }) as Series)
   const kinds = [...new Set(items.map(({ machine }) => machine))]
   for (let round = 0; round < rounds; round++) {
     // Who is first changes, so that it is nobody's advantage.
@@ -99,8 +101,8 @@ async function runPatiently(machine: EngineMachine, item: Item, tries = 3): Prom
   }
 }
 
-function line({ item, own, peer, native }: Series): string {
-  const parts = Object.entries({ own, peer, native }).flatMap(([who, values]) =>
+function line({ item, own, peer, newer, native }: Series): string {
+  const parts = Object.entries({ own, peer, newer, native }).flatMap(([who, values]) =>
     values.length > 0 ? [`${who} ${values.at(-1)?.toFixed(3)} s`] : [],
   )
   return `  ${item.name}: ${parts.join(', ')}`

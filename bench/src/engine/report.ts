@@ -57,13 +57,21 @@ function aimTable(aims: readonly Aim[]): string {
 function groupTable(items: readonly ItemSummary[]): string {
   const native = items.some(({ nativeRatio }) => nativeRatio !== undefined)
   const head = ['item', 'what it does', 'ms', 'TCG ms', 'ratio']
-  const more = native ? ['native ms', 'times native'] : []
+  const newer = items.some(({ newerRatio }) => newerRatio !== undefined)
+  const more = [
+    ...(newer ? ['newer TCG ms', 'ratio'] : []),
+    ...(native ? ['native ms', 'times native'] : []),
+  ]
   const rows = items.map((item) => {
     if (item.failure !== undefined)
       return [item.name, `failed: ${item.failure}`, '', '', '', ...more.map(() => '')]
-    const { name, what, ownSeconds, peerSeconds, nativeSeconds, ratio, nativeRatio } = item
+    const { name, what, ownSeconds, peerSeconds, newerSeconds, nativeSeconds } = item
+    const { ratio, newerRatio, nativeRatio } = item
     const times = [milliseconds(ownSeconds), milliseconds(peerSeconds), number(ratio)]
-    const rest = native ? [milliseconds(nativeSeconds), number(nativeRatio)] : []
+    const rest = [
+      ...(newer ? [milliseconds(newerSeconds), number(newerRatio)] : []),
+      ...(native ? [milliseconds(nativeSeconds), number(nativeRatio)] : []),
+    ]
     return [name, what, ...times, ...rest]
   })
   return table([...head, ...more], rows)
@@ -115,10 +123,11 @@ export function chart(group: Group, run: Run): string {
 export function writeReport(folder: string, run: Run): void {
   mkdirSync(folder, { recursive: true })
   const { series, ...rest } = run
-  const times = series.map(({ item, own, peer, native }) => ({
+  const times = series.map(({ item, own, peer, newer, native }) => ({
     name: item.name,
     own,
     peer,
+    newer,
     native,
   }))
   const json = JSON.stringify({ ...rest, seconds: times }, undefined, 1)

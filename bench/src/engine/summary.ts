@@ -12,9 +12,12 @@ export interface ItemSummary {
   /** Medians, in seconds. */
   readonly ownSeconds?: number
   readonly peerSeconds?: number
+  readonly newerSeconds?: number
   readonly nativeSeconds?: number
   /** How many times as fast as the peer: the median of the rounds' ratios. */
   readonly ratio?: number
+  /** The same of the newer release of the peer. */
+  readonly newerRatio?: number
   /** How many times as long as on the host itself. */
   readonly nativeRatio?: number
   readonly failure?: string
@@ -50,14 +53,16 @@ function known<T extends object>(values: T): T {
 }
 
 /** Medians and ratios of an item. */
-export function summarize({ item, own, peer, native, failure }: Series): ItemSummary {
+export function summarize({ item, own, peer, newer, native, failure }: Series): ItemSummary {
   const { name, group, what, integer = false } = item
   if (failure !== undefined) return { name, group, what, integer, failure }
   const numbers = {
     ownSeconds: optional(own),
     peerSeconds: optional(peer),
+    newerSeconds: optional(newer),
     nativeSeconds: optional(native),
     ratio: ratioOf(peer, own),
+    newerRatio: ratioOf(newer, own),
     nativeRatio: ratioOf(own, native),
   }
   return { name, group, what, integer, ...known(numbers) } as ItemSummary
@@ -94,6 +99,10 @@ export function aims(all: readonly ItemSummary[], series: readonly Series[]): Ai
   if (single.length > 0) result.push({ name: 'slowest item', value: Math.min(...single), least: 1 })
   const native = all.filter(({ integer }) => integer).map(({ nativeRatio }) => nativeRatio)
   add('time against native, integer kernels', defined(native), { most: 2.2 })
+  for (const group of groups) {
+    const newer = all.filter((item) => item.group === group).map(({ newerRatio }) => newerRatio)
+    if (group !== 'parallel') add(`${group}, newer TCG`, defined(newer), {})
+  }
   const speedups = twoAgainstOne(series)
   add('two vCPUs against one', defined([speedups.own]), { least: 1.8 })
   add('two vCPUs against one, TCG', defined([speedups.peer]), {})

@@ -21,10 +21,12 @@ export const ownCommand = `${root}node_modules/.bin/qemu-kvm`
 export const ownImageCommand = `${root}node_modules/.bin/qemu-img`
 /** The peer's command. */
 export const peerCommand = 'qemu-system-x86_64'
+/** A newer release of it, where the set-up could unpack one. */
+export const newerPeerCommand = `${root}.cache/peers/backports/qemu-system-x86_64`
 
-/** First line of the peer's version, or undefined when it is not installed. */
-export function peerVersion(): string | undefined {
-  const { status, stdout } = spawnSync(peerCommand, ['--version'], { encoding: 'utf8' })
+/** First line of the version of the peer, or another; undefined when it is not installed. */
+export function peerVersion(command: string = peerCommand): string | undefined {
+  const { status, stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' })
   return status === 0 ? stdout.split('\n')[0] : undefined
 }
 
