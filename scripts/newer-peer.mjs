@@ -66,9 +66,11 @@ async function unpack() {
   const libraries = ['lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu/pulseaudio']
   const path = libraries.map((name) => join(usr, name)).join(':')
   const files = ['share/seabios', 'share/qemu'].map((name) => `-L ${join(usr, name)}`).join(' ')
+  // Else it loads the modules of the installed one, and aborts.
+  const modules = `QEMU_MODULE_DIR=${join(usr, 'lib/x86_64-linux-gnu/qemu')}`
   writeFileSync(
     command,
-    `#!/bin/sh\nLD_LIBRARY_PATH=${path} exec ${join(usr, 'bin/qemu-system-x86_64')} ${files} "$@"\n`,
+    `#!/bin/sh\n${modules} LD_LIBRARY_PATH=${path} exec ${join(usr, 'bin/qemu-system-x86_64')} ${files} "$@"\n`,
   )
   chmodSync(command, 0o755)
   return undefined
