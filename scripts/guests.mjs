@@ -8,6 +8,7 @@
 //   firmware           SeaBIOS and its VGA BIOS, for -L
 //   ovmf               UEFI firmware and its variable stores, for -L
 //   initrd-ata.cpio    the same with the modules for IDE disks and CD drives
+//   cards              vmlinuz of Debian's kernel for all machines, and initrd.cpio with its drivers for network cards
 //   root.qcow2         busybox and the same init on an ext4 file system
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   i386               vmlinuz and initramfs.cpio of 32-bit packages; made for the long tests of guests only
@@ -41,6 +42,13 @@ import { bootableDisk, grubMenu } from './guests/grub.mjs'
 import { initramfs, moduleArchive } from './guests/initramfs.mjs'
 import { debianPackages, debianTree, programSources, programsImage } from './guests/programs.mjs'
 import { vmlinux } from './guests/vmlinux.mjs'
+import {
+  ataModules,
+  cardModules,
+  diskModules,
+  kernelModules,
+  release,
+} from './lib/kernel-modules.mjs'
 import { bin, cache } from './lib/paths.mjs'
 import { Failure, log, must, script } from './lib/run.mjs'
 import { filesBelow, hashFiles, stampIs, writeStamp } from './lib/stamp.mjs'
@@ -83,32 +91,6 @@ export async function initrdGuest() {
   return paths
 }
 
-/** Modules of the kernel's package for what is on PCI, in the order of their dependencies. */
-const modules = [
-  'virtio/virtio_ring',
-  'virtio/virtio',
-  'virtio/virtio_pci_modern_dev',
-  'virtio/virtio_pci_legacy_dev',
-  'virtio/virtio_pci',
-  'block/virtio_blk',
-  'char/virtio_console',
-  'char/hw_random/virtio-rng',
-  '../net/core/failover',
-  'net/net_failover',
-  'net/virtio_net',
-]
-
-/** The same for disks and CD drives at an IDE controller. */
-const ataModules = [
-  'scsi/scsi_common',
-  'scsi/scsi_mod',
-  'cdrom/cdrom',
-  'ata/libata',
-  'ata/ata_piix',
-  'scsi/sd_mod',
-  'scsi/sr_mod',
-]
-
 /**
  * The disk, and the initial RAM disk that finds it. Needs the packages' own kernel and a build.
  * @returns {Promise<{initrd: string, disk: string}>} paths
@@ -119,7 +101,7 @@ export async function diskGuest() {
   const paths = { initrd: join(folder, 'initrd-disk.cpio'), disk: join(folder, 'root.qcow2') }
   await once('disk', 'BUSYBOX', Object.values(paths), async (own) => {
     const apt = new Apt(folder)
-    const archive = moduleArchive(kernelModules(kernel, modules))
+    const archive = moduleArchive(kernelModules(kernel, diskModules, folder))
     writeFileSync(paths.initrd, Buffer.concat([readFileSync(initrd), archive]))
     const raw = join(folder, 'root.img')
     await ext4Image(raw, own ?? (await fromPackage('busybox', fetchBusybox)), apt)
@@ -259,26 +241,35 @@ export async function ataGuest() {
   const { initrd } = await initrdGuest()
   const path = join(folder, 'initrd-ata.cpio')
   await once('ata', 'BUSYBOX', [path], async () => {
-    const archive = moduleArchive(kernelModules(kernel, ataModules))
+    const archive = moduleArchive(kernelModules(kernel, ataModules, folder))
     writeFileSync(path, Buffer.concat([readFileSync(initrd), archive]))
   })
   return path
 }
 
 /**
- * Paths of modules of the kernel's package.
- * @param {string} kernel @param {readonly string[]} names below kernel/drivers
+ * A kernel with drivers for network cards, and the initial RAM disk that has them.
+ * @returns {Promise<{kernel: string, initrd: string}>} paths
  */
-function kernelModules(kernel, names) {
-  const packages = readdirSync(join(folder, 'packages'))
-  const image = packages.find((name) => name.startsWith('linux-image-'))
-  const version = release(readFileSync(kernel))
-  const tree = join(folder, 'packages', image ?? '', 'root/lib/modules', version ?? '')
-  const files = names.map((name) => join(tree, 'kernel/drivers', `${name}.ko`))
-  const lacking = files.find((file) => !existsSync(file))
-  if (lacking)
-    throw new Failure(`the kernel has no module ${lacking}: a disk needs Debian's kernel`)
-  return files
+export async function cardsGuest() {
+  const { initrd } = await initrdGuest()
+  const own = join(folder, 'cards')
+  const paths = { kernel: join(own, 'vmlinuz'), initrd: join(own, 'initrd.cpio') }
+  await once('cards', 'BUSYBOX', Object.values(paths), async () => {
+    mkdirSync(own, { recursive: true })
+    const apt = new Apt(own)
+    const trouble = apt.missing()
+    if (trouble) throw new Failure(`cannot fetch a kernel: ${trouble}. ${advice}`)
+    const fetch = async () => await fetchKernel(apt, 'linux-image-amd64')
+    const kernel = (await fetch()) ?? ((await apt.update()) ? await fetch() : undefined)
+    if (!kernel) throw new Failure(`no kernel with drivers for network cards can be had. ${advice}`)
+    const archive = moduleArchive(kernelModules(kernel, cardModules, own))
+    writeFileSync(paths.initrd, Buffer.concat([readFileSync(initrd), archive]))
+    copyFileSync(kernel, paths.kernel)
+    // Its thousands of modules are half a gigabyte.
+    rmSync(join(own, 'packages'), { recursive: true })
+  })
+  return paths
 }
 
 /**
@@ -338,7 +329,7 @@ async function once(name, variable, files, step, sources = []) {
   const own = process.env[variable] || undefined
   const kind = own && statSync(own, { throwIfNoEntry: false })
   if (own && !kind) throw new Failure(`${variable}=${own}: there is no such file`)
-  const code = ['guests', 'lib/cpio.mjs', 'lib/lz4.mjs', 'guests.mjs']
+  const code = ['guests', 'lib/cpio.mjs', 'lib/kernel-modules.mjs', 'lib/lz4.mjs', 'guests.mjs']
   const places = code.map((path) => fileURLToPath(new URL(path, import.meta.url)))
   const makers = filesBelow([...places, ...sources])
   const value = hashFiles(makers, JSON.stringify(own ? [own, kind] : []))
@@ -381,12 +372,6 @@ async function fetchBusybox(apt) {
   return unpacked && join(unpacked, 'bin/busybox')
 }
 
-/** @param {Buffer} image the bzImage; its header points to the version string */
-function release(image) {
-  const at = image.readUInt16LE(0x20e) + 0x200
-  return image.toString('latin1', at, image.indexOf(0, at)).split(' ')[0]
-}
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     await firmwareGuest()
@@ -396,5 +381,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     if (process.argv.includes('--cd')) await cdGuests()
     if (process.argv.includes('--i386')) await i386Guest()
     await ataGuest()
+    await cardsGuest()
   })
 }

@@ -2,7 +2,14 @@
 // --long (npm run test:long) lets the tests that have a long form run it: they see LONG=1 in the environment.
 import { build } from './build.mjs'
 import { checks } from './check.mjs'
-import { ataGuest, bootGuest, firmwareGuest, ovmfGuest, programsGuest } from './guests.mjs'
+import {
+  ataGuest,
+  bootGuest,
+  cardsGuest,
+  firmwareGuest,
+  ovmfGuest,
+  programsGuest,
+} from './guests.mjs'
 import { bin, root, workspaces } from './lib/paths.mjs'
 import { CargoCounter, TapCounter } from './lib/report.mjs'
 import { Failure, run, script } from './lib/run.mjs'
@@ -75,6 +82,7 @@ await script(async () => {
         await ovmfGuest()
         await bootGuest()
         await ataGuest()
+        await cardsGuest()
         if (process.env['LONG']) await programsGuest().catch(tell)
       }),
     )

@@ -11,6 +11,9 @@ export const guestFiles = {
   diskInitrd: `${root}.cache/guests/initrd-disk.cpio`,
   /** The same as `initrd` with drivers for IDE. */
   ataInitrd: `${root}.cache/guests/initrd-ata.cpio`,
+  /** A kernel with drivers for network cards, and the same as `initrd` with them. */
+  cardsKernel: `${root}.cache/guests/cards/vmlinuz`,
+  cardsInitrd: `${root}.cache/guests/cards/initrd.cpio`,
   disk: `${root}.cache/guests/root.qcow2`,
   /** The folder with SeaBIOS. */
   firmware: `${root}.cache/guests/firmware`,

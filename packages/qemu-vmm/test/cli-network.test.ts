@@ -48,7 +48,10 @@ test('what cannot be is refused with the reason', (t) => {
   t.regex(refusal('-netdev', 'user,id=n,mtu=9'), /Invalid parameter 'mtu'/)
   t.regex(refusal('-netdev', 'user,id=n', '-netdev', 'user,id=n'), /Duplicate ID 'n' for netdev/)
   t.regex(refusal('-netdev', 'user,id=n,smb=/x'), /'smb' is not supported: there is no SMB server/)
-  t.regex(refusal('-nic', 'user,model=e1000'), /Unsupported NIC model: e1000/)
+  t.regex(
+    refusal('-nic', 'user,model=e100'),
+    /Unsupported NIC model: e100 \(did you mean 'e1000'\?\)/,
+  )
   t.regex(refusal('-nic', 'none,mac=1'), /'mac' has no meaning with type 'none'/)
   t.regex(refusal('-net', 'nic'), /not supported yet/)
 })
@@ -63,6 +66,6 @@ test('the help has all keys that a user network takes, and no others', (t) => {
 
 test('lists', (t) => {
   t.is(printed('-netdev', 'help'), 'Available netdev backend types:\nuser')
-  t.is(printed('-nic', 'model=help'), 'Available NIC models:\nvirtio-net-pci')
+  t.is(printed('-nic', 'model=help'), 'Available NIC models:\nvirtio-net-pci\ne1000')
   t.regex(printed('-device', 'virtio-net-pci,help'), /^ {2}mac=<str>/m)
 })

@@ -1,5 +1,6 @@
 import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
+import { e1000 } from './e1000.ts'
 import { floppy } from './floppy.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
@@ -19,6 +20,7 @@ export const deviceTypes: readonly DeviceType[] = [
   pcieRootPort,
   virtioBlkPci,
   virtioNetPci,
+  e1000,
   ...ahciTypes,
   ideHd,
   ideCd,

@@ -1,0 +1,194 @@
+import { type FrameBatch, RECORD_FRAME_OFFSET } from 'virtio'
+
+import type { DmaMemory } from './dma.ts'
+import { passesFilter } from './filter.ts'
+import {
+  BPRC,
+  CAUSE_RXDMT0,
+  CAUSE_RXO,
+  CAUSE_RXT0,
+  CTRL,
+  CTRL_VME,
+  GORCL,
+  GPRC,
+  MPC,
+  MPRC,
+  PRC64,
+  RCTL,
+  RCTL_EN,
+  RDBAH,
+  RDBAL,
+  RDH,
+  RDLEN,
+  RDT,
+  RNBC,
+  ROC,
+  type RegisterFile,
+  STATUS,
+  STATUS_LU,
+  TORL,
+  TPR,
+  VET,
+  count,
+  countSize,
+  grow,
+} from './registers.ts'
+
+const DESCRIPTOR_BYTES = 16
+/** The least that a frame on a cable has, without check sequence. */
+const LEAST_BYTES = 60
+const CHECK_BYTES = 4
+/** A frame of 1500 bytes with header and tag, and the most that long ones may have. */
+const ORDINARY_BYTES = 1518
+const LONG_BYTES = 16_384 - CHECK_BYTES
+
+/** RCTL (Intel 8254x manual, 13.4.22). */
+const RCTL_SBP = 0x04
+const RCTL_LPE = 0x20
+const RCTL_BSEX = 0x0200_0000
+const RCTL_SECRC = 0x0400_0000
+
+/** Status of a descriptor (3.2.3). */
+const STATUS_DD = 0x01
+const STATUS_EOP = 0x02
+const STATUS_IXSM = 0x04
+const STATUS_VP = 0x08
+
+/** Puts frames into the guest's descriptors (Intel 8254x manual, 3.2). */
+export class Receiver {
+  readonly #registers: RegisterFile
+  readonly #memory: DmaMemory
+  readonly #frame: Uint8Array<ArrayBuffer> = new Uint8Array(LEAST_BYTES)
+  readonly #descriptor: Uint8Array = new Uint8Array(DESCRIPTOR_BYTES)
+  readonly #word: DataView = new DataView(this.#descriptor.buffer)
+
+  constructor(registers: RegisterFile, memory: DmaMemory) {
+    this.#registers = registers
+    this.#memory = memory
+  }
+
+  /** Whether frames are taken at all, or lost as on a cable to a card that is off. */
+  get isOn(): boolean {
+    const isUp = (this.#registers[STATUS >> 2]! & STATUS_LU) !== 0
+    return isUp && (this.#registers[RCTL >> 2]! & RCTL_EN) !== 0
+  }
+
+  /** Descriptors that the guest has given. */
+  get free(): number {
+    const size = this.#ringSize
+    const head = this.#registers[RDH >> 2]!
+    const tail = this.#registers[RDT >> 2]!
+    if (head >= size || tail >= size) return 0
+    return tail >= head ? tail - head : tail + size - head
+  }
+
+  /**
+   * Takes the frame at `at` of a batch. Returns interrupt causes, 0 for a frame that the guest does not want; -1 when it
+   * has to wait for descriptors.
+   */
+  deliver(batch: FrameBatch, at: number): number {
+    const registers = this.#registers
+    const rctl = registers[RCTL >> 2]!
+    let bytes = batch.bytes
+    let start = at + RECORD_FRAME_OFFSET
+    let size = batch.frameBytes(at)
+    if (size < LEAST_BYTES) {
+      this.#frame.fill(0)
+      this.#frame.set(bytes.subarray(start, start + size))
+      bytes = this.#frame
+      start = 0
+      size = LEAST_BYTES
+    }
+    const most = (rctl & RCTL_LPE) === 0 ? ORDINARY_BYTES : LONG_BYTES
+    if (size > most && ((rctl & RCTL_SBP) === 0 || size > LONG_BYTES)) {
+      count(registers, ROC)
+      return 0
+    }
+    if (!passesFilter(registers, bytes, start)) return 0
+    const type = (bytes[start + 12]! << 8) | bytes[start + 13]!
+    const isStripped =
+      (registers[CTRL >> 2]! & CTRL_VME) !== 0 && type === (registers[VET >> 2]! & 0xffff)
+    const tag = isStripped ? (bytes[start + 14]! << 8) | bytes[start + 15]! : -1
+    const total = size - (isStripped ? 4 : 0) + ((rctl & RCTL_SECRC) === 0 ? CHECK_BYTES : 0)
+    const needed = Math.ceil(total / bufferBytes(rctl))
+    // As many as it needs the guest can never give.
+    if (needed >= this.#ringSize) return this.#overrun()
+    if (needed > this.free) return -1
+    return this.#store(bytes, start, size, total, tag)
+  }
+
+  #store(bytes: Uint8Array, start: number, size: number, total: number, tag: number): number {
+    const registers = this.#registers
+    const buffer = bufferBytes(registers[RCTL >> 2]!)
+    const group = (bytes[start]! & 1) !== 0
+    const isBroadcast = group && bytes.subarray(start, start + 6).every((byte) => byte === 0xff)
+    const data = tag < 0 ? bytes.subarray(start, start + size) : untagged(bytes, start, size)
+    let done = 0
+    while (done < total) {
+      // Descriptors without a buffer are passed over, so there may be too few after all.
+      if (this.free === 0) return this.#overrun()
+      const head = registers[RDH >> 2]!
+      const at = this.#ringBase + head * DESCRIPTOR_BYTES
+      if (!this.#memory.read(at, this.#descriptor)) return this.#overrun()
+      const low = this.#word.getUint32(0, true)
+      const address = this.#word.getUint32(4, true) * 0x1_0000_0000 + low
+      const here = address === 0 ? 0 : Math.min(buffer, total - done)
+      // What is not memory takes the frame as a bus does that nobody listens on.
+      if (done < data.length) this.#memory.write(address, data.subarray(done, done + here))
+      done += here
+      const isLast = done >= total
+      const status = (isLast ? STATUS_EOP | STATUS_IXSM : 0) | (tag < 0 ? 0 : STATUS_VP)
+      if (here > 0) this.#word.setUint16(8, here, true)
+      this.#word.setUint16(12, status, true)
+      this.#word.setUint16(14, Math.max(0, tag), true)
+      this.#memory.write(at + 8, this.#descriptor.subarray(8))
+      // The guest looks at this, maybe at this moment: it comes last.
+      this.#descriptor[12] = status | STATUS_DD
+      this.#memory.write(at + 12, this.#descriptor.subarray(12, 13))
+      registers[RDH >> 2] = head + 1 >= this.#ringSize ? 0 : head + 1
+    }
+    this.#count(data.length, total, group, isBroadcast)
+    const least = this.#ringSize >> (((registers[RCTL >> 2]! >>> 8) & 3) + 1)
+    return this.free <= least ? CAUSE_RXT0 | CAUSE_RXDMT0 : CAUSE_RXT0
+  }
+
+  #count(size: number, total: number, group: boolean, isBroadcast: boolean): void {
+    const registers = this.#registers
+    countSize(registers, PRC64, total)
+    count(registers, TPR)
+    count(registers, GPRC)
+    grow(registers, TORL, size + CHECK_BYTES)
+    grow(registers, GORCL, size + CHECK_BYTES)
+    if (group) count(registers, isBroadcast ? BPRC : MPRC)
+  }
+
+  #overrun(): number {
+    count(this.#registers, RNBC)
+    count(this.#registers, MPC)
+    return CAUSE_RXO
+  }
+
+  get #ringSize(): number {
+    return this.#registers[RDLEN >> 2]! / DESCRIPTOR_BYTES
+  }
+
+  get #ringBase(): number {
+    const low = (this.#registers[RDBAL >> 2]! & ~15) >>> 0
+    return this.#registers[RDBAH >> 2]! * 0x1_0000_0000 + low
+  }
+}
+
+/** The frame without the four bytes of its tag. */
+function untagged(bytes: Uint8Array, start: number, size: number): Uint8Array {
+  const data = new Uint8Array(size - 4)
+  data.set(bytes.subarray(start, start + 12))
+  data.set(bytes.subarray(start + 16, start + size), 12)
+  return data
+}
+
+/** Bytes of a receive buffer: BSIZE, 16 times as much with BSEX (13.4.22). */
+function bufferBytes(rctl: number): number {
+  const size = (rctl >>> 16) & 3
+  if ((rctl & RCTL_BSEX) === 0 || size === 0) return 2048 >> size
+  return 32_768 >> size
+}

@@ -1,0 +1,82 @@
+import { macText } from 'virtio'
+
+import { E1000 } from '../chipset/e1000/e1000.ts'
+import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
+import type { DeviceType, PluggedDevice } from './device-type.ts'
+import { macAddress } from './mac-address.ts'
+import {
+  PCI_ADDRESS_PROPERTIES,
+  PCI_ROM_PROPERTIES,
+  firmwarePath,
+  plugFunction,
+} from './pci-address.ts'
+import { propertyReader } from './properties.ts'
+
+export const e1000: DeviceType = {
+  name: 'e1000',
+  bus: 'PCI',
+  category: 'Network devices',
+  description: 'Intel Gigabit Ethernet (82540EM), for guests without drivers for virtio',
+  hotpluggable: true,
+  properties: [
+    { name: 'netdev', type: 'str', help: 'ID of a netdev to use as a backend, required' },
+    {
+      name: 'mac',
+      type: 'str',
+      help: 'Ethernet 6-byte MAC Address',
+      default: '52:54:00:12:34:56, and one more for each card',
+    },
+    BOOT_INDEX_PROPERTY,
+    ...PCI_ADDRESS_PROPERTIES,
+    ...PCI_ROM_PROPERTIES,
+  ],
+  plug(context, option) {
+    const owner = option.id ?? option.driver
+    const netdev = propertyReader(option).required('netdev')
+    const mac = macAddress(context, option)
+    const side = context.netdev(netdev, { name: owner, model: option.driver, mac: macText(mac) })
+    const device = new E1000(owner, context.bus, context.memory, {
+      side,
+      mac,
+      clock: context.clock,
+    })
+    const address = plugFunction(context, device.fn, option)
+    addBootIndex(context, option, `${firmwarePath('ethernet', address)}/ethernet-phy@0`)
+    return new PluggedE1000(device)
+  },
+}
+
+/** Frames must not come into the memory of a machine that stands. */
+class PluggedE1000 implements PluggedDevice {
+  readonly #device: E1000
+
+  constructor(device: E1000) {
+    this.#device = device
+  }
+
+  reset(): void {
+    this.#device.reset()
+  }
+
+  save(): unknown {
+    return this.#device.save()
+  }
+
+  load(state: unknown): void {
+    // The machine stands, also one that has never run.
+    this.pause()
+    this.#device.load(state)
+  }
+
+  pause(): void {
+    this.#device.pause(true)
+  }
+
+  resume(): void {
+    this.#device.pause(false)
+  }
+
+  close(): void {
+    this.#device.close()
+  }
+}
