@@ -2,12 +2,14 @@
 import test from 'ava'
 import { OPTIONS } from '../src/cli/registry.ts'
 import { USER_KEYS } from '../src/net/user/options.ts'
-import type { UserNetConfig } from '../src/net/user/config.ts'
+import type { NetdevConfig } from '../src/net/config.ts'
+import { HUB_KEYS } from '../src/net/hub-options.ts'
+import { DGRAM_KEYS, SOCKET_KEYS, STREAM_KEYS } from '../src/net/socket/options.ts'
 import { commandLine } from './support/command-line.ts'
 
 const { config, refusal, printed } = commandLine('-kernel', 'k', '-nographic', '-nodefaults')
 
-function only(...argv: string[]): UserNetConfig {
+function only(...argv: string[]): NetdevConfig {
   const [netdev] = config(...argv).netdevs ?? []
   if (netdev === undefined) throw new Error('no network')
   return netdev
@@ -21,24 +23,136 @@ test('nic: a network and a card that is connected to it', (t) => {
     'user,model=virtio,id=lan,addr=9,restrict=on',
   )
   t.deepEqual(
-    netdevs?.map(({ id, restrict }) => ({ id, restrict })),
+    netdevs?.map((netdev) => netdev.type === 'user' && [netdev.id, netdev.restrict]),
     [
-      { id: 'nic0', restrict: false },
-      { id: 'lan', restrict: true },
+      ['nic0', false],
+      ['lan', true],
     ],
   )
-  t.is(netdevs?.[0]?.hostForwards.length, 2)
+  const [first] = netdevs ?? []
+  t.is(first?.type === 'user' && first.hostForwards.length, 2)
   t.deepEqual(plug, [
-    { driver: 'virtio-net-pci', properties: { netdev: 'nic0', mac: '52:54:00:00:00:01' } },
+    { driver: 'e1000', properties: { netdev: 'nic0', mac: '52:54:00:00:00:01' } },
     { driver: 'virtio-net-pci', properties: { netdev: 'lan', addr: '9' } },
   ])
   t.deepEqual(config('-nic', 'none').plug, [])
 })
 
+test('a machine that is told of no network has a card in user mode', (t) => {
+  const { config: bare } = commandLine('-kernel', 'k', '-nographic')
+  for (const machine of ['pc', 'q35']) {
+    const { netdevs, plug } = bare('-machine', machine)
+    t.like(netdevs, [{ type: 'user', id: 'nic0', restrict: false, hostForwards: [] }])
+    t.deepEqual(plug?.[1], { driver: 'e1000', properties: { netdev: 'nic0' } })
+  }
+  for (const chosen of [
+    ['-nic', 'none'],
+    ['-net', 'none'],
+    ['-nodefaults'],
+    ['-netdev', 'user,id=n'],
+  ]) {
+    t.false(
+      bare(...chosen).plug?.some(({ driver }) => driver === 'e1000'),
+      chosen.join(' '),
+    )
+  }
+  // A device does not displace it, as in QEMU.
+  const two = bare('-device', 'e1000,netdev=nic0').plug ?? []
+  t.is(two.filter(({ driver }) => driver === 'e1000').length, 2)
+  const { settings } = commandLine('-display', 'none')
+  t.deepEqual(settings('-machine', 'none').netdevs, [])
+})
+
+test('net: cards and networks are at one hub, or at the network that is named', (t) => {
+  const { netdevs, plug } = config(
+    '-net',
+    'nic,model=virtio,macaddr=52:54:00:00:00:01',
+    '-net',
+    'user,restrict=on',
+    '-net',
+    'socket,listen=127.0.0.1:0,id=other',
+    '-netdev',
+    'user,id=n',
+    '-net',
+    'nic,netdev=n',
+  )
+  t.like(netdevs, [
+    { type: 'hubport', id: 'hub0port0', hub: 0 },
+    { type: 'user', id: 'user.0', restrict: true },
+    { type: 'hubport', id: 'hub0port1', hub: 0, netdev: 'user.0' },
+    { type: 'socket', id: 'other' },
+    { type: 'hubport', id: 'hub0port2', hub: 0, netdev: 'other' },
+    { type: 'user', id: 'n' },
+  ])
+  t.deepEqual(plug, [
+    {
+      driver: 'virtio-net-pci',
+      properties: { netdev: 'hub0port0', mac: '52:54:00:00:00:01' },
+    },
+    { driver: 'e1000', properties: { netdev: 'n' } },
+  ])
+})
+
+test('sockets: where they are, as QEMU 7.2 has it', (t) => {
+  const address = { host: '127.0.0.1', port: 1234 }
+  const inet = (key: string): string => `${key}.type=inet,${key}.host=127.0.0.1,${key}.port=1234`
+  const all: readonly (readonly [string, object])[] = [
+    ['socket,listen=127.0.0.1:1234', { stream: { server: true, address } }],
+    ['socket,listen=:1234', { stream: { server: true, address: { host: '', port: 1234 } } }],
+    ['socket,connect=[::1]:9', { stream: { server: false, address: { host: '::1', port: 9 } } }],
+    [
+      'socket,mcast=230.0.0.1:1234,localaddr=127.0.0.1',
+      {
+        dgram: {
+          remote: { host: '230.0.0.1', port: 1234 },
+          local: { host: '127.0.0.1', port: 0 },
+          isGroup: true,
+        },
+      },
+    ],
+    [
+      'socket,udp=127.0.0.1:1234,localaddr=:99',
+      { dgram: { remote: address, local: { host: '', port: 99 }, isGroup: false } },
+    ],
+    [`stream,${inet('addr')}`, { stream: { server: false, address } }],
+    [
+      'stream,server=on,addr.type=unix,addr.path=/tmp/x',
+      { stream: { server: true, address: { path: '/tmp/x' } } },
+    ],
+    [`dgram,${inet('local')}`, { dgram: { local: address, isGroup: false } }],
+  ]
+  for (const [text, expected] of all) t.like(only('-netdev', `${text},id=s`), expected)
+  const refused: readonly (readonly [string, RegExp])[] = [
+    ['socket', /exactly one of listen=, connect=, mcast= or udp= is required/],
+    ['socket,listen=:1,connect=h:2', /exactly one of/],
+    ['socket,connect=h', /'connect' is 'h': an address and a port/],
+    ['socket,connect=h:0', /needs an address and a port/],
+    ['socket,listen=:65536', /the port '65536': it is a number up to 65535/],
+    ['socket,mcast=10.0.0.1:1', /does not contain a multicast address/],
+    ['socket,udp=h:1', /localaddr= is mandatory with udp=/],
+    ['socket,listen=:1,localaddr=:2', /localaddr= is only valid with mcast= or udp=/],
+    ['socket,fd=3', /'fd' is not supported/],
+    ['stream', /'addr.type' is missing/],
+    ['stream,addr.type=fd', /does not accept value 'fd': use inet or unix/],
+    ['stream,addr.type=unix', /'addr.path' has 0 bytes/],
+    ['stream,addr.type=unix,addr.path=x,addr.port=1', /'addr.port' has no meaning/],
+    ['stream,addr.type=inet,addr.host=h', /needs an address and a port/],
+    ['dgram', /dgram requires local= parameter/],
+    ['dgram,local.type=unix,local.path=x', /no datagrams over UNIX sockets/],
+    ['hubport', /'hubid' is missing/],
+    ['hubport,hubid=-1', /'hubid' is '-1': it is a number up to/],
+  ]
+  for (const [text, reason] of refused) t.regex(refusal('-netdev', `${text},id=s`), reason)
+})
+
 test('netdev: its options are those of its type', (t) => {
   const net = only('-netdev', 'user,id=n,net=192.168.7.0/24,hostname=guest,dnssearch=a,dnssearch=b')
   t.like(net, { type: 'user', id: 'n', hostname: 'guest', dnssearch: ['a', 'b'] })
-  t.like(net.ipv4, { host: '192.168.7.2', dns: '192.168.7.3', dhcpStart: '192.168.7.15' })
+  t.like(net.type === 'user' && net.ipv4, {
+    host: '192.168.7.2',
+    dns: '192.168.7.3',
+    dhcpStart: '192.168.7.15',
+  })
 })
 
 test('what cannot be is refused with the reason', (t) => {
@@ -53,19 +167,27 @@ test('what cannot be is refused with the reason', (t) => {
     /Unsupported NIC model: e100 \(did you mean 'e1000'\?\)/,
   )
   t.regex(refusal('-nic', 'none,mac=1'), /'mac' has no meaning with type 'none'/)
-  t.regex(refusal('-net', 'nic'), /not supported yet/)
+  t.regex(refusal('-net', 'tap'), /Parameter 'type' does not accept value 'tap'/)
+  t.regex(refusal('-net', 'nic,vectors=3'), /Invalid parameter 'vectors'/)
+  t.regex(refusal('-net', 'none,id=x'), /'id' has no meaning with type 'none'/)
 })
 
-test('the help has all keys that a user network takes, and no others', (t) => {
+test('the help has all keys that networks take, and no others', (t) => {
   const documented = (OPTIONS.get('netdev')?.keys ?? []).map(({ name }) => name)
   t.deepEqual(
     documented.filter((key) => key !== 'type' && key !== 'id').toSorted(),
-    [...USER_KEYS].toSorted(),
+    [...USER_KEYS, ...HUB_KEYS, ...SOCKET_KEYS, ...STREAM_KEYS, ...DGRAM_KEYS].toSorted(),
   )
 })
 
 test('lists', (t) => {
-  t.is(printed('-netdev', 'help'), 'Available netdev backend types:\nuser')
-  t.is(printed('-nic', 'model=help'), 'Available NIC models:\nvirtio-net-pci\ne1000')
+  t.is(
+    printed('-netdev', 'help'),
+    'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\nuser',
+  )
+  const models = 'Supported NIC models:\ne1000\nvirtio-net-pci'
+  t.is(printed('-nic', 'model=help'), models)
+  t.is(printed('-net', 'nic,model=help'), models)
+  t.regex(printed('-device', 'e1000,help'), /^ {2}netdev=<str>/m)
   t.regex(printed('-device', 'virtio-net-pci,help'), /^ {2}mac=<str>/m)
 })

@@ -1,5 +1,7 @@
 import type { DeviceOption } from '../devices/device-type.ts'
+import { parseUserOptions } from '../net/user/options.ts'
 import { ideLayout, takenPlaces } from './options/drive-place.ts'
+import { nicDevice } from './options/nic-models.ts'
 import type { Settings } from './settings.ts'
 
 /** Devices that a user gives to have another place for the CD drive. */
@@ -20,4 +22,12 @@ export function defaultDevices(settings: Settings): DeviceOption[] {
   if (isDisplaced || takenPlaces(settings).has(CDROM_PLACE)) return []
   const bus = `ide.${CDROM_PLACE / ideLayout(settings).units}`
   return [{ driver: 'ide-cd', properties: { bus, unit: '0' } }]
+}
+
+/** The network and the card of a machine that is told nothing of either, as QEMU's: one in user mode. */
+export function addDefaultNetwork(settings: Settings): void {
+  if (!settings.defaultDevices || settings.networkChosen || settings.machine === 'none') return
+  const id = 'nic0'
+  settings.netdevs.push(parseUserOptions(id, []))
+  settings.nics.push(nicDevice([], id))
 }

@@ -41,6 +41,9 @@ const NOTES: readonly string[] = [
   '- A peer of a socket or terminal that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
   '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
+  '- The card of a machine that is told of no network is an `e1000` on q35, too, where QEMU has an `e1000e`. Cards have no',
+  '  option ROM unless `romfile=` names one.',
+  '- A `-netdev socket` or `stream` that cannot connect, or listen, ends the command before the machine starts.',
   '- A floppy controller is there if a floppy drive is; QEMU always has one in `pc`.',
   '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',
@@ -68,12 +71,27 @@ export function helpText(groups: readonly OptionGroup[]): string {
   return lines.join('\n')
 }
 
-/** The reference of the command line in Markdown. */
-export function helpMarkdown(groups: readonly OptionGroup[]): string {
+const GENERATED =
+  '<!-- Written by `node --import tsx src/cli/write-docs.ts` in packages/qemu-vmm; do not edit. -->'
+
+/** The reference of the command line in Markdown: texts by the names of files. */
+export function helpPages(groups: readonly OptionGroup[]): Map<string, string> {
+  const pages = new Map([['cli.md', helpMarkdown(groups)]])
+  for (const { page, title, options } of groups) {
+    if (page === undefined) continue
+    const lines = [`# qemu-kvm: ${title.toLowerCase()}`, '', GENERATED, '']
+    lines.push('Options of [the command line](cli.md).', '')
+    for (const option of options) lines.push(...optionMarkdown(option))
+    pages.set(page, `${lines.join('\n').trimEnd()}\n`)
+  }
+  return pages
+}
+
+function helpMarkdown(groups: readonly OptionGroup[]): string {
   const lines = [
     '# qemu-kvm: command line',
     '',
-    '<!-- Written by `node --import tsx src/cli/write-docs.ts` in packages/qemu-vmm; do not edit. -->',
+    GENERATED,
     '',
     'Options are those of QEMU 7.2, and mean what they mean there. What is not listed is refused.',
     'One or two dashes begin an option. A comma inside a value is written twice: `,,`. A key without',
@@ -82,7 +100,12 @@ export function helpMarkdown(groups: readonly OptionGroup[]): string {
   ]
   for (const group of groups) {
     lines.push(`## ${group.title}`, '')
-    for (const option of group.options) lines.push(...optionMarkdown(option))
+    if (group.page === undefined) {
+      for (const option of group.options) lines.push(...optionMarkdown(option))
+    } else {
+      const names = group.options.map(({ name }) => `\`-${name}\``).join(', ')
+      lines.push(`${names}: [a page of their own](${group.page}).`, '')
+    }
   }
   lines.push(...NOTES)
   return `${lines.join('\n').trimEnd()}\n`

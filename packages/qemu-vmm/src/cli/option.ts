@@ -40,6 +40,8 @@ export interface OptionSpec {
 /** Options that belong under one heading. */
 export interface OptionGroup {
   title: string
+  /** The file of the documentation that it has for itself, such as `cli-network.md`. */
+  page?: string
   options: readonly OptionSpec[]
 }
 

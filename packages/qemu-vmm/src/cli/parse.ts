@@ -1,5 +1,6 @@
 import { CliError } from './cli-error.ts'
 import { ABSENT_OPTIONS } from './qemu-options.ts'
+import { addDefaultNetwork } from './default-devices.ts'
 import { OPTIONS } from './registry.ts'
 import { defaultSettings } from './settings.ts'
 import type { Settings } from './settings.ts'
@@ -33,6 +34,7 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
     if (text !== undefined) return { kind: 'print', text }
   }
   checkTogether(settings)
+  addDefaultNetwork(settings)
   return { kind: 'run', settings }
 }
 

@@ -7,7 +7,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'acpitable add-fd async-teardown audio audio-help bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
-    'mtdblock net no-acpi no-fd-bootchk ' +
+    'mtdblock no-acpi no-fd-bootchk ' +
     'numa only-migratable option-rom pflash plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +

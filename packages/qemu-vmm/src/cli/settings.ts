@@ -98,8 +98,10 @@ export interface Settings {
   /** Ids of the drives that are flash chips, by unit. */
   flash: (string | undefined)[]
   netdevs: NetdevConfig[]
-  /** Cards that `-nic` plugs in. */
+  /** Cards that `-nic` and `-net` plug in. */
   nics: DeviceOption[]
+  /** Some option says what networks there are, if any. */
+  networkChosen: boolean
   /** What `-global` says, in order. */
   globals: { driver: string; property: string; value: string }[]
   /** What `-device` adds. */
@@ -158,6 +160,7 @@ export function defaultSettings(): Settings {
     driveDevices: [],
     netdevs: [],
     nics: [],
+    networkChosen: false,
     flash: [],
     globals: [],
     devices: [],

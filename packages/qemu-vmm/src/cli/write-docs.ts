@@ -1,6 +1,8 @@
 // Writes the reference of the command line: node --import tsx src/cli/write-docs.ts
 import { writeFileSync } from 'node:fs'
-import { helpMarkdown } from './help.ts'
+import { helpPages } from './help.ts'
 import { OPTION_GROUPS } from './registry.ts'
 
-writeFileSync(new URL('../../../../docs/cli.md', import.meta.url), helpMarkdown(OPTION_GROUPS))
+for (const [name, text] of helpPages(OPTION_GROUPS)) {
+  writeFileSync(new URL(`../../../../docs/${name}`, import.meta.url), text)
+}

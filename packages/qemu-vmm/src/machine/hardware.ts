@@ -7,7 +7,6 @@ import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
-import type { NetworkInfo } from '../net/config.ts'
 import { Netdevs } from '../net/netdevs.ts'
 import { defaultMac } from '../devices/mac-address.ts'
 import type { ObjectConfig } from '../objects/config.ts'
@@ -289,8 +288,9 @@ export class Hardware {
     return this.#drives.list()
   }
 
-  get networks(): NetworkInfo[] {
-    return this.#netdevs.list()
+  /** Networks that devices are connected to. */
+  get networks(): Netdevs {
+    return this.#netdevs
   }
 
   /** Options that make the devices that are plugged in now. */

@@ -87,11 +87,17 @@ export class Machine implements MachineBackend {
     try {
       const flash = await readFlash(config, drives)
       made.machine = new Machine(config, events, devices, drives, flash)
-      return made.machine
     } catch (error) {
       await drives.close()
       throw error
     }
+    try {
+      await made.machine.#hardware.networks.ready()
+    } catch (error) {
+      await made.machine.#hardware.release()
+      throw error
+    }
+    return made.machine
   }
 
   start(): Promise<void> {
@@ -196,7 +202,7 @@ export class Machine implements MachineBackend {
   }
 
   async networks(): Promise<NetworkInfo[]> {
-    return this.#hardware.networks
+    return this.#hardware.networks.list()
   }
 
   addDrive(drive: DriveConfig): Promise<void> {

@@ -1,7 +1,23 @@
+import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
 import type { UserNetConfig } from './user/config.ts'
 
 /** What network cards are connected to: plain data, which may go to a worker. */
-export type NetdevConfig = UserNetConfig
+export type NetdevConfig =
+  | UserNetConfig
+  | SocketNetConfig
+  | StreamNetConfig
+  | DgramNetConfig
+  | HubPortConfig
+
+/** A port of a hub, which there is as soon as it has one. */
+export interface HubPortConfig {
+  type: 'hubport'
+  id: string
+  /** Number of the hub, 0 to 2^31 - 1. */
+  hub: number
+  /** The network at the port, in place of a card. */
+  netdev?: string
+}
 
 /** A network card, as monitors show it. */
 export interface NetworkCard {
@@ -19,4 +35,7 @@ export interface NetworkInfo {
   /** What its type has to tell. */
   detail: string
   card?: NetworkCard
+  /** The number of a port's hub, and the network that is at the port in place of a card. */
+  hub?: number
+  netdev?: string
 }

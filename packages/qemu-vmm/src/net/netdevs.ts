@@ -1,11 +1,12 @@
 import { Link } from 'virtio'
-import type { LinkSide } from 'virtio'
+import type { LinkObserver, LinkSide, RxFilter } from 'virtio'
 
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import type { NetdevConfig, NetworkCard, NetworkInfo } from './config.ts'
+import { Hub } from './hub.ts'
 import { netdevTypes } from './netdev-types.ts'
-import type { Netdev } from './netdev-types.ts'
+import type { Netdev, NetdevType } from './netdev-types.ts'
 
 /** What the networks of a machine are made with. */
 export interface NetdevHost {
@@ -13,16 +14,28 @@ export interface NetdevHost {
   log(message: string): void
 }
 
-interface Plugged extends Pick<NetworkInfo, 'type' | 'detail'> {
-  link: Link
+interface Plugged {
+  config: NetdevConfig
+  type: NetdevType
+  /** Absent for a hub's port that has a network in place of a card: it is at that network's cable. */
+  link?: Link
   netdev: Netdev
+}
+
+/** A card, or the port of a hub that stands in for one. */
+type Taker = NetworkCard | { name: string; port: true }
+
+/** What a card lets through. */
+export interface CardFilter extends RxFilter {
+  name: string
 }
 
 /** The back ends of a machine's network cards, each with a cable that one card can be plugged into. */
 export class Netdevs {
   readonly #links = new Map<string, Plugged>()
-  readonly #cards = new Map<string, NetworkCard>()
-
+  /** Who has the cables. */
+  readonly #takers = new Map<string, Taker>()
+  readonly #hubs = new Map<number, Hub>()
   readonly #host: NetdevHost
 
   constructor(host: NetdevHost) {
@@ -34,73 +47,176 @@ export class Netdevs {
    * @throws VmmError `E_NETDEV` for an id that another has, and for what the host does not give
    */
   add(config: NetdevConfig): void {
-    const { entropy, log } = this.#host
-    if (this.#links.has(config.id)) {
-      throw new VmmError('E_NETDEV', `Duplicate ID '${config.id}' for netdev`, {
-        fields: { id: config.id },
-      })
-    }
+    const { id } = config
+    if (this.#links.has(id)) throw refused(`Duplicate ID '${id}' for netdev`, id)
     const type = netdevTypes.find(({ name }) => name === config.type)
-    if (type === undefined || !Array.isArray(config.hostForwards)) {
+    if (type?.accepts(config) !== true) {
       const reason = type === undefined ? `type '${String(config.type)}'` : 'such a description'
-      throw new VmmError(
-        'E_NETDEV',
+      throw refused(
         `there is no netdev of ${reason}; let parseUserOptions make one of type 'user'`,
-        { fields: { id: config.id } },
+        id,
       )
+    }
+    if (config.type === 'hubport' && config.netdev !== undefined) {
+      const side = this.#takeCable(config.netdev, { name: id, port: true }, (problem) =>
+        refused(problem, id),
+      )
+      this.#links.set(id, { config, type, netdev: this.#open(type, config, side) })
+      return
     }
     const link = new Link()
     // The card asks its cable what the other end takes: so that is there first.
-    const netdev = type.open(config, link.a, {
-      nowUs: () => performance.now() * 1000,
-      seed: seed(entropy),
-      report: log,
+    const netdev = this.#open(type, config, link.a)
+    this.#links.set(id, { config, type, link, netdev })
+  }
+
+  /**
+   * Closes one. A card that is connected to it stays, with a cable that leads nowhere.
+   * @throws VmmError `E_NETDEV` when there is none of this name
+   */
+  remove(id: string): void {
+    const found = this.#links.get(id)
+    if (found === undefined) throw refused(`Device '${id}' not found`, id)
+    found.netdev.close()
+    found.link?.setUp(false)
+    this.#links.delete(id)
+    this.#takers.delete(id)
+    if (found.config.type === 'hubport') this.#takers.delete(found.config.netdev ?? '')
+  }
+
+  /** Resolves when all that were opened can be used. Rejects with `E_NETDEV` that names the one that cannot. */
+  async ready(): Promise<void> {
+    for (const [id, { netdev }] of this.#links) {
+      try {
+        await netdev.ready
+      } catch (error) {
+        throw refused(`netdev ${id}: ${(error as Error).message}`, id, error)
+      }
+    }
+  }
+
+  /**
+   * Pulls the cable of a card or a network out, or puts it in again.
+   * @throws VmmError `E_NETDEV` when there is none of this name
+   */
+  setLink(name: string, up: boolean): void {
+    const link = this.#links.get(name)?.link ?? this.#links.get(this.#netdevOf(name) ?? '')?.link
+    if (link === undefined) throw refused(`Device '${name}' not found`, name)
+    link.setUp(up)
+  }
+
+  /**
+   * Tells of the frames of a network; the returned function ends that.
+   * @throws VmmError `E_NETDEV` when there is none of this name
+   */
+  observe(id: string, observer: (fromCard: boolean) => LinkObserver): () => void {
+    const link = this.#links.get(id)?.link
+    if (link === undefined) throw refused(`Device '${id}' not found`, id)
+    const [outgoing, incoming] = [observer(true), observer(false)]
+    return link.observe((side, batch, from, to) =>
+      (side === link.b ? outgoing : incoming)(side, batch, from, to),
+    )
+  }
+
+  /**
+   * What cards let through: those that have filters, or the one with this name.
+   * @throws VmmError `E_NETDEV` when there is none of this name, or it has no filter to show
+   */
+  filters(name?: string): CardFilter[] {
+    const cards = [...this.#takers].filter(([, taker]) => 'mac' in taker)
+    const wanted = cards.filter(([, taker]) => name === undefined || taker.name === name)
+    if (wanted.length === 0 && name !== undefined) {
+      throw refused(`invalid net client name: ${name}`, name)
+    }
+    return wanted.flatMap(([id, taker]) => {
+      const filter = this.#links.get(id)?.link?.b.end?.rxFilter?.()
+      if (filter !== undefined) return { ...filter, name: taker.name }
+      if (name === undefined) return []
+      throw refused(`net client(${name}) doesn't support rx-filter querying`, name)
     })
-    const { name, detail } = type
-    this.#links.set(config.id, { link, netdev, type: name, detail: detail(config) })
   }
 
   /** The end of a cable for a card. Throws `E_DEVICE_OPTION` when there is none of this name, or it is in use. */
   take(id: string, card: NetworkCard): LinkSide {
-    const found = this.#links.get(id)
-    const taken = this.#cards.get(id)?.name
-    const owner = card.name
-    if (found === undefined || taken !== undefined) {
-      const known = [...this.#links.keys()].join(', ') || 'none'
-      const problem =
-        found === undefined
-          ? `Property '${owner}.netdev' can't find value '${id}' (networks: ${known})`
-          : `Property '${owner}.netdev' can't take value '${id}', it's in use by ${taken}`
-      throw new VmmError('E_DEVICE_OPTION', problem, { fields: { device: owner, netdev: id } })
-    }
-    this.#cards.set(id, card)
-    return found.link.b
+    return this.#takeCable(id, card, (problem) => {
+      return new VmmError('E_DEVICE_OPTION', problem, { fields: { device: card.name, netdev: id } })
+    })
   }
 
   list(): NetworkInfo[] {
-    return Array.from(this.#links, ([id, { type, detail }]) => {
-      const card = this.#cards.get(id)
-      return { id, type, detail, ...(card && { card }) }
+    return Array.from(this.#links, ([id, { config, type, netdev }]) => {
+      const taker = this.#takers.get(id)
+      const card = taker !== undefined && 'mac' in taker ? taker : undefined
+      return {
+        id,
+        type: config.type,
+        detail: netdev.detail ?? type.detail(config),
+        ...(card && { card }),
+        ...(config.type === 'hubport' && { hub: config.hub }),
+        ...(config.type === 'hubport' && config.netdev !== undefined && { netdev: config.netdev }),
+      }
     })
   }
 
   /** Names those that no card is connected to. */
   warn(): void {
-    for (const id of this.#links.keys()) {
-      if (!this.#cards.has(id)) this.#host.log(`warning: netdev ${id} has no peer`)
+    for (const [id, { link }] of this.#links) {
+      if (link === undefined || this.#takers.has(id)) continue
+      this.#host.log(`warning: netdev ${id} has no peer`)
     }
   }
 
   /** Its card is gone: another may have the cable. */
   release(id: string): void {
-    this.#cards.delete(id)
-    this.#links.get(id)?.link.b.detach()
+    this.#takers.delete(id)
+    this.#links.get(id)?.link?.b.detach()
   }
 
   close(): void {
     for (const { netdev } of this.#links.values()) netdev.close()
     this.#links.clear()
   }
+
+  #open(type: NetdevType, config: NetdevConfig, side: LinkSide): Netdev {
+    const { entropy, log } = this.#host
+    return type.open(config, side, {
+      nowUs: () => performance.now() * 1000,
+      seed: seed(entropy),
+      report: log,
+      hub: (number) => {
+        const hub = this.#hubs.get(number) ?? new Hub()
+        this.#hubs.set(number, hub)
+        return hub
+      },
+    })
+  }
+
+  #takeCable(id: string, taker: Taker, problem: (text: string) => VmmError): LinkSide {
+    const link = this.#links.get(id)?.link
+    const owner = this.#takers.get(id)?.name
+    if (link !== undefined && owner === undefined) {
+      this.#takers.set(id, taker)
+      return link.b
+    }
+    const known = [...this.#links.keys()].join(', ') || 'none'
+    throw problem(
+      link === undefined
+        ? `Property '${taker.name}.netdev' can't find value '${id}' (networks: ${known})`
+        : `Property '${taker.name}.netdev' can't take value '${id}', it's in use by ${owner}`,
+    )
+  }
+
+  /** The network that a card is connected to. */
+  #netdevOf(card: string): string | undefined {
+    return [...this.#takers].find(([, taker]) => taker.name === card)?.[0]
+  }
+}
+
+function refused(message: string, id: string, cause?: unknown): VmmError {
+  return new VmmError('E_NETDEV', message, {
+    fields: { id },
+    ...(cause === undefined ? {} : { cause }),
+  })
 }
 
 /** 48 bits that nobody can guess. */

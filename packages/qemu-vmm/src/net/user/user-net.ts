@@ -11,9 +11,9 @@ import { endpoint, isIPv6 } from './addresses.ts'
 import type { HostForward, UserNetConfig } from './config.ts'
 
 /** `ACCEPTS_…` of headers: partial checksums, and TCP over IPv4 and IPv6 in one piece. */
-const ACCEPTS = 0b111
+export const USER_NET_ACCEPTS = 0b111
 /** An Ethernet header and a packet of IPv4 or IPv6 of any length. */
-const MAX_FRAME = 65_550
+export const USER_NET_MAX_FRAME = 65_550
 /** Batches that are filled in one turn of the event loop; the rest waits for the next. */
 const TURNS = 16
 
@@ -34,8 +34,8 @@ export interface UserNetHost {
  * TCP/IP is the addon's; here frames go to and fro in batches.
  */
 export class UserNet implements LinkEnd {
-  readonly accepts: number = ACCEPTS
-  readonly maxFrame: number = MAX_FRAME
+  readonly accepts: number = USER_NET_ACCEPTS
+  readonly maxFrame: number = USER_NET_MAX_FRAME
   readonly #net: NativeUserNet
   readonly #config: UserNetConfig
   readonly #host: UserNetHost
@@ -134,7 +134,7 @@ export class UserNet implements LinkEnd {
   linkChanged(_up: boolean): void {}
 
   peerChanged(): void {
-    this.#net.setAccepts((this.#side?.peerAccepts ?? 0) & ACCEPTS)
+    this.#net.setAccepts((this.#side?.peerAccepts ?? 0) & USER_NET_ACCEPTS)
   }
 
   /** Closes all sockets. */
