@@ -47,3 +47,12 @@ test.serial('custom-device is seen by the guest', async (t) => {
   t.is(code, 0, stderr)
   t.regex(stdout, /(?:\n0x0000000[1-6]\r?){3}\n0x00000003\r?\n/)
 })
+
+test.serial('fake-server decides on what the guest connects to', async (t) => {
+  const { code, stdout, stderr } = await runExample('fake-server')
+  t.is(code, 0, stderr)
+  for (const port of [80, 81, 82]) t.regex(stdout, new RegExp(`asked: tcp to 192.0.2.1:${port}\n`))
+  t.regex(stdout, /\nfrom the host\r?\nstatus 0/)
+  t.regex(stdout, /:81\/[^]*Connection refused\r?\nstatus 1/)
+  t.regex(stdout, /:82\/[^]*reset by peer\r?\nstatus 1/)
+})

@@ -50,6 +50,7 @@ export type {
   UserIpv6,
   UserNetConfig,
 } from './net/user/config.ts'
+export type { ConnectDecision, ConnectRequest, Endpoint, OnConnect } from './net/user/decision.ts'
 export { type UserOption, parseUserOptions } from './net/user/options.ts'
 export { UserNet, type UserNetHost } from './net/user/user-net.ts'
 export type { UserNetUsage } from './native/usernet.ts'

@@ -39,6 +39,30 @@ export interface UserNetUsage {
   udp: number
 }
 
+/** A connection that waits for an answer; `guest` and `peer` are each `ADDRESS:PORT`. */
+export interface NativeQuestion {
+  id: number
+  udp: boolean
+  guest: string
+  peer: string
+}
+
+/** What becomes of it. */
+export interface NativeAnswer {
+  verdict: 'allow' | 'refuse' | 'drop' | 'redirect' | 'fd'
+  /** Of `redirect`: `unix:PATH` or `ADDRESS:PORT`. */
+  to?: string
+  /** Of `fd`: a connected socket, which the network closes. */
+  fd?: number
+}
+
+/** Descriptors of two connected sockets, and the port of the network's. */
+export interface SocketPair {
+  program: number
+  network: number
+  networkPort: number
+}
+
 /** What the addon exports. Its Rust sources say what each call does. */
 export interface NativeUserNet {
   watch(onReady: () => void): void
@@ -50,12 +74,17 @@ export interface NativeUserNet {
   addForward(forward: NativeForward): number
   forwardAddress(id: number): string | null
   removeForward(id: number): void
+  questions(): NativeQuestion[]
+  /** New number of used bytes of `out`, or -1. */
+  answer(nowUs: number, id: number, answer: NativeAnswer, out: Uint8Array, used: number): number
   usage(): UserNetUsage
   close(): void
 }
 
 interface UserNetModule {
   UserNet: new (options: UserNetOptions) => NativeUserNet
+  userTcpPair(): SocketPair
+  userUdpPair(): SocketPair
 }
 
 /**
@@ -64,4 +93,14 @@ interface UserNetModule {
  */
 export function createUserNet(options: UserNetOptions): NativeUserNet {
   return new (addon<UserNetModule>().UserNet)(options)
+}
+
+/** Two TCP sockets that are connected to each other. */
+export function tcpPair(): SocketPair {
+  return addon<UserNetModule>().userTcpPair()
+}
+
+/** Two UDP sockets; the network's is connected to the other. */
+export function udpPair(): SocketPair {
+  return addon<UserNetModule>().userUdpPair()
 }

@@ -1,5 +1,6 @@
 //! The user-mode network as an object of JavaScript. Frames cross in batches, the rest is rare.
 
+mod answer;
 mod options;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,14 +8,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use ::usernet::batch::Out;
-use ::usernet::config::Forward;
+use ::usernet::config::{Forward, Protocol};
 use ::usernet::net::Net;
+use ::usernet::question::Question;
 use napi::Env;
 use napi::bindgen_prelude::{Function, Uint8Array};
 use napi_derive::napi;
 
 use crate::errno::{Result, js};
 use crate::watch::Watch;
+use answer::UserAnswer;
 use options::{UserForward, UserNetOptions};
 
 /// A network with its guest's card on the other side of a link.
@@ -32,6 +35,8 @@ pub struct UserNet {
 pub struct UserQuestion {
     /// Names it in `answer`.
     pub id: f64,
+    /// UDP, not TCP.
+    pub udp: bool,
     /// The guest's end, as address and port.
     pub guest: String,
     /// Whom it wants to reach.
@@ -127,12 +132,33 @@ impl UserNet {
     #[napi]
     pub fn questions(&mut self) -> Vec<UserQuestion> {
         let questions = self.net.as_mut().map(Net::questions).unwrap_or_default();
-        let question = |question: ::usernet::tcp::Question| UserQuestion {
+        let question = |question: Question| UserQuestion {
             id: question.id as f64,
-            guest: question.key.guest.to_string(),
-            peer: question.key.peer.to_string(),
+            udp: question.protocol == Protocol::Udp,
+            guest: question.guest.to_string(),
+            peer: question.peer.to_string(),
         };
         questions.into_iter().map(question).collect()
+    }
+
+    /// Says what becomes of a connection. It owns the descriptor of the answer from now on. Answers go where
+    /// those of `input` go. Throws for an answer that cannot be understood; one that is too late is dropped.
+    #[napi]
+    pub fn answer(
+        &mut self,
+        now_us: f64,
+        id: f64,
+        answer: UserAnswer,
+        mut out: Uint8Array,
+        used: u32,
+    ) -> Result<i32> {
+        let answer = answer.parse()?;
+        Ok(self.guarded(|net| {
+            // SAFETY: as in `input`.
+            let mut out = Out::new(unsafe { out.as_mut() }, used as usize);
+            net.answer(now_us as u64, id as u64, answer, &mut out);
+            out.used() as i32
+        }))
     }
 
     /// How much is in use.

@@ -10,7 +10,7 @@ use crate::checksum::{fold, sum};
 use crate::context::Context;
 use crate::datagram::{ROOM, send_long};
 use crate::host::{self, Kind, Token, socket_addr};
-use crate::link::{Header, ICMP, ICMPV6, finish};
+use crate::link::{Header, ICMP, ICMPV6, UDP, finish};
 use crate::packet::Packet;
 use crate::translate::{Place, place};
 
@@ -20,6 +20,11 @@ const REQUEST6: u8 = 128;
 const REPLY6: u8 = 129;
 /// Type, code, checksum, identifier, sequence number.
 const ECHO_HEADER: usize = 8;
+
+/// Destination unreachable, and its code for a port (RFC 792; RFC 4443, section 3.1).
+const UNREACHABLE: [u8; 2] = [3, 3];
+const UNREACHABLE6: [u8; 2] = [1, 4];
+const UDP_HEADER: usize = 8;
 
 /// Sockets at most, and how long one is kept that nothing comes through.
 const LIMIT: usize = 64;
@@ -161,13 +166,42 @@ fn reply(cx: &mut Context<'_, '_>, to: [u8; 6], from: IpAddr, guest: IpAddr, mes
     let header = Header::new(from, guest, if six { ICMPV6 } else { ICMP });
     message[0] = if six { REPLY6 } else { REPLY };
     message[2..4].fill(0);
-    if six {
-        finish(&header, message, 2);
+    sum_up(&header, message);
+    if cx.out.has_room(ROOM) {
+        let _ = send_long(cx, to, header, message);
+    }
+}
+
+/// Tells the guest that nobody has the port that it sent a datagram of `length` bytes of data to.
+pub fn port_unreachable(
+    cx: &mut Context<'_, '_>,
+    guest: SocketAddr,
+    peer: SocketAddr,
+    length: usize,
+) {
+    let six = guest.is_ipv6();
+    let Some(to) = cx.link.neighbor(guest.ip()) else { return };
+    // The packet's header as it was, but for what only routers look at.
+    let original = Header::new(guest.ip(), peer.ip(), UDP);
+    let mut message = vec![0; ECHO_HEADER + original.len() + UDP_HEADER];
+    message[..2].copy_from_slice(&if six { UNREACHABLE6 } else { UNREACHABLE });
+    let (header, datagram) = message[ECHO_HEADER..].split_at_mut(original.len());
+    let length = UDP_HEADER + length;
+    original.write(header, length, 0, 0);
+    datagram[..2].copy_from_slice(&guest.port().to_be_bytes());
+    datagram[2..4].copy_from_slice(&peer.port().to_be_bytes());
+    datagram[4..6].copy_from_slice(&(length as u16).to_be_bytes());
+    let header = Header::new(peer.ip(), guest.ip(), if six { ICMPV6 } else { ICMP });
+    sum_up(&header, &mut message);
+    let _ = cx.send(to, header, message.len(), |payload| payload.copy_from_slice(&message));
+}
+
+/// Fills in the checksum, which is zero.
+fn sum_up(header: &Header, message: &mut [u8]) {
+    if header.source.is_ipv6() {
+        finish(header, message, 2);
     } else {
         let check = !fold(sum(message));
         message[2..4].copy_from_slice(&check.to_be_bytes());
-    }
-    if cx.out.has_room(ROOM) {
-        let _ = send_long(cx, to, header, message);
     }
 }

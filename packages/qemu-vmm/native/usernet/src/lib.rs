@@ -21,6 +21,7 @@ mod link;
 mod ndp;
 pub mod net;
 mod packet;
+pub mod question;
 mod reassembly;
 mod resolver;
 pub mod tcp;

@@ -16,9 +16,10 @@ use crate::icmp::{self, Pings};
 use crate::link::{ARP, Header, ICMP, ICMPV6, IPV4, IPV6, Link, Mac, TCP, UDP};
 use crate::ndp;
 use crate::packet::Packet;
+use crate::question::{Answer, Asked, Question};
 use crate::reassembly::Reassembly;
 use crate::resolver::Resolver;
-use crate::tcp::{Answer, Question, Tcp};
+use crate::tcp::Tcp;
 use crate::tftp::{self, Parties, Tftp};
 use crate::translate::may_be_guest;
 use crate::udp::{Udp, is_router};
@@ -157,13 +158,18 @@ impl Net {
 
     /// Questions about connections, since the last time.
     pub fn questions(&mut self) -> Vec<Question> {
-        std::mem::take(&mut self.tcp.questions)
+        let mut questions = std::mem::take(&mut self.tcp.questions);
+        questions.append(&mut self.udp.questions);
+        questions
     }
 
-    /// What the program says to one.
+    /// What the program says to one. An answer to one that is gone is no error.
     pub fn answer(&mut self, now_us: u64, id: u64, answer: Answer, out: &mut Out<'_>) {
         let cx = context!(self, now_us, out);
-        self.tcp.answer(cx, id, answer);
+        match Asked::from_id(id) {
+            Asked::Tcp(token) => self.tcp.answer(cx, token, answer),
+            Asked::Udp(number) => self.udp.answer(cx, number, answer),
+        }
         self.arm(now_us);
     }
 

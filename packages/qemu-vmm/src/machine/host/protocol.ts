@@ -2,6 +2,7 @@ import type { ErrorData } from '../../errors.ts'
 import type { ExitInfo, MachineConfig, MachineStatus } from '../config.ts'
 import type { EventDetail, MachineEvent } from '../emitter.ts'
 import type { MachineBackend } from '../backend.ts'
+import type { ConnectRequest, Verdict } from '../../net/user/decision.ts'
 
 /** Methods that cross to the worker. */
 export type RemoteMethod = keyof MachineBackend
@@ -18,6 +19,8 @@ export interface WorkerSetup {
   serial: boolean[]
   /** Ids of character devices; in messages their numbers follow those of the COM ports. */
   chardevs: string[]
+  /** Ids of networks whose hook is on the other side. */
+  connectHooks: string[]
 }
 
 /** Bytes that may be under way to the outside before the other side has taken them. */
@@ -32,6 +35,8 @@ export type ToWorker =
   | { type: 'serial-break'; port: number }
   /** The outside has taken this many bytes. */
   | { type: 'serial-credit'; port: number; bytes: number }
+  /** What a hook decided. Descriptors are those of the process. */
+  | { type: 'connect-verdict'; id: number; verdict: Verdict }
 
 /** Messages from the worker. */
 export type FromWorker =
@@ -46,3 +51,4 @@ export type FromWorker =
   | { type: 'serial-out'; port: number; data: Uint8Array }
   /** The guest has taken this many bytes. */
   | { type: 'serial-room'; port: number; bytes: number }
+  | { type: 'connect-request'; id: number; request: ConnectRequest }

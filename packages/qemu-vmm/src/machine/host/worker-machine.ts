@@ -6,6 +6,13 @@ import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
 import type { NetworkInfo } from '../../net/config.ts'
+import {
+  type ConnectRequest,
+  type OnConnect,
+  type Verdict,
+  closeVerdict,
+  decide,
+} from '../../net/user/decision.ts'
 import type { ObjectConfig } from '../../objects/config.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
 import type { DriveConfig } from '../drive-config.ts'
@@ -28,6 +35,7 @@ export class WorkerMachine implements MachineBackend {
   readonly #worker: Worker
   readonly #events: BackendEvents
   readonly #serial: (MainSerial | undefined)[]
+  readonly #hooks: ReadonlyMap<string, OnConnect | undefined>
   readonly #calls = new Map<number, Call>()
   #nextId = 1
   #ended = false
@@ -39,6 +47,7 @@ export class WorkerMachine implements MachineBackend {
       serial = [],
       chardevs = {},
       devices = [],
+      netdevs = [],
       log: _log,
       host: _host,
       clock: _c,
@@ -46,11 +55,13 @@ export class WorkerMachine implements MachineBackend {
       ...rest
     } = config
     const setup: WorkerSetup = {
-      config: rest,
+      config: { ...rest, netdevs: netdevs.map(({ onConnect: _hook, ...netdev }) => netdev) },
       devices: devices.map((device) => (device instanceof URL ? device.href : device.name)),
       serial: serial.map((backend) => backend !== undefined),
       chardevs: Object.keys(chardevs),
+      connectHooks: netdevs.filter(({ onConnect }) => onConnect).map(({ id }) => id),
     }
+    this.#hooks = new Map(netdevs.map(({ id, onConnect }) => [id, onConnect]))
     this.#worker = takeWorker(setup)
     this.#serial = [...serial, ...Object.values(chardevs)].map(
       (backend, port) =>
@@ -209,12 +220,28 @@ export class WorkerMachine implements MachineBackend {
       case 'serial-room':
         this.#serial[message.port]?.addRoom(message.bytes)
         break
+      case 'connect-request':
+        void this.#decide(message.id, message.request)
+        break
       case 'exited':
         this.#exited(message)
         break
       default:
         break
     }
+  }
+
+  async #decide(id: number, request: ConnectRequest): Promise<void> {
+    let verdict: Verdict = 'refuse'
+    try {
+      const hook = this.#hooks.get(request.network)
+      if (hook !== undefined) verdict = await decide(hook, request)
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      this.#events.log(`a connection was refused: ${reason}`)
+    }
+    if (this.#ended) closeVerdict(verdict)
+    else this.#post({ type: 'connect-verdict', id, verdict })
   }
 
   #exited({ info, error }: FromWorker & { type: 'exited' }): void {

@@ -2,6 +2,7 @@ import { parentPort } from 'node:worker_threads'
 
 import { errorToData } from '../../errors.ts'
 import { Machine } from '../machine.ts'
+import { ConnectQuestions } from './connect-questions.ts'
 import type { FromWorker, ToWorker, WorkerSetup } from './protocol.ts'
 import { WorkerSerial } from './serial-link.ts'
 
@@ -29,9 +30,17 @@ function begin(setup: WorkerSetup): void {
   /** By the numbers that messages have. */
   const links = [...serial, ...chardevs]
 
+  const questions = new ConnectQuestions((id, request) =>
+    post({ type: 'connect-request', id, request }),
+  )
+  const netdevs = setup.config.netdevs?.map((netdev) =>
+    setup.connectHooks.includes(netdev.id) ? { ...netdev, onConnect: questions.ask } : netdev,
+  )
+
   const machine = Machine.create(
     {
       ...setup.config,
+      ...(netdevs && { netdevs }),
       devices: setup.devices.map((href) => new URL(href)),
       serial,
       chardevs: Object.fromEntries(setup.chardevs.map((id, index) => [id, chardevs[index]!])),
@@ -71,6 +80,9 @@ function begin(setup: WorkerSetup): void {
         break
       case 'serial-credit':
         links[message.port]?.addCredit(message.bytes)
+        break
+      case 'connect-verdict':
+        questions.answer(message.id, message.verdict)
         break
       default:
         break

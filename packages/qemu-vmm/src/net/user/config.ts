@@ -1,3 +1,5 @@
+import type { OnConnect } from './decision.ts'
+
 /** A port of the host that leads into the guest. */
 export interface HostForward {
   protocol: 'tcp' | 'udp'
@@ -36,7 +38,7 @@ export interface UserIpv6 {
   dns: string
 }
 
-/** A network behind a router in this process: plain data, which may go to a worker. */
+/** A network behind a router in this process: plain data, which may go to a worker, and a hook, which stays. */
 export interface UserNetConfig {
   type: 'user'
   id: string
@@ -55,4 +57,9 @@ export interface UserNetConfig {
   bootfile?: string
   hostForwards: HostForward[]
   guestForwards: GuestForward[]
+  /**
+   * Decides on each connection that the guest begins, unless `restrict` refuses it before; on those of `hostForwards` it is
+   * not asked. A question that is not answered for as long as Linux waits is given up.
+   */
+  onConnect?: OnConnect
 }

@@ -9,6 +9,7 @@ import {
 } from '../../native/usernet.ts'
 import { endpoint, isIPv6 } from './addresses.ts'
 import type { HostForward, UserNetConfig } from './config.ts'
+import { type Verdict, closeVerdict, connectRequest, decide, nativeAnswer } from './decision.ts'
 
 /** `ACCEPTS_…` of headers: partial checksums, and TCP over IPv4 and IPv6 in one piece. */
 export const USER_NET_ACCEPTS = 0b111
@@ -123,6 +124,7 @@ export class UserNet implements LinkEnd {
     // Where answers find no room they are lost, as in any network: the guest never has to wait.
     const used = this.#net.input(this.#nowUs(), frames, this.#out.bytes, this.#out.used)
     if (this.#took(used)) this.#poll()
+    this.#ask()
     return batch.used
   }
 
@@ -144,6 +146,29 @@ export class UserNet implements LinkEnd {
     if (this.#due !== undefined) clearImmediate(this.#due)
     this.#side?.detach()
     this.#net.close()
+  }
+
+  /** Asks the hook about connections that wait for it. */
+  #ask(): void {
+    const { onConnect, id } = this.#config
+    if (onConnect === undefined || !this.#open) return
+    for (const question of this.#net.questions()) {
+      decide(onConnect, connectRequest(id, question))
+        .then((verdict) => this.#answer(question.id, verdict))
+        .catch((error: unknown) => {
+          const reason = error instanceof Error ? error.message : String(error)
+          this.#host.report(`a connection was refused: ${reason}`)
+          this.#answer(question.id, 'refuse')
+        })
+    }
+  }
+
+  #answer(id: number, verdict: Verdict): void {
+    if (!this.#open) return closeVerdict(verdict)
+    const { bytes, used: before } = this.#out
+    const used = this.#net.answer(this.#nowUs(), id, nativeAnswer(verdict), bytes, before)
+    if (this.#took(used)) this.#poll()
+    this.#ask()
   }
 
   #nowUs(): number {
@@ -223,6 +248,6 @@ function nativeOptions(config: UserNetConfig, host: UserNetHost): UserNetOptions
       to: 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port),
     })),
     seed: host.seed,
-    ask: false,
+    ask: config.onConnect !== undefined,
   }
 }

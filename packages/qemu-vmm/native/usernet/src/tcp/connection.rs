@@ -31,6 +31,8 @@ pub enum Stage {
     Connecting(Box<[u8]>),
     /// The program has not decided yet.
     Asked(Box<[u8]>),
+    /// The program wants that the guest hears nothing.
+    Dropped,
     /// Both sides exist.
     Open,
 }
@@ -61,6 +63,8 @@ pub struct Connection {
     pub mss: u16,
     /// When it is to be looked at again, as the list of timers has it.
     pub wake_us: Option<u64>,
+    /// When it is given up although nothing happened.
+    pub until_us: Option<u64>,
     /// It is in the list of those that are to be looked at.
     pub queued: bool,
     /// Bytes of buffers.
@@ -92,6 +96,7 @@ impl Connection {
             reset: false,
             mss: 0,
             wake_us: None,
+            until_us: None,
             queued: false,
             memory: 0,
         }

@@ -1,56 +1,30 @@
 //! TCP: connections of the guest to the host, and forwarded ones of the host to the guest.
 
 mod connection;
+mod open;
 mod table;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::io::Errno;
 use rustix::net::sockopt;
 use smoltcp::iface::{Config as InterfaceConfig, Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use crate::batch::Out;
-use crate::config::{Config, HostAddr};
+use crate::config::Config;
 use crate::context::Context;
-use crate::host::{self, Kind, Ready, Token};
+use crate::host::Ready;
 use crate::link::{IPV4_HEADER, IPV6_HEADER, Link, MTU};
 use crate::packet::{FLAG_ACK, FLAG_RST, FLAG_SYN, Packet, Segment, mss_option};
-use crate::translate::{inward, outward};
+use crate::question::Question;
 pub use connection::Key;
-use connection::{Connection, Fate, Stage};
+use connection::{Fate, Stage};
 use table::Table;
 use wire::{LEAST_MSS, MAX_PACKET, Wire};
-
-/// Ports that nobody has for good (RFC 6335, section 6).
-const FIRST_PORT: u16 = 49_152;
-
-/// What is asked of the program about a connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Question {
-    /// Names the connection in the answer.
-    pub id: u64,
-    /// Who wants to speak with whom.
-    pub key: Key,
-}
-
-/// What the program says.
-#[derive(Debug)]
-pub enum Answer {
-    /// Where it would go without asking.
-    Allow,
-    /// Nowhere.
-    Refuse,
-    /// Somewhere else.
-    Redirect(HostAddr),
-    /// To the other end of this socket.
-    Socket(OwnedFd),
-}
 
 /// All connections.
 pub struct Tcp {
@@ -214,162 +188,6 @@ impl Tcp {
         self.ingress(cx, None, key, bytes);
     }
 
-    /// The guest wants a connection.
-    fn begin(&mut self, cx: &mut Context<'_, '_>, key: Key, packet: &Packet<'_>) {
-        let forward = cx.config.guest_forwards.iter().find(|forward| forward.at == key.peer);
-        let ask = cx.config.ask || forward.is_some_and(|forward| forward.to.is_none());
-        if self.table.is_full() {
-            return self.refuse(cx, packet.bytes, key);
-        }
-        let target = match forward {
-            Some(forward) => forward.to.clone(),
-            None => outward(cx.config, cx.resolver, cx.now_us, 0, key.peer).map(HostAddr::Inet),
-        };
-        if ask && (forward.is_some() || !cx.config.restrict) {
-            let stage = Stage::Asked(packet.bytes.into());
-            let token = self.table.add(Connection::new(key, stage, None));
-            return self.questions.push(Question { id: name(token), key });
-        }
-        let Some(target) = target else { return self.refuse(cx, packet.bytes, key) };
-        let token =
-            self.table.add(Connection::new(key, Stage::Connecting(packet.bytes.into()), None));
-        self.connect(cx, token, &target);
-    }
-
-    /// What the program says to a question. An answer to one that is gone is no error.
-    pub fn answer(&mut self, cx: &mut Context<'_, '_>, id: u64, answer: Answer) {
-        let index = (id & 0xff_ffff) as u32;
-        let token = Token { kind: Kind::Tcp, index, generation: (id >> 24) as u32 };
-        let Some(connection) = self.table.with_mut(token) else { return };
-        let Stage::Asked(first) = &mut connection.stage else { return };
-        let first = std::mem::take(first);
-        let key = connection.key;
-        connection.stage = Stage::Connecting(first);
-        let target = match answer {
-            Answer::Allow => {
-                let forward =
-                    cx.config.guest_forwards.iter().find(|forward| forward.at == key.peer);
-                match forward {
-                    Some(forward) => forward.to.clone(),
-                    None => {
-                        outward(cx.config, cx.resolver, cx.now_us, 0, key.peer).map(HostAddr::Inet)
-                    }
-                }
-            }
-            Answer::Refuse => None,
-            Answer::Redirect(target) => Some(target),
-            Answer::Socket(socket) => {
-                let watched = cx.poller.add(socket.as_fd(), token);
-                connection.host = Some(socket);
-                return match watched {
-                    Ok(()) => self.connected(cx, token.index),
-                    Err(_) => self.fail(cx, token.index),
-                };
-            }
-        };
-        match target {
-            Some(target) => self.connect(cx, token, &target),
-            None => self.fail(cx, token.index),
-        }
-    }
-
-    fn connect(&mut self, cx: &mut Context<'_, '_>, token: Token, target: &HostAddr) {
-        let attempt = host::connect(target).and_then(|(socket, there)| {
-            let watched = cx.poller.add(socket.as_fd(), token);
-            watched.map(|()| (socket, there)).map_err(|_| Errno::NOMEM)
-        });
-        match attempt {
-            Ok((socket, there)) => {
-                if let Some(connection) = self.table.get_mut(token.index) {
-                    connection.host = Some(socket);
-                }
-                if there {
-                    self.connected(cx, token.index);
-                }
-            }
-            Err(_) => self.fail(cx, token.index),
-        }
-    }
-
-    /// The host refused: so does the network.
-    fn fail(&mut self, cx: &mut Context<'_, '_>, index: u32) {
-        let Some(connection) = self.table.get_mut(index) else { return };
-        let key = connection.key;
-        let stage = std::mem::replace(&mut connection.stage, Stage::Open);
-        self.table.remove(index);
-        if let Stage::Connecting(first) | Stage::Asked(first) = stage {
-            self.refuse(cx, &first, key);
-        }
-    }
-
-    /// The host answered: the guest may have its connection.
-    fn connected(&mut self, cx: &mut Context<'_, '_>, index: u32) {
-        let buffer = self.table.buffer();
-        let Some(connection) = self.table.get_mut(index) else { return };
-        let Stage::Connecting(first) = &mut connection.stage else { return };
-        let mut first = std::mem::take(first).into_vec();
-        let (key, six) = (connection.key, connection.six());
-        connection.mss = stretch(&mut first, six);
-        connection.writable = true;
-        let listening = connection.open(buffer).listen(endpoint(key.peer));
-        self.table.grew(2 * buffer);
-        if listening.is_err() {
-            return self.table.remove(index);
-        }
-        self.ingress(cx, Some(index), key, &first);
-        self.table.queue(index);
-    }
-
-    /// A forward accepted a connection that leads to `guest`.
-    pub fn forward(
-        &mut self,
-        cx: &mut Context<'_, '_>,
-        socket: OwnedFd,
-        from: Option<SocketAddr>,
-        guest: SocketAddr,
-    ) {
-        let Some(seen) = inward(cx.config, from.map(|from| from.ip()), guest.is_ipv6()) else {
-            return;
-        };
-        if self.table.is_full() {
-            return;
-        }
-        let Some(port) = self.free_port(guest, seen, from.map(|from| from.port())) else { return };
-        let key = Key { guest, peer: SocketAddr::new(seen, port) };
-        let buffer = self.table.buffer();
-        let token = self.table.add(Connection::new(key, Stage::Open, None));
-        if cx.poller.add(socket.as_fd(), token).is_err() {
-            return self.table.remove(token.index);
-        }
-        let interface = self.interface.context();
-        let Some(connection) = self.table.get_mut(token.index) else { return };
-        connection.host = Some(socket);
-        connection.mss = segment_limit(connection.six());
-        let socket = connection.open(buffer);
-        let result = socket.connect(interface, endpoint(guest), endpoint(key.peer));
-        self.table.grew(2 * buffer);
-        if result.is_err() {
-            return self.table.remove(token.index);
-        }
-        self.table.queue(token.index);
-    }
-
-    /// A port for a peer of the guest: the client's own when no other connection has it.
-    fn free_port(&mut self, guest: SocketAddr, seen: IpAddr, own: Option<u16>) -> Option<u16> {
-        let mut candidates = 0..256;
-        let mut port = own;
-        loop {
-            if let Some(port) = port
-                && self.table.find(Key { guest, peer: SocketAddr::new(seen, port) }).is_none()
-            {
-                return Some(port);
-            }
-            candidates.next()?;
-            self.next_port = self.next_port.wrapping_add(1).max(FIRST_PORT);
-            port = Some(self.next_port);
-        }
-    }
-
     /// A socket of the host has news.
     pub fn ready(&mut self, cx: &mut Context<'_, '_>, ready: Ready) {
         let Some(connection) = self.table.with_mut(ready.token) else { return };
@@ -422,6 +240,11 @@ impl Tcp {
     /// True when it has more to send than there was room for.
     fn pump(&mut self, cx: &mut Context<'_, '_>, index: u32) -> bool {
         let Some(connection) = self.table.get_mut(index) else { return false };
+        if connection.until_us.is_some_and(|until_us| until_us <= cx.now_us) {
+            // The guest has given it up.
+            self.table.remove(index);
+            return false;
+        }
         if !matches!(connection.stage, Stage::Open) {
             return false;
         }
@@ -471,15 +294,6 @@ impl Tcp {
         }
         false
     }
-}
-
-/// A number that fits into a double.
-fn name(token: Token) -> u64 {
-    u64::from(token.generation) << 24 | u64::from(token.index)
-}
-
-fn endpoint(address: SocketAddr) -> IpEndpoint {
-    IpEndpoint::from(address)
 }
 
 /// Data of a segment that the link takes.

@@ -1,6 +1,7 @@
 //! UDP of the guest: a socket of the host for each of its ports, and ports of the host that lead into
 //! the guest.
 
+mod flows;
 mod forwards;
 
 use std::collections::HashMap;
@@ -14,7 +15,9 @@ use crate::context::Context;
 use crate::datagram::{MAX_DATAGRAM, ROOM, send};
 use crate::host::{self, Kind, Token, socket_addr};
 use crate::packet::Datagram;
+use crate::question::Question;
 use crate::translate::{Place, link_local, place};
+use flows::Flows;
 use forwards::Forwards;
 
 /// A port that nothing went through for so long is given up; one that asks for a name sooner.
@@ -29,12 +32,21 @@ const PEERS: usize = 32;
 /// Datagrams that are taken from a socket at a time.
 const BURST: usize = 64;
 
-/// A port of the guest, and whether it is about its name server.
+/// A port of the guest, and whom its socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     guest: SocketAddr,
-    /// The port of the name server.
-    dns: Option<u16>,
+    whom: Whom,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whom {
+    /// Everybody that the guest writes to from that port.
+    Anybody,
+    /// The name server, at that port.
+    Dns(u16),
+    /// Who the guest takes for this one, by the program's decision.
+    Instead(SocketAddr),
 }
 
 #[derive(Debug)]
@@ -63,6 +75,10 @@ pub struct Udp {
     waiting: Vec<Token>,
     /// Ports of the host that lead into the guest.
     pub forwards: Forwards,
+    /// What the program decided, and is asked.
+    flows: Flows,
+    /// Flows that wait for the program.
+    pub questions: Vec<Question>,
     sweep_us: Option<u64>,
     attempt: usize,
     limit: usize,
@@ -78,6 +94,8 @@ impl Udp {
             keys: HashMap::new(),
             waiting: Vec::new(),
             forwards: Forwards::default(),
+            flows: Flows::new(limit),
+            questions: Vec::new(),
             sweep_us: None,
             attempt: 0,
             limit,
@@ -106,32 +124,39 @@ impl Udp {
         if self.forwards.answer(guest, to, datagram.data, cx.now_us) || cx.config.restrict {
             return;
         }
+        if cx.config.ask && place(cx.config, to.ip()) != Place::Nowhere {
+            self.by_decision(cx, guest, to, datagram.data);
+        } else {
+            self.as_usual(cx, guest, to, datagram.data);
+        }
+    }
+
+    /// Sends a datagram where it goes without a decision of the program's.
+    fn as_usual(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        guest: SocketAddr,
+        to: SocketAddr,
+        data: &[u8],
+    ) {
         match place(cx.config, to.ip()) {
             Place::Nowhere => {}
-            Place::Dns => self.ask(cx, guest, to.port(), datagram.data),
-            Place::Host if to.is_ipv4() => {
-                self.out(
-                    cx,
-                    guest,
-                    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), to.port()),
-                    datagram.data,
-                );
-            }
+            Place::Dns => self.ask(cx, guest, to.port(), data),
             Place::Host => {
-                self.out(
-                    cx,
-                    guest,
-                    SocketAddr::new(Ipv6Addr::LOCALHOST.into(), to.port()),
-                    datagram.data,
-                );
+                let loopback: IpAddr = match to {
+                    SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+                self.out(cx, guest, SocketAddr::new(loopback, to.port()), data);
             }
-            Place::Outside => self.out(cx, guest, to, datagram.data),
+            Place::Outside => self.out(cx, guest, to, data),
         }
     }
 
     fn out(&mut self, cx: &mut Context<'_, '_>, guest: SocketAddr, to: SocketAddr, data: &[u8]) {
-        let key = Key { guest, dns: None };
-        let Some(index) = self.port(cx, key) else { return };
+        let key = Key { guest, whom: Whom::Anybody };
+        let six = guest.is_ipv6();
+        let Some(index) = self.port(cx, key, || host::datagrams(six, None)) else { return };
         let Some(port) = self.slots[index as usize].port.as_mut() else { return };
         port.used_us = cx.now_us;
         if port.peers.last() != Some(&to.ip()) {
@@ -147,8 +172,9 @@ impl Udp {
 
     /// Asks a name server of the host: another when the last one is silent.
     fn ask(&mut self, cx: &mut Context<'_, '_>, guest: SocketAddr, to: u16, data: &[u8]) {
-        let key = Key { guest, dns: Some(to) };
-        let Some(index) = self.port(cx, key) else { return };
+        let key = Key { guest, whom: Whom::Dns(to) };
+        let six = guest.is_ipv6();
+        let Some(index) = self.port(cx, key, || host::datagrams(six, None)) else { return };
         let Some(port) = self.slots[index as usize].port.as_mut() else { return };
         port.used_us = cx.now_us;
         let silent = match port.asked {
@@ -185,14 +211,20 @@ impl Udp {
         }
     }
 
-    fn port(&mut self, cx: &mut Context<'_, '_>, key: Key) -> Option<u32> {
+    /// The port of this key, with a socket that is `made` when it has none yet.
+    fn port(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        key: Key,
+        made: impl FnOnce() -> Result<OwnedFd, Errno>,
+    ) -> Option<u32> {
         if let Some(index) = self.keys.get(&key) {
             return Some(*index);
         }
         if self.keys.len() >= self.limit {
             self.drop_oldest();
         }
-        let socket = host::datagrams(key.guest.is_ipv6(), None).ok()?;
+        let socket = made().ok()?;
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
@@ -262,16 +294,17 @@ impl Udp {
                 Received::Strange => continue,
                 Received::Data(data, from) => (data, from),
             };
-            let source = match port.key.dns {
-                Some(dns) => {
+            let source = match port.key.whom {
+                Whom::Dns(dns) => {
                     if let Some((_, since)) = &mut port.asked {
                         *since = None;
                     }
                     name_server(cx, port.key.guest.is_ipv6())
                         .map(|address| SocketAddr::new(address, dns))
                 }
-                None if port.peers.contains(&from.ip()) => seen(cx, from),
-                None => None,
+                Whom::Instead(peer) => Some(peer),
+                Whom::Anybody if port.peers.contains(&from.ip()) => seen(cx, from),
+                Whom::Anybody => None,
             };
             let guest = port.key.guest;
             let Some(source) = source else { continue };
@@ -289,13 +322,15 @@ impl Udp {
         }
         for index in 0..self.slots.len() {
             let Some(port) = &self.slots[index].port else { continue };
-            let idle = if port.key.dns.is_some() { IDLE_DNS_US } else { IDLE_US };
+            let idle = if matches!(port.key.whom, Whom::Dns(_)) { IDLE_DNS_US } else { IDLE_US };
             if now_us.saturating_sub(port.used_us) >= idle {
                 self.remove(index);
             }
         }
         self.forwards.sweep(now_us, IDLE_US);
-        self.sweep_us = (!self.keys.is_empty()).then_some(now_us + SWEEP_US);
+        self.flows.sweep(now_us, IDLE_US);
+        self.sweep_us =
+            (!self.keys.is_empty() || !self.flows.is_empty()).then_some(now_us + SWEEP_US);
     }
 
     /// When that is to be done.
