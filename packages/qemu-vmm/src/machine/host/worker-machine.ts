@@ -6,6 +6,7 @@ import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
 import type { NetworkInfo } from '../../net/config.ts'
+import { connectHook, withoutConnectHook } from '../../net/connect-hook.ts'
 import {
   type ConnectRequest,
   type OnConnect,
@@ -55,13 +56,13 @@ export class WorkerMachine implements MachineBackend {
       ...rest
     } = config
     const setup: WorkerSetup = {
-      config: { ...rest, netdevs: netdevs.map(({ onConnect: _hook, ...netdev }) => netdev) },
+      config: { ...rest, netdevs: netdevs.map(withoutConnectHook) },
       devices: devices.map((device) => (device instanceof URL ? device.href : device.name)),
       serial: serial.map((backend) => backend !== undefined),
       chardevs: Object.keys(chardevs),
-      connectHooks: netdevs.filter(({ onConnect }) => onConnect).map(({ id }) => id),
+      connectHooks: netdevs.filter(connectHook).map(({ id }) => id),
     }
-    this.#hooks = new Map(netdevs.map(({ id, onConnect }) => [id, onConnect]))
+    this.#hooks = new Map(netdevs.map((netdev) => [netdev.id, connectHook(netdev)]))
     this.#worker = takeWorker(setup)
     this.#serial = [...serial, ...Object.values(chardevs)].map(
       (backend, port) =>
