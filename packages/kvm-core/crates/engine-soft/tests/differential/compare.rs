@@ -1,6 +1,6 @@
 //! What must be equal, and the exceptions that the architecture leaves open.
 
-use iced_x86::{Instruction, Mnemonic as M, RflagsBits};
+use iced_x86::{Instruction, Mnemonic as M, OpKind, RflagsBits};
 
 use super::state::{Outcome, State};
 
@@ -52,9 +52,16 @@ pub fn undefined_bits(i: &Instruction) -> u64 {
     eflags(i.rflags_undefined() | if whole { RflagsBits::OF } else { 0 })
 }
 
+/// Whether the x87 instruction that raised what is pending has a memory operand. Without one, FDP is what an earlier
+/// instruction left: the last with an operand, or on other processors the last of these that raised something.
+fn has_data_pointer(code: &[Instruction], outcome: &Outcome) -> bool {
+    let raised = code.iter().find(|i| i.ip32() == outcome.state.area.u32(8));
+    raised.is_none_or(|i| i.op_kinds().any(|kind| kind == OpKind::Memory))
+}
+
 /// Differences, one per line; empty if all is well.
 pub fn differences(
-    before: &State,
+    (before, code): (&State, &[Instruction]),
     native: &Outcome,
     tier0: &Outcome,
     undefined: u64,
@@ -100,8 +107,8 @@ pub fn differences(
         }
         note("fip", a.u32(8).into(), b.u32(8).into());
         note("fip's upper half", a.u32(12).into(), b.u32(12).into());
-        // An instruction without a memory operand may clear it or leave what it was.
-        if (a.u32(16), a.u32(20)) != (0, 0) {
+        // An instruction without a memory operand may clear it, too.
+        if (a.u32(16), a.u32(20)) != (0, 0) && has_data_pointer(code, native) {
             note("fdp", a.u32(16).into(), b.u32(16).into());
             note("fdp's upper half", a.u32(20).into(), b.u32(20).into());
         }

@@ -108,7 +108,7 @@ impl Trio {
         let (completed, undefined) = self.pair.completed(case, native);
         let last = &case.instructions[completed.min(case.instructions.len() - 1)];
         let memory_differs = reconcile(last, native, end);
-        let mut found = differences(&case.state, native, end, undefined);
+        let mut found = differences((&case.state, &case.instructions), native, end, undefined);
         if !memory_differs {
             for (page, bytes) in after {
                 let now = self.pair.guest.bytes(*page);

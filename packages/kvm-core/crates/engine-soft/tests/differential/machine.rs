@@ -116,7 +116,7 @@ impl Pair {
         let last = &case.instructions[completed.min(case.instructions.len() - 1)];
         let memory_differs = reconcile(last, &native, &mut tier0);
         self.same_mask(case);
-        let mut found = differences(&case.state, &native, &tier0, undefined);
+        let mut found = differences((&case.state, &case.instructions), &native, &tier0, undefined);
         let filler = vec![0xcc; case.code.len()];
         self.native.set_code(case.offset, &filler);
         self.guest.set_code(case.offset, &filler);
