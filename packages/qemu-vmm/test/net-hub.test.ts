@@ -87,7 +87,10 @@ test('a cable can be pulled out by the name of the network or of the card', (t) 
   nets.setLink('card-a', true)
   a.side.send(batchOf(frameOf(60)))
   t.is(b.got.length, 1)
-  t.throws(() => nets.setLink('x', true), { code: 'E_NETDEV', message: "Device 'x' not found" })
+  t.throws(() => nets.setLink('x', true), {
+    code: 'E_DEVICE_NOT_FOUND',
+    message: "Device 'x' not found",
+  })
 })
 
 test('a network that is removed leaves its card without one', (t) => {

@@ -44,7 +44,10 @@ async function stats(...argv: string[]): Promise<Record<string, number>> {
 }
 
 function registry(...objects: ObjectConfig[]): ObjectRegistry {
-  return new ObjectRegistry(objects, new SeededEntropy(7))
+  return new ObjectRegistry(objects, new SeededEntropy(7), {
+    observe: () => () => {},
+    report() {},
+  })
 }
 
 test('rng-builtin has the bytes of the machine', async (t) => {

@@ -2,7 +2,7 @@ import type { Picture } from '../chipset/vga/render.ts'
 import type { Screen } from '../display/screen.ts'
 import type { CpuInfo, ExitInfo, MachineStatus } from './config.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
-import type { NetworkInfo } from '../net/config.ts'
+import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { DriveConfig } from './drive-config.ts'
 import type { DriveInfo } from './drives.ts'
@@ -34,6 +34,8 @@ export interface MachineBackend {
   removeDevice(id: string): Promise<void>
   drives(): Promise<DriveInfo[]>
   networks(): Promise<NetworkInfo[]>
+  changeNetwork(change: NetworkChange): Promise<void>
+  rxFilters(name?: string): Promise<CardFilter[]>
   addDrive(config: DriveConfig): Promise<void>
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>

@@ -7,7 +7,7 @@ import type { MonitoredMachine } from '../monitor/command.ts'
 import { openEngine } from './accel.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import type { DriveInfo } from './drives.ts'
-import type { NetworkInfo } from '../net/config.ts'
+import type { CardFilter, NetworkInfo } from '../net/config.ts'
 import { Emitter } from './emitter.ts'
 import type { EventDetail, MachineEvent } from './emitter.ts'
 
@@ -92,6 +92,14 @@ export class EmptyMachine implements MonitoredMachine {
   }
 
   async networks(): Promise<NetworkInfo[]> {
+    return []
+  }
+
+  async changeNetwork(): Promise<void> {
+    throw absent('a use for networks')
+  }
+
+  async rxFilters(): Promise<CardFilter[]> {
     return []
   }
 

@@ -66,6 +66,8 @@ export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioeven
 export class Hardware {
   readonly handles: VmHandles
   readonly board: PcBoard
+  /** Networks that devices are connected to. */
+  readonly networks: Netdevs
   readonly #config: MachineConfig
   readonly #map: MemoryMap
   readonly #topology: CpuTopology
@@ -79,7 +81,6 @@ export class Hardware {
   readonly #host: DeviceHost
   readonly #irqs: IrqLines
   readonly #deviceRams: DeviceRams
-  readonly #netdevs: Netdevs
   readonly #msrs: readonly number[]
   readonly #powerOn: Standstill
   #threadsStarted = false
@@ -101,9 +102,12 @@ export class Hardware {
     this.#boot =
       config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
     const bios = this.#boot === undefined ? biosOf(config, flash) : undefined
+    this.networks = new Netdevs({ entropy: this.#entropy, log: requests.log })
     try {
-      this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy)
+      for (const netdev of config.netdevs ?? []) this.networks.add(netdev)
+      this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy, this.networks)
     } catch (error) {
+      this.networks.close()
       this.#boot?.close()
       throw error
     }
@@ -111,6 +115,7 @@ export class Hardware {
       this.handles = assembleVm(config, this.#map, this.#topology, requests.log)
     } catch (error) {
       this.#objects.close()
+      this.networks.close()
       this.#boot?.close()
       throw error
     }
@@ -123,9 +128,7 @@ export class Hardware {
     const chardevs = new ChardevLinks(config)
     const ioEvents = new IoEvents(vm)
     this.#deviceRams = new DeviceRams(vm)
-    this.#netdevs = new Netdevs({ entropy: this.#entropy, log: requests.log })
     try {
-      for (const netdev of config.netdevs ?? []) this.#netdevs.add(netdev)
       const { board, chips, tree } = setUpBoard({
         config,
         devices,
@@ -151,8 +154,8 @@ export class Hardware {
         releaseDrive: (id) => drives.release(id),
         chardev: (id, owner) => chardevs.take(id, owner),
         releaseChardev: (id) => chardevs.release(id),
-        netdev: (id, card) => this.#netdevs.take(id, card),
-        releaseNetdev: (id) => this.#netdevs.release(id),
+        netdev: (id, card) => this.networks.take(id, card),
+        releaseNetdev: (id) => this.networks.release(id),
         nextMac: () => defaultMac(cards++),
         deleted: requests.deleted,
         setPit: (connected) => {
@@ -163,7 +166,7 @@ export class Hardware {
         panic: { panicked: requests.panic, crashLoaded: requests.crashLoaded },
         exit: requests.exit,
       })
-      this.#netdevs.warn()
+      this.networks.warn()
       this.board = board
       this.#chips = chips
       this.#tree = tree
@@ -288,11 +291,6 @@ export class Hardware {
     return this.#drives.list()
   }
 
-  /** Networks that devices are connected to. */
-  get networks(): Netdevs {
-    return this.#netdevs
-  }
-
   /** Options that make the devices that are plugged in now. */
   get devices(): DeviceOption[] {
     return this.#tree.options()
@@ -336,7 +334,7 @@ export class Hardware {
     this.#host?.close()
     this.#deviceRams.close()
     this.#objects.close()
-    this.#netdevs.close()
+    this.networks.close()
     this.#boot?.close()
     await vm.close()
     kvm.close()

@@ -5,7 +5,7 @@ import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
-import type { NetworkInfo } from '../net/config.ts'
+import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
@@ -85,19 +85,13 @@ export class Machine implements MachineBackend {
       nowNs: () => performance.now() * 1e6,
     })
     try {
-      const flash = await readFlash(config, drives)
-      made.machine = new Machine(config, events, devices, drives, flash)
-    } catch (error) {
-      await drives.close()
-      throw error
-    }
-    try {
+      made.machine = new Machine(config, events, devices, drives, await readFlash(config, drives))
       await made.machine.#hardware.networks.ready()
+      return made.machine
     } catch (error) {
-      await made.machine.#hardware.release()
+      await (made.machine === undefined ? drives.close() : made.machine.#hardware.release())
       throw error
     }
-    return made.machine
   }
 
   start(): Promise<void> {
@@ -203,6 +197,14 @@ export class Machine implements MachineBackend {
 
   async networks(): Promise<NetworkInfo[]> {
     return this.#hardware.networks.list()
+  }
+
+  changeNetwork(change: NetworkChange): Promise<void> {
+    return this.#enqueue(() => this.#hardware.networks.change(change))
+  }
+
+  async rxFilters(name?: string): Promise<CardFilter[]> {
+    return this.#hardware.networks.filters(name)
   }
 
   addDrive(drive: DriveConfig): Promise<void> {

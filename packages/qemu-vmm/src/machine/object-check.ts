@@ -8,6 +8,7 @@ const MEMORY_KEYS = ['size', 'share', 'prealloc'] as const
 const KEYS: Readonly<Record<ObjectConfig['type'], readonly string[]>> = {
   'rng-random': ['filename'],
   'rng-builtin': [],
+  'filter-dump': ['netdev', 'file', 'maxlen', 'queue'],
   'memory-backend-ram': MEMORY_KEYS,
   'memory-backend-memfd': [...MEMORY_KEYS, 'hugetlb', 'hugetlbsize'],
   'memory-backend-file': [...MEMORY_KEYS, 'memPath'],

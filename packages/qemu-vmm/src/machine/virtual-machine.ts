@@ -5,7 +5,7 @@ import { encodePng } from '../display/png.ts'
 import { screenText } from '../display/screen.ts'
 import type { Screen } from '../display/screen.ts'
 import { VmmError } from '../errors.ts'
-import type { NetworkInfo } from '../net/config.ts'
+import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import { checkConfig } from './config-check.ts'
@@ -144,11 +144,25 @@ export class VirtualMachine implements AsyncDisposable {
       await removeAndWait(this.#emitter, this.exited, id, timeoutMs, () => backend.removeDevice(id))
   }
 
-  /** The drives that are open, and the devices that have them. */
+  /** The networks, and the cards that are connected to them. */
   networks(): Promise<NetworkInfo[]> {
     return this.#running.then((backend) => backend.networks())
   }
 
+  /**
+   * Adds a network, for a card that is added later; removes one, after which its card has a cable that leads nowhere; or
+   * pulls a cable out and puts it in again. Rejects with `E_NETDEV` or `E_DEVICE_NOT_FOUND`.
+   */
+  changeNetwork(change: NetworkChange): Promise<void> {
+    return this.#running.then((backend) => backend.changeNetwork(change))
+  }
+
+  /** What cards let through, of all that have filters or the one with this name. Rejects with `E_NETDEV`. */
+  rxFilters(name?: string): Promise<CardFilter[]> {
+    return this.#running.then((backend) => backend.rxFilters(name))
+  }
+
+  /** The drives that are open, and the devices that have them. */
   drives(): Promise<DriveInfo[]> {
     return this.#running.then((backend) => backend.drives())
   }

@@ -3,7 +3,7 @@ import type { DeviceOption } from '../devices/device-type.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
-import type { NetworkInfo } from '../net/config.ts'
+import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 
 /** What the monitor does with a machine. */
@@ -22,6 +22,8 @@ export interface MonitoredMachine {
   removeDevice(id: string): Promise<void>
   drives(): Promise<DriveInfo[]>
   networks(): Promise<NetworkInfo[]>
+  changeNetwork(change: NetworkChange): Promise<void>
+  rxFilters(name?: string): Promise<CardFilter[]>
   addDrive(config: DriveConfig): Promise<void>
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>

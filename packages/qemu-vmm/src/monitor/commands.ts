@@ -4,6 +4,7 @@ import { hint } from '../cli/suggest.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
+import { LINK_COMMANDS, NETWORK_COMMANDS } from './network.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
 /** Every command of the monitor, in alphabetical order. */
@@ -36,6 +37,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
     subcommands: INFO_COMMANDS,
     run: () => helpText(['info']),
   },
+  ...NETWORK_COMMANDS,
   ...OBJECT_COMMANDS,
   {
     name: 'quit',
@@ -50,6 +52,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
   },
   ...RINGBUF_COMMANDS,
   ...DISPLAY_COMMANDS,
+  ...LINK_COMMANDS,
   {
     name: 'stop',
     alias: 's',

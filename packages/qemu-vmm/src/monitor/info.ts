@@ -1,10 +1,10 @@
 import { versionText } from '../cli/version.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
-import type { NetworkInfo } from '../net/config.ts'
 import { formatJit } from './jit.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
+import { networkLines } from './network.ts'
 import { isBlockDevice } from './qmp/block-queries.ts'
 import { formatStats } from './qmp/block-stats.ts'
 import { formatRegisters } from './registers.ts'
@@ -84,7 +84,7 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     params: '',
     help: 'show the networks and the cards that are connected to them',
     maxArgs: 0,
-    run: async ({ machine }) => lines((await machine.networks()).flatMap(networkText)),
+    run: async ({ machine }) => lines(networkLines(await machine.networks())),
   },
   {
     name: 'name',
@@ -125,14 +125,6 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     run: () => `${versionText()}\n`,
   },
 ]
-
-/** A card with its network below it, or a network that has none. */
-function networkText({ id, type, detail, card }: NetworkInfo): string[] {
-  const network = `${id}: index=0,type=${type},${detail}`
-  if (card === undefined) return [network]
-  const { name, model, mac } = card
-  return [`${name}: index=0,type=nic,model=${model},macaddr=${mac}`, ` \\ ${network}`]
-}
 
 function driveText(drive: DriveInfo): string {
   const { id, file, format = 'by content', readOnly, owner, cache = 'writeback' } = drive

@@ -1,3 +1,5 @@
+import type { RxFilter } from 'virtio'
+
 import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
 import type { UserNetConfig } from './user/config.ts'
 
@@ -39,3 +41,16 @@ export interface NetworkInfo {
   hub?: number
   netdev?: string
 }
+
+/** What a card lets through. */
+export interface CardFilter extends RxFilter {
+  /** The card. */
+  name: string
+}
+
+/** What can be done to the networks of a machine while it runs. */
+export type NetworkChange =
+  | { add: NetdevConfig }
+  | { remove: string }
+  /** The name is that of a network or of a card. */
+  | { link: string; up: boolean }

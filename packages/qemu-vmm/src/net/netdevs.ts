@@ -1,9 +1,9 @@
 import { Link } from 'virtio'
-import type { LinkObserver, LinkSide, RxFilter } from 'virtio'
+import type { LinkObserver, LinkSide } from 'virtio'
 
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
-import type { NetdevConfig, NetworkCard, NetworkInfo } from './config.ts'
+import type { CardFilter, NetdevConfig, NetworkCard, NetworkChange, NetworkInfo } from './config.ts'
 import { Hub } from './hub.ts'
 import { netdevTypes } from './netdev-types.ts'
 import type { Netdev, NetdevType } from './netdev-types.ts'
@@ -24,11 +24,6 @@ interface Plugged {
 
 /** A card, or the port of a hub that stands in for one. */
 type Taker = NetworkCard | { name: string; port: true }
-
-/** What a card lets through. */
-export interface CardFilter extends RxFilter {
-  name: string
-}
 
 /** The back ends of a machine's network cards, each with a cable that one card can be plugged into. */
 export class Netdevs {
@@ -72,16 +67,32 @@ export class Netdevs {
 
   /**
    * Closes one. A card that is connected to it stays, with a cable that leads nowhere.
-   * @throws VmmError `E_NETDEV` when there is none of this name
+   * @throws VmmError `E_DEVICE_NOT_FOUND` when there is none of this name
    */
   remove(id: string): void {
     const found = this.#links.get(id)
-    if (found === undefined) throw refused(`Device '${id}' not found`, id)
+    if (found === undefined) throw absent(id)
     found.netdev.close()
     found.link?.setUp(false)
     this.#links.delete(id)
     this.#takers.delete(id)
     if (found.config.type === 'hubport') this.#takers.delete(found.config.netdev ?? '')
+  }
+
+  /**
+   * Adds, removes or unplugs one.
+   * @throws VmmError as the three do; a network that cannot be used is not left behind
+   */
+  async change(change: NetworkChange): Promise<void> {
+    if ('remove' in change) return this.remove(change.remove)
+    if ('link' in change) return this.setLink(change.link, change.up)
+    this.add(change.add)
+    try {
+      await this.ready()
+    } catch (error) {
+      this.remove(change.add.id)
+      throw error
+    }
   }
 
   /** Resolves when all that were opened can be used. Rejects with `E_NETDEV` that names the one that cannot. */
@@ -97,11 +108,11 @@ export class Netdevs {
 
   /**
    * Pulls the cable of a card or a network out, or puts it in again.
-   * @throws VmmError `E_NETDEV` when there is none of this name
+   * @throws VmmError `E_DEVICE_NOT_FOUND` when there is none of this name
    */
   setLink(name: string, up: boolean): void {
     const link = this.#links.get(name)?.link ?? this.#links.get(this.#netdevOf(name) ?? '')?.link
-    if (link === undefined) throw refused(`Device '${name}' not found`, name)
+    if (link === undefined) throw absent(name)
     link.setUp(up)
   }
 
@@ -111,7 +122,7 @@ export class Netdevs {
    */
   observe(id: string, observer: (fromCard: boolean) => LinkObserver): () => void {
     const link = this.#links.get(id)?.link
-    if (link === undefined) throw refused(`Device '${id}' not found`, id)
+    if (link === undefined) throw refused(`there is no netdev '${id}' with a card`, id)
     const [outgoing, incoming] = [observer(true), observer(false)]
     return link.observe((side, batch, from, to) =>
       (side === link.b ? outgoing : incoming)(side, batch, from, to),
@@ -134,6 +145,11 @@ export class Netdevs {
       if (name === undefined) return []
       throw refused(`net client(${name}) doesn't support rx-filter querying`, name)
     })
+  }
+
+  /** Says something to the user. */
+  report(message: string): void {
+    this.#host.log(message)
   }
 
   /** The end of a cable for a card. Throws `E_DEVICE_OPTION` when there is none of this name, or it is in use. */
@@ -210,6 +226,10 @@ export class Netdevs {
   #netdevOf(card: string): string | undefined {
     return [...this.#takers].find(([, taker]) => taker.name === card)?.[0]
   }
+}
+
+function absent(id: string): VmmError {
+  return new VmmError('E_DEVICE_NOT_FOUND', `Device '${id}' not found`, { fields: { device: id } })
 }
 
 function refused(message: string, id: string, cause?: unknown): VmmError {

@@ -33,8 +33,25 @@ export interface MemoryBackendConfig {
   memPath?: string
 }
 
+/** Writes the frames of a network to a file. */
+export interface FilterDumpConfig {
+  type: 'filter-dump'
+  id: string
+  netdev: string
+  /** A capture in the format of libpcap, which is made anew. */
+  file: string
+  /** Bytes of a frame that are written, 1 to 2^32 - 1; 65536 by default. */
+  maxlen?: number
+  /** Frames from the card (`rx`), to it (`tx`), or all, as by default. */
+  queue?: 'all' | 'rx' | 'tx'
+}
+
 /** An object that devices or the machine refer to by `id`: plain data, which may go to a worker. */
-export type ObjectConfig = RngRandomConfig | RngBuiltinConfig | MemoryBackendConfig
+export type ObjectConfig =
+  | RngRandomConfig
+  | RngBuiltinConfig
+  | MemoryBackendConfig
+  | FilterDumpConfig
 
 export function isMemoryBackend(object: ObjectConfig): object is MemoryBackendConfig {
   return object.type.startsWith('memory-backend-')

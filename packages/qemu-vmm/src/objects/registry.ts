@@ -1,6 +1,7 @@
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import type { ObjectConfig } from './config.ts'
+import { FilterDump, type DumpedNetworks } from '../net/filter-dump.ts'
 import { BuiltinRng, FileRng } from './rng.ts'
 import type { EntropySource } from './rng.ts'
 
@@ -8,12 +9,15 @@ import type { EntropySource } from './rng.ts'
 export class ObjectRegistry {
   readonly #types = new Map<string, string>()
   readonly #rngs = new Map<string, EntropySource>()
+  readonly #dumps = new Map<string, FilterDump>()
   readonly #users = new Map<string, number>()
   readonly #entropy: Entropy
+  readonly #networks: DumpedNetworks
 
   /** Opens what is to be opened; nothing stays open after an error. */
-  constructor(objects: readonly ObjectConfig[], entropy: Entropy) {
+  constructor(objects: readonly ObjectConfig[], entropy: Entropy, networks: DumpedNetworks) {
     this.#entropy = entropy
+    this.#networks = networks
     try {
       for (const object of objects) this.add(object)
     } catch (error) {
@@ -33,6 +37,9 @@ export class ObjectRegistry {
     }
     if (object.type === 'rng-random') this.#rngs.set(object.id, new FileRng(object))
     if (object.type === 'rng-builtin') this.#rngs.set(object.id, new BuiltinRng(this.#entropy))
+    if (object.type === 'filter-dump') {
+      this.#dumps.set(object.id, new FilterDump(object, this.#networks))
+    }
     this.#types.set(object.id, object.type)
   }
 
@@ -42,11 +49,14 @@ export class ObjectRegistry {
     if (type === undefined) {
       throw new VmmError('E_CONFIG', `object '${id}' not found`, { fields: { id } })
     }
-    if (!this.#rngs.has(id) || this.#users.has(id)) {
+    const isRemovable = this.#rngs.has(id) || this.#dumps.has(id)
+    if (!isRemovable || this.#users.has(id)) {
       throw new VmmError('E_CONFIG', `object '${id}' is in use, can not be deleted`, {
         fields: { id },
       })
     }
+    this.#dumps.get(id)?.close()
+    this.#dumps.delete(id)
     this.#rngs.get(id)?.close()
     this.#rngs.delete(id)
     this.#types.delete(id)
@@ -81,7 +91,8 @@ export class ObjectRegistry {
   }
 
   close(): void {
-    for (const rng of this.#rngs.values()) rng.close()
+    for (const opened of [...this.#rngs.values(), ...this.#dumps.values()]) opened.close()
     this.#rngs.clear()
+    this.#dumps.clear()
   }
 }

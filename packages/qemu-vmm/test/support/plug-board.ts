@@ -54,8 +54,8 @@ export async function plugBoard(
       }),
     { onStop() {}, log() {}, nowNs: () => 0 },
   )
-  const objects = new ObjectRegistry([], new SeededEntropy(1))
   const netdevs = new Netdevs({ entropy: new SeededEntropy(3), log() {} })
+  const objects = new ObjectRegistry([], new SeededEntropy(1), netdevs)
   const ioEvents = new IoEvents({
     ioeventfd(range, id) {
       events.add(id)

@@ -6,13 +6,13 @@ import {
   RECORD_FRAME_OFFSET,
 } from 'virtio'
 
+import { putChecksum } from '../../net/checksum.ts'
 import type { DmaMemory } from './dma.ts'
 import {
   NO_CONTEXT,
   type OffloadContext,
   cutSegment,
   isLastSegment,
-  putChecksum,
   readContext,
 } from './offload.ts'
 import {

@@ -1,8 +1,12 @@
+import type { NetdevConfig } from '../../net/config.ts'
 import { netdevTypes } from '../../net/netdev-types.ts'
 import { CliError } from '../cli-error.ts'
 import { parseKeyval } from '../keyval.ts'
+import type { KeyvalEntry } from '../keyval.ts'
 import { asksForHelp, isHelp } from '../option.ts'
 import type { OptionGroup, OptionSpec } from '../option.ts'
+import { defaultSettings } from '../settings.ts'
+import type { Settings } from '../settings.ts'
 import { checkId } from './chardev.ts'
 import { legacyNet } from './legacy-net.ts'
 import { addNetdev, freeId, lastValue, nameList, typeList } from './network-settings.ts'
@@ -25,14 +29,27 @@ const netdev: OptionSpec = {
       return nameList('Available netdev backend types:', netdevTypes)
     }
     settings.networkChosen = true
-    const entries = parseKeyval(value, { implied: 'type' })
-    const id = lastValue(entries, 'id')
-    if (id === undefined) throw new CliError("Parameter 'id' is missing")
-    checkId(id)
-    const options = entries.filter(({ key }) => key !== 'type' && key !== 'id')
-    addNetdev(settings, lastValue(entries, 'type'), id, options)
+    addFrom(settings, parseKeyval(value, { implied: 'type' }))
     return undefined
   },
+}
+
+function addFrom(settings: Settings, entries: readonly KeyvalEntry[]): void {
+  const id = lastValue(entries, 'id')
+  if (id === undefined) throw new CliError("Parameter 'id' is missing")
+  checkId(id)
+  const options = entries.filter(({ key }) => key !== 'type' && key !== 'id')
+  addNetdev(settings, lastValue(entries, 'type'), id, options)
+}
+
+/**
+ * The network that a monitor's command describes, as `-netdev` does or by its entries.
+ * @throws CliError
+ */
+export function netdevOf(from: string | readonly KeyvalEntry[]): NetdevConfig {
+  const settings = defaultSettings()
+  addFrom(settings, typeof from === 'string' ? parseKeyval(from, { implied: 'type' }) : from)
+  return settings.netdevs[0]!
 }
 
 const nic: OptionSpec = {

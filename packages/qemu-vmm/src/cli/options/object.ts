@@ -11,6 +11,7 @@ import { parseSize } from '../size.ts'
 import { checkId } from './chardev.ts'
 
 const TYPES = [
+  'filter-dump',
   'memory-backend-file',
   'memory-backend-memfd',
   'memory-backend-ram',
@@ -30,6 +31,12 @@ const SIZE: KeySpec = { name: 'size', value: 'int', help: 'Size of the memory re
 
 /** Keys as QEMU describes them, in its order. */
 const KEYS: Readonly<Record<ObjectType, readonly KeySpec[]>> = {
+  'filter-dump': [
+    { name: 'file', value: 'string', help: 'Where frames are written, in the format of libpcap' },
+    { name: 'maxlen', value: 'uint32', help: 'Bytes of a frame that are written' },
+    { name: 'netdev', value: 'string', help: 'The network whose frames they are' },
+    { name: 'queue', value: 'all|rx|tx', help: 'Frames from the card, to it, or all' },
+  ],
   'memory-backend-file': [
     { name: 'mem-path', value: 'string', help: 'File, or folder for one without a name' },
     PREALLOC,
@@ -75,8 +82,8 @@ export const object: OptionSpec = {
   argument: '[qom-type=]type,id=id[,key=value...]',
   repeatable: true,
   help: [
-    'something that a device or the machine refers to by id: a source of random bytes or what',
-    "guest memory is made of ('-object help' lists the types, '-object type,help' their keys)",
+    'something that a device or the machine refers to by id: a source of random bytes, what guest',
+    "memory is made of, a capture of frames ('-object help' lists types, '-object type,help' keys)",
   ],
   keys: [
     { name: 'qom-type', value: TYPES.join('|'), help: 'the type' },
@@ -86,8 +93,11 @@ export const object: OptionSpec = {
       value: 'file',
       help: 'rng-random: where the bytes come from (default: /dev/urandom)',
     },
+    { name: 'netdev', value: 'id', help: 'filter-dump: the network, required' },
+    { name: 'maxlen', value: 'bytes', help: 'filter-dump: of each frame (default: 65536)' },
+    { name: 'queue', value: 'all|rx|tx', help: 'filter-dump: from the card, to it, or all' },
     { name: 'data', value: 'text', help: 'secret: the secret itself' },
-    { name: 'file', value: 'file', help: 'secret: a file with it' },
+    { name: 'file', value: 'file', help: 'secret: a file with it; filter-dump: the capture' },
     { name: 'format', value: 'raw|base64', help: 'secret: how it is written (default: raw)' },
     { name: 'size', value: 'size', help: 'memory-backend-*: bytes, required' },
     {
@@ -166,11 +176,31 @@ function readSecret(file: string): string {
   }
 }
 
+/** A capture; the file is made when the machine is. */
+function filterDump(id: string, values: ReadonlyMap<string, string>): ObjectConfig {
+  const [netdev, file, maxlen] = [values.get('netdev'), values.get('file'), values.get('maxlen')]
+  if (netdev === undefined) throw new CliError("Parameter 'netdev' is missing")
+  if (file === undefined || file === '') throw new CliError("Parameter 'file' is missing")
+  if (maxlen !== undefined && !(/^\d{1,10}$/.test(maxlen) && Number(maxlen) > 0)) {
+    throw new CliError(`Parameter 'maxlen' expects a number of bytes, not '${maxlen}'`)
+  }
+  const queue = choice(values.get('queue') ?? 'all', ['all', 'rx', 'tx'], 'invalid value of queue')
+  return {
+    type: 'filter-dump',
+    id,
+    netdev,
+    file,
+    ...(maxlen === undefined ? {} : { maxlen: Number(maxlen) }),
+    ...(queue === 'all' ? {} : { queue }),
+  }
+}
+
 function build(
   type: Exclude<ObjectType, 'secret'>,
   id: string,
   values: ReadonlyMap<string, string>,
 ): ObjectConfig {
+  if (type === 'filter-dump') return filterDump(id, values)
   if (type === 'rng-builtin') return { type, id }
   if (type === 'rng-random') {
     const filename = values.get('filename')

@@ -5,7 +5,7 @@ import type { DeviceOption } from '../../devices/device-type.ts'
 import type { Screen } from '../../display/screen.ts'
 import { VmmError, errorFromData } from '../../errors.ts'
 import type { BackendEvents, MachineBackend } from '../backend.ts'
-import type { NetworkInfo } from '../../net/config.ts'
+import type { CardFilter, NetworkChange, NetworkInfo } from '../../net/config.ts'
 import { connectHook, withoutConnectHook } from '../../net/connect-hook.ts'
 import {
   type ConnectRequest,
@@ -154,6 +154,21 @@ export class WorkerMachine implements MachineBackend {
 
   async networks(): Promise<NetworkInfo[]> {
     return (await this.#call('networks')) as NetworkInfo[]
+  }
+
+  async changeNetwork(change: NetworkChange): Promise<void> {
+    if ('add' in change && connectHook(change.add) !== undefined) {
+      throw new VmmError(
+        'E_NETDEV',
+        `network '${change.add.id}' comes too late for onConnect: give it to the machine, or use host: 'inline'`,
+        { fields: { id: change.add.id } },
+      )
+    }
+    await this.#call('changeNetwork', change)
+  }
+
+  async rxFilters(name?: string): Promise<CardFilter[]> {
+    return (await this.#call('rxFilters', name)) as CardFilter[]
   }
 
   async drives(): Promise<DriveInfo[]> {

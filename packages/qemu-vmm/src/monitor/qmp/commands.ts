@@ -8,6 +8,7 @@ import { CPU_QUERIES } from './cpu-queries.ts'
 import { QMP_DISPLAY_COMMANDS } from './display-commands.ts'
 import { QMP_EVENTS } from './events.ts'
 import { MACHINE_QUERIES } from './machine-queries.ts'
+import { NETWORK_COMMANDS } from './network-commands.ts'
 import { OPTION_QUERIES } from './option-queries.ts'
 import { OBJECT_ARGUMENTS } from './object-types.ts'
 import { QOM_COMMANDS } from './qom.ts'
@@ -72,6 +73,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
     run: ({ machine }, { id }) => machine.removeDevice(id as string),
   },
   ...BLOCK_COMMANDS,
+  ...NETWORK_COMMANDS,
   {
     name: 'object-add',
     args: OBJECT_ARGUMENTS,

@@ -4,6 +4,12 @@ import type { QmpMembers, QmpObject, QmpType } from './types.ts'
 const MEMORY = { size: int, 'prealloc?': bool, 'share?': bool } as const
 
 const VARIANTS: Readonly<Record<string, QmpMembers>> = {
+  'filter-dump': membersOf({
+    netdev: str,
+    file: str,
+    'maxlen?': int,
+    'queue?': oneOf(['all', 'rx', 'tx']),
+  }),
   'memory-backend-file': membersOf({ ...MEMORY, 'mem-path': str }),
   'memory-backend-memfd': membersOf({ ...MEMORY, 'hugetlb?': bool, 'hugetlbsize?': int }),
   'memory-backend-ram': membersOf(MEMORY),

@@ -1,0 +1,79 @@
+import { netdevOf } from '../cli/options/network.ts'
+import type { NetworkInfo } from '../net/config.ts'
+import { MonitorError } from './command.ts'
+import type { MonitorCommand } from './command.ts'
+
+/** Commands for networks of a machine that runs. */
+export const NETWORK_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'netdev_add',
+    params: 'type,id=str[,prop=value][,...]',
+    help: 'add a network, as -netdev does',
+    maxArgs: Number.POSITIVE_INFINITY,
+    run: async ({ machine }, args) => {
+      const text = args.join(' ')
+      if (text === '') throw new MonitorError('netdev: string expected')
+      await machine.changeNetwork({ add: netdevOf(text) })
+      return ''
+    },
+  },
+  {
+    name: 'netdev_del',
+    params: 'id',
+    help: 'remove a network',
+    maxArgs: 1,
+    run: async ({ machine }, [id]) => {
+      if (id === undefined) throw new MonitorError('id: string expected')
+      await machine.changeNetwork({ remove: id })
+      return ''
+    },
+  },
+]
+
+/** What changes the link of a card. */
+export const LINK_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'set_link',
+    params: 'name on|off',
+    help: 'put the cable of a network or a card in, or pull it out',
+    maxArgs: 2,
+    run: async ({ machine }, [name, state]) => {
+      if (name === undefined) throw new MonitorError('name: string expected')
+      if (state !== 'on' && state !== 'off') throw new MonitorError("Expected 'on' or 'off'")
+      await machine.changeNetwork({ link: name, up: state === 'on' })
+      return ''
+    },
+  },
+]
+
+/** `info network`: hubs with what is at their ports, then cards with their networks below them. */
+export function networkLines(networks: readonly NetworkInfo[]): string[] {
+  const byId = new Map(networks.map((network) => [network.id, network]))
+  const hubs = [...new Set(networks.flatMap(({ hub }) => hub ?? []))].toSorted((a, b) => a - b)
+  const atPorts = new Set(networks.map(({ netdev }) => netdev))
+  const lines: string[] = []
+  for (const hub of hubs) {
+    lines.push(`hub ${hub}`)
+    for (const port of networks) {
+      if (port.hub !== hub) continue
+      const network = byId.get(port.netdev ?? '')
+      const what = network === undefined ? port.card && cardLine(port.card) : networkLine(network)
+      lines.push(` \\ ${port.id}${what === undefined ? '' : `: ${what}`}`)
+    }
+  }
+  for (const network of networks) {
+    if (network.hub !== undefined || atPorts.has(network.id)) continue
+    const { card } = network
+    if (card === undefined) lines.push(networkLine(network))
+    else lines.push(cardLine(card), ` \\ ${networkLine(network)}`)
+  }
+  return lines
+}
+
+function networkLine({ id, type, detail }: NetworkInfo): string {
+  return `${id}: index=0,type=${type},${detail}`
+}
+
+function cardLine({ name, model, mac }: NonNullable<NetworkInfo['card']>): string {
+  return `${name}: index=0,type=nic,model=${model},macaddr=${mac}`
+}
