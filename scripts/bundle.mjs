@@ -45,6 +45,7 @@ export async function bundle() {
       splitting: true,
       format: 'esm',
       platform: 'node',
+      minifyWhitespace: true,
       target: 'node20.19',
       packages: 'external',
       sourcemap: 'linked',

@@ -166,11 +166,12 @@ pub fn reconcile(i: &Instruction, native: &Outcome, tier0: &mut Outcome) -> bool
     let far = matches!(i.mnemonic(), M::Retf | M::Iretq)
         && native.state.cs == USER_CS32
         && tier0.event.vector == 13;
-    if faulted(tier0) && (narrow || locked || far) {
+    // Of the slot of a pushed selector the upper half may stay: it may be on a page that cannot be written, or code.
+    let selector = i.mnemonic() == M::Push && i.op0_register().is_segment_register();
+    let half = selector && !faulted(native);
+    memory_differs |= selector;
+    if faulted(tier0) && (narrow || locked || far || half) {
         *tier0 = native.clone();
-    }
-    if i.mnemonic() == M::Push && i.op0_register().is_segment_register() {
-        memory_differs = true;
     }
     if narrow_address(i) && (i.has_repe_prefix() || i.has_repne_prefix()) {
         // Where nothing is left to do, the upper halves may be cleared or stay.
