@@ -9,10 +9,10 @@
 
 use super::asm::{Opcode, Rm, host};
 use super::emit::Emitter;
-use super::memory::CodeMemory;
 use super::stamps::NEVER;
 use super::state::{SAMPLE, STAMP};
 use super::stubs::{look_near, save_flags, set_page};
+use super::targets::Targets;
 
 /// How the stack pointer moves on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,52 +58,6 @@ impl Variety {
     }
 }
 
-/// One of them: where it is in the code, as distances from its start.
-#[derive(Clone, Copy, Debug, Default)]
-struct Target {
-    /// The linear address, 8 bytes, and the stamp, 4 bytes.
-    rip: u32,
-    stamp: u32,
-    /// The end of the jump.
-    jump: u32,
-    /// The stamp that is there.
-    known: u32,
-}
-
-/// The targets of one jump.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Targets {
-    all: [Target; TARGETS],
-    count: u8,
-    /// How often it learned one that others had to go for.
-    learned: u8,
-}
-
-/// Of those that come where all places are taken one in so many gets one: most often what is there is of more
-/// use.
-const ONE_IN: u8 = 8;
-
-impl Targets {
-    /// Lets the jump, in the region at `origin`, go to `code` wherever the target is `rip` and the stamp this
-    /// one.
-    pub fn learn(&mut self, memory: &mut CodeMemory, origin: u64, rip: u64, stamp: u32, code: u64) {
-        let known = &mut self.all[..usize::from(self.count)];
-        let free = known.iter().position(|target| target.known != stamp);
-        let place = free.unwrap_or_else(|| {
-            self.learned = self.learned.wrapping_add(1);
-            usize::from(self.learned / ONE_IN % self.count)
-        });
-        if free.is_none() && !self.learned.is_multiple_of(ONE_IN) {
-            return;
-        }
-        let target = &mut known[place];
-        target.known = stamp;
-        memory.write(origin + u64::from(target.rip), rip.to_le_bytes());
-        memory.write(origin + u64::from(target.stamp), stamp.to_le_bytes());
-        memory.patch(origin + u64::from(target.jump), code);
-    }
-}
-
 /// A jump whose target is none that it knows.
 pub struct Far {
     from: [usize; 2 * TARGETS],
@@ -121,10 +75,9 @@ impl Emitter<'_> {
             save_flags(&mut self.asm, host::R11);
         }
         let mut far = Far { from: [0; 2 * TARGETS], count: 0, site: self.site(n), way, number: 0 };
-        let mut targets = Targets::default();
+        let mut targets = Targets::new(variety.targets());
         let mut other = None;
-        targets.count = variety.targets() as u8;
-        for target in &mut targets.all[..variety.targets()] {
+        for _ in 0..variety.targets() {
             if let Some(from) = other {
                 self.asm.land(from);
             }
@@ -142,8 +95,7 @@ impl Emitter<'_> {
             far.count += 1;
             self.go(way);
             let jump = self.asm.jump_later();
-            let known = NEVER;
-            *target = Target { rip: rip as u32, stamp: stamp as u32, jump: jump as u32, known };
+            targets.place(rip, stamp, jump);
         }
         if let Some(from) = other {
             far.from[far.count] = from;

@@ -2,7 +2,7 @@
 //! interpreter.
 
 use super::asm::{Assembler, Opcode, Rm, host};
-use super::dispatch::{Far, Targets};
+use super::dispatch::Far;
 use super::flags;
 use super::flat::Kind;
 use super::group::{self, Group};
@@ -10,6 +10,7 @@ use super::guest::{Form, Operand, Register, Shape};
 use super::region::{Page, Region, Source};
 use super::state::{pinned, register};
 use super::stubs::Stubs;
+use super::targets::Targets;
 use super::ways_out::{Back, Exit, Leaving, Miss, Slow};
 
 /// The translation of a region.

@@ -62,6 +62,11 @@ impl CodeMemory {
         }
     }
 
+    /// The address at which the first code executes.
+    pub fn start(&self) -> u64 {
+        self.executable as u64
+    }
+
     /// The address at which the next code will execute.
     pub fn next(&self) -> u64 {
         self.executable as u64 + self.used as u64

@@ -33,6 +33,7 @@ mod state;
 mod strings;
 mod stubs;
 mod system;
+mod targets;
 mod vector;
 mod vector_state;
 mod ways_out;

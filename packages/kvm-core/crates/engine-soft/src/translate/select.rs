@@ -3,7 +3,6 @@
 use kvm_decode::{Dialect, Reader};
 
 use super::asm::{Assembler, Tables};
-use super::dispatch::Targets;
 use super::emit;
 use super::entries::Code;
 use super::flags;
@@ -13,6 +12,7 @@ use super::members::{Finder, Workshop};
 use super::memory::CodeMemory;
 use super::region::{Count, Page, Region};
 use super::stubs::{Functions, Stubs};
+use super::targets::Sites;
 use super::{CODE_BYTES, Policy};
 use crate::block::{self, BlockCache};
 use crate::features::GuestFeatures;
@@ -67,8 +67,8 @@ pub struct Translator {
     /// Somebody else watches the clock: they need not be counted at all.
     timed: bool,
     workshop: Option<Box<Workshop>>,
-    /// What jumps may know of their targets, with where the region is.
-    targets: Vec<(u64, Targets)>,
+    /// What jumps know of their targets.
+    sites: Sites,
 }
 
 // SAFETY: the pointers are to boxes of the block cache of the same vCPU.
@@ -117,7 +117,7 @@ impl Translator {
             exact: false,
             timed,
             workshop: None,
-            targets: Vec::new(),
+            sites: Sites::default(),
         })
     }
 
@@ -133,9 +133,7 @@ impl Translator {
 
     /// Lets the jump with a number go to `code` wherever the target is `rip` and the stamp this one.
     pub fn learn(&mut self, number: u32, rip: u64, stamp: u32, code: Code) {
-        if let Some((origin, targets)) = self.targets.get_mut(number as usize) {
-            targets.learn(&mut self.memory, *origin, rip, stamp, code.entry);
-        }
+        self.sites.learn(&mut self.memory, number, rip, stamp, code.entry);
     }
 
     /// Drops everything if there may be no room for one more region. True if so.
@@ -149,7 +147,7 @@ impl Translator {
 
     /// The fixed code: where it begins, and its length.
     pub fn stub_code(&self) -> (u64, usize) {
-        (self.end() - self.memory.used() as u64, self.stub_bytes)
+        (self.memory.start(), self.stub_bytes)
     }
 
     /// The address behind all code.
@@ -167,7 +165,7 @@ impl Translator {
         self.memory.reset(self.stub_bytes);
         self.known = vec![nothing()];
         // A guest that rests gives its memory back.
-        self.targets = Vec::new();
+        self.sites = Sites::default();
         blocks.forget_translations();
     }
 
@@ -257,14 +255,13 @@ impl Translator {
         let region = Region::new(members, guest.kind, class, count, &around);
         let origin = self.memory.next();
         let scratch = &mut workshop.scratch;
-        let emitted =
-            emit::emit(&region, &self.stubs, &around, origin, self.targets.len(), scratch);
+        let emitted = emit::emit(&region, &self.stubs, &around, origin, self.sites.next(), scratch);
         let (first, last) = around.seen.get();
         if emitted.bytes > MAX_REGION_BYTES {
             return None;
         }
+        self.sites.add(self.memory.used(), &scratch.targets);
         self.memory.push(&scratch.code);
-        self.targets.extend(scratch.targets.iter().map(|&targets| (origin, targets)));
         let (linked, forward) = (origin + emitted.linked, origin + emitted.forward);
         let code = Code { entry: origin, linked, forward };
         for (n, source) in region.blocks.into_iter().enumerate() {
