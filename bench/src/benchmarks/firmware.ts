@@ -42,6 +42,9 @@ function between(
   }
 }
 
+/** The peer's card would have firmware of its own, which looks for a network to boot from. */
+const NO_CARD = ['-nic', 'none'] as const
+
 export const name = 'firmware'
 
 export async function run(effort: Effort): Promise<Results> {
@@ -53,12 +56,12 @@ export async function run(effort: Effort): Promise<Results> {
   const hasPeer = peerVersion() !== undefined
   if (!hasPeer) progress('the peer is not installed: no ratio')
   for (const [phase, [first, second]] of Object.entries(phases)) {
-    const own = between(ownCommand, [], first, second)
+    const own = between(ownCommand, NO_CARD, first, second)
     if (!hasPeer) {
       results[`${phase}Seconds`] = rounded(await repeated(own, effort))
       continue
     }
-    const peer = between(peerCommand, ['-nic', 'none'], first, second)
+    const peer = between(peerCommand, NO_CARD, first, second)
     const pair = await paired({ own, peer }, effort)
     results[`${phase}Seconds`] = rounded(pair.own)
     results[`${phase}TcgSeconds`] = rounded(pair.peer)

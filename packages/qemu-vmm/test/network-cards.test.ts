@@ -70,7 +70,7 @@ test('what no card is connected to is named, and what is no network refused', (t
     { id: 'b', type: 'user', detail: 'net=10.0.2.0,restrict=off', card: card('card') },
   ])
   for (const odd of [
-    { type: 'tap', id: 'c' },
+    { type: 'vde', id: 'c' },
     { type: 'user', id: 'c' },
   ]) {
     t.throws(() => nets.add(odd as never), {
@@ -91,3 +91,30 @@ test('a card without a network, or with impossible values, is refused', async (t
   t.regex(await refused({ netdev: 'x', host_mtu: '67' }), /'n\.host_mtu' is 67: use 68 to 65535/)
   t.regex(await refused({ netdev: 'x', mq: 'perhaps' }), /mq/)
 })
+
+for (const driver of ['virtio-net-pci', 'e1000']) {
+  test(`${driver} is found on its bus, goes with the machine's state, and gives its cable back`, async (t) => {
+    const option = { driver, id: 'n', properties: { netdev: 'u', addr: '5' } }
+    const { board, tree, netdevs, deleted } = await plugBoard('i440fx', [option], [user('u')])
+    t.teardown(() => netdevs.close())
+    const device = [...tree.devices()][0]!
+    board.bus.pio.write(0xcf8, 4, 0x8000_2800)
+    const ids = { 'virtio-net-pci': 0x1000_1af4, e1000: 0x100e_8086 } as Record<string, number>
+    t.is(board.bus.pio.read(0xcfc, 4), ids[driver]!)
+    t.like(netdevs.list(), [
+      { id: 'u', card: { name: 'n', model: driver, mac: '52:54:00:12:34:56' } },
+    ])
+    device.pause?.()
+    const state = structuredClone(device.save())
+    device.load(state)
+    t.deepEqual(device.save(), state)
+    device.resume?.()
+    t.throws(() => netdevs.take('u', card('other')), { message: /in use by n/ })
+    tree.requestRemoval('n')
+    // The guest lets go of the slot.
+    board.bus.pio.write(0xae08, 4, 1 << 5)
+    await tree.left()
+    t.deepEqual(deleted, [{ id: 'n', path: '/machine/peripheral/n' }])
+    t.notThrows(() => netdevs.take('u', card('other')))
+  })
+}

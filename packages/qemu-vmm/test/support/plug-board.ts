@@ -11,6 +11,7 @@ import type { PcBoard } from '../../src/machine/pc.ts'
 import { resolveTopology } from '../../src/machine/topology.ts'
 import type { DeviceOption } from '../../src/devices/device-type.ts'
 import { defaultMac } from '../../src/devices/mac-address.ts'
+import type { NetdevConfig } from '../../src/net/config.ts'
 import { Netdevs } from '../../src/net/netdevs.ts'
 import { ObjectRegistry } from '../../src/objects/registry.ts'
 import { FakeDrive } from './fake-drive.ts'
@@ -23,6 +24,7 @@ export interface PlugBoard {
   clock: ManualClock
   drives: Drives
   objects: ObjectRegistry
+  netdevs: Netdevs
   deleted: DeletedDevice[]
   /** Interrupts that are high. */
   lines: Set<number>
@@ -31,10 +33,11 @@ export interface PlugBoard {
   events: Set<number>
 }
 
-/** A board after firmware, with drives `d0` to `d3` and the devices of `plug`. */
+/** A board after firmware, with drives `d0` to `d3`, the devices of `plug` and what they are connected to. */
 export async function plugBoard(
   kind: BoardKind,
   plug: readonly DeviceOption[] = [],
+  networks: readonly NetdevConfig[] = [],
 ): Promise<PlugBoard> {
   const clock = new ManualClock()
   const lines = new Set<number>()
@@ -55,6 +58,7 @@ export async function plugBoard(
     { onStop() {}, log() {}, nowNs: () => 0 },
   )
   const netdevs = new Netdevs({ entropy: new SeededEntropy(3), log() {} })
+  for (const network of networks) netdevs.add(network)
   const objects = new ObjectRegistry([], new SeededEntropy(1), netdevs)
   const ioEvents = new IoEvents({
     ioeventfd(range, id) {
@@ -98,7 +102,7 @@ export async function plugBoard(
   })
   board.reset()
   board.applyFirmwareSetup()
-  return { board, tree, clock, drives, objects, deleted, lines, messages, events }
+  return { board, tree, clock, drives, objects, netdevs, deleted, lines, messages, events }
 }
 
 export function rootPort(id: string, slot: number): DeviceOption {
