@@ -52,6 +52,26 @@ export type {
 } from './net/user/config.ts'
 export type { ConnectDecision, ConnectRequest, Endpoint, OnConnect } from './net/user/decision.ts'
 export { type UserOption, parseUserOptions } from './net/user/options.ts'
+export type {
+  CardFilter,
+  HubPortConfig,
+  NetdevConfig,
+  NetworkCard,
+  NetworkChange,
+  NetworkInfo,
+} from './net/config.ts'
+export type {
+  DgramLine,
+  DgramNetConfig,
+  InetAddress,
+  SocketAddress,
+  SocketNetConfig,
+  StreamLine,
+  StreamNetConfig,
+} from './net/socket/config.ts'
+export { parseDgramOptions, parseSocketOptions, parseStreamOptions } from './net/socket/options.ts'
+export { type NetOption } from './net/options.ts'
+export type { TapNetConfig } from './net/tap/config.ts'
 export { UserNet, type UserNetHost } from './net/user/user-net.ts'
 export type { UserNetUsage } from './native/usernet.ts'
 export { debugExit, debugcon } from './chipset/debug-devices.ts'

@@ -1,6 +1,7 @@
 // What -netdev and -nic make of their arguments, and how they refuse them.
 import test from 'ava'
 import { OPTIONS } from '../src/cli/registry.ts'
+import { TAP_KEYS } from '../src/net/tap/options.ts'
 import { USER_KEYS } from '../src/net/user/options.ts'
 import type { NetdevConfig } from '../src/net/config.ts'
 import { HUB_KEYS } from '../src/net/hub-options.ts'
@@ -119,6 +120,7 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
       'stream,server=on,addr.type=unix,addr.path=/tmp/x',
       { stream: { server: true, address: { path: '/tmp/x' } } },
     ],
+    ['tap,ifname=tap7,script=no,downscript=no', { type: 'tap', ifname: 'tap7' }],
     [`dgram,${inet('local')}`, { dgram: { local: address, isGroup: false } }],
   ]
   for (const [text, expected] of all) t.like(only('-netdev', `${text},id=s`), expected)
@@ -139,6 +141,11 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
     ['stream,addr.type=inet,addr.host=h', /needs an address and a port/],
     ['dgram', /dgram requires local= parameter/],
     ['dgram,local.type=unix,local.path=x', /no datagrams over UNIX sockets/],
+    ['tap,ifname=t', /scripts are not run: give 'script=no'/],
+    ['tap,script=no,downscript=x', /script 'x' is not run/],
+    ['tap,script=no,vhost=on', /'vhost' is not supported/],
+    ['tap,script=no,ifname=a/b', /'ifname' is 'a\/b': a name of an interface/],
+    ['tap,script=no,queues=2', /'queues' is not supported/],
     ['hubport', /'hubid' is missing/],
     ['hubport,hubid=-1', /'hubid' is '-1': it is a number up to/],
   ]
@@ -158,7 +165,7 @@ test('netdev: its options are those of its type', (t) => {
 test('what cannot be is refused with the reason', (t) => {
   t.is(refusal('-netdev', 'user'), "-netdev user: Parameter 'id' is missing")
   t.regex(refusal('-netdev', 'id=n'), /Parameter 'type' is missing/)
-  t.regex(refusal('-netdev', 'tap,id=n'), /Parameter 'type' does not accept value 'tap'/)
+  t.regex(refusal('-netdev', 'vde,id=n'), /Parameter 'type' does not accept value 'vde'/)
   t.regex(refusal('-netdev', 'user,id=n,mtu=9'), /Invalid parameter 'mtu'/)
   t.regex(refusal('-netdev', 'user,id=n', '-netdev', 'user,id=n'), /Duplicate ID 'n' for netdev/)
   t.regex(refusal('-netdev', 'user,id=n,smb=/x'), /'smb' is not supported: there is no SMB server/)
@@ -167,7 +174,7 @@ test('what cannot be is refused with the reason', (t) => {
     /Unsupported NIC model: e100 \(did you mean 'e1000'\?\)/,
   )
   t.regex(refusal('-nic', 'none,mac=1'), /'mac' has no meaning with type 'none'/)
-  t.regex(refusal('-net', 'tap'), /Parameter 'type' does not accept value 'tap'/)
+  t.regex(refusal('-net', 'tap'), /scripts are not run: give 'script=no'/)
   t.regex(refusal('-net', 'nic,vectors=3'), /Invalid parameter 'vectors'/)
   t.regex(refusal('-net', 'none,id=x'), /'id' has no meaning with type 'none'/)
 })
@@ -176,14 +183,21 @@ test('the help has all keys that networks take, and no others', (t) => {
   const documented = (OPTIONS.get('netdev')?.keys ?? []).map(({ name }) => name)
   t.deepEqual(
     documented.filter((key) => key !== 'type' && key !== 'id').toSorted(),
-    [...USER_KEYS, ...HUB_KEYS, ...SOCKET_KEYS, ...STREAM_KEYS, ...DGRAM_KEYS].toSorted(),
+    [
+      ...USER_KEYS,
+      ...HUB_KEYS,
+      ...SOCKET_KEYS,
+      ...STREAM_KEYS,
+      ...DGRAM_KEYS,
+      ...TAP_KEYS,
+    ].toSorted(),
   )
 })
 
 test('lists', (t) => {
   t.is(
     printed('-netdev', 'help'),
-    'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\nuser',
+    'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser',
   )
   const models = 'Supported NIC models:\ne1000\nvirtio-net-pci'
   t.is(printed('-nic', 'model=help'), models)

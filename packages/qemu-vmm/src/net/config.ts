@@ -1,6 +1,7 @@
 import type { RxFilter } from 'virtio'
 
 import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
+import type { TapNetConfig } from './tap/config.ts'
 import type { UserNetConfig } from './user/config.ts'
 
 /** What network cards are connected to: plain data, which may go to a worker. */
@@ -10,6 +11,7 @@ export type NetdevConfig =
   | StreamNetConfig
   | DgramNetConfig
   | HubPortConfig
+  | TapNetConfig
 
 /** A port of a hub, which there is as soon as it has one. */
 export interface HubPortConfig {

@@ -14,6 +14,9 @@ import type {
 import { DgramNet } from './socket/dgram-net.ts'
 import { parseDgramOptions, parseSocketOptions, parseStreamOptions } from './socket/options.ts'
 import { StreamNet } from './socket/stream-net.ts'
+import type { TapNetConfig } from './tap/config.ts'
+import { parseTapOptions } from './tap/options.ts'
+import { TapNet } from './tap/tap-net.ts'
 import type { UserNetConfig } from './user/config.ts'
 import { parseUserOptions } from './user/options.ts'
 import { LazyUserNet } from './user/lazy-net.ts'
@@ -102,8 +105,16 @@ const hubport: NetdevType = {
   open: ({ hub }: HubPortConfig, side, host) => new HubPort(host.hub(hub), side),
 }
 
+const tap: NetdevType = {
+  name: 'tap',
+  parse: parseTapOptions,
+  accepts: ({ ifname = '' }: TapNetConfig) => typeof ifname === 'string',
+  detail: () => '',
+  open: (config: TapNetConfig, side, { report }) => new TapNet(config, side, report),
+}
+
 /** All kinds. */
-export const netdevTypes: readonly NetdevType[] = [socket, stream, dgram, hubport, user]
+export const netdevTypes: readonly NetdevType[] = [socket, stream, dgram, hubport, tap, user]
 
 function isStream(line: Partial<StreamLine> | undefined): boolean {
   return typeof line?.server === 'boolean' && typeof line.address === 'object'

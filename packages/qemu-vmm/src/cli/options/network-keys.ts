@@ -62,6 +62,10 @@ const socketKeys: readonly KeySpec[] = [
   },
   { name: 'remote.host', value: 'addr', help: 'dgram: its host' },
   { name: 'remote.port', value: 'port', help: 'dgram: its port' },
+  { name: 'ifname', value: 'name', help: 'tap: the interface; it is made when there is none' },
+  { name: 'script', value: 'no', help: 'tap: what sets it up, required; no script is run' },
+  { name: 'downscript', value: 'no', help: 'tap: the same at the end' },
+  { name: 'vhost', value: 'off', help: 'tap: frames go through the devices of this program' },
   { name: 'hubid', value: 'number', help: 'hubport: the number of the hub' },
   { name: 'netdev', value: 'id', help: 'hubport: a network at the port, in place of a card' },
 ]

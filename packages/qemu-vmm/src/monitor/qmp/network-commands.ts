@@ -32,6 +32,7 @@ const VARIANTS: Readonly<Record<string, QmpMembers>> = {
   }),
   stream: membersOf({ addr: STREAM_ADDRESS, 'server?': bool }),
   dgram: membersOf({ 'local?': DGRAM_ADDRESS, 'remote?': DGRAM_ADDRESS }),
+  tap: membersOf({ 'ifname?': str, 'script?': str, 'downscript?': str, 'vhost?': bool }),
   hubport: membersOf({ hubid: int, 'netdev?': str }),
   user: membersOf({
     ...optional(

@@ -1,0 +1,119 @@
+import { type FrameBatch, type LinkEnd, type LinkSide, MAX_FRAME_BYTES } from 'virtio'
+
+import { VmmError } from '../../errors.ts'
+import { type NativeTap, openTap } from '../../native/tap.ts'
+import { CardSender } from '../socket/sender.ts'
+import type { TapNetConfig } from './config.ts'
+
+/** `ACCEPTS_…` of headers: partial checksums, and TCP in one piece, also with ECN. */
+const ACCEPTS = 0b1111
+
+/** Why an interface cannot be had, and what helps. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  EPERM:
+    'making or using it needs CAP_NET_ADMIN; as root, `ip tuntap add dev NAME mode tap user USER` gives one to a user',
+  EACCES: 'this user may not open /dev/net/tun',
+  ENOENT: 'the host has no /dev/net/tun; load the module tun',
+  ENODEV: 'the host has no /dev/net/tun; load the module tun',
+  EBUSY: 'another process has it',
+  EINVAL: 'an interface of this name is no tap with one queue',
+}
+
+/** An interface of the host's at the other end of a card's cable. */
+export class TapNet implements LinkEnd {
+  readonly accepts: number = ACCEPTS
+  readonly maxFrame: number = MAX_FRAME_BYTES
+  /** As monitors show it. */
+  readonly detail: string
+  readonly #id: string
+  readonly #tap: NativeTap
+  readonly #side: LinkSide
+  readonly #sender: CardSender
+  readonly #report: (message: string) => void
+  #isOpen = true
+
+  /** @throws VmmError `E_NETDEV` that says which right is missing; `E_NO_ADDON` */
+  constructor(config: TapNetConfig, side: LinkSide, report: (message: string) => void) {
+    this.#id = config.id
+    this.#tap = open(config)
+    this.#side = side
+    this.#sender = new CardSender(side)
+    this.#report = report
+    this.detail = `ifname=${this.#tap.name},script=no,downscript=no`
+    side.attach(this)
+    this.peerChanged()
+    this.#watch()
+  }
+
+  receive(batch: FrameBatch, from: number): number {
+    if (!this.#isOpen) return batch.used
+    const taken = this.#tap.write(batch.bytes, from, batch.used)
+    if (taken < 0) this.#gone()
+    // What the host does not take now is lost, as in its own queues: it does not say when it would.
+    return batch.used
+  }
+
+  /** The card takes frames again. */
+  resume(): void {
+    if (this.#isOpen && this.#sender.flush()) this.#watch()
+  }
+
+  linkChanged(): void {}
+
+  peerChanged(): void {
+    if (!this.#isOpen) return
+    try {
+      this.#tap.setAccepts(this.#side.peerAccepts & ACCEPTS)
+    } catch (error) {
+      this.#report(`netdev ${this.#id}: ${(error as Error).message}`)
+    }
+  }
+
+  close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#side.detach()
+    this.#tap.close()
+  }
+
+  #watch(): void {
+    this.#tap.watch(() => this.#read())
+  }
+
+  /** Takes what there is; while the card does not, the interface keeps it. */
+  #read(): void {
+    const { batch } = this.#sender
+    for (let more = true; more && this.#isOpen;) {
+      const result = this.#tap.read(batch.bytes, batch.used)
+      if (result < 0) return this.#gone()
+      more = (result & 1) === 1
+      if (result >> 1 !== batch.used) batch.adopt(result >> 1)
+      if (batch.used > 0 && !this.#sender.flush()) {
+        if (this.#isOpen) this.#tap.unwatch()
+        return
+      }
+    }
+  }
+
+  #gone(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#tap.close()
+    this.#report(`netdev ${this.#id}: the interface is gone`)
+  }
+}
+
+function open({ ifname = '' }: TapNetConfig): NativeTap {
+  try {
+    return openTap(ifname)
+  } catch (error) {
+    if (error instanceof VmmError) throw error
+    const code = String((error as NodeJS.ErrnoException).code)
+    const what = ifname === '' ? 'a tap interface' : `the tap interface '${ifname}'`
+    const remedy = REMEDIES[code] ?? (error as Error).message
+    throw new VmmError('E_NETDEV', `could not configure ${what}: ${code}: ${remedy}`, {
+      fields: { ifname, errno: code },
+      cause: error,
+    })
+  }
+}
