@@ -199,7 +199,7 @@ test('lists', (t) => {
     printed('-netdev', 'help'),
     'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser',
   )
-  const models = 'Supported NIC models:\ne1000\nvirtio-net-pci'
+  const models = 'Supported NIC models:\ne1000\nrtl8139\nvirtio-net-pci'
   t.is(printed('-nic', 'model=help'), models)
   t.is(printed('-net', 'nic,model=help'), models)
   t.regex(printed('-device', 'e1000,help'), /^ {2}netdev=<str>/m)

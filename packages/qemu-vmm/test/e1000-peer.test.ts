@@ -1,14 +1,10 @@
 // The e1000 against QEMU's: the same accesses, the same values, the same frames.
-import { createSocket } from 'node:dgram'
-import type { Socket } from 'node:dgram'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
-import { batchOf } from 'virtio/testing'
+import { CardPair } from './support/card-pair.ts'
 import {
   BASE,
   CONTEXT,
@@ -21,113 +17,35 @@ import {
   TX_DATA,
   frameOf,
 } from './support/e1000-driver.ts'
-import { haltingFirmware, hasPeer, startIdlePeer } from './support/qtest.ts'
-import type { QtestPeer } from './support/qtest.ts'
+import { haltingFirmware, hasPeer } from './support/qtest.ts'
 import { words } from './support/random.ts'
 
 const compare = hasPeer ? test.serial : test.serial.skip
 const firmware = join(mkdtempSync(join(tmpdir(), 'e1000-')), 'firmware')
 haltingFirmware(firmware)
 test.after.always(() => rmSync(dirname(firmware), { recursive: true }))
-const CONFIG = 0x8000_1800
 
-/** Our card and QEMU's. */
-class Pair {
-  readonly ours: E1000Driver = new E1000Driver()
-  readonly theirs: QtestPeer
-  /** Frames of QEMU's card. */
-  readonly sent: Uint8Array[] = []
-  readonly #socket: Socket
-  #peerPort = 0
+type Pair = CardPair<E1000Driver>
 
-  private constructor(socket: Socket, peerPort: number) {
-    this.#socket = socket
-    this.#peerPort = peerPort
-    const { port } = socket.address() as AddressInfo
-    const netdev = `socket,id=n,udp=127.0.0.1:${port},localaddr=127.0.0.1:${peerPort}`
-    this.theirs = startIdlePeer(
-      firmware,
-      '-netdev',
-      netdev,
-      '-device',
-      'e1000,netdev=n,addr=3,romfile=',
-    )
-    socket.on('message', (frame) => void this.sent.push(Uint8Array.from(frame)))
+const start = (): Promise<Pair> =>
+  CardPair.start(new E1000Driver(), 'e1000', BASE, firmware, [
+    [0x10, BASE],
+    [4, 6],
+  ])
+
+/** Starts both cards as drivers do. */
+async function startRings(pair: Pair, rctl: number): Promise<void> {
+  pair.ours.start(rctl)
+  await pair.poke(0x2000, pair.ours.ram.bytes.slice(0x2000, 0x2100))
+  for (const register of [0x2800, 0x2808, 0x3800, 0x3808, 0x0400, 0x0100, 0x2818]) {
+    await pair.theirs.ask(`writel ${BASE + register} ${pair.ours.get(register)}`)
   }
-
-  static async start(): Promise<Pair> {
-    const sockets = [createSocket('udp4'), createSocket('udp4')] as const
-    for (const socket of sockets) {
-      socket.bind(0, '127.0.0.1')
-      await once(socket, 'listening')
-    }
-    const { port } = sockets[1].address()
-    sockets[1].close()
-    const pair = new Pair(sockets[0], port)
-    for (const [offset, value] of [
-      [0x10, BASE],
-      [4, 6],
-    ] as const) {
-      await pair.theirs.ask(`outl 0xcf8 ${CONFIG + offset}`)
-      await pair.theirs.ask(`outl 0xcfc ${value}`)
-    }
-    return pair
-  }
-
-  async set(register: number, value: number): Promise<void> {
-    this.ours.set(register, value)
-    await this.theirs.ask(`writel ${BASE + register} ${value}`)
-  }
-
-  /** The register of both; ours first. */
-  async get(register: number): Promise<[number, number]> {
-    return [this.ours.get(register), Number(await this.theirs.ask(`readl ${BASE + register}`))]
-  }
-
-  async poke(address: number, bytes: Uint8Array): Promise<void> {
-    this.ours.ram.bytes.set(bytes, address)
-    const hex = Buffer.from(bytes).toString('hex')
-    await this.theirs.ask(`write ${address} ${bytes.length} 0x${hex}`)
-  }
-
-  /** Memory of both. */
-  async peek(address: number, bytes: number): Promise<[string, string]> {
-    const theirs = await this.theirs.ask(`read ${address} ${bytes}`)
-    const ours = this.ours.ram.bytes.subarray(address, address + bytes)
-    return [`0x${Buffer.from(ours).toString('hex')}`, theirs]
-  }
-
-  send(frame: Uint8Array): void {
-    this.ours.link.a.send(batchOf(frame))
-    this.#socket.send(frame, this.#peerPort, '127.0.0.1')
-  }
-
-  /** Starts both cards as drivers do. */
-  async start(rctl: number): Promise<void> {
-    this.ours.start(rctl)
-    await this.poke(0x2000, this.ours.ram.bytes.slice(0x2000, 0x2100))
-    for (const register of [0x2800, 0x2808, 0x3800, 0x3808, 0x0400, 0x0100, 0x2818]) {
-      await this.theirs.ask(`writel ${BASE + register} ${this.ours.get(register)}`)
-    }
-    // It waits a second with frames after that.
-    await setTimeout(1100)
-  }
-
-  /** Resolves when QEMU has sent as many frames as our card. */
-  async settled(): Promise<void> {
-    for (let i = 0; i < 200 && this.sent.length < this.ours.sent.length; i++) await setTimeout(5)
-    await setTimeout(10)
-  }
-
-  close(): void {
-    this.theirs.close()
-    this.#socket.close()
-    this.ours.card.close()
-  }
+  // It waits a second with frames after that.
+  await setTimeout(1100)
 }
 
 compare('every register holds what QEMU has after power-on', async (t) => {
-  const pair = await Pair.start()
+  const pair = await start()
   t.teardown(() => pair.close())
   for (let register = 0; register < 0x1_0000; register += 4) {
     const [ours, theirs] = await pair.get(register)
@@ -146,7 +64,7 @@ compare('every register holds what QEMU has after power-on', async (t) => {
 })
 
 compare('any writes leave what they leave in QEMU', async (t) => {
-  const pair = await Pair.start()
+  const pair = await start()
   t.teardown(() => pair.close())
   const random = words(0x8254)
   const often = [0x10, 0x14, 0x20, 0xc0, 0xc8, 0xd0, 0xd8, 0x2808, 0x2810, 0x3808, 0x5400, 0x5404]
@@ -204,9 +122,9 @@ function context(random: () => number, cut: boolean, payload: number): number[] 
 }
 
 compare('the same descriptors make the same frames, sums and counts', async (t) => {
-  const pair = await Pair.start()
+  const pair = await start()
   t.teardown(() => pair.close())
-  await pair.start(0x8002)
+  await startRings(pair, 0x8002)
   const random = words(0x100e)
   await pair.poke(
     TX_DATA,
@@ -232,14 +150,8 @@ compare('the same descriptors make the same frames, sums and counts', async (t) 
       tail = (tail + 1) % 16
     }
     await pair.set(0x3818, tail)
-    await pair.settled()
-    const [ours, theirs] = [pair.ours.sent.splice(0), pair.sent.splice(0)]
-    pair.ours.end.got.length = 0
-    t.deepEqual(
-      ours.map((frame) => Buffer.from(frame).toString('hex')),
-      theirs.map((frame) => Buffer.from(frame).toString('hex')),
-      `packet ${packet}`,
-    )
+    const [ours, theirs] = await pair.frames()
+    t.deepEqual(ours, theirs, `packet ${packet}`)
     for (const register of [0x3810, 0x00c0, 0x40d4, 0x40c8, 0x40cc, 0x40f8, 0x40d8]) {
       const [mine, other] = await pair.get(register)
       t.is(mine, other, `register 0x${register.toString(16)} at packet ${packet}`)
@@ -252,9 +164,9 @@ compare('the same descriptors make the same frames, sums and counts', async (t) 
 compare('the same frames fill the same descriptors', async (t) => {
   const random = words(0x1000)
   for (const rctl of [0x8002, 0x3_8022, 0x0403_8022, 0x8012]) {
-    const pair = await Pair.start()
+    const pair = await start()
     t.teardown(() => pair.close())
-    await pair.start(rctl)
+    await startRings(pair, rctl)
     await pair.set(0x00, 0x4014_0240)
     for (let i = 0; i < 24; i++) {
       const to = [undefined, new Uint8Array(6).fill(0xff), Uint8Array.of(1, 2, 3, 4, 5, 6)][

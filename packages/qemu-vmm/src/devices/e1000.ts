@@ -2,8 +2,9 @@ import { macText } from 'virtio'
 
 import { E1000 } from '../chipset/e1000/e1000.ts'
 import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
-import type { DeviceType, PluggedDevice } from './device-type.ts'
+import type { DeviceType } from './device-type.ts'
 import { macAddress } from './mac-address.ts'
+import { PluggedCard } from './plugged-card.ts'
 import {
   PCI_ADDRESS_PROPERTIES,
   PCI_ROM_PROPERTIES,
@@ -42,41 +43,6 @@ export const e1000: DeviceType = {
     })
     const address = plugFunction(context, device.fn, option)
     addBootIndex(context, option, `${firmwarePath('ethernet', address)}/ethernet-phy@0`)
-    return new PluggedE1000(device)
+    return new PluggedCard(device)
   },
-}
-
-/** Frames must not come into the memory of a machine that stands. */
-class PluggedE1000 implements PluggedDevice {
-  readonly #device: E1000
-
-  constructor(device: E1000) {
-    this.#device = device
-  }
-
-  reset(): void {
-    this.#device.reset()
-  }
-
-  save(): unknown {
-    return this.#device.save()
-  }
-
-  load(state: unknown): void {
-    // The machine stands, also one that has never run.
-    this.pause()
-    this.#device.load(state)
-  }
-
-  pause(): void {
-    this.#device.pause(true)
-  }
-
-  resume(): void {
-    this.#device.pause(false)
-  }
-
-  close(): void {
-    this.#device.close()
-  }
 }

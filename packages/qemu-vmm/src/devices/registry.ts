@@ -10,6 +10,7 @@ import { isaSerial } from './serial.ts'
 import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
+import { rtl8139 } from './rtl8139.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioNetPci } from './virtio-net.ts'
 import { virtioRngPci } from './virtio-rng.ts'
@@ -21,6 +22,7 @@ export const deviceTypes: readonly DeviceType[] = [
   virtioBlkPci,
   virtioNetPci,
   e1000,
+  rtl8139,
   ...ahciTypes,
   ideHd,
   ideCd,

@@ -5,7 +5,7 @@ import type { Clock, ClockTimer, Stateful } from '../../device.ts'
 import type { Bus } from '../../machine/bus.ts'
 import { PCI_COMMAND, PCI_COMMAND_MASTER } from '../pci/config-space.ts'
 import { PciFunction } from '../pci/function.ts'
-import { type DmaMemory, dmaMemory } from './dma.ts'
+import { type DmaMemory, dmaMemory } from '../../net/dma.ts'
 import { Eeprom } from './eeprom.ts'
 import { Phy } from './phy.ts'
 import { Receiver } from './receive.ts'
@@ -93,6 +93,7 @@ export class E1000 implements Stateful, LinkEnd {
       interruptPin: 1,
     })
     this.fn.config.set(PCI_CACHE_LINE_SIZE, 1, 0x10)
+    this.fn.config.allowWrites(PCI_CACHE_LINE_SIZE, 1, 0xff)
     this.fn.addBar(REGISTER_BAR, {
       space: 'mmio',
       size: REGISTER_BYTES,

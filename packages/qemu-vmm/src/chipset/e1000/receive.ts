@@ -1,6 +1,6 @@
 import { type FrameBatch, RECORD_FRAME_OFFSET } from 'virtio'
 
-import type { DmaMemory } from './dma.ts'
+import type { DmaMemory } from '../../net/dma.ts'
 import { passesFilter } from './filter.ts'
 import {
   BPRC,

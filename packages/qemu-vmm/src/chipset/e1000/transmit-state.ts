@@ -1,5 +1,3 @@
-import { DEFAULT_BATCH_BYTES, FrameBatch } from 'virtio'
-
 import { bytes, flag, int, parseState, u32 } from '../../machine/state.ts'
 import { VmmError } from '../../errors.ts'
 import { type OffloadContext, loadContext } from './offload.ts'
@@ -62,19 +60,4 @@ export function loadTransmit(saved: unknown, most: number): SavedTransmit {
     })
   }
   return result
-}
-
-/** The batch that such records were in. Throws `E_STATE` for what are no records. */
-export function pendingBatch(records: Uint8Array): FrameBatch {
-  const batch = new FrameBatch()
-  try {
-    if (records.length <= DEFAULT_BATCH_BYTES) batch.bytes.set(records)
-    batch.adopt(records.length)
-  } catch (error) {
-    throw new VmmError('E_STATE', 'the saved state of e1000 has frames that are none', {
-      fields: { device: 'e1000' },
-      cause: error,
-    })
-  }
-  return batch
 }

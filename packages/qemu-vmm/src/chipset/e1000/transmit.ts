@@ -7,7 +7,8 @@ import {
 } from 'virtio'
 
 import { putChecksum } from '../../net/checksum.ts'
-import type { DmaMemory } from './dma.ts'
+import type { DmaMemory } from '../../net/dma.ts'
+import { pendingBatch } from '../../net/pending-batch.ts'
 import {
   NO_CONTEXT,
   type OffloadContext,
@@ -42,7 +43,7 @@ import {
   countSize,
   grow,
 } from './registers.ts'
-import { type TransmitState, loadTransmit, pendingBatch } from './transmit-state.ts'
+import { type TransmitState, loadTransmit } from './transmit-state.ts'
 
 export const DESCRIPTOR_BYTES = 16
 /** A frame without the tag that the card adds. */
@@ -145,7 +146,7 @@ export class Transmitter {
       this.#allocate()
       this.#data.set(data)
     }
-    if (pending.length > 0) this.#batch = pendingBatch(pending)
+    if (pending.length > 0) this.#batch = pendingBatch('e1000', pending)
   }
 
   /** True when there is more to do; false when the ring is empty, or the other end has to take frames first. */

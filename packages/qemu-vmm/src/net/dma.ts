@@ -1,6 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
-import { dmaWrite } from '../../machine/dma.ts'
+import { dmaWrite } from '../machine/dma.ts'
 
 /** Guest memory as a card on the bus reaches it: false where there is none, or the card may not. */
 export interface DmaMemory {
