@@ -94,6 +94,30 @@ test('net: cards and networks are at one hub, or at the network that is named', 
   ])
 })
 
+test('netdev: JSON, as management programs give it', (t) => {
+  const user = only(
+    '-netdev',
+    '{"type":"user","id":"n","hostfwd":[{"str":"tcp::22-:22"}],"restrict":true}',
+  )
+  t.like(user, { type: 'user', id: 'n', restrict: true })
+  t.is(user.type === 'user' && user.hostForwards.length, 1)
+  const address = { type: 'unix', path: '/tmp/a,b' }
+  const stream = { type: 'stream', id: 's', addr: address, server: true }
+  t.like(only('-netdev', JSON.stringify(stream)), {
+    stream: { server: true, address: { path: '/tmp/a,b' } },
+  })
+  for (const [text, reason] of [
+    ['{', /no JSON object/],
+    ['{"type":"user"}', /'id' is missing/],
+    ['{"type":"user","id":"n","hostfwd":["x"]}', /Invalid parameter type for 'hostfwd'/],
+    ['{"type":"user","id":null}', /Invalid parameter type for 'id'/],
+    ['{"type":"user","id":"n","a":{"b":{"c":1}}}', /Invalid parameter type for 'a.b'/],
+    ['{"type":"user","id":"n","__proto__":1}', /__proto__/],
+  ] as const) {
+    t.regex(refusal('-netdev', text), reason)
+  }
+})
+
 test('sockets: where they are, as QEMU 7.2 has it', (t) => {
   const address = { host: '127.0.0.1', port: 1234 }
   const inet = (key: string): string => `${key}.type=inet,${key}.host=127.0.0.1,${key}.port=1234`

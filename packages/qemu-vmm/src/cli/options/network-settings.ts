@@ -54,3 +54,48 @@ export function freeId(settings: Settings, prefix: string): string {
     if (!settings.netdevs.some((other) => other.id === id)) return id
   }
 }
+
+/**
+ * The entries of a JSON object, as management programs give it: members that are objects have names with dots.
+ * @throws CliError
+ */
+export function jsonEntries(text: string): KeyvalEntry[] {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new CliError(`the argument is no JSON object: ${(error as Error).message}`)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new CliError('the argument is no JSON object')
+  }
+  return memberEntries(value as Record<string, unknown>)
+}
+
+/**
+ * The same of an object that is read already.
+ * @throws CliError for members that no option has
+ */
+export function memberEntries(
+  members: Readonly<Record<string, unknown>>,
+  prefix = '',
+): KeyvalEntry[] {
+  return Object.entries(members).flatMap(([name, value]) => {
+    const key = `${prefix}${name}`
+    if (Array.isArray(value)) return value.map((item) => ({ key, value: listItem(key, item) }))
+    if (typeof value === 'boolean') return { key, value: value ? 'on' : 'off' }
+    if (typeof value === 'string' || typeof value === 'number') return { key, value: `${value}` }
+    // One level is as deep as addresses go.
+    if (typeof value === 'object' && value !== null && prefix === '') {
+      return memberEntries(value as Record<string, unknown>, `${key}.`)
+    }
+    throw new CliError(`Invalid parameter type for '${key}'`)
+  })
+}
+
+/** Lists have their texts in objects. */
+function listItem(key: string, item: unknown): string {
+  const text = typeof item === 'object' && item !== null && 'str' in item ? item.str : undefined
+  if (typeof text === 'string') return text
+  throw new CliError(`Invalid parameter type for '${key}', expected: a list of {"str": text}`)
+}

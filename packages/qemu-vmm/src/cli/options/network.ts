@@ -9,7 +9,14 @@ import { defaultSettings } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { checkId } from './chardev.ts'
 import { legacyNet } from './legacy-net.ts'
-import { addNetdev, freeId, lastValue, nameList, typeList } from './network-settings.ts'
+import {
+  addNetdev,
+  freeId,
+  jsonEntries,
+  lastValue,
+  nameList,
+  typeList,
+} from './network-settings.ts'
 import { networkKeys } from './network-keys.ts'
 import { NIC_KEYS, nicDevice, nicModels } from './nic-models.ts'
 
@@ -29,7 +36,8 @@ const netdev: OptionSpec = {
       return nameList('Available netdev backend types:', netdevTypes)
     }
     settings.networkChosen = true
-    addFrom(settings, parseKeyval(value, { implied: 'type' }))
+    const isJson = value.startsWith('{')
+    addFrom(settings, isJson ? jsonEntries(value) : parseKeyval(value, { implied: 'type' }))
     return undefined
   },
 }

@@ -1,5 +1,5 @@
 import { netdevOf } from '../../cli/options/network.ts'
-import type { KeyvalEntry } from '../../cli/keyval.ts'
+import { memberEntries } from '../../cli/options/network-settings.ts'
 import type { CardFilter } from '../../net/config.ts'
 import { netdevTypes } from '../../net/netdev-types.ts'
 import type { QmpCommand } from './command.ts'
@@ -76,7 +76,7 @@ export const NETWORK_COMMANDS: readonly QmpCommand[] = [
       tag: 'type',
       variants: VARIANTS,
     },
-    run: ({ machine }, args) => machine.changeNetwork({ add: netdevOf(entriesOf(args)) }),
+    run: ({ machine }, args) => machine.changeNetwork({ add: netdevOf(memberEntries(args)) }),
   },
   {
     name: 'netdev_del',
@@ -106,21 +106,6 @@ export const NETWORK_COMMANDS: readonly QmpCommand[] = [
       (await machine.rxFilters(name as string | undefined)).map(filterInfo),
   },
 ]
-
-/** As `-netdev` would have them; members that are objects have names with dots. */
-function entriesOf(args: Readonly<Record<string, unknown>>, prefix = ''): KeyvalEntry[] {
-  return Object.entries(args).flatMap(([name, value]) => {
-    const key = `${prefix}${name}`
-    if (Array.isArray(value)) {
-      return (value as { str: string }[]).map((item) => ({ key, value: item.str }))
-    }
-    if (typeof value === 'object' && value !== null) {
-      return entriesOf(value as Record<string, unknown>, `${key}.`)
-    }
-    const text = typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)
-    return [{ key, value: text }]
-  })
-}
 
 function filterInfo(filter: CardFilter): object {
   const { vlanTable } = filter
