@@ -178,6 +178,24 @@ test('what cannot be opened is refused with the reason', async (t) => {
   await t.throwsAsync(nobody.ready, { code: 'E_NETDEV', message: /can't connect to .*ENOENT/ })
 })
 
+test('one that is closed while it connects holds no connection', async (t) => {
+  const others = new Set<Socket>()
+  const server = createServer((socket) => {
+    others.add(socket)
+    socket.on('close', () => others.delete(socket)).on('error', () => {})
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const net = new Station().stream(t, { server: false, address: { ...here, port } })
+  net.close()
+  await net.ready
+  await until(() => others.size === 0)
+  await setTimeout(50)
+  t.is(others.size, 0)
+})
+
 test('a socket that a dead process left is taken, one in use is not', async (t) => {
   const path = join(folder(t), 'socket')
   const first = new Station().stream(t, { server: true, address: { path } })

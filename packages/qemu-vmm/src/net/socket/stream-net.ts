@@ -27,6 +27,7 @@ export class StreamNet implements LinkEnd {
   readonly #line: StreamLine
   #server: Server | undefined
   #peer: Socket | undefined
+  #isOpen = true
   #reader = new FrameReader()
   /** What the peer sent and the card has no room for. */
   #rest: Uint8Array | undefined
@@ -77,6 +78,8 @@ export class StreamNet implements LinkEnd {
   }
 
   close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
     this.#side.detach()
     this.#server?.close()
     this.#peer?.destroy()
@@ -106,13 +109,15 @@ export class StreamNet implements LinkEnd {
     return new Promise((resolve, reject) => {
       peer.once('error', reject)
       peer.once('connect', () => {
-        this.#connected(peer)
+        if (this.#isOpen) this.#connected(peer)
+        else peer.destroy()
         resolve()
       })
     })
   }
 
   #accept(socket: Socket): void {
+    if (!this.#isOpen) return void socket.destroy()
     if (this.#peer === undefined) return this.#connected(socket)
     this.#report(`${this.#name}: there is a peer already; another was turned away`)
     socket.destroy()
