@@ -57,7 +57,7 @@ export const lifecycle: OptionGroup = {
     ),
     flagOption(
       'nodefaults',
-      ['no serial port, monitor, VGA or CD drive unless asked for'],
+      ['no serial port, monitor, VGA, CD drive or network card unless asked for'],
       (settings) => {
         settings.defaultDevices = false
       },
