@@ -106,6 +106,14 @@ for (const [name, options, driver] of oldCards) {
   })
 }
 
+test.serial('a card and a network that -net plugs into a hub', async (t) => {
+  const boot = bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd })
+  await withGuest([...boot, '-net', 'nic,model=virtio', '-net', 'user'], async (guest) => {
+    t.is(await lease(guest), '10.0.2.15 10.0.2.2 10.0.2.3\n')
+    t.regex(await guest.shell('ping -c 2 10.0.2.2'), /2 packets received, 0% packet loss/)
+  })
+})
+
 test.serial('a port of the host leads into the guest', async (t) => {
   const port = await freePort()
   const nic = `user,model=virtio,hostfwd=tcp:127.0.0.1:${port}-:7,restrict=on`
