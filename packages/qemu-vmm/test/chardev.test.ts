@@ -35,6 +35,7 @@ async function wire(...argv: string[]): Promise<CharWiring> {
     onQuit() {},
     report: (message) => said.push(message),
     inform: (message) => said.push(message),
+    announce: (message) => said.push(message),
   })
 }
 

@@ -69,6 +69,27 @@ test.serial(
   },
 )
 
+test.serial('a plugged serial port on a terminal that somebody opens by name', async (t) => {
+  const port = ['-chardev', 'pty,id=c', '-device', 'isa-serial,chardev=c,index=0,id=port']
+  const qmp = ['-qmp', 'stdio']
+  const run = start(echo(), '-nodefaults', '-display', 'none', ...port, ...qmp)
+  const [, path = ''] = await run.until(
+    /^char device redirected to (\/dev\/pts\/\d+) \(label c\)\n/,
+  )
+  const terminal = new Running('sh', ['-c', `cat < ${path} & cat > ${path}; wait`])
+  await run.until(/"QMP"/)
+  for (let i = 0; i < 200 && !terminal.stdout.includes('talk'); i++) {
+    terminal.child.stdin.write('talk')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  t.regex(terminal.stdout, /talk/)
+  run.child.stdin.write('{"execute":"qmp_capabilities"}{"execute":"query-chardev"}')
+  await run.until(new RegExp(`"filename":"pty:${path}","label":"c"`))
+  terminal.child.stdin.end('Q')
+  t.like(await run.done, { code: 0, stderr: '' })
+  await terminal.done
+})
+
 test.serial('no output is lost when nobody reads for a while', async (t) => {
   const run = start(flood(300_000), '-display', 'none', '-serial', 'stdio')
   run.child.stdout.pause()

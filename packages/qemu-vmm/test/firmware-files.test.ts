@@ -8,6 +8,7 @@ import { Rtc } from '../src/chipset/rtc.ts'
 import { BootIndex } from '../src/machine/boot-index.ts'
 import { bootFiles, setBootCmos } from '../src/machine/boot-options.ts'
 import { ManualClock } from '../src/machine/clock.ts'
+import { comPort } from '../src/machine/acpi/isa-devices.ts'
 import { acpiFiles, firmwareFiles, rebuilt } from '../src/machine/firmware-files.ts'
 import { NIL_UUID } from '../src/machine/smbios.ts'
 import { resolveTopology } from '../src/machine/topology.ts'
@@ -24,7 +25,7 @@ const config = {
   gpe0Port: 0xafe0,
   topology: resolveTopology({ cpus: 2, maxcpus: 4 }, 'pc'),
   pciHoleStart: 0x8000_0000,
-  serialPorts: [0],
+  isaDevices: [comPort(0)],
   machine: 'pc',
   product: 'Standard PC',
   uuid: NIL_UUID,

@@ -7,7 +7,9 @@ import { VmmError } from '../src/errors.ts'
 import { createDsdt } from '../src/machine/acpi/dsdt.ts'
 import { Bus } from '../src/machine/bus.ts'
 import { resolveTopology } from '../src/machine/topology.ts'
+import type { DeviceOption } from '../src/devices/device-type.ts'
 import { FakeIrq } from './support/fakes.ts'
+import { plugBoard } from './support/plug-board.ts'
 import { hasPeer, startPeer } from './support/qtest.ts'
 import { words } from './support/random.ts'
 
@@ -57,12 +59,18 @@ test('firmware tables name the devices by which drivers find them', (t) => {
   const isaDevices = [
     { kind: 'pvpanic', base: 0x505 },
     { kind: 'parallel', index: 0, base: BASE, irq: PARALLEL_IRQ },
+    { kind: 'serial', index: 1, base: 0x400, irq: 7 },
   ] as const
   for (const board of ['i440fx', 'q35'] as const) {
     const topology = resolveTopology(1, 'pc-i440fx-7.2')
-    const config = { board, topology, pciHoleStart: 0xc000_0000, serialPorts: [0] }
+    const config = { board, topology, pciHoleStart: 0xc000_0000 }
     const text = Buffer.from(createDsdt({ ...config, isaDevices })).toString('latin1')
-    t.true(text.includes('QEMU0001') && text.includes('PEVT') && text.includes('LPT1'))
+    t.true(
+      text.includes('QEMU0001') &&
+        text.includes('PEVT') &&
+        text.includes('LPT1') &&
+        text.includes('COM2'),
+    )
     t.false(Buffer.from(createDsdt(config)).toString('latin1').includes('QEMU0001'))
   }
 })
@@ -107,6 +115,70 @@ test('parallel: a loaded port goes on exactly like the one that was saved', (t) 
   t.is(first.irq.level, second.irq.level)
   const error = t.throws(() => first.port.load({ data: 300 } as never), { instanceOf: VmmError })
   t.is(error.code, 'E_STATE')
+})
+
+const serial = (properties: Record<string, string> = {}): DeviceOption => ({
+  driver: 'isa-serial',
+  properties,
+})
+
+/** Ports at which a UART answers: its scratch register keeps what is written to it. */
+async function uarts(...plug: DeviceOption[]): Promise<number[]> {
+  const { pio } = (await plugBoard('i440fx', plug)).board.bus
+  return [0x2e8, 0x2f8, 0x3e8, 0x3f8, 0x500].filter((base) => {
+    pio.write(base + 7, 1, 0x5a)
+    return pio.read(base + 7, 1) === 0x5a
+  })
+}
+
+test('isa-serial: ports are where their number or their properties put them', async (t) => {
+  t.deepEqual(await uarts(), [0x3f8], 'the board has one of its own')
+  t.deepEqual(await uarts(serial({ index: '1' })), [0x2f8], 'unless some were plugged in')
+  t.deepEqual(await uarts(serial(), serial()), [0x2f8, 0x3f8])
+  t.deepEqual(await uarts(serial({ iobase: '0x500', irq: '9' }), serial()), [0x2f8, 0x500])
+  const all = [serial(), serial(), serial(), serial()]
+  t.deepEqual(await uarts(...all), [0x2e8, 0x2f8, 0x3e8, 0x3f8])
+  for (const [plug, message] of [
+    [[...all, serial()], /Max. supported number of ISA serial ports is 4/],
+    [[serial({ index: '4' })], /doesn't take value '4': it is a number from 0 to 3/],
+    [[serial({ irq: '16' })], /doesn't take value '16': it is a number from 0 to 15/],
+    [[serial({ iobase: '0x10000' })], /doesn't take value '0x10000'/],
+    [[serial({ index: '0' }), serial({ index: '0' })], /another serial port is at 0x3f8/],
+    [[serial({ chardev: 'none' })], /character device/],
+    [[serial({ wakeup: 'on' })], /Property 'isa-serial.wakeup' not found/],
+  ] as const) {
+    await t.throwsAsync(plugBoard('i440fx', plug), { message })
+  }
+})
+
+test('isa-serial: interrupts arrive at its line, a reset and a state reach it', async (t) => {
+  const { board, lines } = await plugBoard('i440fx', [serial({ index: '2', irq: '7' })])
+  const { pio } = board.bus
+  pio.write(0x3ec, 1, 8)
+  pio.write(0x3e9, 1, 2)
+  t.deepEqual([...lines], [7])
+  const state = board.save()
+  board.reset()
+  t.deepEqual([pio.read(0x3e9, 1), [...lines]], [0, []])
+  board.load(structuredClone(state))
+  t.is(pio.read(0x3e9, 1), 2)
+})
+
+compare('isa-serial: what answers is what answers in QEMU 7.2', async (t) => {
+  const plug = [serial({ index: '3' }), serial({ iobase: '0x500', irq: '7' })]
+  const { board } = await plugBoard('i440fx', plug)
+  const names = ['isa-serial,index=3', 'isa-serial,iobase=0x500,irq=7']
+  const peer = startPeer('-M', 'pc', ...names.flatMap((name) => ['-device', name]))
+  try {
+    for (const start of [0x2e0, 0x2f0, 0x3e0, 0x3f8, 0x500]) {
+      for (let port = start; port < start + 16; port++) {
+        const theirs = Number(await peer.ask(`inb ${port}`))
+        t.is(board.bus.pio.read(port, 1), theirs, `port ${port.toString(16)}`)
+      }
+    }
+  } finally {
+    peer.close()
+  }
 })
 
 compare('registers are those of QEMU 7.2', async (t) => {

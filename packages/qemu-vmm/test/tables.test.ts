@@ -4,6 +4,7 @@ import { join } from 'node:path'
 
 import test from 'ava'
 
+import { comPort } from '../src/machine/acpi/isa-devices.ts'
 import { createDsdt } from '../src/machine/acpi/dsdt.ts'
 import { ICH9_PM, PIIX4_PM } from '../src/chipset/acpi-pm.ts'
 import * as aml from '../src/machine/acpi/aml.ts'
@@ -25,7 +26,7 @@ const DSDT_CONFIG = {
   topology: resolveTopology(1, 'pc'),
   pciHoleStart: 0x8000_0000,
   pciHole64: { start: 4 * GIB, end: 36 * GIB },
-  serialPorts: [0, 1],
+  isaDevices: [0, 1].map(comPort),
 } as const
 const PC_CONFIG = { ...DSDT_CONFIG, hotplugSlots: 0xffff_fff8 } as const
 const Q35_CONFIG = {
@@ -165,8 +166,14 @@ const hasIasl = spawnSync('iasl', ['-v']).error === undefined
 if (hasIasl)
   test('acpi: iasl disassembles and compiles the tables without a remark', (t) => {
     for (const [file, bytes] of [
-      ['dsdt', dsdt(createDsdt({ ...PC_CONFIG, topology: THREE, serialPorts: [0, 1, 2, 3] }))],
-      ['dsdt-q35', dsdt(createDsdt({ ...Q35_CONFIG, topology: THREE, serialPorts: [0, 1] }))],
+      [
+        'dsdt',
+        dsdt(createDsdt({ ...PC_CONFIG, topology: THREE, isaDevices: [0, 1, 2, 3].map(comPort) })),
+      ],
+      [
+        'dsdt-q35',
+        dsdt(createDsdt({ ...Q35_CONFIG, topology: THREE, isaDevices: [0, 1].map(comPort) })),
+      ],
       ['facp', fadt(0xf_0040, 0xf_0100, DSDT_CONFIG)],
       ['facp-q35', fadt(0xf_0040, 0xf_0100, Q35_CONFIG)],
       ['mcfg', mcfg(Q35_CONFIG.configWindow)],

@@ -11,3 +11,4 @@ mod errno;
 pub mod hostio;
 pub mod usernet;
 mod uv;
+mod watch;

@@ -5,10 +5,13 @@ import type { Chardev } from '../chardev/chardev.ts'
 import { FileChardev } from '../chardev/file.ts'
 import { Mux } from '../chardev/mux.ts'
 import { NullChardev } from '../chardev/null.ts'
+import { PtyChardev } from '../chardev/pty.ts'
 import { RingbufChardev } from '../chardev/ringbuf.ts'
 import { SocketChardev } from '../chardev/socket.ts'
 import { StdioChardev } from '../chardev/stdio.ts'
+import { VmmError } from '../errors.ts'
 import type { ChardevInfo } from '../monitor/command.ts'
+import { openPty } from '../native/pty.ts'
 import { RawMode } from '../terminal/raw-mode.ts'
 import type { CharPlan } from './char-plan.ts'
 import { CliError } from './cli-error.ts'
@@ -40,6 +43,8 @@ export interface WiringOptions {
   report: (message: string) => void
   /** What the user is told while the start waits for something. */
   inform: (message: string) => void
+  /** A line for standard output. */
+  announce: (message: string) => void
 }
 
 interface Opened {
@@ -66,6 +71,10 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
         mux: chardev.mux,
         user: () => mux?.addPort() ?? base,
       })
+      if (base instanceof PtyChardev) {
+        const label = `${plan.labels.get(id) ?? id}${chardev.mux ? '-base' : ''}`
+        options.announce(`char device redirected to ${base.path} (label ${label})`)
+      }
       if (base instanceof SocketChardev && chardev.wait === true) {
         options.inform(`${chardev.at}: info: QEMU waiting for connection on: ${base.filename}`)
         await base.opened()
@@ -113,6 +122,8 @@ async function openBase(chardev: ChardevSettings, options: WiringOptions): Promi
   switch (chardev.backend) {
     case 'null':
       return new NullChardev()
+    case 'pty':
+      return openTerminal(chardev, options)
     case 'ringbuf':
       return new RingbufChardev(chardev.size ?? 1)
     case 'file':
@@ -138,6 +149,15 @@ function openFile({ path = '', append, at }: ChardevSettings, options: WiringOpt
     return new FileChardev(path, append === true, options.report)
   } catch (error) {
     throw new CliError(`Could not open '${path}': ${systemMessage(error)}`, at)
+  }
+}
+
+function openTerminal({ at }: ChardevSettings, { report }: WiringOptions): PtyChardev {
+  try {
+    return new PtyChardev(openPty(), { report })
+  } catch (error) {
+    if (error instanceof VmmError) throw error
+    throw new CliError(`Failed to create PTY: ${systemMessage(error)}`, at)
   }
 }
 

@@ -114,6 +114,10 @@ function withDefaults(settings: Settings): { serials: CharUser[]; monitors: Char
     return { serials, monitors }
   }
   const at = '-nographic'
+  if (settings.devices.some(({ driver }) => driver === 'isa-serial')) {
+    if (nographic && monitors.length === 0) monitors.push({ device: 'stdio', at })
+    return { serials, monitors }
+  }
   const hasMonitor = monitors.length > 0 || serials.some((user) => user.device.startsWith('mon:'))
   if (!nographic) {
     // The places QEMU gives them, consoles in a window, do not exist.
@@ -160,7 +164,7 @@ function impliedChardev(device: string, at: string): ChardevSettings {
   }
   // Shared with the monitor, the terminal passes Ctrl-C to the guest; alone, it ends the program.
   const mux = device === 'mon:stdio'
-  const backend = device === 'null' ? 'null' : 'stdio'
+  const backend = device === 'null' || device === 'pty' ? device : 'stdio'
   return { backend, mux, signal: backend === 'stdio' && !mux, at }
 }
 

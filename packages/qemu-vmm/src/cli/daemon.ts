@@ -1,5 +1,5 @@
 import { CliError, PROGRAM } from './cli-error.ts'
-import { printError, redirectErrors } from './stderr.ts'
+import { printError, redirect } from './stderr.ts'
 
 // A process of this runtime cannot fork. So the one that was started begins another one with the
 // same command line, a session of its own and nothing on its standard streams, and waits until
@@ -10,7 +10,7 @@ const MARK = 'QEMU_KVM_DAEMON'
 /** Files of a daemon are not for everybody, as QEMU's are not. */
 const UMASK = 0o027
 
-type FromDaemon = { type: 'error'; text: string } | { type: 'ready' }
+type FromDaemon = { type: 'error' | 'output'; text: string } | { type: 'ready' }
 
 /**
  * Starts the process that stays.
@@ -37,6 +37,10 @@ export async function startDaemon(argv: readonly string[]): Promise<number> {
       if (message.type === 'ready') {
         daemon.unref()
         resolve(0)
+        return
+      }
+      if (message.type === 'output') {
+        process.stdout.write(message.text)
         return
       }
       said = true
@@ -72,13 +76,16 @@ export function enterDaemon(): Daemon | undefined {
     })
     sent = Promise.all([sent, gone]).then(() => undefined)
   }
-  redirectErrors((text) => send({ type: 'error', text }))
+  redirect({
+    errors: (text) => send({ type: 'error', text }),
+    output: (text) => send({ type: 'output', text }),
+  })
   return {
     async ready() {
       process.chdir('/')
       send({ type: 'ready' })
       await sent
-      redirectErrors(() => {})
+      redirect({ errors() {}, output() {} })
       if (process.connected) process.disconnect()
     },
     flushed: () => sent,

@@ -38,7 +38,7 @@ const NOTES: readonly string[] = [
   '- `-m 0` is refused; QEMU takes it for the default size.',
   '- `-smp 0` and other topology numbers of 0 are refused; QEMU warns and takes them as not given.',
   '- A file that is not a socket is never replaced by one; QEMU deletes whatever is at the path.',
-  '- A peer of a socket that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
+  '- A peer of a socket or terminal that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
   '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
   '- A floppy controller is there if a floppy drive is; QEMU always has one in `pc`.',

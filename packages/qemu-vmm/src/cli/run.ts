@@ -17,7 +17,7 @@ import { leaveMemoryOut } from './core-dump.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
 import { checkTerminal, openCurses } from './curses.ts'
-import { printError } from './stderr.ts'
+import { printError, printLine } from './stderr.ts'
 import { onTermination } from './signals.ts'
 
 /**
@@ -48,6 +48,7 @@ export async function runMachine(settings: Settings, daemon?: Daemon): Promise<n
       onQuit: quit,
       report: (message) => log.write(message),
       inform: (message) => printError(`${PROGRAM}: ${message}\n`),
+      announce: printLine,
     })
     const { machine, memory } = assemble(settings, wiring, log)
     vm = machine

@@ -25,7 +25,7 @@ export type MachineChoice = MachineType | 'none'
 export type PanicAction = Exclude<MachineConfig['panicAction'], undefined>
 
 /** Kinds of character devices. */
-export type ChardevBackend = 'file' | 'null' | 'ringbuf' | 'socket' | 'stdio'
+export type ChardevBackend = 'file' | 'null' | 'pty' | 'ringbuf' | 'socket' | 'stdio'
 
 /** A `-chardev`: what carries bytes, and how. */
 export interface ChardevSettings {
@@ -54,7 +54,7 @@ export interface ChardevSettings {
 
 /** A user of a character device, as typed. */
 export interface CharUser {
-  /** `none`, `null`, `stdio`, `mon:stdio`, `file:PATH`, `unix:PATH[,...]` or `chardev:ID`. */
+  /** `none`, `null`, `pty`, `stdio`, `mon:stdio`, `file:PATH`, `unix:PATH[,...]` or `chardev:ID`. */
   device: string
   /** What `unix:` says. */
   socket?: ChardevSettings

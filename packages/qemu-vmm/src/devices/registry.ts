@@ -5,6 +5,7 @@ import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
 import { isaParallel } from './parallel.ts'
+import { isaSerial } from './serial.ts'
 import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
@@ -28,6 +29,7 @@ export const deviceTypes: readonly DeviceType[] = [
   vga,
   virtioRngPci,
   isaParallel,
+  isaSerial,
   pvpanic,
   pvpanicPci,
   isaDebugExit,

@@ -11,6 +11,7 @@ import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { machineKind } from './machine-type.ts'
 import { PCI_PATH } from '../devices/pci-address.ts'
+import { isaSerial } from '../devices/serial.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { PcBoard } from './pc.ts'
 import type { BoardConfig } from './pc.ts'
@@ -64,6 +65,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     actions,
     memory,
     serial,
+    onlyConnected: config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false,
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(shadow === undefined ? {} : { shadow }),

@@ -55,7 +55,6 @@ export function tableConfig(parts: {
     pciHoleStart: map.pciHoleStart,
     ...(pciHole64 === undefined ? {} : { pciHole64 }),
     hasDisplay: hasDisplay(board),
-    serialPorts: board.serial.map((_, port) => port),
     isaDevices: board.isaDevices,
     suspend: config.machine?.options?.suspend ?? true,
     machine: kind.name,

@@ -15,6 +15,7 @@ import { KeyQueue } from '../display/key-queue.ts'
 import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
+import { comPort } from './acpi/isa-devices.ts'
 import type { IsaDevice } from './acpi/isa-devices.ts'
 import { RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
 import { Bus } from './bus.ts'
@@ -66,6 +67,8 @@ export interface BoardConfig {
   /** Processors. */
   cpus: number
   serial: readonly (SerialBackend | undefined)[]
+  /** Only serial ports with something behind them: others were plugged in. By default there is a first one. */
+  onlyConnected?: boolean
   /** Carries messages of the board's own functions; without it they are lost. */
   sendMessage?: SendMessage
   /** Absent on a board without HPET. */
@@ -90,9 +93,10 @@ export class PcBoard {
   readonly keys: KeyQueue
   /** Screens that were plugged in. */
   readonly displays: Display[] = []
-  /** What tables say about devices at fixed ports that were plugged in. */
+  /** What tables say about devices at fixed ports: serial ports, and what was plugged in. */
   readonly isaDevices: IsaDevice[] = []
-  readonly serial: readonly SerialPort[]
+  /** By number, where the board has one. */
+  readonly serial: readonly (SerialPort | undefined)[]
   readonly #shadow: ShadowControl | undefined
   readonly #irqs: IrqLines
   readonly #pciHoleStart: number
@@ -130,8 +134,10 @@ export class PcBoard {
     })
     this.chipset = chipset
     this.rtc.onAlarm = () => chipset.pm.rtcAlarm()
-    this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(
-      ({ irq }, i) => new SerialPort(line(irq), clock, config.serial[i]),
+    this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(({ irq }, i) =>
+      config.onlyConnected === true && config.serial[i] === undefined
+        ? undefined
+        : new SerialPort(line(irq), clock, config.serial[i]),
     )
 
     const dma = new DmaControllers(memory)
@@ -164,7 +170,9 @@ export class PcBoard {
     at('apm', SMI_COMMAND_PORT, 2, this.pm.apm)
     for (const [i, { base }] of COM_PORTS.entries()) {
       const port = this.serial[i]
-      if (port !== undefined) at(`serial${i}`, base, 8, port.uart)
+      if (port === undefined) continue
+      at(`serial${i}`, base, 8, port.uart)
+      this.isaDevices.push(comPort(i))
     }
     pio.map({ name: 'pci-address', base: 0xcf8, len: 4, handler: this.pci.addressPort })
     pio.map({ name: 'pci-data', base: 0xcfc, len: 4, handler: this.pci.dataPort })
@@ -187,7 +195,9 @@ export class PcBoard {
     this.#add('dma', dma)
     this.#add('port92', port92)
     this.#add('reset-control', resetControl)
-    for (const [i, port] of this.serial.entries()) this.#add(`serial${i}`, port.uart)
+    for (const [i, port] of this.serial.entries()) {
+      if (port !== undefined) this.#add(`serial${i}`, port.uart)
+    }
   }
 
   get pci(): PciHost {
@@ -268,7 +278,7 @@ export class PcBoard {
   }
 
   close(): void {
-    for (const port of this.serial) port.close()
+    for (const port of this.serial) port?.close()
   }
 
   #add(name: string, device: Stateful): void {

@@ -1,4 +1,4 @@
-//! Files and block devices: locks, allocation and geometry.
+//! Files, block devices and terminals: locks, allocation, geometry, pseudo-terminals.
 //!
 //! A file descriptor is a number that JavaScript gives. A wrong one is an `EBADF` of the kernel.
 
@@ -6,5 +6,6 @@ mod allocation;
 mod geometry;
 mod lock;
 mod memory;
+mod pty;
 mod read;
 mod zeros;

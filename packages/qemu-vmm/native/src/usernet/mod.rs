@@ -1,7 +1,6 @@
 //! The user-mode network as an object of JavaScript. Frames cross in batches, the rest is rare.
 
 mod options;
-mod watch;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +14,8 @@ use napi::bindgen_prelude::{Function, Uint8Array};
 use napi_derive::napi;
 
 use crate::errno::{Result, js};
+use crate::watch::Watch;
 use options::{UserForward, UserNetOptions};
-use watch::Watch;
 
 /// A network with its guest's card on the other side of a link.
 #[napi]

@@ -11,7 +11,16 @@ const MAX_SERIALS = 4
 const MAX_PARALLELS = 3
 
 /** What `-serial` and `-monitor` take. */
-const DEVICES = ['none', 'null', 'stdio', 'mon:stdio', 'file:PATH', 'unix:PATH', 'chardev:ID']
+const DEVICES = [
+  'none',
+  'null',
+  'pty',
+  'stdio',
+  'mon:stdio',
+  'file:PATH',
+  'unix:PATH',
+  'chardev:ID',
+]
 
 export const character: OptionGroup = {
   title: 'Terminal, serial ports and monitor',
@@ -52,7 +61,7 @@ export const character: OptionGroup = {
       argument: 'dev',
       repeatable: true,
       help: [
-        'connect the next serial port to none, null, stdio, mon:stdio (shared with the monitor),',
+        'connect the next serial port to none, null, pty, stdio, mon:stdio (shared with the monitor),',
         'file:PATH, unix:PATH[,server=on][,wait=off] or chardev:ID; up to four times',
       ],
       apply(settings, value, at) {
@@ -67,7 +76,7 @@ export const character: OptionGroup = {
       argument: 'dev',
       repeatable: true,
       help: [
-        'connect the next parallel port to none, null, stdio, file:PATH,',
+        'connect the next parallel port to none, null, pty, stdio, file:PATH,',
         'unix:PATH[,server=on][,wait=off] or chardev:ID; up to three times',
       ],
       apply(settings, value, at) {
@@ -82,7 +91,7 @@ export const character: OptionGroup = {
       argument: 'dev',
       repeatable: true,
       help: [
-        'connect a monitor to none, null, stdio, file:PATH, unix:PATH[,server=on][,wait=off] or',
+        'connect a monitor to none, null, pty, stdio, file:PATH, unix:PATH[,server=on][,wait=off] or',
         'chardev:ID',
       ],
       apply(settings, value, at) {

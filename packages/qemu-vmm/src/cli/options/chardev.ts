@@ -5,7 +5,7 @@ import type { KeySpec, OptionSpec } from '../option.ts'
 import type { ChardevBackend, ChardevSettings, Settings } from '../settings.ts'
 import { parseSize } from '../size.ts'
 
-const BACKENDS: readonly ChardevBackend[] = ['file', 'null', 'ringbuf', 'socket', 'stdio']
+const BACKENDS: readonly ChardevBackend[] = ['file', 'null', 'pty', 'ringbuf', 'socket', 'stdio']
 const RINGBUF_BYTES = 64 * 1024
 const MAX_RINGBUF_BYTES = 64 * 1024 * 1024
 /** `sun_path` of a socket address, without the zero at its end. */
@@ -58,7 +58,7 @@ const UNIX_ONLY = 'sockets are UNIX sockets only, named by path'
 /** `-chardev`. */
 export const chardev: OptionSpec = keyvalOption({
   name: 'chardev',
-  argument: '[backend=]file|null|ringbuf|socket|stdio,id=id[,key=value...]',
+  argument: '[backend=]file|null|pty|ringbuf|socket|stdio,id=id[,key=value...]',
   implied: 'backend',
   repeatable: true,
   help: ["character device, for -serial chardev:ID and -mon ('-chardev help' lists the backends)"],

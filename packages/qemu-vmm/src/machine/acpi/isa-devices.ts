@@ -10,18 +10,21 @@ import { dma, fixedMemory, io, irqNoFlags, resourceTemplate } from './resources.
 export type IsaDevice =
   | { kind: 'pvpanic'; base: number }
   | { kind: 'floppy' }
-  | { kind: 'parallel'; index: number; base: number; irq: number }
+  | { kind: 'parallel' | 'serial'; index: number; base: number; irq: number }
+
+/** A serial port in the place of COM1 to COM4, by number from 0. */
+export function comPort(index: number): IsaDevice {
+  return { kind: 'serial', index, ...COM_PORTS[index]! }
+}
 
 /** What the tables say about devices at fixed ports. */
 export interface IsaConfig {
-  /** COM port numbers, 0..3, that have a UART. */
-  serialPorts: readonly number[]
-  /** Those that were plugged in. */
+  /** Those that were plugged in, and the board's serial ports. */
   isaDevices?: readonly IsaDevice[]
 }
 
 /** The devices of old behind the ISA or LPC bridge. */
-export function isaDevices({ serialPorts, isaDevices: plugged = [] }: IsaConfig): Aml[] {
+export function isaDevices({ isaDevices: plugged = [] }: IsaConfig): Aml[] {
   return [
     aml.device(
       'RTC',
@@ -40,20 +43,8 @@ export function isaDevices({ serialPorts, isaDevices: plugged = [] }: IsaConfig)
       aml.name('_STA', aml.int(0x0f)),
       aml.name('_CRS', resourceTemplate(irqNoFlags(12))),
     ),
-    ...serialPorts.map(serialDevice),
     ...plugged.map(pluggedDevice),
   ]
-}
-
-function serialDevice(port: number): Aml {
-  const { base, irq } = COM_PORTS[port]!
-  return aml.device(
-    `COM${port + 1}`,
-    aml.name('_HID', aml.eisaId('PNP0501')),
-    aml.name('_UID', aml.int(port + 1)),
-    aml.name('_STA', aml.int(0x0f)),
-    aml.name('_CRS', resourceTemplate(io(base, 8), irqNoFlags(irq))),
-  )
 }
 
 function pluggedDevice(device: IsaDevice): Aml {
@@ -73,6 +64,14 @@ function pluggedDevice(device: IsaDevice): Aml {
             dma(FLOPPY_DMA),
           ),
         ),
+      )
+    case 'serial':
+      return aml.device(
+        `COM${device.index + 1}`,
+        aml.name('_HID', aml.eisaId('PNP0501')),
+        aml.name('_UID', aml.int(device.index + 1)),
+        aml.name('_STA', aml.int(0x0f)),
+        aml.name('_CRS', resourceTemplate(io(device.base, 8), irqNoFlags(device.irq))),
       )
     case 'parallel':
       return aml.device(
