@@ -7,6 +7,7 @@ import { Monitor } from '../src/monitor/monitor.ts'
 import { formatRegisters } from '../src/monitor/registers.ts'
 import { FakeMachine, monitorOf } from './fixtures/fake-machine.ts'
 import { FakeDevice, bytes, text } from './fixtures/fake-device.ts'
+import { NO_STATS } from './support/qmp-session.ts'
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
@@ -138,7 +139,15 @@ test('devices, drives and objects are added and removed by commands', async (t) 
       'spare: index=0,type=user,net=10.0.2.0,restrict=off\n',
   )
   machine.open = [
-    { id: 'd', file: 'x', readOnly: true, sizeBytes: 512, isWaiting: false, owner: 'disk' },
+    {
+      id: 'd',
+      file: 'x',
+      readOnly: true,
+      sizeBytes: 512,
+      isWaiting: false,
+      owner: 'disk',
+      stats: NO_STATS,
+    },
   ]
   t.is(
     await run('info block'),

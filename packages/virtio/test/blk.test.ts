@@ -99,6 +99,10 @@ test('requests outside the disk or of broken blocks are refused before the backe
   t.is(await blkRequest(driver, { type: 0x7777, sector: 0 }), UNSUPP)
   t.is(await blkRequest(driver, { type: 2, sector: 0 }), UNSUPP)
   t.is(await blkRequest(driver, { type: IN, sector: 0 }), OK, 'nothing is read well')
+  t.deepEqual(
+    backend.refusals,
+    bad.flatMap(() => ['read', 'write']),
+  )
   t.deepEqual(backend.calls, [])
   t.is(await blkRequest(driver, { type: IN, sector: sectors - 8, length: 4096 }), OK)
 })
@@ -120,6 +124,8 @@ test('discard and write zeroes', async (t) => {
   t.is(await run(DISCARD, segments([0, 0xffff_ffff, 0])), IOERR)
   t.is(await run(DISCARD, new Uint8Array(0)), IOERR)
   t.is(await run(DISCARD, new Uint8Array(17)), IOERR)
+  t.is(backend.refusals.filter((kind) => kind === 'unmap').length, 4)
+  t.is(backend.refusals.filter((kind) => kind === 'write').length, 2)
   t.is(await run(DISCARD, new Uint8Array(16 * 17)), IOERR)
   t.deepEqual(backend.calls, [])
 })

@@ -1,5 +1,7 @@
 import type { MemoryParts } from 'virtio'
 
+import { Accounting } from '../block/accounting.ts'
+import type { BlockOperation, BlockStats } from '../block/accounting.ts'
 import { VmmError } from '../errors.ts'
 import type { DriveConfig } from './drive-config.ts'
 
@@ -16,6 +18,8 @@ export interface Drive {
   flush(): Promise<void>
   discard(offset: number, length: number): Promise<void>
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** The device has refused a request that cannot be. */
+  refused?(operation: BlockOperation): void
 }
 
 /** An open drive, and what it does besides. */
@@ -49,12 +53,16 @@ export interface DriveInfo extends DriveConfig {
   backingDepth?: number
   /** Failed requests wait for the machine to be resumed. */
   isWaiting: boolean
+  /** What its device has asked of it so far. */
+  stats: BlockStats
   /** The device that has it. */
   owner?: string
 }
 
 interface Entry {
   readonly drive: OpenDrive
+  /** The same, as devices have it. */
+  readonly counted: Accounting
   readonly config: DriveConfig
   owner: string | undefined
 }
@@ -63,6 +71,8 @@ interface Entry {
 export interface DrivesEvents {
   onStop(drive: string, error: Error): void
   log(message: string): void
+  /** The host's time, from any moment on, for what requests take. */
+  nowNs(): number
 }
 
 /** The drives of a machine. Each belongs to one device at most. */
@@ -104,7 +114,8 @@ export class Drives {
       onStop: (error) => this.#events.onStop(id, error),
       log: (message) => this.#events.log(message),
     })
-    this.#entries.set(id, { drive, config, owner: undefined })
+    const counted = new Accounting(drive, () => this.#events.nowNs())
+    this.#entries.set(id, { drive, counted, config, owner: undefined })
   }
 
   /** Closes one. Rejects with `E_NO_DRIVE` when there is none, `E_IN_USE` while a device has it. */
@@ -126,12 +137,13 @@ export class Drives {
 
   /** What there is, and whose. */
   list(): DriveInfo[] {
-    return Array.from(this.#entries.values(), ({ drive, config, owner }) => ({
+    return Array.from(this.#entries.values(), ({ drive, counted, config, owner }) => ({
       ...config,
       ...drive.image,
       sizeBytes: drive.sizeBytes,
       readOnly: drive.readOnly,
       isWaiting: drive.waiting > 0,
+      stats: counted.stats(),
       ...(owner === undefined ? {} : { owner }),
     }))
   }
@@ -155,7 +167,7 @@ export class Drives {
       )
     }
     entry.owner = owner
-    return entry.drive
+    return entry.counted
   }
 
   /** Its device is gone: another may have it, if it does not go with the device. */

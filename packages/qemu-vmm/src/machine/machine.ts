@@ -82,6 +82,7 @@ export class Machine implements MachineBackend {
         made.machine?.stopForIo()
       },
       log: (message) => events.log(message),
+      nowNs: () => performance.now() * 1e6,
     })
     try {
       const flash = await readFlash(config, drives)

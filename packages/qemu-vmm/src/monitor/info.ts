@@ -5,6 +5,8 @@ import type { NetworkInfo } from '../net/config.ts'
 import { formatJit } from './jit.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
+import { isBlockDevice } from './qmp/block-queries.ts'
+import { formatStats } from './qmp/block-stats.ts'
 import { formatRegisters } from './registers.ts'
 
 /** States as `info status` names them. */
@@ -18,6 +20,12 @@ const STATUS: Readonly<Record<MachineStatus, string>> = {
   'io-error': 'paused (io-error)',
 }
 
+/** Counters of drives, as `info blockstats` shows them. */
+const STAT_NAMES = (
+  'rd_bytes wr_bytes rd_operations wr_operations flush_operations wr_total_time_ns rd_total_time_ns ' +
+  'flush_total_time_ns rd_merged wr_merged idle_time_ns'
+).split(' ')
+
 const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** The words after `info`. */
@@ -28,6 +36,14 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     help: 'show the disk images and who has them',
     maxArgs: 0,
     run: async ({ machine }) => (await machine.drives()).map(driveText).join('\n'),
+  },
+  {
+    name: 'blockstats',
+    params: '',
+    help: 'show what has been asked of the disk images',
+    maxArgs: 0,
+    run: async ({ machine }) =>
+      lines((await machine.drives()).filter(isBlockDevice).map(statsText)),
   },
   {
     name: 'chardev',
@@ -125,6 +141,11 @@ function driveText(drive: DriveInfo): string {
     ...(owner === undefined ? [] : [`    Attached to:      ${owner}`]),
     `    Cache mode:       ${cache}`,
   ])
+}
+
+function statsText({ id, stats }: DriveInfo): string {
+  const all = formatStats(stats)
+  return `${id}:${STAT_NAMES.map((name) => ` ${name}=${String(all[name] ?? 0)}`).join('')}`
 }
 
 function selectCpus(cpus: CpuInfo[], which: string | undefined): CpuInfo[] {

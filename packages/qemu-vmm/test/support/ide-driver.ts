@@ -3,6 +3,7 @@ import { AtaDisk } from '../../src/chipset/ide/disk.ts'
 import { guessGeometry } from '../../src/chipset/ide/geometry.ts'
 import { PiixIde } from '../../src/chipset/ide/piix-ide.ts'
 import { Bus } from '../../src/machine/bus.ts'
+import type { Drive } from '../../src/machine/drives.ts'
 import { FakeDrive } from './fake-drive.ts'
 import { FakeIrq } from './fakes.ts'
 import { FlatRam } from './ram.ts'
@@ -159,7 +160,7 @@ export class IdeDriver {
   }
 }
 
-export function createDisk(drive: FakeDrive): AtaDisk {
+export function createDisk(drive: Drive): AtaDisk {
   return new AtaDisk({
     drive,
     model: 'QEMU HARDDISK',

@@ -52,7 +52,7 @@ export async function plugBoard(
         abandon() {},
         async close() {},
       }),
-    { onStop() {}, log() {} },
+    { onStop() {}, log() {}, nowNs: () => 0 },
   )
   const objects = new ObjectRegistry([], new SeededEntropy(1))
   const netdevs = new Netdevs({ entropy: new SeededEntropy(3), log() {} })

@@ -1,3 +1,4 @@
+import type { BlockStats } from '../../src/block/accounting.ts'
 import type { DeviceOption } from '../../src/devices/device-type.ts'
 import { VmmError } from '../../src/errors.ts'
 import type { DriveConfig } from '../../src/machine/drive-config.ts'
@@ -8,6 +9,16 @@ import { QmpMonitor } from '../../src/monitor/qmp/session.ts'
 import { FakeDevice } from '../fixtures/fake-device.ts'
 import { FakeMachine } from '../fixtures/fake-machine.ts'
 
+const NONE = { operations: 0, bytes: 0, timeNs: 0, failed: 0, invalid: 0 }
+/** Of a drive that nobody has asked for anything. */
+export const NO_STATS: BlockStats = {
+  read: NONE,
+  write: NONE,
+  flush: NONE,
+  unmap: NONE,
+  highestWrite: 0,
+}
+
 /** A machine whose drives are only names. */
 export class QmpMachine extends FakeMachine {
   readonly emitter: Emitter = new Emitter()
@@ -15,7 +26,7 @@ export class QmpMachine extends FakeMachine {
 
   override async addDrive(config: DriveConfig): Promise<void> {
     if (config.file === '/nowhere') throw new VmmError('E_FILE', 'Could not open')
-    const found = { readOnly: false, sizeBytes: 0, isWaiting: false }
+    const found = { readOnly: false, sizeBytes: 0, isWaiting: false, stats: NO_STATS }
     this.open.push({ ...found, ...config } satisfies DriveInfo)
     await super.addDrive(config)
   }

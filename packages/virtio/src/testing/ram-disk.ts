@@ -15,6 +15,8 @@ export class RamDisk implements BlkBackend {
   broken = false
   /** Reads are answered at once while true, unless they are held or fail. */
   now = false
+  /** Kinds of requests that the device has refused. */
+  readonly refusals: string[] = []
   #waiting: (() => void)[] = []
 
   constructor(sizeBytes: number, options: { readOnly?: boolean; logicalBlockBytes?: number } = {}) {
@@ -49,6 +51,10 @@ export class RamDisk implements BlkBackend {
       at += length
     }
     return true
+  }
+
+  refused(operation: string): void {
+    this.refusals.push(operation)
   }
 
   async readv(offset: number, iov: readonly Uint8Array[]): Promise<void> {

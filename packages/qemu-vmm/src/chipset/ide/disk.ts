@@ -225,7 +225,10 @@ export class AtaDisk implements AtaUnit {
     if (multiple && this.#multiple === 0) return ABORTED
     if (direction === 'out' && this.#drive.readOnly) return ABORTED
     const range = this.#range(lba48)
-    if (range === undefined) return NOT_FOUND
+    if (range === undefined) {
+      this.#drive.refused?.(direction === 'in' ? 'read' : 'write')
+      return NOT_FOUND
+    }
     const length = range.count * SECTOR
     const block = Math.min(length, (multiple ? this.#multiple : 1) * SECTOR)
     return {
@@ -329,7 +332,10 @@ export class AtaDisk implements AtaUnit {
       const lba = view.getUint32(at, true) + view.getUint16(at + 4, true) * 0x1_0000_0000
       const count = view.getUint16(at + 6, true)
       if (count === 0) continue
-      if (lba + count > this.#sectors) throw new RangeError('a range lies behind the end')
+      if (lba + count > this.#sectors) {
+        this.#drive.refused?.('unmap')
+        throw new RangeError('a range lies behind the end')
+      }
       await this.#drive.discard(lba * SECTOR, count * SECTOR)
     }
   }

@@ -71,6 +71,7 @@ function configOf(info: DriveInfo): DriveConfig {
     owner: _owner,
     backingDepth: _depth,
     isWaiting: _waiting,
+    stats: _stats,
     ...config
   } = info
   return config

@@ -36,18 +36,15 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
     args: struct({}),
     returns: listOf(DEVICE),
     run: async ({ machine }) =>
-      // A node of -blockdev that no device has is no block device yet.
-      (await machine.drives())
-        .filter(({ owner, deleteWithDevice }) => owner !== undefined || deleteWithDevice === true)
-        .map((drive) => ({
-          'io-status': drive.isWaiting ? 'failed' : 'ok',
-          device: drive.deleteWithDevice === true ? drive.id : '',
-          locked: false,
-          removable: false,
-          inserted: inserted(drive),
-          ...(drive.owner === undefined ? {} : { qdev: drive.owner }),
-          type: 'unknown',
-        })),
+      (await machine.drives()).filter(isBlockDevice).map((drive) => ({
+        'io-status': drive.isWaiting ? 'failed' : 'ok',
+        device: drive.deleteWithDevice === true ? drive.id : '',
+        locked: false,
+        removable: false,
+        inserted: inserted(drive),
+        ...(drive.owner === undefined ? {} : { qdev: drive.owner }),
+        type: 'unknown',
+      })),
   },
   {
     name: 'query-named-block-nodes',
@@ -56,6 +53,11 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
     run: async ({ machine }) => (await machine.drives()).map(inserted),
   },
 ]
+
+/** A node of -blockdev that no device has is no block device yet. */
+export function isBlockDevice({ owner, deleteWithDevice }: DriveInfo): boolean {
+  return owner !== undefined || deleteWithDevice === true
+}
 
 function inserted(drive: DriveInfo): object {
   const { id, file, format, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback' } = drive

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 
 import { packageVersion } from '../../cli/version.ts'
 import { BLOCK_QUERIES } from './block-queries.ts'
+import { BLOCK_STATS } from './block-stats.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
@@ -17,6 +18,7 @@ export const QMP_VERSION: { qemu: object; package: string } = {
 /** Commands that only ask. `query-commands` is with the list of all. */
 export const QUERIES: readonly QmpCommand[] = [
   ...BLOCK_QUERIES,
+  BLOCK_STATS,
   {
     name: 'query-version',
     args: NOTHING,

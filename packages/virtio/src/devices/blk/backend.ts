@@ -25,4 +25,6 @@ export interface BlkBackend {
   /** The contents do not matter any more. */
   discard(offset: number, length: number): Promise<void>
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** A request of this kind was none that could be carried out, and was refused: for those who count. */
+  refused?(operation: 'read' | 'write' | 'unmap'): void
 }

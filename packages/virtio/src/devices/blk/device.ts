@@ -180,7 +180,10 @@ export class BlkModel implements DeviceModel<BlkState> {
 
   #read(queue: Virtqueue, chain: DescriptorChain, sector: number): void {
     const length = chain.writableBytes - 1
-    if (!this.#inRange(sector, length)) return this.#finish(queue, chain, VIRTIO_BLK_S_IOERR)
+    if (!this.#inRange(sector, length)) {
+      this.#backend.refused?.('read')
+      return this.#finish(queue, chain, VIRTIO_BLK_S_IOERR)
+    }
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
     if (this.#answerNow(chain, sector * SECTOR_BYTES, length)) {
       return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
@@ -206,6 +209,7 @@ export class BlkModel implements DeviceModel<BlkState> {
   #write(queue: Virtqueue, chain: DescriptorChain, sector: number): void {
     const length = chain.readableBytes - HEADER_BYTES
     if (this.#backend.readOnly || !this.#inRange(sector, length)) {
+      this.#backend.refused?.('write')
       return this.#finish(queue, chain, VIRTIO_BLK_S_IOERR)
     }
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
@@ -220,7 +224,10 @@ export class BlkModel implements DeviceModel<BlkState> {
     const segments = this.#context.hasFeature(feature)
       ? parseSegments(chain, discard, (sector, length) => this.#inRange(sector, length))
       : VIRTIO_BLK_S_UNSUPP
-    if (typeof segments === 'number') return this.#finish(queue, chain, segments)
+    if (typeof segments === 'number') {
+      this.#backend.refused?.(discard ? 'unmap' : 'write')
+      return this.#finish(queue, chain, segments)
+    }
     const one = ({ offset, length, unmap }: Segment): Promise<void> =>
       discard
         ? this.#backend.discard(offset, length)

@@ -1,0 +1,152 @@
+import type { MemoryParts } from 'virtio'
+
+import { iovLength } from './iovec.ts'
+import type { Iovec } from './iovec.ts'
+import type { BlockNode } from './node.ts'
+
+/** Kinds of requests, as they are counted. */
+export type BlockOperation = 'read' | 'write' | 'flush' | 'unmap'
+
+/** What has been asked of a drive by its device. Plain data. */
+export interface OperationStats {
+  /** Requests that have succeeded. */
+  operations: number
+  /** Of those. */
+  bytes: number
+  /** Nanoseconds from the requests to their ends, also of those that failed. */
+  timeNs: number
+  failed: number
+  /** Never tried: behind the end of the medium, for instance. */
+  invalid: number
+}
+
+export interface BlockStats extends Record<BlockOperation, OperationStats> {
+  /** Where the last byte ends that was ever written. */
+  highestWrite: number
+  /** Nanoseconds since the last request; undefined before the first one. */
+  idleNs?: number
+}
+
+/** What devices use of a node. */
+type Counted = Omit<BlockNode, 'close'>
+
+/** A node whose requests are counted. Those that wait for the machine to go on are not at their ends yet. */
+export class Accounting implements Counted {
+  readonly #node: Counted
+  readonly #nowNs: () => number
+  readonly #counts: Record<BlockOperation, OperationStats> = {
+    read: none(),
+    write: none(),
+    flush: none(),
+    unmap: none(),
+  }
+  #highestWrite = 0
+  #lastNs: number | undefined
+
+  /** `nowNs` is the host's time, which goes on while the machine stands. */
+  constructor(node: Counted, nowNs: () => number) {
+    this.#node = node
+    this.#nowNs = nowNs
+  }
+
+  get sizeBytes(): number {
+    return this.#node.sizeBytes
+  }
+  get readOnly(): boolean {
+    return this.#node.readOnly
+  }
+  get logicalBlockBytes(): number {
+    return this.#node.logicalBlockBytes
+  }
+  get physicalBlockBytes(): number {
+    return this.#node.physicalBlockBytes
+  }
+
+  /** What has been counted so far. */
+  stats(): BlockStats {
+    const { read, write, flush, unmap } = this.#counts
+    return {
+      read: { ...read },
+      write: { ...write },
+      flush: { ...flush },
+      unmap: { ...unmap },
+      highestWrite: this.#highestWrite,
+      ...(this.#lastNs === undefined ? {} : { idleNs: this.#nowNs() - this.#lastNs }),
+    }
+  }
+
+  /** The device has refused a request by itself. */
+  refused(operation: BlockOperation): void {
+    this.#counts[operation].invalid++
+    this.#lastNs = this.#nowNs()
+  }
+
+  readNow(offset: number, target: MemoryParts): boolean {
+    const node = this.#node
+    if (node.readNow === undefined) return false
+    const start = this.#nowNs()
+    if (!node.readNow(offset, target)) return false
+    this.#succeeded('read', start, target.length)
+    return true
+  }
+
+  readv(offset: number, iov: Iovec): Promise<void> {
+    return this.#run('read', iovLength(iov), () => this.#node.readv(offset, iov))
+  }
+
+  writev(offset: number, iov: Iovec): Promise<void> {
+    const length = iovLength(iov)
+    return this.#run('write', length, () => this.#node.writev(offset, iov), offset + length)
+  }
+
+  flush(): Promise<void> {
+    return this.#run('flush', 0, () => this.#node.flush())
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    return this.#run('unmap', length, () => this.#node.discard(offset, length))
+  }
+
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    return this.#run(
+      'write',
+      length,
+      () => this.#node.writeZeroes(offset, length, mayUnmap),
+      offset + length,
+    )
+  }
+
+  async #run(
+    operation: BlockOperation,
+    bytes: number,
+    request: () => Promise<void>,
+    writtenTo: number = 0,
+  ): Promise<void> {
+    const start = this.#nowNs()
+    try {
+      await request()
+    } catch (error) {
+      const now = this.#nowNs()
+      const count = this.#counts[operation]
+      count.failed++
+      count.timeNs += now - start
+      this.#lastNs = now
+      throw error
+    }
+    this.#succeeded(operation, start, bytes)
+    if (writtenTo > this.#highestWrite) this.#highestWrite = writtenTo
+  }
+
+  #succeeded(operation: BlockOperation, start: number, bytes: number): void {
+    const now = this.#nowNs()
+    const count = this.#counts[operation]
+    count.operations++
+    count.bytes += bytes
+    count.timeNs += now - start
+    this.#lastNs = now
+  }
+}
+
+function none(): OperationStats {
+  return { operations: 0, bytes: 0, timeNs: 0, failed: 0, invalid: 0 }
+}

@@ -1,0 +1,140 @@
+// What is counted of the requests to a drive, and how monitors show it.
+import test from 'ava'
+
+import { Accounting } from '../src/block/accounting.ts'
+import { Drives } from '../src/machine/drives.ts'
+import { monitorOf } from './fixtures/fake-machine.ts'
+import { FakeDrive } from './support/fake-drive.ts'
+import { createDisk } from './support/ide-driver.ts'
+import { NO_STATS, negotiated } from './support/qmp-session.ts'
+
+const NONE = NO_STATS.read
+
+function counted(): { drive: FakeDrive; device: Accounting; clock: { now: number } } {
+  const clock = { now: 1000 }
+  const drive = new FakeDrive(1 << 16)
+  return { drive, device: new Accounting(drive, () => clock.now), clock }
+}
+
+test('requests are counted with their bytes and times', async (t) => {
+  const { drive, device, clock } = counted()
+  t.deepEqual(device.stats(), NO_STATS)
+  let open = (): void => {}
+  drive.gate = new Promise((resolve) => {
+    open = resolve
+  })
+  const both = [
+    device.readv(0, [new Uint8Array(512), new Uint8Array(1024)]),
+    device.writev(4096, [new Uint8Array(2048)]),
+  ]
+  t.deepEqual(device.stats(), NO_STATS, 'those under way are not')
+  clock.now = 1500
+  open()
+  await Promise.all(both)
+  clock.now = 2000
+  await device.writev(0, [new Uint8Array(512)])
+  await device.writeZeroes(8192, 4096, true)
+  await device.flush()
+  await device.discard(0, 1024)
+  clock.now = 2250
+  t.deepEqual(device.stats(), {
+    read: { ...NONE, operations: 1, bytes: 1536, timeNs: 500 },
+    write: { ...NONE, operations: 3, bytes: 6656, timeNs: 500 },
+    flush: { ...NONE, operations: 1 },
+    unmap: { ...NONE, operations: 1, bytes: 1024 },
+    highestWrite: 12_288,
+    idleNs: 250,
+  })
+})
+
+test('reads at once are counted when they are answered', (t) => {
+  const { drive, device } = counted()
+  const target = { buffers: [new Uint8Array(512)], parts: Uint32Array.of(0, 0, 512), count: 1 }
+  t.false(device.readNow(0, { ...target, length: 512 }))
+  t.deepEqual(device.stats().read, NONE)
+  drive.now = true
+  t.true(device.readNow(0, { ...target, length: 512 }))
+  t.deepEqual(device.stats().read, { ...NONE, operations: 1, bytes: 512 })
+})
+
+test('requests that fail or cannot be are counted apart', async (t) => {
+  const { drive, device, clock } = counted()
+  drive.error = new Error('broken')
+  const failing = device.readv(0, [new Uint8Array(512)])
+  clock.now = 1010
+  await t.throwsAsync(failing, { message: 'broken' })
+  await t.throwsAsync(device.writev(0, [new Uint8Array(512)]))
+  await t.throwsAsync(device.flush())
+  device.refused('unmap')
+  const { read, write, flush, unmap, highestWrite } = device.stats()
+  t.deepEqual(read, { ...NONE, failed: 1, timeNs: 10 })
+  t.deepEqual([write.failed, flush.failed, highestWrite], [1, 1, 0])
+  t.deepEqual(unmap, { ...NONE, invalid: 1 })
+})
+
+test('a disk that is asked for sectors that it does not have says so', async (t) => {
+  const { device } = counted()
+  const disk = createDisk(device)
+  for (const [lba, command] of [
+    [128, 0x20],
+    [1 << 20, 0x30],
+    [127, 0x20],
+  ] as const) {
+    disk.file.device = 0xe0
+    disk.file.count = 1
+    disk.file.lba28 = lba
+    t.is(disk.execute(command).kind, lba === 127 ? 'transfer' : 'error')
+  }
+  t.deepEqual([device.stats().read.invalid, device.stats().write.invalid], [1, 1])
+})
+
+test('drives count what their devices ask, and monitors show it', async (t) => {
+  const inner = Object.assign(new FakeDrive(1 << 16), {
+    waiting: 0,
+    retry() {},
+    abandon() {},
+    async close() {},
+  })
+  const config = { id: 'd0', file: 'f', deleteWithDevice: true }
+  const drives = await Drives.open([config, { id: 'n1', file: 'g' }], async () => inner, {
+    onStop() {},
+    log() {},
+    nowNs: () => 7,
+  })
+  const drive = drives.take('d0', 'vd0')
+  await drive.readv(0, [new Uint8Array(1024)])
+  await drive.writev(512, [new Uint8Array(512)])
+  const { machine, say } = await negotiated()
+  machine.open = drives.list()
+  const [answer] = (await say('{"execute":"query-blockstats"}')) as [{ return: object[] }]
+  t.is(answer.return.length, 1)
+  t.like(answer.return[0], {
+    device: 'd0',
+    qdev: 'vd0',
+    'node-name': 'd0',
+    stats: {
+      rd_bytes: 1024,
+      rd_operations: 1,
+      wr_bytes: 512,
+      wr_operations: 1,
+      wr_highest_offset: 1024,
+      flush_operations: 0,
+      account_failed: true,
+      timed_stats: [],
+      idle_time_ns: 0,
+    },
+  })
+  const all = '{"execute":"query-blockstats","arguments":{"query-nodes":true}}'
+  const [nodes] = (await say(all)) as [{ return: { 'node-name': string }[] }]
+  t.deepEqual(
+    nodes.return.map((node) => node['node-name']),
+    ['d0', 'n1'],
+  )
+  const shown = await monitorOf(machine)('info blockstats')
+  t.is(
+    shown,
+    'd0: rd_bytes=1024 wr_bytes=512 rd_operations=1 wr_operations=1 flush_operations=0 ' +
+      'wr_total_time_ns=0 rd_total_time_ns=0 flush_total_time_ns=0 rd_merged=0 wr_merged=0 ' +
+      'idle_time_ns=0\n',
+  )
+})
