@@ -9,6 +9,7 @@ import { isaSerial } from './serial.ts'
 import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
+import { virtioBalloonPci } from './virtio-balloon.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioNetPci } from './virtio-net.ts'
 import { virtioRngPci } from './virtio-rng.ts'
@@ -28,6 +29,7 @@ export const deviceTypes: readonly DeviceType[] = [
   virtserialport,
   vga,
   virtioRngPci,
+  virtioBalloonPci,
   isaParallel,
   isaSerial,
   pvpanic,

@@ -140,6 +140,11 @@ export class DeviceTree {
     })
   }
 
+  /** One by its path in QEMU's object model. */
+  find(path: string): PluggedDevice | undefined {
+    return this.#entries.find((entry) => entry.path === path)?.device
+  }
+
   /** All that are in, in order. */
   *devices(): Iterable<PluggedDevice> {
     for (const { device } of this.#entries) if (device !== undefined) yield device

@@ -3,6 +3,7 @@ import type { DeviceOption } from '../devices/device-type.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
+import type { Manage } from '../machine/management.ts'
 import type { NetworkInfo } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 
@@ -26,6 +27,7 @@ export interface MonitoredMachine {
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>
   removeObject(id: string): Promise<void>
+  readonly manage: Manage
 }
 
 /** A character device as the monitor sees it. */

@@ -1,6 +1,7 @@
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
+import { BALLOON_COMMANDS } from './balloon.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
@@ -8,6 +9,7 @@ import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
 /** Every command of the monitor, in alphabetical order. */
 export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
+  ...BALLOON_COMMANDS,
   {
     name: 'cont',
     alias: 'c',

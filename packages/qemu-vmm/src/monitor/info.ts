@@ -3,6 +3,7 @@ import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
 import type { NetworkInfo } from '../net/config.ts'
 import { formatJit } from './jit.ts'
+import { BALLOON_INFO } from './balloon.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { isBlockDevice } from './qmp/block-queries.ts'
@@ -30,6 +31,7 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** The words after `info`. */
 export const INFO_COMMANDS: readonly MonitorCommand[] = [
+  BALLOON_INFO,
   {
     name: 'block',
     params: '',

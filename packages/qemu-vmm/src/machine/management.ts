@@ -1,0 +1,90 @@
+import type { DeviceProperty } from '../devices/device-type.ts'
+import { VmmError } from '../errors.ts'
+import type { DeviceTree } from './device-tree.ts'
+import type { PcBoard } from './pc.ts'
+
+const PAGE_BYTES = 4096
+
+/** What there is to manage. */
+export interface ManagedParts {
+  board: PcBoard
+  tree: DeviceTree
+  /** Bytes of guest memory. */
+  memory: number
+}
+
+/** A property that a device has while it runs. Plain data. */
+export interface PropertyInfo {
+  name: string
+  type: string
+  value: unknown
+}
+
+/** What monitors do with a machine beside running it: the less usual part. */
+export class Management {
+  readonly #parts: ManagedParts
+
+  constructor(parts: ManagedParts) {
+    this.#parts = parts
+  }
+
+  /** Bytes that the guest has: its memory without the balloon. Throws `E_DEVICE_NOT_FOUND` without one. */
+  balloon(): number {
+    return this.#parts.memory - this.#balloon().actual * PAGE_BYTES
+  }
+
+  /** Asks the guest to make do with so many bytes, at most what it began with. */
+  setBalloon(bytes: number): void {
+    const { memory } = this.#parts
+    const balloon = this.#balloon()
+    balloon.setWanted(Math.floor((memory - Math.min(bytes, memory)) / PAGE_BYTES))
+  }
+
+  /** Properties of a device, named by its path, that change while it runs; undefined where there is none. */
+  properties(path: string): PropertyInfo[] | undefined {
+    const device = this.#parts.tree.find(path)
+    if (device === undefined) return undefined
+    return Array.from(device.properties ?? [], ([name, { type, get }]) => ({
+      name,
+      type,
+      value: get(),
+    }))
+  }
+
+  /** Changes one. Throws `E_DEVICE_OPTION` for what it cannot be, and for one that cannot be changed. */
+  setProperty(path: string, name: string, value: unknown): void {
+    const property: DeviceProperty | undefined = this.#parts.tree.find(path)?.properties?.get(name)
+    if (property?.set === undefined) {
+      throw new VmmError('E_DEVICE_OPTION', 'Insufficient permission to perform this operation', {
+        fields: { device: path, property: name },
+      })
+    }
+    property.set(value)
+  }
+
+  #balloon(): NonNullable<PcBoard['balloon']['model']> {
+    const { model } = this.#parts.board.balloon
+    if (model !== undefined) return model
+    throw new VmmError('E_NO_BALLOON', 'No balloon device has been activated')
+  }
+}
+
+/** One of its methods by name. */
+export type ManagementCall = keyof Management
+
+/** Calls one of its methods, on this side or in a worker. */
+export type Manage = <K extends ManagementCall>(
+  call: K,
+  ...args: Parameters<Management[K]>
+) => Promise<Awaited<ReturnType<Management[K]>>>
+
+/** Calls what a message names. Throws `E_INTERNAL` for no method. */
+export async function carryOut(
+  management: Management,
+  call: ManagementCall,
+  args: readonly unknown[],
+): Promise<unknown> {
+  const method = management[call] as ((...args: readonly unknown[]) => unknown) | undefined
+  if (method === undefined) throw new VmmError('E_INTERNAL', `${call} is not a way to manage`)
+  return await method.apply(management, args as unknown[])
+}
