@@ -174,7 +174,7 @@ export class Hardware {
       this.board = board
       this.#chips = chips
       this.#tree = tree
-      this.management = new Management({ board, tree, memory: config.memory })
+      this.management = new Management({ board, tree, drives, memory: config.memory })
       const loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),

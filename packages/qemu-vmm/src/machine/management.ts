@@ -1,6 +1,7 @@
 import type { DeviceProperty } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
 import type { DeviceTree } from './device-tree.ts'
+import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
 
 const PAGE_BYTES = 4096
@@ -9,6 +10,7 @@ const PAGE_BYTES = 4096
 export interface ManagedParts {
   board: PcBoard
   tree: DeviceTree
+  drives: Drives
   /** Bytes of guest memory. */
   memory: number
 }
@@ -38,6 +40,11 @@ export class Management {
     const { memory } = this.#parts
     const balloon = this.#balloon()
     balloon.setWanted(Math.floor((memory - Math.min(bytes, memory)) / PAGE_BYTES))
+  }
+
+  /** Makes a drive larger or smaller. Rejects as `Drives.resize` does. */
+  resizeDrive(id: string, sizeBytes: number): Promise<void> {
+    return this.#parts.drives.resize(id, sizeBytes)
   }
 
   /** Properties of a device, named by its path, that change while it runs; undefined where there is none. */
