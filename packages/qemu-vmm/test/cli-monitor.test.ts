@@ -50,7 +50,7 @@ test('the tab key completes words', (t) => {
   keys('help inf\t\r')
   keys('info registers \t\r')
   t.deepEqual(lines, ['info status ', 'system_powerdown ', 'help info ', 'info registers '])
-  t.regex(screen(), /\nsystem_powerdown {2}system_reset\n> system_/)
+  t.regex(screen(), /\nsystem_powerdown {2}system_reset {2}system_wakeup\n> system_/)
 })
 
 test('no sequence of keys breaks the editor', (t) => {

@@ -65,7 +65,7 @@ test('every query answers what its description says', async (t) => {
   const { say, machine } = await negotiated()
   // The engine that there is everywhere.
   machine.counters = { translations: 0 }
-  machine.answers = { balloon: 1 << 20 }
+  machine.answers = { balloon: 1 << 20, pci: [] }
   const args: Readonly<Record<string, object[]>> = {
     'device-list-properties': [{ typename: 'virtio-blk-pci' }],
     'query-cpu-model-expansion': [

@@ -9,7 +9,8 @@ import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
 
-const QUEUES = 3
+/** It interrupts so rarely that QEMU gives it no MSI-X. */
+const VECTORS = 0
 const INTERVAL = 'guest-stats-polling-interval'
 /** Seconds. */
 const MAX_INTERVAL = 0xffff_ffff
@@ -102,7 +103,7 @@ class VirtioBalloonPci extends VirtioPciDevice {
     device: VirtioDevice<BalloonModel>,
     stats: StatsPoll,
   ) {
-    super(context, option, device, QUEUES + 1)
+    super(context, option, device, VECTORS)
     this.#stats = stats
     this.#slot = context.balloon
     this.properties = stats.properties

@@ -3,6 +3,8 @@ import { VmmError } from '../errors.ts'
 import type { DeviceTree } from './device-tree.ts'
 import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
+import { pciInfo } from './pci-info.ts'
+import type { PciFunctionInfo } from './pci-info.ts'
 
 const PAGE_BYTES = 4096
 
@@ -45,6 +47,18 @@ export class Management {
   /** Makes a drive larger or smaller. Rejects as `Drives.resize` does. */
   resizeDrive(id: string, sizeBytes: number): Promise<void> {
     return this.#parts.drives.resize(id, sizeBytes)
+  }
+
+  /** What is on the PCI buses. */
+  pci(): PciFunctionInfo[] {
+    const { board, tree } = this.#parts
+    return pciInfo(board.pci, 0, (fn) => tree.idOf(fn))
+  }
+
+  /** Ends suspend to RAM. Throws `E_INVALID_STATE` where the guest is not suspended. */
+  wakeUp(): void {
+    if (this.#parts.board.pm.wakeUp()) return
+    throw new VmmError('E_INVALID_STATE', 'Unable to wake up: guest is not in suspended state')
   }
 
   /** Properties of a device, named by its path, that change while it runs; undefined where there is none. */

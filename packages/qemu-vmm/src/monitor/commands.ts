@@ -83,6 +83,16 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
       return ''
     },
   },
+  {
+    name: 'system_wakeup',
+    params: '',
+    help: 'wake the guest up from suspend to RAM',
+    maxArgs: 0,
+    run: async ({ machine }) => {
+      await machine.manage('wakeUp')
+      return ''
+    },
+  },
 ]
 
 /**

@@ -6,6 +6,7 @@ import { formatJit } from './jit.ts'
 import { BALLOON_INFO } from './balloon.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
+import { PCI_INFO } from './pci.ts'
 import { isBlockDevice } from './qmp/block-queries.ts'
 import { formatStats } from './qmp/block-stats.ts'
 import { formatRegisters } from './registers.ts'
@@ -95,6 +96,7 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     maxArgs: 0,
     run: ({ name }) => (name === undefined ? '' : `${name}\n`),
   },
+  PCI_INFO,
   {
     name: 'registers',
     params: '[-a|vcpu]',

@@ -57,6 +57,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   { name: 'stop', args: NOTHING, run: ({ machine }) => machine.pause() },
   { name: 'cont', args: NOTHING, run: ({ machine }) => machine.resume() },
   { name: 'system_reset', args: NOTHING, run: ({ machine }) => machine.reset() },
+  { name: 'system_wakeup', args: NOTHING, run: ({ machine }) => machine.manage('wakeUp') },
   { name: 'system_powerdown', args: NOTHING, run: ({ machine }) => machine.powerdown() },
   {
     name: 'device_add',
