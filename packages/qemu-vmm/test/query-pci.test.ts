@@ -31,7 +31,7 @@ const PLUG: readonly DeviceOption[] = [
 ]
 
 function managed({ board, tree, drives }: PlugBoard): Management {
-  return new Management({ board, tree, drives, memory: 64 << 20 })
+  return new Management(64 << 20, {} as never, { board, tree, drives })
 }
 
 async function told(management: Management): Promise<Device[]> {

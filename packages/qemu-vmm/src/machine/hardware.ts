@@ -174,7 +174,7 @@ export class Hardware {
       this.board = board
       this.#chips = chips
       this.#tree = tree
-      this.management = new Management({ board, tree, drives, memory: config.memory })
+      this.management = new Management(config.memory, this.handles, { board, tree, drives })
       const loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),

@@ -222,7 +222,10 @@ export class Machine implements MachineBackend {
   }
 
   manage(call: ManagementCall, ...args: readonly unknown[]): Promise<never> {
-    return this.#enqueue(() => carryOut(this.#hardware.management, call, args)) as Promise<never>
+    const work = (): Promise<unknown> => carryOut(this.#hardware.management, call, args)
+    // What a processor has mapped is told of one that stands.
+    const done = call === 'readVirtual' ? this.#whileParked(work) : this.#enqueue(work)
+    return done as Promise<never>
   }
 
   stats(): Promise<Record<string, number>> {

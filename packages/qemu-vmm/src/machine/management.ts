@@ -1,5 +1,6 @@
 import type { DeviceProperty } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
+import type { VmHandles } from './assemble.ts'
 import type { DeviceTree } from './device-tree.ts'
 import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
@@ -13,8 +14,6 @@ export interface ManagedParts {
   board: PcBoard
   tree: DeviceTree
   drives: Drives
-  /** Bytes of guest memory. */
-  memory: number
 }
 
 /** A property that a device has while it runs. Plain data. */
@@ -28,18 +27,24 @@ export interface PropertyInfo {
 export class Management {
   readonly #parts: ManagedParts
 
-  constructor(parts: ManagedParts) {
+  readonly #memory: number
+  readonly #handles: Pick<VmHandles, 'vm' | 'vcpus'>
+
+  /** `memory` is what the guest has, in bytes. */
+  constructor(memory: number, handles: Pick<VmHandles, 'vm' | 'vcpus'>, parts: ManagedParts) {
+    this.#memory = memory
+    this.#handles = handles
     this.#parts = parts
   }
 
   /** Bytes that the guest has: its memory without the balloon. Throws `E_DEVICE_NOT_FOUND` without one. */
   balloon(): number {
-    return this.#parts.memory - this.#balloon().actual * PAGE_BYTES
+    return this.#memory - this.#balloon().actual * PAGE_BYTES
   }
 
   /** Asks the guest to make do with so many bytes, at most what it began with. */
   setBalloon(bytes: number): void {
-    const { memory } = this.#parts
+    const memory = this.#memory
     const balloon = this.#balloon()
     balloon.setWanted(Math.floor((memory - Math.min(bytes, memory)) / PAGE_BYTES))
   }
@@ -53,6 +58,31 @@ export class Management {
   pci(): PciFunctionInfo[] {
     const { board, tree } = this.#parts
     return pciInfo(board.pci, 0, (fn) => tree.idOf(fn))
+  }
+
+  /** Bytes of guest memory; undefined where a part of them is not in RAM or ROM. */
+  readPhysical(gpa: bigint, length: number): Uint8Array | undefined {
+    const { memory } = this.#handles.vm
+    const at = Number(gpa)
+    if (!Number.isSafeInteger(at) || !memory.contains(at, length)) return undefined
+    const bytes = new Uint8Array(length)
+    memory.read(at, bytes)
+    return bytes
+  }
+
+  /** The same by an address of the first processor, which stands; undefined as well where nothing is mapped. */
+  readVirtual(gva: bigint, length: number): Uint8Array | undefined {
+    const bytes = new Uint8Array(length)
+    for (let done = 0; done < length;) {
+      const at = BigInt.asUintN(64, gva + BigInt(done))
+      const here = Math.min(length - done, PAGE_BYTES - Number(at % BigInt(PAGE_BYTES)))
+      const gpa = this.#handles.vcpus[0]?.translate(at)
+      const part = gpa === undefined ? undefined : this.readPhysical(BigInt(gpa), here)
+      if (part === undefined) return undefined
+      bytes.set(part, done)
+      done += here
+    }
+    return bytes
   }
 
   /** Ends suspend to RAM. Throws `E_INVALID_STATE` where the guest is not suspended. */

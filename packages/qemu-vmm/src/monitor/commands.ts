@@ -5,6 +5,7 @@ import { BALLOON_COMMANDS } from './balloon.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
+import { MEMORY_COMMANDS } from './memory.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
 /** Every command of the monitor, in alphabetical order. */
@@ -93,6 +94,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
       return ''
     },
   },
+  ...MEMORY_COMMANDS,
 ]
 
 /**
