@@ -8,6 +8,8 @@ export const BALLOON_COMMANDS: readonly QmpCommand[] = [
     name: 'balloon',
     args: struct({ value: int }),
     run: async ({ machine }, { value }) => {
+      // That there is none is said first, as in QEMU.
+      await machine.manage('balloon')
       if ((value as number) <= 0) throw new QmpError("Parameter 'target' expects a size")
       await machine.manage('setBalloon', value as number)
     },
