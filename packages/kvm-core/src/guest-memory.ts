@@ -95,6 +95,10 @@ export class GuestMemoryImpl implements GuestMemory {
     native(() => this.#native.markWritten(gpa, len))
   }
 
+  discard(gpa: number, len: number): void {
+    native(() => this.#native.discard(gpa, len))
+  }
+
   markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void {
     native(() => this.#native.markAllWritten(gpas, lens, first, end))
   }

@@ -55,6 +55,13 @@ export function errorFromData(data: ErrorData): VmmError {
   })
 }
 
+/** Anything thrown as one of these; errors without a code become `E_INTERNAL`. */
+export function asVmmError(error: unknown): VmmError {
+  if (error instanceof VmmError) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new VmmError('E_INTERNAL', message, { cause: error })
+}
+
 /** Formats a byte count for messages: exact bytes, and MiB where that reads better. */
 export function formatBytes(bytes: number): string {
   if (bytes < 1 << 20) return `${bytes} bytes`

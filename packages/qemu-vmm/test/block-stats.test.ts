@@ -1,9 +1,12 @@
 // What is counted of the requests to a drive, and how monitors show it.
+import { statSync, writeFileSync } from 'node:fs'
 import test from 'ava'
 
 import { Accounting } from '../src/block/accounting.ts'
 import { Drives } from '../src/machine/drives.ts'
 import { monitorOf } from './fixtures/fake-machine.ts'
+import { openDrive } from '../src/machine/open-drive.ts'
+import { temporary } from './support/disks.ts'
 import { FakeDrive } from './support/fake-drive.ts'
 import { createDisk } from './support/ide-driver.ts'
 import { NO_STATS, negotiated } from './support/qmp-session.ts'
@@ -137,4 +140,79 @@ test('drives count what their devices ask, and monitors show it', async (t) => {
       'wr_total_time_ns=0 rd_total_time_ns=0 flush_total_time_ns=0 rd_merged=0 wr_merged=0 ' +
       'idle_time_ns=0\n',
   )
+})
+
+test('a size changes while nothing is under way, and what comes meanwhile waits', async (t) => {
+  const { drive, device } = counted()
+  const steps: string[] = []
+  device.onResized = () => steps.push('told')
+  let open = (): void => {}
+  drive.gate = new Promise((resolve) => {
+    open = resolve
+  })
+  const first = device.readv(0, [new Uint8Array(512)]).then(() => steps.push('first'))
+  const resized = device.resize(async () => {
+    steps.push('resize')
+    Object.defineProperty(drive, 'sizeBytes', { value: 4096 })
+  })
+  const inside = device.writev(0, [new Uint8Array(512)]).then(() => steps.push('inside'))
+  const behind = device.readv(4096, [new Uint8Array(512)])
+  drive.now = true
+  const target = { buffers: [new Uint8Array(512)], parts: Uint32Array.of(0, 0, 512), count: 1 }
+  t.false(device.readNow(0, { ...target, length: 512 }))
+  await t.throwsAsync(
+    device.resize(async () => {}),
+    { message: /being changed/ },
+  )
+  await new Promise((resolve) => setImmediate(resolve))
+  t.deepEqual(steps, [], 'the first one is under way')
+  open()
+  await t.throwsAsync(behind, { message: /has become smaller/ })
+  await Promise.all([first, resized, inside])
+  t.deepEqual(steps.toSorted(), ['first', 'inside', 'resize', 'told'])
+  t.true(device.readNow(0, { ...target, length: 512 }))
+  await t.throwsAsync(
+    device.resize(async () => {
+      throw new Error('full')
+    }),
+    { message: 'full' },
+  )
+  t.is(steps.filter((step) => step === 'told').length, 1)
+  await device.flush()
+})
+
+test('block_resize reaches the image, and the guest is told', async (t) => {
+  const folder = temporary(t)
+  writeFileSync(folder('disk'), new Uint8Array(1 << 20))
+  const drives = await Drives.open(
+    ['d', 'floppy'].map((id) => ({ id, file: folder('disk'), format: 'raw', locking: false })),
+    openDrive,
+    { onStop() {}, log() {}, nowNs: () => 0 },
+  )
+  t.teardown(() => drives.close())
+  const drive = drives.take('d', 'vd')
+  let told = 0
+  drive.onResized = () => told++
+  await drives.resize('d', (2 << 20) + 1)
+  t.deepEqual([drive.sizeBytes, told, statSync(folder('disk')).size], [2_097_664, 1, 2_097_664])
+  await drives.resize('d', 1 << 20)
+  t.deepEqual([drive.sizeBytes, told], [1 << 20, 2])
+  drives.take('floppy', 'f0')
+  await t.throwsAsync(drives.resize('floppy', 1), { code: 'E_IN_USE', message: /keep their sizes/ })
+  await t.throwsAsync(drives.resize('none', 1), { code: 'E_NO_DRIVE' })
+
+  const { machine, say } = await negotiated()
+  machine.open = drives.list()
+  const ask = async (args: object): Promise<unknown> =>
+    (await say(JSON.stringify({ execute: 'block_resize', arguments: args })))[0]
+  t.deepEqual(await ask({ 'node-name': 'd', size: 512 }), { return: {} })
+  t.is(machine.calls.at(-1), 'resizeDrive "d" 512')
+  for (const [args, desc] of [
+    [{ device: 'd', size: 512 }, "Cannot find device='d' nor node-name=''"],
+    [{ 'node-name': 'x', size: 512 }, "Cannot find device='' nor node-name='x'"],
+    [{ size: 512 }, "Cannot find device='' nor node-name=''"],
+    [{ 'node-name': 'd', size: -1 }, "Parameter 'size' expects a >0 size"],
+  ] as const) {
+    t.like(await ask(args), { error: { class: 'GenericError', desc } })
+  }
 })

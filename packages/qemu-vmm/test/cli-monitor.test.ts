@@ -50,7 +50,7 @@ test('the tab key completes words', (t) => {
   keys('help inf\t\r')
   keys('info registers \t\r')
   t.deepEqual(lines, ['info status ', 'system_powerdown ', 'help info ', 'info registers '])
-  t.regex(screen(), /\nsystem_powerdown {2}system_reset\n> system_/)
+  t.regex(screen(), /\nsystem_powerdown {2}system_reset {2}system_wakeup\n> system_/)
 })
 
 test('no sequence of keys breaks the editor', (t) => {
@@ -94,7 +94,7 @@ test('commands of the monitor', async (t) => {
   t.is(await run('help stop'), 'stop|s  -- stop the machine\n')
   t.is(await run('help info status'), 'info status  -- show whether the machine runs\n')
   t.is(await run('info'), await run('help info'))
-  t.regex(await run('?'), /^cont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
+  t.regex(await run('?'), /^balloon .*\ncont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
   t.regex(await run('info registers 7'), /CPU#7 not available/)
   t.regex(await run('info jit'), /only available with accel=tcg/)
   machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }

@@ -65,6 +65,7 @@ test('every query answers what its description says', async (t) => {
   const { say, machine } = await negotiated()
   // The engine that there is everywhere.
   machine.counters = { translations: 0 }
+  machine.answers = { balloon: 1 << 20, pci: [] }
   const args: Readonly<Record<string, object[]>> = {
     'device-list-properties': [{ typename: 'virtio-blk-pci' }],
     'query-cpu-model-expansion': [
@@ -83,6 +84,7 @@ test('every query answers what its description says', async (t) => {
     ].map((path) => ({ path })),
     'qom-list-properties': [{ typename: 'rng-random' }, { typename: 'none-machine' }],
     'qom-get': [{ path: '/machine', property: 'type' }],
+    'qom-set': [{ path: '/machine/peripheral/r', property: 'type', value: 1 }],
   }
   for (const { name, returns } of QMP_COMMANDS) {
     if (!/^query-|^qom-|-properties$/.test(name)) continue
@@ -106,6 +108,7 @@ test('every event tells what its description says', (t) => {
     ...eventsOf('guest-panicked', { action: 'pause' }),
     ...eventsOf('guest-crashloaded', undefined),
     ...eventsOf('device-deleted', { path: '/machine/peripheral/r', id: 'r' }),
+    ...eventsOf('balloon-change', { actual: 1 }),
   ]
   t.deepEqual(new Set(told.map(({ event }) => event)), new Set(Object.keys(QMP_EVENTS)))
   for (const { event, data } of told) {

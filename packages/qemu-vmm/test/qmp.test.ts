@@ -4,9 +4,12 @@ import * as fc from 'fast-check'
 
 import type { CharUser } from '../src/cli/settings.ts'
 import { parseCommand } from '../src/cli/parse.ts'
+import { VmmError } from '../src/errors.ts'
 import { JsonFramer } from '../src/monitor/qmp/framing.ts'
+import { formatJson } from '../src/monitor/qmp/json.ts'
 import type { Frame } from '../src/monitor/qmp/framing.ts'
 import { bytes } from './fixtures/fake-device.ts'
+import { monitorOf } from './fixtures/fake-machine.ts'
 import { create, negotiated } from './support/qmp-session.ts'
 
 const failure = (desc: string, cls = 'GenericError'): object => ({ error: { class: cls, desc } })
@@ -259,4 +262,58 @@ test('options for QMP are those of QEMU', (t) => {
     message: /not compatible with HMP/,
   })
   t.throws(() => monitors(...chardev, '-mon', 'c,mode=x'), { message: /unsupported monitor mode/ })
+})
+
+test('the balloon: commands, properties and the event, which comes once a second', async (t) => {
+  const { machine, say } = await negotiated()
+  const run = async (execute: string, args?: object): Promise<unknown> =>
+    (await say(JSON.stringify({ execute, arguments: args })))[0]
+  const none = new VmmError('E_NO_BALLOON', 'No balloon device has been activated')
+  machine.answers = { balloon: none, setBalloon: none }
+  const inactive = failure('No balloon device has been activated', 'DeviceNotActive')
+  t.deepEqual(await run('query-balloon'), inactive)
+  t.deepEqual(await run('balloon', { value: 1 << 20 }), inactive)
+  machine.answers = { balloon: 5 << 20, setBalloon: undefined }
+  t.deepEqual(await run('balloon', { value: 0 }), failure("Parameter 'target' expects a size"))
+  t.deepEqual(await run('query-balloon'), { return: { actual: 5 << 20 } })
+  t.deepEqual(await run('balloon', { value: 3 << 20 }), { return: {} })
+  t.is(machine.calls.at(-1), 'setBalloon 3145728')
+  const human = monitorOf(machine)
+  t.is(await human('info balloon'), 'balloon: actual=5\n')
+  t.is(await human('balloon 3'), '')
+  t.is(machine.calls.at(-1), 'setBalloon 3145728')
+  t.regex(await human('balloon x'), /a number of MiB expected/)
+  const at = { path: '/machine/peripheral/r' }
+  const value = { stats: { 'stat-free-memory': 2n ** 64n - 1n }, 'last-update': 0 }
+  machine.answers = {
+    properties: [
+      { name: 'guest-stats', type: 'guest statistics', value },
+      { name: 'guest-stats-polling-interval', type: 'int', value: 0 },
+    ],
+  }
+  t.deepEqual(await run('qom-get', { ...at, property: 'guest-stats-polling-interval' }), {
+    return: 0,
+  })
+  const [stats] = await say(
+    JSON.stringify({ execute: 'qom-get', arguments: { ...at, property: 'guest-stats' } }),
+  )
+  t.deepEqual(stats, { return: { stats: { 'stat-free-memory': 2 ** 64 }, 'last-update': 0 } })
+  const set = { ...at, property: 'guest-stats-polling-interval', value: 5 }
+  t.deepEqual(await run('qom-set', set), { return: {} })
+  t.is(machine.calls.at(-1), 'setProperty "/machine/peripheral/r" "guest-stats-polling-interval" 5')
+  t.deepEqual(
+    await run('qom-set', { ...set, property: 'nope' }),
+    failure("Property 'virtio-rng-pci.nope' not found"),
+  )
+  for (let i = 1; i < 100; i++) machine.emitter.emit('balloon-change', { actual: i })
+  t.like(await say(''), [{ event: 'BALLOON_CHANGE', data: { actual: 1 } }])
+  await new Promise((resolve) => setTimeout(resolve, 1100))
+  t.like(await say(''), [{ event: 'BALLOON_CHANGE', data: { actual: 99 } }])
+})
+
+test('numbers of 64 bits are written as such', (t) => {
+  const value = { a: [1, 2n ** 64n - 1n, 'x', null, undefined], b: {}, c: { d: true } }
+  t.is(formatJson(value), '{"a":[1,18446744073709551615,"x",null,null],"b":{},"c":{"d":true}}')
+  const plain = { a: [1, 'x', { y: [] }], b: {}, c: { d: true } }
+  t.is(formatJson({ ...plain, e: 1n }, 4), JSON.stringify({ ...plain, e: 1 }, undefined, 4))
 })

@@ -17,6 +17,13 @@ export {
   type VirtioPciState,
   VirtioPciTransport,
 } from './transport/pci/transport.ts'
+export {
+  BalloonModel,
+  type BalloonOptions,
+  type BalloonState,
+  createBalloon,
+} from './devices/balloon/device.ts'
+export { BALLOON_STATS, type BalloonStats } from './devices/balloon/protocol.ts'
 export type { BlkBackend } from './devices/blk/backend.ts'
 export { BlkModel, type BlkOptions, type BlkState, createBlk } from './devices/blk/device.ts'
 export {

@@ -70,6 +70,12 @@ export interface GuestMemory {
   /** Reports a write: feeds the dirty log and drops code that was decoded from these pages. */
   markWritten(gpa: number, len: number): void
   /**
+   * Gives the whole pages of a range back to the host, as far as the guest may write them: they read
+   * as zeros afterwards, or as a file does that is mapped privately. With `hugetlb` a page has 2 MiB.
+   * EOPNOTSUPP when the host cannot; parts may have been given back all the same.
+   */
+  discard(gpa: number, len: number): void
+  /**
    * Reports writes: the entries `first` up to `end` of two arrays. A call costs as much as some tens
    * of entries.
    */

@@ -25,6 +25,7 @@ export interface NativeMemory {
   read(gpa: number, dst: Uint8Array): void
   write(gpa: number, src: Uint8Array): void
   markWritten(gpa: number, len: number): void
+  discard(gpa: number, len: number): void
   markAllWritten(gpas: Float64Array, lens: Uint32Array, first: number, end: number): void
   dirtyLog(slot: number): Uint8Array
   clearDirtyLog(slot: number, firstPage: number, numPages: number, bitmap: Uint8Array): void

@@ -40,7 +40,13 @@ export class Accounting implements Counted {
     flush: none(),
     unmap: none(),
   }
+  /** Told when the size has changed; set by a device that can tell its guest. */
+  onResized: (() => void) | undefined
   #highestWrite = 0
+  #inFlight = 0
+  #onIdle: (() => void) | undefined
+  /** Requests wait for this while the size changes. */
+  #gate: Promise<void> | undefined
   #lastNs: number | undefined
 
   /** `nowNs` is the host's time, which goes on while the machine stands. */
@@ -81,9 +87,30 @@ export class Accounting implements Counted {
     this.#lastNs = this.#nowNs()
   }
 
+  /** Carries out a change of the size while no request is under way; those that come meanwhile wait. */
+  async resize(change: () => Promise<void>): Promise<void> {
+    if (this.#gate !== undefined) throw new Error('the size is being changed already')
+    let open = (): void => {}
+    this.#gate = new Promise((resolve) => {
+      open = resolve
+    })
+    try {
+      if (this.#inFlight > 0) {
+        await new Promise<void>((resolve) => {
+          this.#onIdle = resolve
+        })
+      }
+      await change()
+    } finally {
+      this.#gate = undefined
+      open()
+    }
+    this.onResized?.()
+  }
+
   readNow(offset: number, target: MemoryParts): boolean {
     const node = this.#node
-    if (node.readNow === undefined) return false
+    if (node.readNow === undefined || this.#gate !== undefined) return false
     const start = this.#nowNs()
     if (!node.readNow(offset, target)) return false
     this.#succeeded('read', start, target.length)
@@ -91,7 +118,8 @@ export class Accounting implements Counted {
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {
-    return this.#run('read', iovLength(iov), () => this.#node.readv(offset, iov))
+    const length = iovLength(iov)
+    return this.#run('read', length, () => this.#node.readv(offset, iov), offset + length)
   }
 
   writev(offset: number, iov: Iovec): Promise<void> {
@@ -104,7 +132,8 @@ export class Accounting implements Counted {
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return this.#run('unmap', length, () => this.#node.discard(offset, length))
+    const end = offset + length
+    return this.#run('unmap', length, () => this.#node.discard(offset, length), end)
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
@@ -120,10 +149,13 @@ export class Accounting implements Counted {
     operation: BlockOperation,
     bytes: number,
     request: () => Promise<void>,
-    writtenTo: number = 0,
+    end: number = 0,
   ): Promise<void> {
     const start = this.#nowNs()
+    if (this.#gate !== undefined) await this.#gate
+    this.#inFlight++
     try {
+      if (end > this.sizeBytes) throw new RangeError('the disk has become smaller')
       await request()
     } catch (error) {
       const now = this.#nowNs()
@@ -132,9 +164,11 @@ export class Accounting implements Counted {
       count.timeNs += now - start
       this.#lastNs = now
       throw error
+    } finally {
+      if (--this.#inFlight === 0) this.#onIdle?.()
     }
     this.#succeeded(operation, start, bytes)
-    if (writtenTo > this.#highestWrite) this.#highestWrite = writtenTo
+    if (operation === 'write' && end > this.#highestWrite) this.#highestWrite = end
   }
 
   #succeeded(operation: BlockOperation, start: number, bytes: number): void {

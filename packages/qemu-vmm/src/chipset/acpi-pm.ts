@@ -118,6 +118,13 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
     this.#wake()
   }
 
+  /** Somebody outside wakes the machine; false where it does not sleep. */
+  wakeUp(): boolean {
+    if (!this.#s.sleeping) return false
+    this.#wake()
+    return true
+  }
+
   /** What woke the machine: it survives the reset between {@link AcpiPmActions.wake} and {@link woken}. */
   get wakeCause(): number {
     return this.#s.pm1Status & (PWRBTN_STS | RTC_STS)

@@ -11,6 +11,16 @@ export interface PropertySpec {
   default?: string
 }
 
+/** A property of a device that runs. */
+export interface DeviceProperty {
+  /** In the words of QEMU's object model. */
+  type: string
+  /** Plain data. */
+  get(): unknown
+  /** Absent where it cannot be changed. Throws `E_DEVICE_OPTION` for what it cannot be. */
+  set?(value: unknown): void
+}
+
 /** What a plugged device is to the machine. */
 export interface PluggedDevice extends Stateful {
   /** Resolves when nothing that it started is under way any more; it starts nothing while it waits. */
@@ -19,6 +29,8 @@ export interface PluggedDevice extends Stateful {
   pause?(): void
   /** Its state was loaded, or the machine goes on: looks at everything that it may have missed. */
   resume?(): void
+  /** What can be asked of it, and changed, while it runs; by names of QEMU's object model. */
+  readonly properties?: ReadonlyMap<string, DeviceProperty>
   /** Counters for the machine's statistics. */
   stats?(): Record<string, number>
   close?(): void

@@ -21,6 +21,7 @@ import type { EntropySource } from '../objects/rng.ts'
 import type { PluggedDevice } from './device-type.ts'
 import type { FloppySlot } from './floppy.ts'
 import type { PciSegment } from './pci-address.ts'
+import type { BalloonSlot } from './virtio-balloon.ts'
 import type { PlugLife } from './plug-place.ts'
 
 /** What a plugged device is built from. */
@@ -65,6 +66,9 @@ export interface PlugContext extends PlugLife {
   rng(id: string): EntropySource
   readonly dma: DmaControllers
   readonly floppy: FloppySlot
+  readonly balloon: BalloonSlot
+  /** The balloon has so many pages of 4 KiB now. */
+  balloonChanged(pages: number): void
   /** Takes what the guest tells of its own death. */
   readonly panic: PanicListener
   /** Devices at fixed ports that ACPI tables describe; devices add themselves. */

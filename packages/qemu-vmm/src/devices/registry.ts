@@ -11,6 +11,7 @@ import { pvpanic, pvpanicPci } from './pvpanic.ts'
 import { vga } from './vga.ts'
 import { pcieRootPort } from './root-port.ts'
 import { rtl8139 } from './rtl8139.ts'
+import { virtioBalloonPci } from './virtio-balloon.ts'
 import { virtioBlkPci } from './virtio-blk.ts'
 import { virtioNetPci } from './virtio-net.ts'
 import { virtioRngPci } from './virtio-rng.ts'
@@ -32,6 +33,7 @@ export const deviceTypes: readonly DeviceType[] = [
   virtserialport,
   vga,
   virtioRngPci,
+  virtioBalloonPci,
   isaParallel,
   isaSerial,
   pvpanic,

@@ -37,14 +37,16 @@ export const virtioBlkPci: DeviceType = {
     const queueSize = read.int('queue-size', 2, MAX_QUEUE_SIZE, 256)
     const name = option.id ?? option.driver
     const serial = read.text('serial')?.slice(0, SERIAL_BYTES)
+    const drive = context.drive(read.required('drive'), name)
     const device = createBlk({
       memory: virtioMemory(context.memory),
-      backend: context.drive(read.required('drive'), name),
+      backend: drive,
       queues,
       queueSize,
       onError: (error) => context.log(`${name}: ${String(error)}`),
       ...(serial === undefined ? {} : { serial }),
     })
+    drive.onResized = () => device.model.resized()
     const plugged = new VirtioPciDevice(context, option, device, queues + 1)
     addBootIndex(context, option, `${firmwarePath('scsi', plugged.address)}/disk@0,0`)
     return plugged

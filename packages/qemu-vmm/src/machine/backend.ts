@@ -8,6 +8,7 @@ import type { DriveConfig } from './drive-config.ts'
 import type { DriveInfo } from './drives.ts'
 import type { EventDetail, MachineEvent } from './emitter.ts'
 import type { MachineState } from './machine-state.ts'
+import type { Manage } from './management.ts'
 
 /** A running machine, in this isolate or in a worker. */
 export interface MachineBackend {
@@ -40,6 +41,7 @@ export interface MachineBackend {
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>
   removeObject(id: string): Promise<void>
+  readonly manage: Manage
 }
 
 /** What a backend reports. */

@@ -38,6 +38,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'isaDevices'
     | 'dma'
     | 'floppy'
+    | 'balloon'
     | 'firmwareFolders'
     | 'runsFirmware'
   > & {
@@ -96,6 +97,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     isaDevices: board.isaDevices,
     dma: board.dma,
     floppy: { types: [0, 0] },
+    balloon: board.balloon,
     firmwareFolders: config.firmwareFolders ?? [],
     runsFirmware: config.kernel === undefined,
   }

@@ -1,4 +1,5 @@
 import type { PciBus } from '../chipset/pci/bus.ts'
+import type { PciFunction } from '../chipset/pci/function.ts'
 import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
 import type { PlugContext } from '../devices/plug-context.ts'
 import type { PlugLife, PlugPlace } from '../devices/plug-place.ts'
@@ -138,6 +139,16 @@ export class DeviceTree {
       const properties = { ...option.properties, bus: place.busName, addr }
       return [{ ...option, properties }, ...children]
     })
+  }
+
+  /** One by its path in QEMU's object model. */
+  find(path: string): PluggedDevice | undefined {
+    return this.#entries.find((entry) => entry.path === path)?.device
+  }
+
+  /** The id of the device that has a function of PCI; empty where it has none. */
+  idOf(fn: PciFunction): string {
+    return this.#entries.find(({ place }) => place?.fn === fn)?.option.id ?? ''
   }
 
   /** All that are in, in order. */

@@ -18,6 +18,8 @@ export interface Drive {
   flush(): Promise<void>
   discard(offset: number, length: number): Promise<void>
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** Set by a device whose disk may change its size while the machine runs. */
+  onResized?: (() => void) | undefined
   /** The device has refused a request that cannot be. */
   refused?(operation: BlockOperation): void
 }
@@ -32,6 +34,8 @@ export interface OpenDrive extends Drive {
   retry(): void
   /** Rejects what waits: the machine ends. */
   abandon(): void
+  /** Makes the disk larger or smaller; nothing is under way meanwhile. */
+  resize?(sizeBytes: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -170,11 +174,34 @@ export class Drives {
     return entry.counted
   }
 
+  /**
+   * Makes a disk larger or smaller, and its device tells the guest. Rejects with `E_NO_DRIVE`, `E_IN_USE` where the
+   * device cannot tell, and as images do.
+   */
+  async resize(id: string, sizeBytes: number): Promise<void> {
+    const entry = this.#entries.get(id)
+    if (entry === undefined) throw new VmmError('E_NO_DRIVE', `Cannot find device='${id}'`)
+    const { drive, counted, owner } = entry
+    if (drive.resize === undefined || (owner !== undefined && counted.onResized === undefined)) {
+      throw new VmmError(
+        'E_IN_USE',
+        `Node ${id} is in use by ${owner}, whose disks keep their sizes; use it without a machine`,
+        { fields: { drive: id, owner: owner ?? '' } },
+      )
+    }
+    if (drive.readOnly) throw new VmmError('E_READ_ONLY', 'Image is read-only')
+    const block = drive.logicalBlockBytes
+    // As QEMU does it, the disk has whole blocks.
+    const size = Math.ceil(sizeBytes / block) * block
+    await counted.resize(() => drive.resize!(size))
+  }
+
   /** Its device is gone: another may have it, if it does not go with the device. */
   async release(id: string): Promise<void> {
     const entry = this.#entries.get(id)
     if (entry === undefined) return
     entry.owner = undefined
+    entry.counted.onResized = undefined
     if (entry.config.deleteWithDevice === true) await this.remove(id)
   }
 

@@ -9,6 +9,8 @@ export interface EventDetails {
   /** What becomes of the machine. */
   'guest-panicked': { action: 'pause' | 'poweroff' | 'run' }
   'device-deleted': DeletedDevice
+  /** Bytes that the guest has now. */
+  'balloon-change': { actual: number }
 }
 
 /** Names of the events that a machine emits. */
@@ -22,6 +24,8 @@ export type MachineEvent =
   | 'guest-crashloaded'
   /** A device that the guest was asked to let go of, or has ejected by itself, is gone. */
   | 'device-deleted'
+  /** The guest has given memory back, or has taken some. */
+  | 'balloon-change'
 
 /** What an event's listener is called with. */
 export type EventDetail<E extends MachineEvent> = E extends keyof EventDetails

@@ -9,6 +9,7 @@ import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.t
 import type { DriveInfo } from './drives.ts'
 import type { CardFilter, NetworkInfo } from '../net/config.ts'
 import { Emitter } from './emitter.ts'
+import type { Manage } from './management.ts'
 import type { EventDetail, MachineEvent } from './emitter.ts'
 
 type EmptyConfig = Pick<MachineConfig, 'accel' | 'tcg' | 'log' | 'startPaused'>
@@ -129,6 +130,14 @@ export class EmptyMachine implements MonitoredMachine {
 
   async addObject(): Promise<void> {
     throw absent('a use for objects')
+  }
+
+  /** Nothing is in it that could be managed. */
+  readonly manage: Manage = (call, ..._args) => {
+    if (call === 'balloon' || call === 'setBalloon') {
+      return Promise.reject(new VmmError('E_NO_BALLOON', 'No balloon device has been activated'))
+    }
+    return Promise.reject(absent('such a thing'))
   }
 
   async removeObject(id: string): Promise<void> {

@@ -30,6 +30,7 @@ import { loadGuest, wakeGuest } from './guest-loader.ts'
 import type { GuestParts } from './guest-loader.ts'
 import { IoEvents } from './io-events.ts'
 import { IrqLines } from './irq.ts'
+import { Management } from './management.ts'
 import { machineKind } from './machine-type.ts'
 import { checkState, loadMachine, saveMachine } from './machine-state.ts'
 import type { MachineState, StateParts } from './machine-state.ts'
@@ -48,6 +49,7 @@ import type { CpuTopology } from './topology.ts'
 
 /** `KVM_MP_STATE_UNINITIALIZED`: waits for its start-up interrupt. */
 const MP_STATE_UNINITIALIZED = 1
+const PAGE_BYTES = 4096
 
 /** What the hardware asks of the machine around it. */
 export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'>, BoardActions {
@@ -57,6 +59,8 @@ export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioeven
   exit(code: number): void
   /** A device that was plugged in is gone. */
   deleted(device: DeletedDevice): void
+  /** Bytes that the guest has left itself. */
+  balloonChanged(actual: number): void
 }
 
 /**
@@ -68,6 +72,7 @@ export class Hardware {
   readonly board: PcBoard
   /** Networks that devices are connected to. */
   readonly networks: Netdevs
+  readonly management: Management
   readonly #config: MachineConfig
   readonly #map: MemoryMap
   readonly #topology: CpuTopology
@@ -158,6 +163,7 @@ export class Hardware {
         releaseNetdev: (id) => this.networks.release(id),
         nextMac: () => defaultMac(cards++),
         deleted: requests.deleted,
+        balloonChanged: (pages) => requests.balloonChanged(config.memory - pages * PAGE_BYTES),
         setPit: (connected) => {
           if (config.machine?.options?.pit !== false) connectPit(vm, connected)
         },
@@ -170,6 +176,7 @@ export class Hardware {
       this.board = board
       this.#chips = chips
       this.#tree = tree
+      this.management = new Management(config.memory, this.handles, { board, tree, drives })
       const loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),
@@ -306,15 +313,9 @@ export class Hardware {
     this.#tree.requestRemoval(id)
   }
 
-  /** Sums of the counters of devices. */
-  deviceStats(): Record<string, number> {
-    const totals: Record<string, number> = {}
-    for (const device of this.#plugged) {
-      for (const [name, value] of Object.entries(device.stats?.() ?? {})) {
-        totals[name] = (totals[name] ?? 0) + value
-      }
-    }
-    return totals
+  /** Counters of the devices, one after another. */
+  deviceStats(): Record<string, number>[] {
+    return this.#plugged.map((device) => device.stats?.() ?? {})
   }
 
   /** Stops guest time for good. */

@@ -4,8 +4,8 @@ import type { DeviceOption } from '../devices/device-type.ts'
 import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
 import type { Screen } from '../display/screen.ts'
-import { VmmError } from '../errors.ts'
 import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
+import { VmmError, asVmmError } from '../errors.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
@@ -15,6 +15,8 @@ import { type DriveInfo, Drives } from './drives.ts'
 import { type FlashImage, findFlashFiles, readFlash } from './flash-image.ts'
 import { Hardware } from './hardware.ts'
 import type { MachineState } from './machine-state.ts'
+import { carryOut } from './management.ts'
+import type { ManagementCall } from './management.ts'
 import { checkObjectAdded } from './object-check.ts'
 import { openDrive } from './open-drive.ts'
 
@@ -66,6 +68,7 @@ export class Machine implements MachineBackend {
       log: (message) => events.log(message),
       exit: (exitCode) => this.#request({ exitCode }),
       deleted: (device) => events.event('device-deleted', device),
+      balloonChanged: (actual) => events.event('balloon-change', { actual }),
     })
   }
 
@@ -224,6 +227,13 @@ export class Machine implements MachineBackend {
     return this.#enqueue(() => this.#hardware.removeBackend('object', id))
   }
 
+  manage(call: ManagementCall, ...args: readonly unknown[]): Promise<never> {
+    const work = (): Promise<unknown> => carryOut(this.#hardware.management, call, args)
+    // What a processor has mapped is told of one that stands.
+    const done = call === 'readVirtual' ? this.#whileParked(work) : this.#enqueue(work)
+    return done as Promise<never>
+  }
+
   stats(): Promise<Record<string, number>> {
     return this.#whileParked(() => {
       const { ram, vcpus } = this.#hardware.handles
@@ -231,12 +241,15 @@ export class Machine implements MachineBackend {
         memoryBytes: ram.size,
         AnonHugePages: ram.hugeBytes(),
         residentBytes: ram.residentBytes(),
-        ...this.#hardware.deviceStats(),
       }
-      for (const vcpu of vcpus) {
-        const { code, ...own } = vcpu.stats()
-        const counters = Object.entries({ ...own, ...code }) as [string, number][]
-        for (const [name, value] of counters) totals[name] = (totals[name] ?? 0) + value
+      const own = vcpus.map((vcpu) => {
+        const { code, ...rest } = vcpu.stats()
+        return { ...rest, ...code }
+      })
+      for (const counters of [...this.#hardware.deviceStats(), ...own]) {
+        for (const [name, value] of Object.entries(counters)) {
+          totals[name] = (totals[name] ?? 0) + Number(value)
+        }
       }
       return totals
     })
@@ -390,10 +403,4 @@ export class Machine implements MachineBackend {
     await this.#hardware.release()
     this.#events.exited(info)
   }
-}
-
-function asVmmError(error: unknown): VmmError {
-  if (error instanceof VmmError) return error
-  const message = error instanceof Error ? error.message : String(error)
-  return new VmmError('E_INTERNAL', message, { cause: error })
 }

@@ -26,6 +26,7 @@ export const openDrive: DriveOpener = async (config, { onStop, log }) => {
     for (let image = node.backing; image !== undefined; image = image.backing) backingDepth++
     return Object.assign(policy, {
       image: { format: node.format, backingDepth },
+      resize: (sizeBytes: number) => node.resize(sizeBytes),
     }) satisfies OpenDrive
   } catch (error) {
     if (!(error instanceof VmmError)) throw error

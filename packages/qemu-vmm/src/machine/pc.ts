@@ -11,6 +11,7 @@ import { Rtc } from '../chipset/rtc.ts'
 import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
+import type { BalloonSlot } from '../devices/virtio-balloon.ts'
 import { KeyQueue } from '../display/key-queue.ts'
 import type { Display } from '../display/display.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
@@ -93,6 +94,8 @@ export class PcBoard {
   readonly keys: KeyQueue
   /** Screens that were plugged in. */
   readonly displays: Display[] = []
+  /** The one that was plugged in. */
+  readonly balloon: BalloonSlot = {}
   /** What tables say about devices at fixed ports: serial ports, and what was plugged in. */
   readonly isaDevices: IsaDevice[] = []
   /** By number, where the board has one. */

@@ -19,6 +19,7 @@ import { removeAndWait } from './removal.ts'
 import { WorkerMachine } from './host/worker-machine.ts'
 import { Machine } from './machine.ts'
 import type { MachineState } from './machine-state.ts'
+import type { Manage } from './management.ts'
 
 /** A virtual machine: create it, start it, talk to it, close it. */
 export class VirtualMachine implements AsyncDisposable {
@@ -190,6 +191,23 @@ export class VirtualMachine implements AsyncDisposable {
   cpus(): Promise<CpuInfo[]> {
     return this.#running.then((backend) => backend.cpus())
   }
+
+  /** Bytes that the guest has: its memory without the balloon. Rejects with `E_NO_BALLOON` without one. */
+  balloon(): Promise<number> {
+    return this.manage('balloon')
+  }
+
+  /**
+   * Asks the guest to make do with so many bytes, by its `virtio-balloon-pci`; resolves when it has been asked. The event
+   * `balloon-change` says what it has come to.
+   */
+  setBalloon(bytes: number): Promise<void> {
+    return this.manage('setBalloon', bytes)
+  }
+
+  /** What monitors do beside all this. */
+  readonly manage: Manage = (call, ...args) =>
+    this.#running.then((backend) => backend.manage(call, ...args))
 
   /** Everything that the guest can tell; a running machine stands still meanwhile. */
   saveState(): Promise<MachineState> {

@@ -4,6 +4,7 @@ import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
 import type { CardFilter, NetworkChange, NetworkInfo } from '../net/config.ts'
+import type { Manage } from '../machine/management.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 
 /** What the monitor does with a machine. */
@@ -28,6 +29,7 @@ export interface MonitoredMachine {
   removeDrive(id: string): Promise<void>
   addObject(config: ObjectConfig): Promise<void>
   removeObject(id: string): Promise<void>
+  readonly manage: Manage
 }
 
 /** A character device as the monitor sees it. */

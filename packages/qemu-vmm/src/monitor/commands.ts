@@ -1,14 +1,17 @@
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
+import { BALLOON_COMMANDS } from './balloon.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
 import { LINK_COMMANDS, NETWORK_COMMANDS } from './network.ts'
+import { MEMORY_COMMANDS } from './memory.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
 /** Every command of the monitor, in alphabetical order. */
 export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
+  ...BALLOON_COMMANDS,
   {
     name: 'cont',
     alias: 'c',
@@ -84,6 +87,17 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
       return ''
     },
   },
+  {
+    name: 'system_wakeup',
+    params: '',
+    help: 'wake the guest up from suspend to RAM',
+    maxArgs: 0,
+    run: async ({ machine }) => {
+      await machine.manage('wakeUp')
+      return ''
+    },
+  },
+  ...MEMORY_COMMANDS,
 ]
 
 /**

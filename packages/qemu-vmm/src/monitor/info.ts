@@ -2,9 +2,11 @@ import { versionText } from '../cli/version.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveInfo } from '../machine/drives.ts'
 import { formatJit } from './jit.ts'
+import { BALLOON_INFO } from './balloon.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { networkLines } from './network.ts'
+import { PCI_INFO } from './pci.ts'
 import { isBlockDevice } from './qmp/block-queries.ts'
 import { formatStats } from './qmp/block-stats.ts'
 import { formatRegisters } from './registers.ts'
@@ -30,6 +32,7 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
 /** The words after `info`. */
 export const INFO_COMMANDS: readonly MonitorCommand[] = [
+  BALLOON_INFO,
   {
     name: 'block',
     params: '',
@@ -93,6 +96,7 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     maxArgs: 0,
     run: ({ name }) => (name === undefined ? '' : `${name}\n`),
   },
+  PCI_INFO,
   {
     name: 'registers',
     params: '[-a|vcpu]',

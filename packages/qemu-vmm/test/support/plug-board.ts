@@ -29,6 +29,8 @@ export interface PlugBoard {
   /** Interrupts that are high. */
   lines: Set<number>
   messages: number[]
+  /** How many pages the balloon had, each time that this has changed. */
+  balloons: number[]
   /** ioeventfds that are in place. */
   events: Set<number>
 }
@@ -44,6 +46,7 @@ export async function plugBoard(
   const messages: number[] = []
   const events = new Set<number>()
   const deleted: DeletedDevice[] = []
+  const balloons: number[] = []
   const irqs = new IrqLines((gsi, level) => void (level ? lines.add(gsi) : lines.delete(gsi)))
   const machine = kind === 'q35' ? 'q35' : 'pc'
   const drives = await Drives.open(
@@ -96,13 +99,26 @@ export async function plugBoard(
     releaseChardev() {},
     setPit() {},
     panic: { panicked() {}, crashLoaded() {} },
+    balloonChanged: (pages) => balloons.push(pages),
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
     log() {},
     exit() {},
   })
   board.reset()
   board.applyFirmwareSetup()
-  return { board, tree, clock, drives, objects, netdevs, deleted, lines, messages, events }
+  return {
+    balloons,
+    board,
+    tree,
+    clock,
+    drives,
+    objects,
+    netdevs,
+    deleted,
+    lines,
+    messages,
+    events,
+  }
 }
 
 export function rootPort(id: string, slot: number): DeviceOption {

@@ -24,6 +24,11 @@ export class FlatRam implements GuestMemory {
     this.bytes.set(src, gpa)
   }
 
+  discard(gpa: number, len: number): void {
+    this.#check(gpa, len)
+    this.bytes.fill(0, gpa, gpa + len)
+  }
+
   view(gpa: number, len: number): DataView {
     this.#check(gpa, len)
     return new DataView(this.bytes.buffer, gpa, len)

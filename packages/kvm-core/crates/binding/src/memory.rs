@@ -217,6 +217,12 @@ impl NativeMemory {
         Ok(())
     }
 
+    /// Gives whole pages back to the host.
+    #[napi]
+    pub fn discard(&self, gpa: f64, len: f64) -> Result<()> {
+        self.vm.memory().discard(integer(gpa, "gpa")?, integer(len, "length")?).map_err(js)
+    }
+
     /// Reports writes: the entries `first` up to `end` of two arrays, addresses and lengths.
     #[napi]
     pub fn mark_all_written(&self, gpas: &[f64], lens: &[u32], first: u32, end: u32) -> Result<()> {

@@ -201,6 +201,27 @@ impl GuestMemory {
         }
     }
 
+    /// Gives the whole pages of a range back to the host, as far as they are in slots that the guest
+    /// may write, and reports them as written. See [`GuestRam::discard`](crate::GuestRam::discard).
+    ///
+    /// # Errors
+    /// The first that the host has met; the rest of the range was tried all the same.
+    pub fn discard(&self, gpa: u64, len: u64) -> Result<(), KvmError> {
+        let table = self.present();
+        let end = gpa.saturating_add(len);
+        let mut result = Ok(());
+        for slot in table.slots.iter().filter(|slot| !slot.readonly()) {
+            let (from, to) = (gpa.max(slot.gpa), end.min(slot.end()));
+            if from < to {
+                let done = slot.ram.discard(from - slot.gpa + slot.offset, to - from);
+                result = result.and(done);
+            }
+        }
+        drop(table);
+        self.mark_written(gpa, len);
+        result
+    }
+
     /// Copies guest memory at `gpa` into `dst`. Aligned accesses of 2, 4 and 8 bytes are single.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub struct GuestRam {
     len: usize,
     backing: Backing,
     fd: Option<OwnedFd>,
+    /// Writes reach the file, or the memfd.
+    shared: bool,
     page_flags: Box<[PageFlags]>,
 }
 
@@ -144,6 +146,7 @@ impl GuestRam {
             base,
             len: bytes,
             backing,
+            shared: fd.is_some() && visibility == libc::MAP_SHARED,
             fd,
             page_flags: Box::default(),
         };
@@ -185,6 +188,38 @@ impl GuestRam {
         let result =
             unsafe { libc::madvise(self.as_ptr().cast(), self.len, libc::MADV_POPULATE_WRITE) };
         if result == 0 { Ok(()) } else { Err(no_memory("preallocate", self.len)) }
+    }
+
+    /// Gives the whole pages within `len` bytes from `offset` on back to the host: they read as zeros
+    /// afterwards, or where the mapping is a private one of a file as the file does. Parts of pages,
+    /// which with `Hugetlb` have 2 MiB, stay as they are.
+    ///
+    /// # Errors
+    /// What the host says; pages may have been given back all the same.
+    pub fn discard(&self, offset: u64, len: u64) -> Result<(), KvmError> {
+        let page = if self.backing == Backing::Hugetlb { HUGE_BYTES as u64 } else { PAGE_BYTES };
+        let from = offset.checked_next_multiple_of(page).unwrap_or(u64::MAX);
+        let end = offset.saturating_add(len).min(self.len as u64) / page * page;
+        if from >= end {
+            return Ok(());
+        }
+        let bytes = (end - from) as usize;
+        // SAFETY: the range is inside our mapping, which guests and devices use by raw pointers alone.
+        unsafe {
+            let start = self.as_ptr().add(from as usize).cast();
+            if libc::madvise(start, bytes, libc::MADV_DONTNEED) != 0 {
+                return Err(failed("give back", bytes));
+            }
+        }
+        // The pages of what is shared are the file's, whether they are mapped or not.
+        let Some(fd) = self.fd.as_ref().filter(|_| self.shared) else { return Ok(()) };
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        let (start, len) = (from.cast_signed(), (bytes as u64).cast_signed());
+        // SAFETY: no memory is involved.
+        if unsafe { libc::fallocate(fd.as_raw_fd(), hole, start, len) } != 0 {
+            return Err(failed("punch a hole of", bytes));
+        }
+        Ok(())
     }
 
     /// Size in bytes.
@@ -244,6 +279,12 @@ fn check_size(bytes: usize) -> Result<(), KvmError> {
 fn no_memory(what: &str, bytes: usize) -> KvmError {
     let os = std::io::Error::last_os_error();
     KvmError::new(Errno::ENOMEM, format!("the host cannot {what} {bytes} bytes of guest RAM: {os}"))
+}
+
+/// What the last system call said about memory that it should have changed.
+fn failed(what: &str, bytes: usize) -> KvmError {
+    let os = std::io::Error::last_os_error();
+    KvmError::new(Errno::EOPNOTSUPP, format!("the host cannot {what} {bytes} bytes: {os}"))
 }
 
 impl Drop for GuestRam {

@@ -245,3 +245,33 @@ fn tables_change_under_readers() {
     });
     assert_eq!(memory.generation(), 2000);
 }
+
+#[test]
+fn whole_pages_go_back_to_the_host() {
+    for backing in [Backing::Anon, Backing::Memfd] {
+        let ram = GuestRam::new(1 << 20, backing).unwrap();
+        ram.populate().unwrap();
+        let memory = GuestMemory::new();
+        let half = 1 << 19;
+        memory.set_user_memory_region(0, 0, half, 0, Some(ram.clone()), 0).unwrap();
+        let rom = Some(ram.clone());
+        memory.set_user_memory_region(1, half, half, MEM_READONLY, rom, half).unwrap();
+        memory.write(0, &[1; 5 * 4096]).unwrap();
+        let before = ram.resident_bytes();
+        memory.discard(100, 4 * KIB4).unwrap();
+        assert_eq!(before - ram.resident_bytes(), 3 * KIB4);
+        let mut bytes = vec![9; 5 * 4096];
+        memory.read(0, &mut bytes).unwrap();
+        assert!(bytes[..4096].iter().all(|byte| *byte == 1), "a part of a page stays");
+        assert!(bytes[4096..4 * 4096].iter().all(|byte| *byte == 0));
+        assert!(bytes[4 * 4096..].iter().all(|byte| *byte == 1));
+        let before = ram.resident_bytes();
+        memory.discard(1 << 19, 1 << 19).unwrap();
+        memory.discard(1 << 40, u64::MAX).unwrap();
+        memory.discard(0, 0).unwrap();
+        assert_eq!(ram.resident_bytes(), before, "what the guest may not write stays");
+        ram.discard(u64::MAX, 1).unwrap();
+        ram.discard(0, u64::MAX).unwrap();
+        assert_eq!(ram.resident_bytes(), 0);
+    }
+}

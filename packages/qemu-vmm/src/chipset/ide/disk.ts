@@ -77,7 +77,6 @@ export class AtaDisk implements AtaUnit {
   readonly #options: DiskOptions
   readonly #medium: Medium
   readonly #drive: Drive
-  readonly #sectors: number
   readonly #smart = new Smart()
   #multiple = MAX_MULTIPLE
   #writeCache = true
@@ -89,9 +88,14 @@ export class AtaDisk implements AtaUnit {
     this.#options = options
     this.#drive = options.drive
     this.#medium = new Medium(options.drive)
-    this.#sectors = Math.floor(options.drive.sizeBytes / SECTOR)
+    // Drivers look at the size when they ask what the disk is.
+    options.drive.onResized = () => {}
     this.#heads = options.geometry.heads
     this.#trackSectors = options.geometry.sectors
+  }
+
+  get #sectors(): number {
+    return Math.floor(this.#drive.sizeBytes / SECTOR)
   }
 
   get geometry(): Geometry {

@@ -48,6 +48,27 @@ export function bridgeWindows(fn: PciFunction): PciWindows {
   }
 }
 
+/** A range of addresses; a window that is closed ends before it begins. */
+export interface PciRange {
+  base: number
+  limit: number
+}
+
+export interface BridgeRanges {
+  io: PciRange
+  memory: PciRange
+  prefetchable: PciRange
+}
+
+/** The windows as the registers say. */
+export function bridgeRanges(config: ConfigSpace): BridgeRanges {
+  return {
+    io: { base: portBase(config), limit: portLimit(config) },
+    memory: { base: memoryBase(config), limit: memoryLimit(config) },
+    prefetchable: { base: prefetchableBase(config), limit: prefetchableLimit(config) },
+  }
+}
+
 /** Windows that let nothing through. */
 export function closeWindows(fn: PciFunction): void {
   fn.configWrite(IO_BASE, 2, 0x00f0)

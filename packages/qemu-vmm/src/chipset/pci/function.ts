@@ -85,6 +85,19 @@ export interface PciFunctionState {
   behind?: PciBusState
 }
 
+/** What a base address register decodes. Plain data. */
+export interface PciRegion {
+  /** 0 to 5, or 6 for the ROM. */
+  bar: number
+  space: PciBar['space']
+  /** Undefined where it decodes nothing. */
+  base: number | undefined
+  size: number
+  prefetchable: boolean
+  is64: boolean
+}
+
+const ROM_REGION = 6
 /** Vendor and device. */
 const ID_BYTES = 4
 
@@ -152,6 +165,19 @@ export class PciFunction {
   /** The sizes of the BARs by register index, for the code that assigns addresses. */
   get bars(): readonly { register: number; bar: PciBar }[] {
     return this.#registers
+  }
+
+  /** What its BARs, and its ROM, decode. */
+  get regions(): PciRegion[] {
+    const regions = this.#bars.map(({ bar, at, isRom, base }) => ({
+      bar: isRom ? ROM_REGION : (at - PCI_BASE_ADDRESS_0) / 4,
+      space: bar.space,
+      base,
+      size: bar.size,
+      prefetchable: bar.prefetchable === true,
+      is64: bar.is64 === true,
+    }))
+    return regions.toSorted((a, b) => a.bar - b.bar)
   }
 
   /** Adds base address register `register` (0..5). */

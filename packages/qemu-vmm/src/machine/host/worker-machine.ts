@@ -19,6 +19,7 @@ import type { CpuInfo, MachineConfig } from '../config.ts'
 import type { DriveConfig } from '../drive-config.ts'
 import type { DriveInfo } from '../drives.ts'
 import type { MachineState } from '../machine-state.ts'
+import type { ManagementCall } from '../management.ts'
 import { takeWorker } from './device-worker.ts'
 import type { FromWorker, RemoteMethod, ToWorker, WorkerSetup } from './protocol.ts'
 import { MainSerial } from './serial-link.ts'
@@ -189,6 +190,10 @@ export class WorkerMachine implements MachineBackend {
 
   async removeObject(id: string): Promise<void> {
     await this.#call('removeObject', id)
+  }
+
+  manage(call: ManagementCall, ...args: unknown[]): Promise<never> {
+    return this.#call('manage', call, ...args) as Promise<never>
   }
 
   /** Resolves when the worker has built the machine. */

@@ -1,5 +1,6 @@
 import type { QmpCommand } from './command.ts'
-import { bool, membersOf, oneOf, str, struct } from './types.ts'
+import { QmpError } from './message.ts'
+import { bool, int, membersOf, oneOf, str, struct } from './types.ts'
 import type { QmpMembers, QmpObject, QmpType } from './types.ts'
 
 /** Members of all nodes. */
@@ -44,5 +45,21 @@ export const BLOCK_COMMANDS: readonly QmpCommand[] = [
     name: 'blockdev-del',
     args: struct({ 'node-name': str }),
     run: ({ nodes }, args) => nodes.remove(args['node-name'] as string),
+  },
+  {
+    name: 'block_resize',
+    args: struct({ 'device?': str, 'node-name?': str, size: int }),
+    run: async ({ machine }, { device = '', 'node-name': node = '', size }) => {
+      const drives = await machine.drives()
+      // A drive of -drive is a device and a node of the same name; others are nodes alone.
+      const found = drives.find(({ id, deleteWithDevice }) =>
+        device === '' ? id === node : deleteWithDevice === true && id === device,
+      )
+      if (found === undefined) {
+        throw new QmpError(`Cannot find device='${String(device)}' nor node-name='${String(node)}'`)
+      }
+      if ((size as number) < 0) throw new QmpError("Parameter 'size' expects a >0 size")
+      await machine.manage('resizeDrive', found.id, size as number)
+    },
   },
 ]

@@ -2,6 +2,7 @@ import { readDevice } from '../../cli/options/device.ts'
 import { object } from '../../cli/options/object.ts'
 import { formatKeyval } from '../../cli/keyval.ts'
 import { defaultSettings } from '../../cli/settings.ts'
+import { BALLOON_COMMANDS } from './balloon-commands.ts'
 import { BLOCK_COMMANDS } from './block-commands.ts'
 import type { QmpCommand } from './command.ts'
 import { CPU_QUERIES } from './cpu-queries.ts'
@@ -57,6 +58,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   { name: 'stop', args: NOTHING, run: ({ machine }) => machine.pause() },
   { name: 'cont', args: NOTHING, run: ({ machine }) => machine.resume() },
   { name: 'system_reset', args: NOTHING, run: ({ machine }) => machine.reset() },
+  { name: 'system_wakeup', args: NOTHING, run: ({ machine }) => machine.manage('wakeUp') },
   { name: 'system_powerdown', args: NOTHING, run: ({ machine }) => machine.powerdown() },
   {
     name: 'device_add',
@@ -72,6 +74,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
     args: struct({ id: str }),
     run: ({ machine }, { id }) => machine.removeDevice(id as string),
   },
+  ...BALLOON_COMMANDS,
   ...BLOCK_COMMANDS,
   ...NETWORK_COMMANDS,
   {

@@ -1,6 +1,6 @@
 import type { DeletedDevice } from '../../machine/device-tree.ts'
 import type { MachineEvent } from '../../machine/emitter.ts'
-import { bool, oneOf, str, struct } from './types.ts'
+import { bool, int, oneOf, str, struct } from './types.ts'
 import type { QmpObject } from './types.ts'
 
 const SHUTDOWN_CAUSES = oneOf([
@@ -12,7 +12,7 @@ const SHUTDOWN_CAUSES = oneOf([
 const PANICKED = struct({ action: oneOf(['pause', 'poweroff', 'run']) })
 const ENDED = struct({ guest: bool, reason: SHUTDOWN_CAUSES })
 
-/** All events by name, with what they tell. None is of the kinds that QEMU limits to one a second. */
+/** All events by name, with what they tell. */
 export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   STOP: struct({}),
   RESUME: struct({}),
@@ -22,6 +22,7 @@ export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   GUEST_PANICKED: PANICKED,
   GUEST_CRASHLOADED: PANICKED,
   DEVICE_DELETED: struct({ 'device?': str, path: str }),
+  BALLOON_CHANGE: struct({ actual: int }),
 }
 
 /** An event without its time. */
@@ -54,6 +55,8 @@ export function eventsOf(event: MachineEvent, detail: unknown): QmpEvent[] {
     }
     case 'guest-crashloaded':
       return [{ event: 'GUEST_CRASHLOADED', data: { action: 'run' } }]
+    case 'balloon-change':
+      return [{ event: 'BALLOON_CHANGE', data: detail as object }]
     case 'device-deleted': {
       const { id, path } = detail as DeletedDevice
       return [

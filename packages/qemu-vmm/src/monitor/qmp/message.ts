@@ -1,7 +1,17 @@
 import { VmmError } from '../../errors.ts'
 
 /** QEMU's classes of errors. */
-export type QmpErrorClass = 'GenericError' | 'CommandNotFound' | 'DeviceNotFound'
+export type QmpErrorClass =
+  | 'GenericError'
+  | 'CommandNotFound'
+  | 'DeviceNotActive'
+  | 'DeviceNotFound'
+
+/** Errors of machines that are of another class than most. */
+const CLASSES: Readonly<Record<string, QmpErrorClass>> = {
+  E_DEVICE_NOT_FOUND: 'DeviceNotFound',
+  E_NO_BALLOON: 'DeviceNotActive',
+}
 
 /** What goes back in place of a result. */
 export class QmpError extends Error {
@@ -38,8 +48,8 @@ export function readRequest(text: string): { id?: unknown; request: QmpRequest |
 export function errorOf(error: unknown): { class: QmpErrorClass; desc: string } {
   if (error instanceof QmpError) return { class: error.class, desc: error.message }
   const desc = error instanceof Error ? error.message : String(error)
-  const isAbsent = error instanceof VmmError && error.code === 'E_DEVICE_NOT_FOUND'
-  return { class: isAbsent ? 'DeviceNotFound' : 'GenericError', desc }
+  const code = error instanceof VmmError ? error.code : ''
+  return { class: CLASSES[code] ?? 'GenericError', desc }
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {

@@ -59,6 +59,17 @@ export const QOM_COMMANDS: readonly QmpCommand[] = [
       throw new QmpError(`Property '${typeOf(object)}.${String(property)}' not found`)
     },
   },
+  {
+    name: 'qom-set',
+    args: struct({ path: str, property: str, value: any }),
+    run: async (context, { path, property, value }) => {
+      const object = await objectAt(context, path as string)
+      if (!object.some(({ name }) => name === property)) {
+        throw new QmpError(`Property '${typeOf(object)}.${String(property)}' not found`)
+      }
+      await context.machine.manage('setProperty', path as string, property as string, value)
+    },
+  },
 ]
 
 /** What there can be, with what it is derived from. */
@@ -154,7 +165,8 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
   const option = (await devicesBelow(context, folder)).get(name)
   if (option === undefined) throw new QmpError(`Device '${given}' not found`, 'DeviceNotFound')
   const { properties: known } = typeNamed(option.driver)
-  return [typed(option.driver), ...known.flatMap((spec) => propertyOf(spec, option))]
+  const live = (await context.machine.manage('properties', path)) ?? []
+  return [typed(option.driver), ...known.flatMap((spec) => propertyOf(spec, option)), ...live]
 }
 
 /** Devices with ids are below one container, those without below the other. */

@@ -4,6 +4,7 @@ import { packageVersion } from '../../cli/version.ts'
 import { BLOCK_QUERIES } from './block-queries.ts'
 import { BLOCK_STATS } from './block-stats.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
+import { PCI_QUERY } from './pci-queries.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
 const NIL_UUID = '00000000-0000-0000-0000-000000000000'
@@ -19,6 +20,7 @@ export const QMP_VERSION: { qemu: object; package: string } = {
 export const QUERIES: readonly QmpCommand[] = [
   ...BLOCK_QUERIES,
   BLOCK_STATS,
+  PCI_QUERY,
   {
     name: 'query-version',
     args: NOTHING,

@@ -4,10 +4,13 @@ import { checkArguments } from './command.ts'
 import type { QmpContext } from './command.ts'
 import { QMP_COMMANDS } from './commands.ts'
 import { eventsOf } from './events.ts'
+import type { QmpEvent } from './events.ts'
 import { JsonFramer } from './framing.ts'
-import { QmpError, errorOf, isObject, readRequest } from './message.ts'
+import { formatJson } from './json.ts'
+import { QmpError, errorOf, readRequest } from './message.ts'
 import type { QmpRequest } from './message.ts'
 import { QMP_VERSION } from './queries.ts'
+import { EventThrottle } from './throttle.ts'
 
 const INPUT_BYTES = 4096
 /** Whoever lets so much output wait is not listened to, and hears of no events, until it is taken. */
@@ -21,6 +24,7 @@ const EVENTS: readonly MachineEvent[] = [
   'guest-panicked',
   'guest-crashloaded',
   'device-deleted',
+  'balloon-change',
 ]
 
 /** The QEMU Machine Protocol on a character device: commands are run one after the other. */
@@ -30,6 +34,7 @@ export class QmpMonitor {
   readonly #framer = new JsonFramer()
   readonly #indent: number | undefined
   readonly #removers: (() => void)[]
+  readonly #throttle = new EventThrottle<QmpEvent>((entry) => this.#stamped(entry))
   #input: number[] = []
   /** How much of it has been looked at. */
   #inputAt = 0
@@ -64,6 +69,7 @@ export class QmpMonitor {
       this.#dropInput()
       this.#output = ''
       this.#isNegotiated = false
+      this.#throttle.close()
       this.#framer.reset()
     }
     this.#removers = EVENTS.map((event) =>
@@ -77,6 +83,7 @@ export class QmpMonitor {
     this.#ended = true
     this.#dropInput()
     for (const remove of this.#removers) remove()
+    this.#throttle.close()
     this.#flush()
   }
 
@@ -87,7 +94,7 @@ export class QmpMonitor {
 
   #event(event: MachineEvent, detail: unknown): void {
     if (!this.#isNegotiated || this.#output.length > OUTPUT_CHARS) return
-    for (const entry of eventsOf(event, detail)) this.#stamped(entry)
+    for (const entry of eventsOf(event, detail)) this.#throttle.add(entry)
   }
 
   #stamped(entry: object): void {
@@ -174,13 +181,13 @@ export class QmpMonitor {
     if (value instanceof Error) this.#send({ ...id, error: errorOf(value) })
     else
       this.#send({
-        return: isObject(value) || Array.isArray(value) || typeof value === 'string' ? value : {},
+        return: value ?? {},
         ...id,
       })
   }
 
   #send(value: object): void {
-    this.#output += `${JSON.stringify(value, undefined, this.#indent)}\r\n`
+    this.#output += `${formatJson(value, this.#indent)}\r\n`
     this.#flush()
   }
 
