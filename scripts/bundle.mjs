@@ -23,6 +23,11 @@ const packages = {
     'qemu-kvm': 'cli/main.ts',
     worker: 'machine/host/worker.ts',
   },
+  'libvirt-lite': {
+    index: 'index.ts',
+    rpc: 'rpc/index.ts',
+    'libvirt-lite': 'cli/main.ts',
+  },
 }
 
 /** Writes `dist/bundle` of all packages, as far as it is not there. */

@@ -89,6 +89,7 @@ await script(async () => {
     await stage('kvm-core', ava('packages/kvm-core'))
     await stage('virtio', ava('packages/virtio'))
     await stage('qemu-vmm', ava('packages/qemu-vmm'))
+    await stage('libvirt-lite', ava('packages/libvirt-lite'))
     await stage('bench', ava('bench'))
     if (ready) await stage('e2e', ava('e2e'))
   }
