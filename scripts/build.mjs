@@ -9,7 +9,12 @@ import { setup } from './setup.mjs'
 export async function build() {
   await setup()
   await buildNative()
-  const packages = ['packages/kvm-core', 'packages/virtio', 'packages/qemu-vmm', 'packages/libvirt-lite']
+  const packages = [
+    'packages/kvm-core',
+    'packages/virtio',
+    'packages/qemu-vmm',
+    'packages/libvirt-lite',
+  ]
   // Declarations, which are what the compiler is for; and what is loaded.
   await must(bin('tsc'), ['-b', ...packages], { cwd: root })
   // Not before its dependencies are there.

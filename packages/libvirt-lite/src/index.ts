@@ -1,1 +1,2 @@
-export {}
+export { ErrorCode, RpcError, VirtError } from './rpc/index.ts'
+export type { RpcFault, VirtErrorDetails } from './rpc/index.ts'

@@ -1,1 +1,2 @@
-export {}
+process.stderr.write('libvirt-lite: the daemon is not part of this version yet\n')
+process.exitCode = 1

@@ -1,0 +1,64 @@
+import { int, optional, string, struct } from '../codec.ts'
+import { domainRef, networkRef, poolRef } from '../message.ts'
+import { query } from './procedure.ts'
+
+const callback = struct({ callbackId: int })
+
+/** Registering for events; they come as messages, see {@link EVENT_MESSAGES}. */
+export const EVENT = {
+  CONNECT_NETWORK_EVENT_REGISTER_ANY: query(
+    313,
+    struct({ event: int, net: optional(networkRef) }),
+    callback,
+  ),
+  CONNECT_NETWORK_EVENT_DEREGISTER_ANY: query(314, callback, struct({})),
+  CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY: query(
+    316,
+    struct({ event: int, dom: optional(domainRef) }),
+    callback,
+  ),
+  CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY: query(317, callback, struct({})),
+  CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY: query(
+    368,
+    struct({ event: int, pool: optional(poolRef) }),
+    callback,
+  ),
+  CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY: query(369, callback, struct({})),
+  CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY: query(
+    374,
+    struct({ event: int, device: optional(struct({ name: string })) }),
+    callback,
+  ),
+  CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY: query(375, callback, struct({})),
+} as const
+
+/** A lifecycle event's facts; `event` and `detail` are libvirt's numbers. */
+const change = struct({ dom: domainRef, event: int, detail: int })
+
+/** The messages that tell of events, with the procedure number that each is sent under. */
+export const EVENT_MESSAGES = {
+  /** To clients that registered without callback ids. */
+  DOMAIN_EVENT_LIFECYCLE: { number: 107, codec: change },
+  DOMAIN_EVENT_REBOOT: { number: 169, codec: struct({ dom: domainRef }) },
+  DOMAIN_EVENT_CALLBACK_LIFECYCLE: {
+    number: 318,
+    codec: struct({ callbackId: int, message: change }),
+  },
+  DOMAIN_EVENT_CALLBACK_REBOOT: {
+    number: 319,
+    codec: struct({ callbackId: int, message: struct({ dom: domainRef }) }),
+  },
+  DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED: {
+    number: 333,
+    codec: struct({ callbackId: int, message: struct({ dom: domainRef, alias: string }) }),
+  },
+  STORAGE_POOL_EVENT_LIFECYCLE: {
+    number: 370,
+    codec: struct({ callbackId: int, pool: poolRef, event: int, detail: int }),
+  },
+  STORAGE_POOL_EVENT_REFRESH: { number: 373, codec: struct({ callbackId: int, pool: poolRef }) },
+  NETWORK_EVENT_LIFECYCLE: {
+    number: 315,
+    codec: struct({ callbackId: int, net: networkRef, event: int, detail: int }),
+  },
+} as const

@@ -1,0 +1,279 @@
+import type { Duplex } from 'node:stream'
+import { ErrorCode, ErrorDomain, RpcError, VirtError } from './errors.ts'
+import { MessageType, Program, Status, decode, encode, encodeError } from './message.ts'
+import type { Message } from './message.ts'
+import { EVENT_MESSAGES, PROCEDURES, QEMU } from './procedures/index.ts'
+import type { Args, EventMessages, EventName, ProcedureName, Result } from './procedures/index.ts'
+import type { Procedure } from './procedures/procedure.ts'
+import type { Value } from './codec.ts'
+import { RpcStream } from './stream.ts'
+import { Wire } from './wire.ts'
+
+/** Calls of one connection that are under way: with more, it is not read until one is done. */
+const CALLS = 32
+/** Streams of one connection. */
+const STREAMS = 64
+const KEEPALIVE_MS = 5000
+const KEEPALIVE_COUNT = 5
+/** A peer that has not opened its connection by then is sent away. */
+const OPEN_MS = 30_000
+/** The feature number by which a client asks for keepalive. */
+const FEATURE_KEEPALIVE = 10
+/** What may be called before {@link PROCEDURES.CONNECT_OPEN}. */
+const BEFORE_OPEN: readonly string[] = [
+  'AUTH_LIST',
+  'CONNECT_OPEN',
+  'CONNECT_CLOSE',
+  'CONNECT_SUPPORTS_FEATURE',
+]
+/** Flag of {@link PROCEDURES.CONNECT_OPEN}. */
+const OPEN_READ_ONLY = 1
+
+/** One call of a client. */
+export interface Call {
+  readonly connection: ServerConnection
+  /** The stream that the reply opens: for procedures that have one. */
+  readonly stream: RpcStream
+}
+
+/** What answers calls, by procedure; those that are missing are answered with `NO_SUPPORT`. */
+export type Handlers = {
+  [N in ProcedureName]?: (args: Args<N>, call: Call) => Result<N> | Promise<Result<N>>
+} & {
+  MONITOR_COMMAND?: (
+    args: Value<(typeof QEMU)['MONITOR_COMMAND']['args']>,
+    call: Call,
+  ) => Promise<Value<(typeof QEMU)['MONITOR_COMMAND']['result']>>
+}
+
+type AnyProcedure = Procedure<unknown, unknown>
+type AnyHandler = (args: unknown, call: Call) => unknown
+
+const TABLES = new Map(
+  [
+    [Program.REMOTE, PROCEDURES],
+    [Program.QEMU, QEMU],
+  ].map(([program, table]) => [
+    program as number,
+    new Map(
+      Object.entries(table as Record<string, AnyProcedure>).map(([name, procedure]) => [
+        procedure.number,
+        { name, procedure },
+      ]),
+    ),
+  ]),
+)
+
+export interface ServerConnectionOptions {
+  /** Whether it came through the read-only socket. */
+  readOnly?: boolean
+  /** How long a peer may take to open the connection, in milliseconds. */
+  openTimeoutMs?: number
+  /** Told of errors that no client caused. */
+  onInternalError?: (error: unknown, procedure: string) => void
+}
+
+/** The server's end of a connection: decodes calls, has them handled, and sends replies, events and streams. */
+export class ServerConnection {
+  readonly #wire: Wire
+  readonly #handlers: Handlers
+  readonly #options: ServerConnectionOptions
+  readonly #streams = new Map<number, RpcStream>()
+  readonly #closers = new Set<() => void>()
+  readonly #opening: NodeJS.Timeout
+  #calls = 0
+  #isOpen = false
+  #readOnly: boolean
+
+  constructor(stream: Duplex, handlers: Handlers, options: ServerConnectionOptions = {}) {
+    this.#handlers = handlers
+    this.#options = options
+    this.#readOnly = options.readOnly ?? false
+    this.#wire = new Wire(stream, {
+      message: (message) => this.#message(message),
+      closed: (error) => this.#closed(error),
+    })
+    this.#opening = setTimeout(
+      () => this.close(new RpcError('E_TIMEOUT', 'the connection was not opened')),
+      options.openTimeoutMs ?? OPEN_MS,
+    ).unref()
+  }
+
+  get isReadOnly(): boolean {
+    return this.#readOnly
+  }
+
+  get isClosed(): boolean {
+    return this.#wire.isClosed
+  }
+
+  /** Calls `closer` when the connection has ended. @returns takes it back */
+  onClose(closer: () => void): () => void {
+    this.#closers.add(closer)
+    return () => this.#closers.delete(closer)
+  }
+
+  close(error?: Error): void {
+    this.#wire.close(error)
+  }
+
+  /** Tells of an event. */
+  event<N extends EventName>(name: N, value: Value<EventMessages[N]['codec']>): void {
+    const { number, codec } = EVENT_MESSAGES[name]
+    const header = {
+      program: Program.REMOTE,
+      version: 1,
+      procedure: number,
+      type: MessageType.MESSAGE,
+      serial: 0,
+      status: Status.OK,
+    }
+    this.#wire.send(header, encode(codec as never, value as never))
+  }
+
+  #closed(error: Error | undefined): void {
+    clearTimeout(this.#opening)
+    const cut = error ?? new RpcError('E_CLOSED', 'the client closed the connection')
+    for (const stream of this.#streams.values()) stream.cut(cut)
+    for (const closer of this.#closers) closer()
+    this.#closers.clear()
+  }
+
+  #message(message: Message): void {
+    if (message.type === MessageType.STREAM) {
+      // What is under way to a stream that has just ended is of no interest.
+      this.#streams.get(message.serial)?.receive(message)
+      return
+    }
+    if (message.type !== MessageType.CALL) {
+      throw new RpcError('E_FRAME', `a message of type ${message.type} from a client`)
+    }
+    this.#calls++
+    if (this.#calls >= CALLS) this.#wire.hold(this)
+    void this.#call(message).finally(() => {
+      this.#calls--
+      this.#wire.release(this)
+    })
+  }
+
+  async #call(message: Message): Promise<void> {
+    const header = { ...message, type: MessageType.REPLY }
+    let stream: RpcStream | undefined
+    let name = `${message.procedure}`
+    try {
+      const found = find(message)
+      name = found.name
+      const { procedure } = found
+      this.#allow(name, procedure)
+      const handler = this.#handlers[name as ProcedureName] as AnyHandler | undefined
+      if (handler === undefined) throw unsupported(name)
+      const args = decodeArgs(procedure, message)
+      if (procedure.hasStream) {
+        if (this.#streams.has(message.serial)) {
+          throw new VirtError(ErrorCode.RPC, `a stream with the serial ${message.serial} is open`, {
+            domain: ErrorDomain.RPC,
+          })
+        }
+        if (this.#streams.size >= STREAMS) {
+          throw new VirtError(
+            ErrorCode.RESOURCE_BUSY,
+            `${STREAMS} streams of this client are open`,
+            {
+              domain: ErrorDomain.STREAMS,
+            },
+          )
+        }
+        const gone = (): void => void this.#streams.delete(message.serial)
+        stream = new RpcStream(this.#wire, header, 'server', gone)
+        this.#streams.set(message.serial, stream)
+      }
+      const call = { connection: this, stream } as Call
+      const result = await handler(args, call)
+      const payload = encode(procedure.result, result)
+      this.#note(name, args)
+      this.#wire.send({ ...header, status: Status.OK }, payload)
+      stream?.opened()
+      if (name === 'CONNECT_CLOSE') this.#wire.end()
+    } catch (error) {
+      this.#streams.delete(message.serial)
+      stream?.cut(error as Error)
+      const payload = encodeError(this.#toVirtError(error, name))
+      this.#wire.send({ ...header, status: Status.ERROR }, payload)
+    }
+  }
+
+  #allow(name: string, procedure: AnyProcedure): void {
+    if (!this.#isOpen && !BEFORE_OPEN.includes(name)) {
+      throw new VirtError(ErrorCode.INTERNAL_ERROR, 'connection not open', {
+        domain: ErrorDomain.RPC,
+      })
+    }
+    if (this.#readOnly && !procedure.isRead) throw denied(name)
+  }
+
+  /** What calls mean for the connection itself. */
+  #note(name: string, args: unknown): void {
+    if (name === 'CONNECT_OPEN') {
+      this.#isOpen = true
+      clearTimeout(this.#opening)
+      // A connection can give up its rights, never gain them.
+      if (((args as Args<'CONNECT_OPEN'>).flags & OPEN_READ_ONLY) !== 0) this.#readOnly = true
+    }
+    if (name === 'CONNECT_SUPPORTS_FEATURE') {
+      const { feature } = args as Args<'CONNECT_SUPPORTS_FEATURE'>
+      if (feature === FEATURE_KEEPALIVE) this.#wire.startKeepAlive(KEEPALIVE_MS, KEEPALIVE_COUNT)
+    }
+  }
+
+  #toVirtError(error: unknown, name: string): VirtError {
+    if (error instanceof VirtError) return error
+    this.#options.onInternalError?.(error, name)
+    const text = error instanceof Error ? error.message : String(error)
+    return new VirtError(ErrorCode.INTERNAL_ERROR, `internal error: ${text}`, { cause: error })
+  }
+}
+
+function find(message: Message): { name: string; procedure: AnyProcedure } {
+  const table = message.version === 1 ? TABLES.get(message.program) : undefined
+  if (table === undefined) {
+    const text = `Cannot find program ${message.program} version ${message.version}`
+    throw new VirtError(ErrorCode.RPC, text, { domain: ErrorDomain.RPC })
+  }
+  const found = table.get(message.procedure)
+  if (found === undefined) throw unsupported(`procedure ${message.procedure}`)
+  return found
+}
+
+function decodeArgs(procedure: AnyProcedure, message: Message): unknown {
+  try {
+    return decode(procedure.args, message.payload)
+  } catch (error) {
+    const text = `Unable to decode message payload: ${(error as Error).message}`
+    throw new VirtError(ErrorCode.RPC, text, { domain: ErrorDomain.RPC, cause: error })
+  }
+}
+
+function unsupported(name: string): VirtError {
+  return new VirtError(
+    ErrorCode.NO_SUPPORT,
+    `this function is not supported by the connection driver: ${apiName(name)}`,
+  )
+}
+
+/** The refusal of a connection that may only read. */
+export function denied(name: string): VirtError {
+  return new VirtError(
+    ErrorCode.OPERATION_DENIED,
+    `operation forbidden: read only access prevents ${apiName(name)}`,
+  )
+}
+
+/** The name of the function in libvirt's library that makes the call, which users know. */
+function apiName(name: string): string {
+  if (!/^[A-Z_]+$/.test(name)) return name
+  const words = name.split('_').map((word) => {
+    const isWhole = ['XML', 'UUID', 'CPU', 'DHCP', 'OS'].includes(word)
+    return isWhole ? word : word.charAt(0) + word.slice(1).toLowerCase()
+  })
+  return `vir${words.join('')}`
+}
