@@ -1,0 +1,81 @@
+import { assignAliases } from './aliases.ts'
+import type { CharacterSource, DomainDefinition } from './generated/model.ts'
+
+/** What a running domain has besides its definition. */
+export interface LiveState {
+  /** The number of the running domain. */
+  id: number
+  /** Terminals (`/dev/pts/3`) by the alias of the serial port or console. */
+  ttys?: Readonly<Record<string, string>>
+  /** Sockets of channels whose path is made up at the start, by alias. */
+  channels?: Readonly<Record<string, { path: string; connected?: boolean }>>
+  /** Ports of screens that had `autoport`, in their order. */
+  graphicsPorts?: readonly number[]
+  /** KiB that the guest has now, when a balloon has changed it. */
+  currentMemoryKib?: number
+}
+
+/** A definition as it is while the domain runs: with the names, numbers and paths of this run. */
+export function liveDefinition(def: DomainDefinition, state: LiveState): DomainDefinition {
+  const live = structuredClone(def)
+  live.id = state.id
+  assignAliases(live)
+  if (state.currentMemoryKib !== undefined && live.currentMemory !== undefined) {
+    live.currentMemory.value = state.currentMemoryKib
+  }
+  const { devices = {} } = live
+  numberSources(live)
+  for (const port of [...(devices.serials ?? []), ...(devices.parallels ?? [])]) {
+    setTty(port, state)
+  }
+  for (const console of devices.consoles ?? []) {
+    const tty = setTty(console, state)
+    if (tty !== undefined && console.target?.type === 'serial') console.tty = tty
+  }
+  for (const channel of devices.channels ?? []) {
+    setTty(channel, state)
+    const socket = state.channels?.[channel.alias?.name ?? '']
+    if (socket === undefined) continue
+    channel.sources ??= [{ mode: 'bind', path: socket.path }]
+    if (channel.target !== undefined && socket.connected !== undefined) {
+      channel.target.state = socket.connected ? 'connected' : 'disconnected'
+    }
+  }
+  for (const [index, screen] of (devices.graphics ?? []).entries()) {
+    const port = state.graphicsPorts?.[index]
+    if (port !== undefined) screen.port = port
+    const [listen] = screen.listens ?? []
+    if (listen?.type !== 'address' || listen.address !== undefined) continue
+    listen.address = '127.0.0.1'
+    screen.listen = '127.0.0.1'
+  }
+  return live
+}
+
+interface Character {
+  type?: string
+  alias?: { name: string }
+  sources?: CharacterSource[]
+}
+
+function setTty(device: Character, { ttys }: LiveState): string | undefined {
+  const tty = device.type === 'pty' ? ttys?.[device.alias?.name ?? ''] : undefined
+  if (tty !== undefined) device.sources = [{ path: tty }]
+  return tty
+}
+
+/** Images are numbered from the last disk on, and a chain that nobody described ends here. */
+function numberSources({ devices }: DomainDefinition): void {
+  const disks = devices?.disks ?? []
+  let next = 1
+  for (const disk of disks.toReversed()) {
+    if (disk.source === undefined) {
+      // The format of a medium that is not there is not known.
+      if (disk.driver?.type === 'raw') delete disk.driver.type
+      next++
+      continue
+    }
+    disk.source.index = next++
+    disk.backingStore ??= {}
+  }
+}

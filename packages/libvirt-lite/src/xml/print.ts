@@ -1,0 +1,122 @@
+import type { XmlElement, XmlNode } from './node.ts'
+
+/**
+ * Writes a tree the way libvirt does: two spaces of indentation, single quotes, `<x/>` for what is
+ * empty. An element with text in it stays on one line.
+ */
+export function printXml(root: XmlElement): string {
+  const lines: string[] = []
+  printLibvirt(root, '', lines)
+  return `${lines.join('\n')}\n`
+}
+
+/**
+ * Writes a tree the way libxml2 does, which libvirt uses for what it keeps as it is (metadata):
+ * double quotes, and no line breaks where there is text between the elements.
+ *
+ * @param indent spaces before the first line's children, which are two further in
+ */
+export function printVerbatim(root: XmlElement, indent: string = ''): string {
+  return verbatim(root, indent, true)
+}
+
+/** Marks an element that {@link printXml} leaves to {@link printVerbatim}. */
+const asIs = new WeakSet<XmlElement>()
+
+/** Has an element of a tree written as libxml2 does, whatever is around it. */
+export function keepVerbatim(element: XmlElement): XmlElement {
+  asIs.add(element)
+  return element
+}
+
+function printLibvirt(node: XmlElement, indent: string, lines: string[]): void {
+  if (asIs.has(node)) {
+    lines.push(indent + printVerbatim(node, indent))
+    return
+  }
+  const attributes = node.attributes.map(
+    ({ name, value }) => ` ${name}='${escapeAttribute(value)}'`,
+  )
+  const start = `<${node.name}${attributes.join('')}`
+  if (node.children.length === 0) {
+    lines.push(`${indent}${start}/>`)
+  } else if (node.children.some(({ kind }) => kind === 'text')) {
+    const inside = node.children.map((child) => inline(child))
+    lines.push(`${indent}${start}>${inside.join('')}</${node.name}>`)
+  } else {
+    lines.push(`${indent}${start}>`)
+    for (const child of node.children) {
+      if (child.kind === 'element') printLibvirt(child, `${indent}  `, lines)
+      else lines.push(`${indent}  ${inline(child)}`)
+    }
+    lines.push(`${indent}</${node.name}>`)
+  }
+}
+
+/** Of what libvirt itself writes only text can be in a line with others, so its quotes hold here as well. */
+function inline(node: XmlNode): string {
+  if (node.kind === 'text') return node.cdata ? cdata(node.text) : escapeText(node.text)
+  if (node.kind === 'comment') return `<!--${node.text}-->`
+  const attributes = node.attributes.map(
+    ({ name, value }) => ` ${name}='${escapeAttribute(value)}'`,
+  )
+  const start = `<${node.name}${attributes.join('')}`
+  if (node.children.length === 0) return `${start}/>`
+  return `${start}>${node.children.map((child) => inline(child)).join('')}</${node.name}>`
+}
+
+function verbatim(node: XmlNode, indent: string, format: boolean): string {
+  if (node.kind === 'comment') return `<!--${node.text}-->`
+  if (node.kind === 'text') {
+    return node.cdata ? cdata(node.text) : escapeVerbatimText(node.text)
+  }
+  const attributes = node.attributes.map(
+    ({ name, value }) => ` ${name}="${escapeVerbatimAttribute(value)}"`,
+  )
+  const start = `<${node.name}${attributes.join('')}`
+  if (node.children.length === 0) return `${start}/>`
+  const broken = format && !node.children.some(({ kind }) => kind === 'text')
+  const deeper = `${indent}  `
+  const inside = node.children.map((child) => verbatim(child, deeper, broken))
+  return broken
+    ? `${start}>\n${inside.map((line) => deeper + line).join('\n')}\n${indent}</${node.name}>`
+    : `${start}>${inside.join('')}</${node.name}>`
+}
+
+/** A section ends at the first `]]>`, so one in the text begins another section. */
+function cdata(text: string): string {
+  return `<![CDATA[${text.replaceAll(']]>', ']]]]><![CDATA[>')}]]>`
+}
+
+const entities: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&apos;',
+  // Readers turn these into spaces or line feeds unless they are written as references.
+  '\t': '&#9;',
+  '\n': '&#10;',
+  '\r': '&#13;',
+}
+
+const replace = (text: string, pattern: RegExp) =>
+  text.replaceAll(pattern, (character) => entities[character] ?? character)
+
+/** Text as libvirt escapes it, quotes included. */
+export function escapeText(text: string): string {
+  return replace(text, /[&<>"'\r]/g)
+}
+
+/** The value of an attribute in either kind of quotes. */
+export function escapeAttribute(text: string): string {
+  return replace(text, /[&<>"'\t\n\r]/g)
+}
+
+function escapeVerbatimText(text: string): string {
+  return replace(text, /[&<>\r]/g)
+}
+
+function escapeVerbatimAttribute(text: string): string {
+  return replace(text, /[&<>"\t\n\r]/g)
+}
