@@ -82,7 +82,10 @@ test.serial(
     await client.call('DOMAIN_UNDEFINE', { dom })
     t.is(((await t.throwsAsync(client.call('DOMAIN_CREATE', { dom }))) as VirtError).code, 42)
     // Its whole command line, which a shell takes as it is.
-    t.regex(readFileSync(join(state, 'log', 'a.log'), 'utf8'), /starting up\n\S+qemu-kvm .*-uuid/)
+    t.regex(
+      readFileSync(join(state, 'log', 'a.log'), 'utf8'),
+      /starting up\n(.*\n)*\S+qemu-kvm .*-uuid/,
+    )
     const order = ['a 0/0', 'a 4/0', 'a 2/0', 'a 3/0', 'a 4/0', 'a reboot', 'a 5/1', 'a 1/0']
     await until(() => heard.length >= order.length)
     t.deepEqual(heard, order)

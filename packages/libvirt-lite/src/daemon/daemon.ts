@@ -1,6 +1,7 @@
 import type { Server, Socket } from 'node:net'
 import { Domains } from '../driver/domains.ts'
-import { findCommand, isExecutable } from '../driver/emulator.ts'
+import { findCommand, isExecutable, machinesOf } from '../driver/emulator.ts'
+import type { Machine } from '../driver/emulator.ts'
 import { ServerConnection } from '../rpc/index.ts'
 import type { Handlers } from '../rpc/index.ts'
 import { Events } from '../server/events.ts'
@@ -35,10 +36,15 @@ export class Daemon {
   readonly #handlers: Handlers
   readonly #log: (message: string) => void
 
-  private constructor(state: StateFolder, emulator: string, options: DaemonOptions) {
+  private constructor(
+    state: StateFolder,
+    emulator: string,
+    machines: readonly Machine[],
+    options: DaemonOptions,
+  ) {
     this.#state = state
     this.#log = options.log ?? (() => undefined)
-    this.#domains = new Domains({ state, emulator, warn: this.#log })
+    this.#domains = new Domains({ state, emulator, machines, warn: this.#log })
     const events = new Events(this.#domains)
     const uri = process.geteuid!() === 0 ? 'qemu:///system' : 'qemu:///session'
     this.#handlers = serverHandlers({ domains: this.#domains, events, emulator, uri })
@@ -54,8 +60,11 @@ export class Daemon {
     }
     if (!isExecutable(emulator))
       throw new DaemonError(`the emulator '${emulator}' cannot be executed`)
+    const machines = await machinesOf(emulator).catch((error: Error) => {
+      throw new DaemonError(error.message)
+    })
     const state = await openStateFolder(options.stateDir)
-    const daemon = new Daemon(state, emulator, options)
+    const daemon = new Daemon(state, emulator, machines, options)
     try {
       await daemon.#domains.load()
       await daemon.#listen(options)

@@ -1,10 +1,10 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { constants, copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
 import { Machine, bootId } from './machine.ts'
 import type { MachineEvents, MachineStatus } from './machine.ts'
-import { domainArgv, factsOf, formatDomain } from './model.ts'
+import { commandOf, factsOf, formatDomain } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { QmpEvent } from './qmp.ts'
 import {
@@ -149,7 +149,8 @@ export class Domain {
       rmSync(folder, { recursive: true, force: true })
       mkdirSync(folder, { mode: 0o700 })
       const qmpSocket = join(folder, 'qmp.sock')
-      const command = domainArgv(definition, { qmpSocket, logFile, stateDir: folder })
+      const command = await commandOf(definition, { qmpSocket, logFile, stateDir: folder })
+      for (const copy of command.copies) copyOnce(copy)
       const machine = await Machine.start(folder, status, { ...command, logFile }, this.#events())
       this.#machine = machine
       this.live = definition
@@ -345,6 +346,17 @@ export class Domain {
 
   /** As it was named while it ran the last time. */
   lastRef: DomainRef | undefined
+}
+
+/** Gives firmware variables of its own to a domain that has none. */
+function copyOnce({ from, to }: { from: string; to: string }): void {
+  if (existsSync(to)) return
+  try {
+    copyFileSync(from, to, constants.COPYFILE_EXCL)
+  } catch (error) {
+    const text = `cannot copy '${from}' to '${to}': ${(error as Error).message}`
+    throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
+  }
 }
 
 export function invalid(text: string): VirtError {

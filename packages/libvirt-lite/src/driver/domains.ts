@@ -2,6 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { removeDurably, writeDurably, writeWhole } from '../daemon/atomic.ts'
 import type { StateFolder } from '../daemon/state-folder.ts'
+import type { MachineType } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
 import { Domain, invalid } from './domain.ts'
@@ -24,6 +25,8 @@ export interface DomainsOptions {
   state: StateFolder
   /** Path of the emulator of domains that name none. */
   emulator: string
+  /** The machines that it has. */
+  machines: readonly MachineType[]
   /** Told of what goes wrong without anybody's asking. */
   warn(message: string): void
 }
@@ -222,7 +225,8 @@ export class Domains {
   }
 
   #parse(xml: string): DomainDefinition {
-    return parseDomain(xml, { emulator: this.#options.emulator })
+    const { emulator, machines, state } = this.#options
+    return parseDomain(xml, { emulator, machines, stateDir: state.nvram })
   }
 
   /** The domain that a definition is of. @throws VirtError when name and UUID belong to different ones */

@@ -3,6 +3,7 @@ import { accessSync, constants } from 'node:fs'
 import { delimiter, dirname, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { parseDeviceHelp } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
 /** A machine that an emulator has. */
@@ -36,26 +37,44 @@ export function isExecutable(path: string): boolean {
 }
 
 const machines = new Map<string, Promise<Machine[]>>()
+const devices = new Map<string, Promise<ReadonlySet<string>>>()
 
 /** The machines of an emulator, as it lists them. Rejects with `VirtError` when it cannot be asked. */
 export function machinesOf(emulator: string): Promise<Machine[]> {
-  const known = machines.get(emulator)
-  if (known !== undefined) return known
-  const asked = askMachines(emulator)
-  machines.set(emulator, asked)
-  asked.catch(() => machines.delete(emulator))
+  return once(machines, emulator, askMachines)
+}
+
+/** The drivers of an emulator's devices; undefined when it cannot be asked, which its start will tell more about. */
+export function devicesOf(emulator: string): Promise<ReadonlySet<string> | undefined> {
+  const ask = async (): Promise<ReadonlySet<string>> =>
+    parseDeviceHelp(await help(emulator, '-device'))
+  return once(devices, emulator, ask).catch(() => undefined)
+}
+
+/** Asks once, unless that fails: emulators do not change while a daemon runs. */
+function once<T>(
+  known: Map<string, Promise<T>>,
+  emulator: string,
+  ask: (emulator: string) => Promise<T>,
+): Promise<T> {
+  const asked = known.get(emulator) ?? ask(emulator)
+  known.set(emulator, asked)
+  asked.catch(() => known.delete(emulator))
   return asked
 }
 
-async function askMachines(emulator: string): Promise<Machine[]> {
-  let output: string
+async function help(emulator: string, option: string): Promise<string> {
   try {
     const options = { timeout: 20_000, maxBuffer: 1 << 20 }
-    output = (await promisify(execFile)(emulator, ['-machine', 'help'], options)).stdout
+    return (await promisify(execFile)(emulator, [option, 'help'], options)).stdout
   } catch (error) {
-    const text = `Failed to list the machines of '${emulator}': ${(error as Error).message}`
+    const text = `Failed to ask '${emulator}' what it has: ${(error as Error).message}`
     throw new VirtError(ErrorCode.OPERATION_FAILED, text, { cause: error })
   }
+}
+
+async function askMachines(emulator: string): Promise<Machine[]> {
+  const output = await help(emulator, '-machine')
   const aliases = new Map<string, string>()
   const names: string[] = []
   for (const line of output.split('\n').slice(1)) {

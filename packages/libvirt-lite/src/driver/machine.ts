@@ -1,6 +1,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { writeWhole } from '../daemon/atomic.ts'
+import type { DomainCommand } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import { findProcesses, isAlive, kill, pause, start } from './process.ts'
 import type { ProcessId } from './process.ts'
@@ -68,13 +69,13 @@ export class Machine {
   static async start(
     folder: string,
     status: MachineStatus,
-    { program, args, logFile }: { program: string; args: readonly string[]; logFile: string },
+    { program, args, env, warnings, logFile }: DomainCommand & { logFile: string },
     events: MachineEvents,
   ): Promise<Machine> {
     // Before the process is there: should this one end now, the next daemon looks for it.
     saveStatus(folder, status)
-    const logged = logLength(logFile)
-    const started = await start(program, args, { logFile, folder })
+    const started = await start(program, args, { logFile, folder, env, notes: warnings })
+    const logged = started.logged
     const machine = new Machine(folder, status, started.id, events)
     try {
       machine.#save()
@@ -231,19 +232,11 @@ export function loadStatus(folder: string): MachineStatus | undefined {
   }
 }
 
-function logLength(path: string): number {
-  try {
-    return readFileSync(path).length
-  } catch {
-    return 0
-  }
-}
-
 /** What the emulator said, without the command line. */
 function logTail(path: string, from: number): string {
   try {
-    const lines = readFileSync(path).subarray(from).toString().split('\n').slice(2)
-    return lines.join('\n').trim().slice(-LOG_CHARS)
+    const lines = readFileSync(path).subarray(from).toString()
+    return lines.trim().slice(-LOG_CHARS)
   } catch {
     return ''
   }

@@ -1,5 +1,13 @@
 import { spawn } from 'node:child_process'
-import { closeSync, constants, openSync, readFileSync, readdirSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  writeSync,
+} from 'node:fs'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
 /** A process, told from a later one with the same number by when it was started. */
@@ -69,11 +77,24 @@ export function findProcesses(text: string): ProcessId[] {
   return found
 }
 
+/** How a process is started. */
+export interface StartOptions {
+  logFile: string
+  /** Where it runs. */
+  folder: string
+  /** Variables beside those of this process. */
+  env: Readonly<Record<string, string>>
+  /** What the log should say of it. */
+  notes: readonly string[]
+}
+
 /** A process that was started, and what it left. */
 export interface Started {
   id: ProcessId
   /** Resolves when it has ended. */
   exited: Promise<void>
+  /** Length of the log before its own output. */
+  logged: number
 }
 
 /**
@@ -83,13 +104,20 @@ export interface Started {
 export async function start(
   program: string,
   args: readonly string[],
-  { logFile, folder }: { logFile: string; folder: string },
+  { logFile, folder, env, notes }: StartOptions,
 ): Promise<Started> {
   const { O_CREAT, O_APPEND, O_WRONLY, O_NOFOLLOW } = constants
   const log = openSync(logFile, O_CREAT | O_APPEND | O_WRONLY | O_NOFOLLOW, 0o600)
   try {
-    writeSync(log, `${new Date().toISOString()}: starting up\n${commandLine(program, args)}\n`)
-    const child = spawn(program, args, { cwd: folder, detached: true, stdio: ['ignore', log, log] })
+    const lines = [`${new Date().toISOString()}: starting up`, ...notes, commandLine(program, args)]
+    for (const line of lines) writeSync(log, `${line}\n`)
+    const logged = fstatSync(log).size
+    const child = spawn(program, args, {
+      cwd: folder,
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: { ...process.env, ...env },
+    })
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve)
@@ -101,7 +129,7 @@ export async function start(
     child.unref()
     const pid = child.pid!
     // One that has ended already has no start time, and is recognised as ended all the same.
-    return { id: identify(pid) ?? { pid, startTime: 'ended' }, exited }
+    return { id: identify(pid) ?? { pid, startTime: 'ended' }, exited, logged }
   } finally {
     closeSync(log)
   }
