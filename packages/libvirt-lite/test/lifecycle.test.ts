@@ -11,6 +11,7 @@ import { findProcesses } from '../src/driver/process.ts'
 import { buttonDisk, diskXml } from './support/button-guest.ts'
 import { define, domainXml, folder, startDaemon, stateOf, until } from './support/daemon.ts'
 
+const QEMU = '/usr/bin/qemu-system-x86_64'
 const RUNNING_BOOTED = [1, 1]
 const RUNNING_UNPAUSED = [1, 5]
 const PAUSED_USER = [3, 1]
@@ -113,6 +114,32 @@ test.serial('the power button turns a guest off, and with reboot on again', asyn
   t.deepEqual(await stateOf(client, dom), OFF_SHUTDOWN)
   await until(() => heard.includes('b 5/0'))
   t.deepEqual(heard.slice(-2), ['b 6/1', 'b 5/0'])
+})
+
+test.serial("Debian's QEMU runs a domain that names it", async (t) => {
+  if (!existsSync(QEMU)) {
+    t.log(`${QEMU} is not installed`)
+    t.pass()
+    return
+  }
+  const at = folder(t)
+  const { client: open } = await startDaemon(t, at)
+  const client = await open()
+  // QEMU has no power button unless it is asked for.
+  const more = '<features><acpi/></features>'
+  const xml = domainXml('q', { more, emulator: QEMU, devices: diskXml(buttonDisk(at)) })
+  const { dom } = await client.call('DOMAIN_CREATE_XML', { xml, flags: 1 })
+  const text = await watch(t, client, dom)
+  await client.call('DOMAIN_RESUME', { dom })
+  await until(() => text().endsWith('R'), 60)
+  await client.call('DOMAIN_REBOOT', { dom, flags: 0 })
+  await until(() => text().match(/R/g)!.length > 1, 60)
+  await client.call('DOMAIN_SUSPEND', { dom })
+  t.deepEqual(await stateOf(client, dom), PAUSED_USER)
+  await client.call('DOMAIN_RESUME', { dom })
+  await client.call('DOMAIN_SHUTDOWN', { dom })
+  // It was transient.
+  await until(async () => (await client.call('CONNECT_NUM_OF_DOMAINS', undefined)).count === 0)
 })
 
 test.serial('a transient domain is gone when it ends; defined meanwhile, it stays', async (t) => {
