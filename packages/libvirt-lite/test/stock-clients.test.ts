@@ -81,6 +81,12 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
     ['qemu-monitor-command a --hmp info status', /VM status: running/],
     ['qemu-monitor-command a --pretty {"execute":"query-status"}', /"running": true/],
     ['vcpuinfo a', /State: +running/],
+    [
+      'domstats a',
+      /state.state=1[^]*cpu.time=\d+[^]*balloon.maximum=65536[^]*vcpu.0.state=1[^]*block.0.name=vda\n[^]*block.0.capacity=1048576\n/,
+    ],
+    ['domstats --state --list-inactive', /^\n?$/],
+    ['domstats --perf --enforce a', /error: .*not supported/],
     ['undefine a', /has been undefined/],
     ['dominfo a', /Persistent: +no/],
     [`define ${file}`, /error: .*already exists with uuid/],

@@ -53,7 +53,8 @@ const FILTERS: readonly (readonly [number, (domain: Domain) => boolean])[][] = [
     [32_768, () => true],
   ],
 ]
-const FILTER_FLAGS = 0xffff
+/** All of them. */
+export const FILTER_FLAGS = 0xffff
 
 /** Finding domains, and asking about them. */
 export function domainHandlers({ domains }: ServerContext): Handlers {

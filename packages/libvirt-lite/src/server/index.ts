@@ -4,6 +4,7 @@ import type { ServerContext } from './context.ts'
 import { domainHandlers } from './domain.ts'
 import { eventHandlers } from './events.ts'
 import { lifecycleHandlers } from './lifecycle.ts'
+import { statisticsHandlers } from './statistics.ts'
 
 /** What answers the calls of clients. */
 export function serverHandlers(context: ServerContext): Handlers {
@@ -11,6 +12,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...connectionHandlers(context),
     ...domainHandlers(context),
     ...lifecycleHandlers(context),
+    ...statisticsHandlers(context),
     ...eventHandlers(context.events),
   }
 }
