@@ -44,7 +44,8 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
   const at = folder(t)
   const { socket } = await startDaemon(t, at)
   const file = join(at, 'a.xml')
-  writeFileSync(file, domainXml('a', { devices: diskXml(buttonDisk(at)) }))
+  const card = `<interface type='network'><source network='default'/><model type='virtio'/></interface>`
+  writeFileSync(file, domainXml('a', { devices: diskXml(buttonDisk(at)) + card }))
   const steps: [string, RegExp][] = [
     ['list --all', /^ Id +Name +State\n-+\n\n$/],
     ['uri', /socket=/],
@@ -96,6 +97,12 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
     ['domname 2', /^a\n/],
     ['destroy a', /destroyed/],
     ['list --all --name', /^\n$/],
+    ['net-list --all', / default +active +yes +yes/],
+    ['net-list --inactive --name', /^\n?$/],
+    ['net-info default', /Active: +yes\nPersistent: +yes/],
+    ['net-dumpxml default', /<forward mode='nat'\/>/],
+    ['net-info other', /error: failed to get network 'other'/],
+    ['net-destroy default', /error: .*not supported/],
     ['hostname', /\S/],
     ['domjobinfo nobody', /error: failed to get domain/],
     ['snapshot-create nobody', /error: /],

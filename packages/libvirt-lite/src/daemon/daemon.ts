@@ -47,7 +47,13 @@ export class Daemon {
     this.#domains = new Domains({ state, emulator, machines, warn: this.#log })
     const events = new Events(this.#domains)
     const uri = process.geteuid!() === 0 ? 'qemu:///system' : 'qemu:///session'
-    this.#handlers = serverHandlers({ domains: this.#domains, events, emulator, uri })
+    this.#handlers = serverHandlers({
+      domains: this.#domains,
+      events,
+      emulator,
+      stateDir: state.path,
+      uri,
+    })
   }
 
   /** Takes the state folder, finds what runs, and listens. Rejects with `DaemonError`. */

@@ -7,6 +7,8 @@ export interface ServerContext {
   readonly events: Events
   /** The emulator of domains that name none. */
   readonly emulator: string
+  /** Folder of everything that is kept. */
+  readonly stateDir: string
   /** The URI that clients may open beside `qemu:///system` and `qemu:///session`: of this user. */
   readonly uri: string
 }

@@ -4,6 +4,7 @@ import type { ServerContext } from './context.ts'
 import { domainHandlers } from './domain.ts'
 import { eventHandlers } from './events.ts'
 import { lifecycleHandlers } from './lifecycle.ts'
+import { networkHandlers } from './network.ts'
 import { statisticsHandlers } from './statistics.ts'
 
 /** What answers the calls of clients. */
@@ -13,6 +14,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...domainHandlers(context),
     ...lifecycleHandlers(context),
     ...statisticsHandlers(context),
+    ...networkHandlers(context.stateDir),
     ...eventHandlers(context.events),
   }
 }
