@@ -138,6 +138,23 @@ test.serial('what is wrong with a document reaches the user, with its place', as
   )
 })
 
+const hasInstaller = spawnSync('virt-install', ['--version']).status === 0
+
+test.serial('virt-install makes a domain without a disk', async (t) => {
+  if (!hasInstaller) return without(t, 'virt-install')
+  const { socket } = await startDaemon(t)
+  const uri = `qemu+unix:///session?socket=${socket}`
+  const options =
+    '--name i --import --disk none --osinfo generic --graphics none --memory 64 --virt-type qemu --noautoconsole'
+  const network = ['--network', 'network=default,model=virtio']
+  const args = ['--connect', uri, ...options.split(' '), ...network]
+  const { stdout } = await promisify(execFile)('virt-install', args, { timeout: 120_000 })
+  t.regex(stdout, /Domain creation completed/)
+  const { output } = await virsh(socket, 'list', '--all')
+  t.regex(output, /1 +i +running/)
+  t.regex((await virsh(socket, 'dominfo', 'i')).output, /Persistent: +yes/)
+})
+
 const EVENTS = `
 import libvirt, sys, threading, time
 libvirt.virEventRegisterDefaultImpl()
