@@ -246,7 +246,11 @@ test.serial('domains go on without the daemon, and the next one finds them', asy
   const main = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
   const args = ['--import=tsx', main, '--state', join(at, 'state'), '--socket', join(at, 's')]
   const daemon = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
-  t.teardown(() => daemon.kill('SIGKILL'))
+  t.teardown(() => {
+    daemon.kill('SIGKILL')
+    // What the second daemon did not find, when this test fails.
+    for (const { pid } of findProcesses(join(at, 'state'))) process.kill(pid, 'SIGKILL')
+  })
   await once(daemon.stderr, 'data')
   const before = await Client.open({ path: join(at, 's') })
   const dom = await define(before, domainXml('kept'))
