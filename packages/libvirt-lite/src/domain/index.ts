@@ -1,5 +1,7 @@
 export { XmlError } from '../xml/index.ts'
 export type { XmlErrorCode } from '../xml/index.ts'
+export { buildDomain } from './build.ts'
+export type { DomainBuilder } from './build.ts'
 export { domainArgv } from './argv/index.ts'
 export type { ArgvOptions, DomainCommand, Endpoint } from './argv/command.ts'
 export { featuresOf, parseDeviceHelp, qemuFeatures, qemuKvmFeatures } from './argv/features.ts'
