@@ -1,12 +1,24 @@
-// The programs that benchmarks and tests compare with: Debian's QEMU and its image tools. Both run without it: benchmarks have no
-// ratio then, and tests that compare say so and look at less.
+// The programs that benchmarks and tests compare with or connect from: Debian's QEMU, its image tools, libvirt's daemon and clients.
+// All run without them: benchmarks have no ratio then, and tests say so and look at less.
 import { fileURLToPath } from 'node:url'
 import { capture, log, run, script } from './lib/run.mjs'
 
 const program = 'qemu-system-x86_64'
 // Not qemu-img: a command of that name is ours, and may come first in the path.
 const imageTool = 'qemu-io'
-const packages = ['qemu-system-x86', 'qemu-utils']
+// libvirt's daemon is started by the tests that use it, and its schemas come with it.
+const daemon = '/usr/sbin/libvirtd'
+const client = 'virsh'
+// Debian's own interpreter is the one that its packages are for.
+const python = '/usr/bin/python3'
+const packages = [
+  'qemu-system-x86',
+  'qemu-utils',
+  'libvirt-daemon-system',
+  'libvirt-clients',
+  'libxml2-utils',
+  'python3-libvirt',
+]
 
 /**
  * Makes sure that the peer is there, if this machine lets us.
@@ -14,11 +26,17 @@ const packages = ['qemu-system-x86', 'qemu-utils']
  */
 export async function peers() {
   const version = () => capture(program, ['--version'])?.split('\n')[0]
-  const complete = () => version() !== undefined && capture(imageTool, ['--version']) !== undefined
+  const complete = () =>
+    version() !== undefined &&
+    capture(imageTool, ['--version']) !== undefined &&
+    capture(daemon, ['--version']) !== undefined &&
+    capture(client, ['--version']) !== undefined &&
+    capture('xmllint', ['--version']) !== undefined &&
+    capture(python, ['-c', 'import libvirt']) !== undefined
   if (!complete()) {
     if (process.getuid?.() !== 0 || capture('apt-get', ['--version']) === undefined) {
       log(
-        `${program} or ${imageTool} is missing, so there is less to compare with. On Debian, as root:`,
+        `one of ${program}, ${imageTool}, ${daemon}, ${client}, xmllint and python3-libvirt is missing, so there is less to compare with. On Debian, as root:`,
       )
       log(`  apt-get install --no-install-recommends ${packages.join(' ')}`)
       return version()

@@ -97,7 +97,7 @@ test('a running domain has names, numbers and paths of its run', (t) => {
     document("<disk><source file='/a'/><target dev='vda'/></disk><console type='pty'/>"),
   )
   const before = formatDomain(def)
-  const live = { id: 7, ttys: { serial0: '/dev/pts/9' } }
+  const live = { id: 7, terminals: new Map([['charserial0', '/dev/pts/9']]) }
   const text = formatDomain(def, { live })
   t.regex(text, /^<domain type='qemu' id='7'>/)
   t.regex(text, /<source file='\/a' index='1'\/>\n {6}<backingStore\/>/)

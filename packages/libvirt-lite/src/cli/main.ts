@@ -1,2 +1,28 @@
-process.stderr.write('libvirt-lite: the daemon is not part of this version yet\n')
-process.exitCode = 1
+import { readFileSync } from 'node:fs'
+import { Daemon } from '../daemon/daemon.ts'
+import { DaemonError } from '../daemon/daemon-error.ts'
+import { USAGE, parseOptions } from './options.ts'
+
+const say = (text: string): void => {
+  process.stderr.write(`libvirt-lite: ${text}\n`)
+}
+
+try {
+  const options = parseOptions(process.argv.slice(2))
+  if (options === 'help') process.stdout.write(USAGE)
+  else if (options === 'version') {
+    const file = new URL('../../package.json', import.meta.url)
+    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
+    process.stdout.write(`libvirt-lite ${version}\n`)
+  } else {
+    const daemon = await Daemon.start({ ...options, log: say })
+    say(`listening on ${daemon.addresses.join(', ')}`)
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => void daemon.stop().then(() => process.exit(0)))
+    }
+  }
+} catch (error) {
+  if (!(error instanceof DaemonError)) throw error
+  say(error.message)
+  process.exitCode = 1
+}

@@ -17,7 +17,7 @@ export interface FormatOptions {
   /** For the host that the domain moves to (--migratable): without what it makes itself. */
   migratable?: boolean
   /** What the domain has while it runs. */
-  live?: LiveState
+  live?: LiveState | undefined
 }
 
 /** Writes a definition as libvirt would: same order, same quotes, same indentation. */

@@ -5,10 +5,10 @@ import type { CharacterSource, DomainDefinition } from './generated/model.ts'
 export interface LiveState {
   /** The number of the running domain. */
   id: number
-  /** Terminals (`/dev/pts/3`) by the alias of the serial port or console. */
-  ttys?: Readonly<Record<string, string>>
-  /** Sockets of channels whose path is made up at the start, by alias. */
-  channels?: Readonly<Record<string, { path: string; connected?: boolean }>>
+  /** Terminals (`/dev/pts/3`) and sockets by the name of the character device: `charserial0`. */
+  terminals?: ReadonlyMap<string, string>
+  /** Aliases of channels at whose other end the guest listens. */
+  connected?: ReadonlySet<string>
   /** Ports of screens that had `autoport`, in their order. */
   graphicsPorts?: readonly number[]
   /** KiB that the guest has now, when a balloon has changed it. */
@@ -34,11 +34,11 @@ export function liveDefinition(def: DomainDefinition, state: LiveState): DomainD
   }
   for (const channel of devices.channels ?? []) {
     setTty(channel, state)
-    const socket = state.channels?.[channel.alias?.name ?? '']
-    if (socket === undefined) continue
-    channel.sources ??= [{ mode: 'bind', path: socket.path }]
-    if (channel.target !== undefined && socket.connected !== undefined) {
-      channel.target.state = socket.connected ? 'connected' : 'disconnected'
+    const alias = channel.alias?.name ?? ''
+    const path = state.terminals?.get(`char${alias}`)
+    if (channel.type === 'unix' && path !== undefined) channel.sources ??= [{ mode: 'bind', path }]
+    if (channel.target?.type === 'virtio') {
+      channel.target.state = state.connected?.has(alias) ? 'connected' : 'disconnected'
     }
   }
   for (const [index, screen] of (devices.graphics ?? []).entries()) {
@@ -58,10 +58,12 @@ interface Character {
   sources?: CharacterSource[]
 }
 
-function setTty(device: Character, { ttys }: LiveState): string | undefined {
-  const tty = device.type === 'pty' ? ttys?.[device.alias?.name ?? ''] : undefined
-  if (tty !== undefined) device.sources = [{ path: tty }]
-  return tty
+/** A pty shows its terminal; a socket that stands in for one is nothing that a client could open. */
+function setTty(device: Character, { terminals }: LiveState): string | undefined {
+  const path = terminals?.get(`char${device.alias?.name ?? ''}`)
+  if (device.type !== 'pty' || !path?.startsWith('/dev/')) return undefined
+  device.sources = [{ path }]
+  return path
 }
 
 /** Images are numbered from the last disk on, and a chain that nobody described ends here. */

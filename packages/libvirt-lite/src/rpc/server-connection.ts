@@ -67,6 +67,8 @@ const TABLES = new Map(
 export interface ServerConnectionOptions {
   /** Whether it came through the read-only socket. */
   readOnly?: boolean
+  /** Whether others than the two ends could listen (default: no). */
+  isSecure?: boolean
   /** How long a peer may take to open the connection, in milliseconds. */
   openTimeoutMs?: number
   /** Told of errors that no client caused. */
@@ -101,6 +103,10 @@ export class ServerConnection {
 
   get isReadOnly(): boolean {
     return this.#readOnly
+  }
+
+  get isSecure(): boolean {
+    return this.#options.isSecure ?? true
   }
 
   get isClosed(): boolean {

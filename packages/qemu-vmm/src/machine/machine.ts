@@ -15,10 +15,10 @@ import { type DriveInfo, Drives } from './drives.ts'
 import { type FlashImage, findFlashFiles, readFlash } from './flash-image.ts'
 import { Hardware } from './hardware.ts'
 import type { MachineState } from './machine-state.ts'
-import { carryOut } from './management.ts'
-import type { ManagementCall } from './management.ts'
+import { type ManagementCall, carryOut } from './management.ts'
 import { checkObjectAdded } from './object-check.ts'
 import { openDrive } from './open-drive.ts'
+import { totalStats } from './total-stats.ts'
 
 const MP_STATE_HALTED = 3
 
@@ -235,24 +235,7 @@ export class Machine implements MachineBackend {
   }
 
   stats(): Promise<Record<string, number>> {
-    return this.#whileParked(() => {
-      const { ram, vcpus } = this.#hardware.handles
-      const totals: Record<string, number> = {
-        memoryBytes: ram.size,
-        AnonHugePages: ram.hugeBytes(),
-        residentBytes: ram.residentBytes(),
-      }
-      const own = vcpus.map((vcpu) => {
-        const { code, ...rest } = vcpu.stats()
-        return { ...rest, ...code }
-      })
-      for (const counters of [...this.#hardware.deviceStats(), ...own]) {
-        for (const [name, value] of Object.entries(counters)) {
-          totals[name] = (totals[name] ?? 0) + Number(value)
-        }
-      }
-      return totals
-    })
+    return this.#whileParked(() => totalStats(this.#hardware))
   }
 
   async screen(): Promise<Screen | undefined> {

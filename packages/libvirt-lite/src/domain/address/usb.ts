@@ -33,12 +33,12 @@ function usbDevices({ devices }: DomainDefinition): UsbDevice[] {
   return [
     ...(devices?.hostdevs ?? []).filter(({ type }) => type === 'usb'),
     ...(devices?.disks ?? []).filter(({ target }) => target?.bus === 'usb'),
-    ...(devices?.inputs ?? []).filter(({ bus }) => bus === 'usb'),
     ...(devices?.controllers ?? []).filter(({ type }) => type === 'ccid'),
+    ...(devices?.inputs ?? []).filter(({ bus }) => bus === 'usb'),
+    ...(devices?.serials ?? []).filter(({ target }) => target?.type === 'usb-serial'),
     ...(devices?.sounds ?? []).filter(({ model }) => model === 'usb'),
     ...(devices?.redirdevs ?? []).filter(({ bus }) => bus === 'usb'),
     ...(devices?.interfaces ?? []).filter(({ model }) => model?.type === 'usb-net'),
-    ...(devices?.serials ?? []).filter(({ target }) => target?.type === 'usb-serial'),
   ]
 }
 

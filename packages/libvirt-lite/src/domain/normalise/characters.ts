@@ -1,10 +1,17 @@
 import { refusal, unsupported } from '../refuse.ts'
 import type { DomainOptions } from '../options.ts'
-import type { CharacterSource, Console, DomainDefinition, Serial } from '../generated/model.ts'
+import type {
+  CharacterProtocol,
+  CharacterSource,
+  Console,
+  DomainDefinition,
+  Serial,
+} from '../generated/model.ts'
 
 interface Character {
   type?: string
   sources?: CharacterSource[]
+  protocol?: CharacterProtocol
 }
 
 /** What a source must have, by the type of the device. */
@@ -48,11 +55,11 @@ export function normaliseCharacters(def: DomainDefinition, options: DomainOption
     }
   }
   number(devices.consoles ?? [])
-  copyFirstSerial(def)
   for (const device of [
     ...(devices.serials ?? []),
     ...(devices.parallels ?? []),
-    ...(devices.consoles ?? []),
+    // One that is a serial port gets the source of that port.
+    ...(devices.consoles ?? []).filter(({ target }) => target?.type !== 'serial'),
     ...(devices.redirdevs ?? []),
   ]) {
     checkSource(device)
@@ -62,6 +69,7 @@ export function normaliseCharacters(def: DomainDefinition, options: DomainOption
     if (channel.target?.type === 'virtio' && channel.type === 'unix') continue
     checkSource(channel)
   }
+  copyFirstSerial(def)
 }
 
 /** Each gets the number after the highest that there was before, as libvirt counts. */
@@ -139,6 +147,7 @@ function checkSource(device: Character): void {
   if (device.type === 'tcp') {
     const [source] = device.sources ?? []
     if (source !== undefined) source.mode ??= 'connect'
+    device.protocol ??= { type: 'raw' }
   }
   if (device.type === 'unix' || device.type === 'tcp') {
     for (const source of device.sources ?? []) {
@@ -162,6 +171,12 @@ function forgetGeneratedPath(
   { stateDir = '/var/lib/libvirt/qemu' }: DomainOptions,
 ): void {
   const [source] = channel.sources ?? []
-  if (channel.type !== 'unix' || source?.path === undefined) return
-  if (source.path.startsWith(`${stateDir}/channel/target/`)) delete channel.sources
+  if (channel.type !== 'unix' || source === undefined) return
+  if (
+    source.path === undefined
+      ? source.mode !== 'connect'
+      : source.path.startsWith(`${stateDir}/channel/target/`)
+  ) {
+    delete channel.sources
+  }
 }

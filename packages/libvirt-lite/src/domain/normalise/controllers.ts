@@ -14,7 +14,16 @@ export function normaliseControllers(def: DomainDefinition): void {
   for (const controller of controllers) {
     controller.index ??= nextIndex(controllers, controller)
     checkModel(controller)
-    if (controller.type === 'usb') controller.model ??= 'piix3-uhci'
+    if (controller.type === 'usb') {
+      controller.model ??= 'piix3-uhci'
+      if ((controller.ports ?? 1) > 15 || controller.ports === 0) {
+        throw unsupported('a USB controller has 1 to 15 ports', {
+          at: controller,
+          below: '/@ports',
+          value: controller.ports,
+        })
+      }
+    }
   }
   if (devices.controllers !== undefined) devices.controllers = sortControllers(controllers)
   addDefaults(def)
@@ -125,8 +134,17 @@ export function add(def: DomainDefinition, type: Type, index: number, model?: st
   return controller
 }
 
+/** More of a kind than any machine has room for; a document may name any number. */
+const mostControllers = 256
+
 /** Adds what is missing of a type up to an index. */
 export function addUpTo(def: DomainDefinition, type: Type, highest: number, model?: string): void {
+  if (highest >= mostControllers) {
+    throw unsupported(
+      `a device is at the ${type} controller ${highest}; there can be ${mostControllers} of them`,
+      { at: def },
+    )
+  }
   for (let index = 0; index <= highest; index++) {
     if (!has(def, type, index)) add(def, type, index, model)
   }

@@ -33,7 +33,7 @@ export function normaliseDisks(def: DomainDefinition): void {
 }
 
 /** Disks of a bus are in the order of their numbers; a bus is where its first disk was. */
-function sortDisks(disks: readonly Disk[]): Disk[] {
+export function sortDisks(disks: readonly Disk[]): Disk[] {
   const sorted: Disk[] = []
   for (const disk of disks) {
     const sameBus = (other: Disk) => other.target?.bus === disk.target?.bus

@@ -78,7 +78,8 @@ function normaliseListens(screen: Graphics): void {
   }
 }
 
-function audioFor(graphics: readonly Graphics[]): 'none' | 'spice' | 'sdl' {
+/** Where sound goes when a document does not say. */
+export function audioFor(graphics: readonly Graphics[]): 'none' | 'spice' | 'sdl' {
   const kinds = graphics.map(({ type }) => type)
   if (kinds.includes('spice')) return 'spice'
   return kinds[0] === 'sdl' ? 'sdl' : 'none'

@@ -81,12 +81,14 @@ function normaliseCpu(given: Cpu | undefined, def: DomainDefinition): Cpu {
   cpu.mode ??= 'custom'
   if (cpu.mode === 'custom') {
     cpu.match ??= 'exact'
-    cpu.check ??= cpu.match === 'exact' && cpu.model?.value === 'max' ? 'none' : 'partial'
+    // The software engine has the same features on every host, so there is nothing to compare.
+    cpu.check ??= def.type === 'qemu' ? 'none' : 'partial'
     if (cpu.model !== undefined) cpu.model.fallback ??= 'allow'
     return cpu
   }
   delete cpu.match
-  delete cpu.model
+  if (cpu.mode === 'host-model' && cpu.model !== undefined) cpu.model.fallback ??= 'allow'
+  else delete cpu.model
   cpu.check ??= cpu.mode === 'host-model' ? 'partial' : 'none'
   if (cpu.mode === 'host-passthrough') cpu.migratable ??= true
   return cpu

@@ -91,7 +91,15 @@ function pascal(name: string): string {
 export function generateReference(root: ElementSpec): string {
   const rows: string[] = []
   describe(root, `/${root.name}`, rows, [])
-  return ['| element | has | what it is |', '|---|---|---|', ...rows, ''].join('\n')
+  const head = [
+    '<!-- @generated from the schema by packages/libvirt-lite/src/domain/write-generated.ts -->',
+    '',
+    '# Elements of a domain',
+    '',
+    'What of it can be started, and how it is completed: [Domain XML](domain-xml.md).',
+    '',
+  ]
+  return [...head, '| element | has | what it is |', '|---|---|---|', ...rows, ''].join('\n')
 }
 
 function describe(spec: ElementSpec, path: string, rows: string[], above: ElementSpec[]): void {

@@ -116,6 +116,9 @@ function readChild(child: XmlElement, spec: ChildSpec, path: string, model: Mode
       break
     case 'many': {
       const items = (model[spec.key] ??= []) as Model[]
+      if (items.length >= mostItems) {
+        throw new XmlError(`there can be at most ${mostItems} of them`, { path, ...at(child) })
+      }
       items.push(readElement(child, spec.element, path))
       break
     }
@@ -142,6 +145,9 @@ function requireChildren(node: XmlElement, spec: ElementSpec, path: string, mode
     throw new XmlError(`is missing${hint}`, { path: `${path}/${name}`, ...at(node) })
   }
 }
+
+/** What comes several times is compared with its like, which takes time that grows with the square. */
+const mostItems = 2048
 
 /** The name of a child, as written in a document. */
 export function childName(spec: ChildSpec): string {

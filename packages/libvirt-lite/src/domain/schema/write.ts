@@ -60,12 +60,10 @@ function writeChild(
       return [element(spec.name, {}, [text(spec.type.format(value as ScalarValue))])]
     case 'raw': {
       const kept = value as XmlElement
-      const children = kept.children.flatMap((child) => {
-        // Text between the elements has no meaning here, and would put all on one line.
-        if (spec.verbatim) return child.kind === 'element' ? keepVerbatim(child) : []
-        return child
-      })
-      return isEmpty({ ...kept, children }) ? [] : [{ ...kept, children }]
+      if (!spec.verbatim) return isEmpty(kept) ? [] : [kept]
+      // Text between the elements has no meaning here, and would put all on one line.
+      const children = kept.children.filter(({ kind }) => kind !== 'text')
+      return [keepVerbatim({ ...kept, children })]
     }
   }
 }

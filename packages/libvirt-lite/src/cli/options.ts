@@ -1,0 +1,66 @@
+import { parseArgs } from 'node:util'
+import { DaemonError } from '../daemon/daemon-error.ts'
+import type { DaemonOptions } from '../daemon/daemon.ts'
+
+export const USAGE = `Usage: libvirt-lite --state DIR --socket PATH [OPTION]...
+
+Runs the daemon in the foreground. Clients of libvirt connect to the socket:
+
+  virsh -c 'qemu+unix:///session?socket=PATH' list --all
+
+  --state DIR             folder of definitions, logs and what runs; made if it is not there
+  --socket PATH           UNIX socket for clients; PATH-ro is for those that may only read
+  --listen-tcp HOST:PORT  a TCP port on this host as well, without authentication
+  --emulator PATH         emulator of domains that name none (default: qemu-kvm beside this package or in the path)
+  --version               version
+  --help                  this text
+`
+
+/** @returns what the command line asks for @throws DaemonError for what it may not be */
+export function parseOptions(args: readonly string[]): DaemonOptions | 'help' | 'version' {
+  const options = parse(args)
+  if (options.help) return 'help'
+  if (options.version) return 'version'
+  const { state, socket, emulator } = options
+  if (state === undefined)
+    throw new DaemonError('--state DIR is missing: where to keep definitions')
+  if (socket === undefined) throw new DaemonError('--socket PATH is missing: where to listen')
+  const tcp = options['listen-tcp']
+  return {
+    stateDir: state,
+    socket,
+    ...(tcp === undefined ? {} : { tcp: parseAddress(tcp) }),
+    ...(emulator === undefined ? {} : { emulator }),
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      strict: true,
+      allowPositionals: false,
+      options: {
+        state: { type: 'string' },
+        socket: { type: 'string' },
+        'listen-tcp': { type: 'string' },
+        emulator: { type: 'string' },
+        help: { type: 'boolean' },
+        version: { type: 'boolean' },
+      },
+    }).values
+  } catch (error) {
+    throw new DaemonError(`${(error as Error).message.split('. ')[0]}; --help lists the options`)
+  }
+}
+
+function parseAddress(text: string): { host: string; port: number } {
+  const match = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match === null || port > 65_535) {
+    throw new DaemonError(
+      `--listen-tcp expects HOST:PORT, for example 127.0.0.1:16509, not '${text}'`,
+    )
+  }
+  return { host: (match[1] ?? match[2])!, port }
+}

@@ -1,0 +1,278 @@
+import { initialMemoryKib } from '../normalise/memory.ts'
+import { chipsetOf } from '../normalise/machine.ts'
+import type { Clock } from '../generated/model.ts'
+import { notYet, only, onOff } from './command.ts'
+import type { Command } from './command.ts'
+
+/** Machine, memory, processors, firmware, clock: all that is no device. */
+export function addMachine(command: Command): void {
+  const { def, options } = command
+  only(def, '/domain', handled)
+  only(def.vcpu, '/domain/vcpu', ['placement', 'current', 'value'])
+  command.addKeys('-name', '', { guest: def.name })
+  command.add('-S', '-uuid', def.uuid ?? '', '-no-user-config', '-nodefaults', '-display', 'none')
+  addMemory(command)
+  addCpu(command)
+  command.addKeys('-chardev', 'socket', {
+    id: 'charmonitor',
+    path: options.qmpSocket,
+    server: 'on',
+    wait: 'off',
+  })
+  command.addKeys('-mon', '', { chardev: 'charmonitor', id: 'monitor', mode: 'control' })
+  addClock(command, def.clock)
+  command.add('-no-shutdown')
+  if (def.onReboot === 'destroy') command.add('-action', 'reboot=shutdown')
+  addAcpi(command)
+  addFirmware(command)
+  addSysinfo(command)
+  for (const label of def.seclabels ?? []) {
+    if (label.type !== 'none') {
+      throw notYet('/domain/seclabel', `there is no security driver "${label.model ?? ''}"`)
+    }
+  }
+}
+
+/** Properties of a definition that are used here, or need nothing of the emulator. */
+const handled = [
+  'type',
+  'id',
+  'name',
+  'uuid',
+  'title',
+  'description',
+  'metadata',
+  'memory',
+  'currentMemory',
+  'memoryBacking',
+  'vcpu',
+  'os',
+  'features',
+  'cpu',
+  'clock',
+  'onPoweroff',
+  'onReboot',
+  'onCrash',
+  'onLockfailure',
+  'pm',
+  'devices',
+  'seclabels',
+  'sysinfos',
+  'qemuCommandline',
+]
+
+function addMemory(command: Command): void {
+  const { def } = command
+  only(def.memory, '/domain/memory', ['unit', 'value', 'dumpCore'])
+  const backing = def.memoryBacking
+  const path = '/domain/memoryBacking'
+  only(backing, path, ['source', 'access', 'allocation', 'hugepages'])
+  if (backing?.hugepages?.pages?.length) {
+    throw notYet(`${path}/hugepages/page`, 'the size of pages is what the host has by default')
+  }
+  const kib = Math.ceil(initialMemoryKib(def) / 1024) * 1024
+  const machine: string[] = [
+    def.os?.type?.machine ?? 'pc',
+    `accel=${def.type === 'kvm' ? 'kvm' : 'tcg'}`,
+    'usb=off',
+    `dump-guest-core=${onOff(def.memory?.dumpCore ?? false)}`,
+  ]
+  if (backing !== undefined && Object.keys(backing).length > 0) {
+    if (backing.source?.type === 'file') {
+      throw notYet(`${path}/source`, 'expected type "memfd" or "anonymous"')
+    }
+    const memfd = backing.source?.type === 'memfd' || backing.hugepages !== undefined
+    command.addKeys('-object', memfd ? 'memory-backend-memfd' : 'memory-backend-ram', {
+      id: 'pc.ram',
+      size: kib * 1024,
+      share: onOff(backing.access?.mode === 'shared'),
+      prealloc: onOff(backing.allocation?.mode === 'immediate'),
+      hugetlb: backing.hugepages === undefined ? undefined : 'on',
+    })
+    machine.push('memory-backend=pc.ram')
+  }
+  command.add('-machine', machine.join(','), '-m', `size=${kib}k`)
+}
+
+function addCpu(command: Command): void {
+  const { cpu = {}, vcpu, features, clock } = command.def
+  const path = '/domain/cpu'
+  only(cpu, path, ['mode', 'match', 'check', 'migratable', 'model', 'features', 'topology'])
+  const kvm = command.def.type === 'kvm'
+  const model =
+    cpu.mode === 'custom'
+      ? (cpu.model?.value ?? 'qemu64')
+      : cpu.mode === 'maximum' || (cpu.mode === 'host-model' && !kvm)
+        ? 'max'
+        : 'host'
+  const flags = (cpu.features ?? []).map(({ name, policy }) => {
+    const off = policy === 'disable' || policy === 'forbid'
+    return `${name.replaceAll(',', ',,')}=${off ? 'off' : 'on'}`
+  })
+  for (const timer of clock?.timers ?? []) {
+    if (timer.name === 'kvmclock') flags.push(`kvmclock=${onOff(timer.present ?? true)}`)
+  }
+  only(features, '/domain/features', ['acpi', 'apic', 'pae', 'hap', 'vmport', 'smm', 'kvm'])
+  if (features?.vmport?.state) throw notYet('/domain/features/vmport', 'expected state "off"')
+  if (features?.smm?.state) throw notYet('/domain/features/smm', 'expected state "off"')
+  only(features?.kvm, '/domain/features/kvm', ['hidden'])
+  if (features?.kvm?.hidden?.state) flags.push('kvm=off')
+  command.add('-cpu', [model, ...flags].join(','))
+
+  const most = vcpu?.value ?? 1
+  const now = vcpu?.current ?? most
+  const { sockets = most, dies = 1, cores = 1, threads = 1 } = cpu.topology ?? {}
+  command.addKeys('-smp', `${now}`, {
+    maxcpus: now === most ? undefined : most,
+    sockets,
+    dies: dies === 1 ? undefined : dies,
+    cores,
+    threads,
+  })
+}
+
+function addClock(command: Command, clock: Clock | undefined): void {
+  const path = '/domain/clock'
+  const offset = clock?.offset ?? 'utc'
+  const local = offset === 'localtime' && command.features.localtime
+  if (offset !== 'utc' && !local) {
+    throw notYet(`${path}/@offset`, `"${offset}" is not there yet, expected "utc"`)
+  }
+  command.add('-rtc', `base=${local ? 'localtime' : 'utc'}`)
+  for (const [index, timer] of (clock?.timers ?? []).entries()) {
+    const where = `${path}/timer[${index + 1}]`
+    only(timer, where, ['name', 'present', 'tickpolicy'])
+    switch (timer.name) {
+      case 'hpet':
+        if (timer.present === false) command.add('-no-hpet')
+        break
+      case 'pit':
+        if (timer.tickpolicy !== undefined && timer.tickpolicy !== 'catchup') {
+          const policy = timer.tickpolicy === 'merge' ? 'discard' : timer.tickpolicy
+          command.add('-global', `kvm-pit.lost_tick_policy=${policy}`)
+        }
+        break
+      case 'rtc':
+        if (timer.tickpolicy === 'catchup') {
+          command.result.warnings.push(`${where}: ticks of the RTC are not caught up`)
+        } else if (timer.tickpolicy !== undefined && timer.tickpolicy !== 'delay') {
+          throw notYet(`${where}/@tickpolicy`, 'expected one of delay, catchup')
+        }
+        break
+      case 'kvmclock':
+        break
+      default:
+        throw notYet(`${where}/@name`, `there is no timer "${timer.name}" yet`)
+    }
+  }
+}
+
+function addAcpi(command: Command): void {
+  const { def, features } = command
+  if (def.features?.acpi === undefined) {
+    if (features.noAcpi) command.add('-no-acpi')
+    else command.result.warnings.push('/domain/features: the machine has ACPI, asked for or not')
+  }
+  const chip = chipsetOf(def) === 'q35' ? 'ICH9-LPC' : 'PIIX4_PM'
+  const sleep = { s3: def.pm?.suspendToMem, s4: def.pm?.suspendToDisk }
+  for (const [state, setting] of Object.entries(sleep)) {
+    if (setting === undefined) continue
+    command.add('-global', `${chip}.disable_${state}=${setting.enabled ? 0 : 1}`)
+  }
+}
+
+function addFirmware(command: Command): void {
+  const { os = {} } = command.def
+  const path = '/domain/os'
+  only(os, path, [
+    'type',
+    'loader',
+    'nvram',
+    'kernel',
+    'initrd',
+    'cmdline',
+    'boots',
+    'bootmenu',
+    'bios',
+    'smbios',
+  ])
+  const { loader, nvram, bios, bootmenu } = os
+  if (loader?.type === 'pflash') {
+    command.addKeys('-drive', '', {
+      file: loader.value,
+      if: 'pflash',
+      format: loader.format ?? 'raw',
+      unit: 0,
+      readonly: onOff(loader.readonly ?? false),
+    })
+    only(nvram, `${path}/nvram`, ['template', 'format', 'value'])
+    if (nvram !== undefined) {
+      command.addKeys('-drive', '', {
+        file: nvram.value,
+        if: 'pflash',
+        format: nvram.format ?? 'raw',
+        unit: 1,
+      })
+      if (nvram.template !== undefined) {
+        command.result.copies.push({ from: nvram.template, to: nvram.value })
+      }
+    }
+  } else if (loader !== undefined) {
+    command.add('-bios', loader.value)
+  }
+  if (os.kernel !== undefined) command.add('-kernel', os.kernel)
+  if (os.initrd !== undefined) command.add('-initrd', os.initrd)
+  if (os.cmdline !== undefined) command.add('-append', os.cmdline)
+  if (bios?.useserial)
+    throw notYet(`${path}/bios/@useserial`, 'firmware is not on serial ports yet')
+  command.addKeys('-boot', '', {
+    menu: onOff(bootmenu?.enable),
+    'splash-time': bootmenu?.enable ? bootmenu.timeout : undefined,
+    'reboot-timeout': bios?.rebootTimeout,
+    strict: 'on',
+  })
+}
+
+function addSysinfo(command: Command): void {
+  const { os, sysinfos = [] } = command.def
+  const mode = os?.smbios?.mode ?? 'emulate'
+  if (mode === 'host')
+    throw notYet('/domain/os/smbios/@mode', 'tables of the host are not there yet')
+  for (const sysinfo of sysinfos) {
+    if (sysinfo.type === 'fwcfg') {
+      for (const { name, file, value } of sysinfo.entries ?? []) {
+        command.addKeys('-fw_cfg', '', { name, ...(file ? { file } : { string: value }) })
+      }
+      continue
+    }
+    if (mode !== 'sysinfo') continue
+    if (!command.features.smbios) {
+      throw notYet('/domain/sysinfo', `${command.result.program} makes its own tables of SMBIOS`)
+    }
+    addSmbios(command, sysinfo)
+  }
+}
+
+type Sysinfo = NonNullable<Command['def']['sysinfos']>[number]
+
+function addSmbios(
+  command: Command,
+  { bios, system, baseBoards, chassis, oemStrings }: Sysinfo,
+): void {
+  const tables = [
+    [0, bios],
+    [1, system],
+    ...(baseBoards ?? []).map((board) => [2, board] as const),
+    [3, chassis],
+  ] as const
+  for (const [type, table] of tables) {
+    if (table === undefined) continue
+    const keys = (table.entries ?? []).map(({ name, value }) => [name ?? '', value] as const)
+    command.addKeys('-smbios', `type=${type}`, Object.fromEntries(keys))
+  }
+  if (oemStrings === undefined) return
+  const values = (oemStrings.entries ?? []).map(
+    ({ value }) => `value=${value.replaceAll(',', ',,')}`,
+  )
+  command.add('-smbios', ['type=11', ...values].join(','))
+}

@@ -1,0 +1,364 @@
+import { constants, copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+import type { DomainRef } from '../rpc/index.ts'
+import { Machine, bootId } from './machine.ts'
+import type { MachineEvents, MachineStatus } from './machine.ts'
+import { commandOf, factsOf, formatDomain } from './model.ts'
+import type { DomainDefinition, DomainFacts } from './model.ts'
+import type { QmpEvent } from './qmp.ts'
+import {
+  CrashedReason,
+  Detail,
+  Lifecycle,
+  PausedReason,
+  RunningReason,
+  ShutdownReason,
+  ShutoffReason,
+  State,
+} from './states.ts'
+import type { DomainState } from './states.ts'
+
+/** Who waits longer for another operation on the same domain is told so. */
+const JOB_MS = 30_000
+const GRACE_MS = 5000
+
+/** What a domain needs of the driver it belongs to. */
+export interface DomainHost {
+  /** Folder of what runs. */
+  run: string
+  logFile(name: string): string
+  nextId(): number
+  lifecycle(domain: Domain, event: number, detail: number): void
+  rebooted(domain: Domain): void
+  /** It is neither defined nor running any more. */
+  gone(domain: Domain): void
+  /** Throws for what a domain must not be started with now. */
+  check(domain: Domain, facts: DomainFacts): void
+}
+
+/** One domain: its definition, the emulator that runs it, and the state it is in. */
+export class Domain {
+  readonly uuid: string
+  name: string
+  /** What it starts from the next time; undefined for a domain that only exists while it runs. */
+  definition: DomainDefinition | undefined
+  /** What it runs with. */
+  live: DomainDefinition | undefined
+  autostart = false
+  state: DomainState = { state: State.SHUTOFF, reason: ShutoffReason.UNKNOWN }
+  readonly #host: DomainHost
+  #machine: Machine | undefined
+  #job: Promise<unknown> = Promise.resolve()
+  /** When the guest has shut down, it starts again: that is how a reboot works without the guest's help. */
+  #rebootsAfterShutdown = false
+  /** Why the process is about to end, if it is known. */
+  #ending: { reason: number; detail: number } | undefined
+
+  constructor(host: DomainHost, { name, uuid }: { name: string; uuid: string }) {
+    this.#host = host
+    this.name = name
+    this.uuid = uuid
+  }
+
+  get isActive(): boolean {
+    return this.#machine !== undefined
+  }
+
+  get isPersistent(): boolean {
+    return this.definition !== undefined
+  }
+
+  /** -1 while it does not run. */
+  get id(): number {
+    return this.#machine?.id ?? -1
+  }
+
+  get ref(): DomainRef {
+    return { name: this.name, uuid: this.uuid, id: this.id }
+  }
+
+  get facts(): DomainFacts {
+    return factsOf((this.live ?? this.definition)!)
+  }
+
+  /** The emulator. @throws VirtError when there is none */
+  get machine(): Machine {
+    if (this.#machine === undefined) throw invalid('domain is not running')
+    return this.#machine
+  }
+
+  xml(options: { inactive: boolean; secure: boolean; migratable: boolean }): string {
+    const machine = this.#machine
+    if (machine === undefined || (options.inactive && this.definition !== undefined)) {
+      return formatDomain(this.definition!, { ...options, inactive: true })
+    }
+    const live = { id: machine.id, terminals: machine.terminals }
+    return formatDomain(this.live!, { ...options, live: options.inactive ? undefined : live })
+  }
+
+  /** One operation at a time; rejects with `VirtError` if the one before takes too long. */
+  async exclusively<T>(work: () => Promise<T> | T): Promise<T> {
+    const before = this.#job
+    let release: (() => void) | undefined
+    this.#job = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        const text = 'Timed out during operation: cannot acquire state change lock'
+        reject(new VirtError(ErrorCode.OPERATION_TIMEOUT, text))
+      }, JOB_MS)
+    })
+    try {
+      await Promise.race([before, late])
+    } catch (error) {
+      // Those behind this one still wait for the one before.
+      void before.then(() => release?.())
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+    try {
+      return await work()
+    } finally {
+      release?.()
+    }
+  }
+
+  /** Starts it. Rejects with `VirtError`, and as before, when that fails. */
+  async start({ paused }: { paused: boolean }): Promise<void> {
+    if (this.#machine !== undefined) throw invalid('domain is already running')
+    const definition = this.live ?? this.definition!
+    const facts = factsOf(definition)
+    const id = this.#host.nextId()
+    const folder = join(this.#host.run, `${id}`)
+    const status: MachineStatus = {
+      uuid: this.uuid,
+      id,
+      xml: formatDomain(definition, { inactive: true, secure: true, migratable: false }),
+      isStarted: false,
+      bootId: bootId(),
+    }
+    const logFile = this.#host.logFile(this.name)
+    this.#ending = undefined
+    this.#rebootsAfterShutdown = false
+    try {
+      this.#host.check(this, facts)
+      rmSync(folder, { recursive: true, force: true })
+      mkdirSync(folder, { mode: 0o700 })
+      const qmpSocket = join(folder, 'qmp.sock')
+      const command = await commandOf(definition, { qmpSocket, logFile, stateDir: folder })
+      for (const copy of command.copies) copyOnce(copy)
+      const machine = await Machine.start(folder, status, { ...command, logFile }, this.#events())
+      this.#machine = machine
+      this.live = definition
+      this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
+      if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
+      else {
+        await machine.execute('cont')
+        this.state = { state: State.RUNNING, reason: RunningReason.BOOTED }
+      }
+      machine.started()
+    } catch (error) {
+      const machine = this.#machine
+      this.#ending = { reason: ShutoffReason.FAILED, detail: Detail.STOPPED_FAILED }
+      if (machine === undefined) {
+        rmSync(folder, { recursive: true, force: true })
+        this.live = undefined
+        this.state = { state: State.SHUTOFF, reason: ShutoffReason.FAILED }
+        if (!this.isPersistent) this.#host.gone(this)
+      } else await machine.kill(0)
+      throw error
+    }
+    this.#host.lifecycle(this, Lifecycle.STARTED, Detail.STARTED_BOOTED)
+    if (paused) this.#host.lifecycle(this, Lifecycle.SUSPENDED, Detail.SUSPENDED_PAUSED)
+  }
+
+  /** Takes over an emulator that another daemon started. @returns whether it still runs */
+  async attach(folder: string, status: MachineStatus, live: DomainDefinition): Promise<boolean> {
+    const machine = await Machine.attach(folder, status, this.#events())
+    if (machine === undefined) {
+      rmSync(folder, { recursive: true, force: true })
+      this.state = { state: State.SHUTOFF, reason: ShutoffReason.CRASHED }
+      return false
+    }
+    this.#machine = machine
+    this.live = live
+    const { status: now } = (await machine.execute('query-status')) as { status: string }
+    if (now === 'running') this.state = { state: State.RUNNING, reason: RunningReason.UNKNOWN }
+    else if (now === 'shutdown') this.#onShutdown(true)
+    else if (now === 'guest-panicked') {
+      this.state = { state: State.CRASHED, reason: CrashedReason.PANICKED }
+    } else this.state = { state: State.PAUSED, reason: PausedReason.UNKNOWN }
+    return true
+  }
+
+  async suspend(): Promise<void> {
+    if (this.machine && this.state.state === State.PAUSED) return
+    await this.machine.execute('stop')
+    this.#paused(PausedReason.USER)
+  }
+
+  async resume(): Promise<void> {
+    const { machine } = this
+    if (this.state.state === State.RUNNING) throw invalid('domain is already running')
+    if (this.state.state === State.CRASHED)
+      throw invalid('the guest has crashed: reset or destroy it')
+    await machine.execute('cont')
+    this.#resumed()
+  }
+
+  async shutdown(): Promise<void> {
+    this.#needsGuest()
+    this.#rebootsAfterShutdown = false
+    await this.machine.execute('system_powerdown')
+  }
+
+  async reboot(): Promise<void> {
+    this.#needsGuest()
+    this.#rebootsAfterShutdown = true
+    await this.machine.execute('system_powerdown')
+  }
+
+  async reset(): Promise<void> {
+    await this.machine.execute('system_reset')
+    if (this.state.state === State.CRASHED) this.#paused(PausedReason.UNKNOWN)
+  }
+
+  /** Ends it at once; with `graceful` the emulator may write what it has, for a while. */
+  async destroy({ graceful }: { graceful: boolean }): Promise<void> {
+    const { machine } = this
+    this.#ending = { reason: ShutoffReason.DESTROYED, detail: Detail.STOPPED_DESTROYED }
+    const asked = machine.execute('quit').catch(() => undefined)
+    if (graceful) await asked
+    await machine.kill(GRACE_MS)
+  }
+
+  /** Lets the emulator go on without this daemon. */
+  detach(): void {
+    this.#machine?.detach()
+  }
+
+  #needsGuest(): void {
+    if (!this.isActive || this.state.state === State.SHUTDOWN)
+      throw invalid('domain is not running')
+  }
+
+  #events(): MachineEvents {
+    return { event: (event) => this.#event(event), ended: () => this.#ended() }
+  }
+
+  #event({ event, data }: QmpEvent): void {
+    if (this.#machine === undefined) return
+    if (event === 'STOP' && this.state.state === State.RUNNING) this.#paused(PausedReason.UNKNOWN)
+    else if (event === 'RESUME' && this.state.state === State.PAUSED) this.#resumed()
+    else if (event === 'RESET') this.#onReset(data?.['guest'] === true)
+    else if (event === 'SHUTDOWN') this.#onShutdown(data?.['guest'] === true)
+    else if (event === 'GUEST_PANICKED') this.#onPanic()
+  }
+
+  #paused(reason: number): void {
+    if (this.state.state !== State.PAUSED) {
+      this.#host.lifecycle(this, Lifecycle.SUSPENDED, Detail.SUSPENDED_PAUSED)
+    }
+    this.state = { state: State.PAUSED, reason }
+  }
+
+  #resumed(): void {
+    if (this.state.state !== State.RUNNING) {
+      this.#host.lifecycle(this, Lifecycle.RESUMED, Detail.RESUMED_UNPAUSED)
+    }
+    this.state = { state: State.RUNNING, reason: RunningReason.UNPAUSED }
+  }
+
+  #onReset(byGuest: boolean): void {
+    this.#host.rebooted(this)
+    const facts = this.facts
+    if (!byGuest || facts.onReboot === 'restart') return
+    if (facts.onReboot === 'destroy') this.#stop(ShutoffReason.SHUTDOWN, Detail.STOPPED_SHUTDOWN)
+  }
+
+  /** The guest has turned the machine off, which waits for what becomes of it. */
+  #onShutdown(byGuest: boolean): void {
+    if (this.#ending !== undefined) return
+    const { onPoweroff } = this.facts
+    const restarts = this.#rebootsAfterShutdown || onPoweroff === 'restart'
+    if (restarts) {
+      this.#rebootsAfterShutdown = false
+      void this.#again()
+      return
+    }
+    this.state = { state: State.SHUTDOWN, reason: ShutdownReason.UNKNOWN }
+    const detail = byGuest ? Detail.SHUTDOWN_GUEST : Detail.SHUTDOWN_HOST
+    this.#host.lifecycle(this, Lifecycle.SHUTDOWN, detail)
+    if (onPoweroff === 'preserve') {
+      this.state = { state: State.PAUSED, reason: PausedReason.SHUTTING_DOWN }
+      return
+    }
+    this.#stop(ShutoffReason.SHUTDOWN, Detail.STOPPED_SHUTDOWN)
+  }
+
+  async #again(): Promise<void> {
+    try {
+      await this.machine.execute('system_reset')
+      await this.machine.execute('cont')
+      this.#resumed()
+    } catch {
+      this.#stop(ShutoffReason.FAILED, Detail.STOPPED_FAILED)
+    }
+  }
+
+  #onPanic(): void {
+    this.state = { state: State.CRASHED, reason: CrashedReason.PANICKED }
+    this.#host.lifecycle(this, Lifecycle.CRASHED, Detail.CRASHED_PANICKED)
+    const { onCrash } = this.facts
+    if (onCrash === 'restart') void this.#again()
+    else if (onCrash === 'destroy') this.#stop(ShutoffReason.CRASHED, Detail.STOPPED_CRASHED)
+  }
+
+  #stop(reason: number, detail: number): void {
+    this.#ending = { reason, detail }
+    const machine = this.#machine
+    machine?.execute('quit').catch(() => undefined)
+    void machine?.kill(GRACE_MS).catch(() => undefined)
+  }
+
+  #ended(): void {
+    const machine = this.#machine
+    // While it starts, that is for whoever starts it.
+    if (machine === undefined) return
+    machine.forget()
+    const { reason, detail } = this.#ending ?? {
+      reason: ShutoffReason.CRASHED,
+      detail: Detail.STOPPED_FAILED,
+    }
+    // Told with the id that it had.
+    const { ref } = this
+    this.#machine = undefined
+    this.live = undefined
+    this.state = { state: State.SHUTOFF, reason }
+    this.lastRef = ref
+    this.#host.lifecycle(this, Lifecycle.STOPPED, detail)
+    if (!this.isPersistent) this.#host.gone(this)
+  }
+
+  /** As it was named while it ran the last time. */
+  lastRef: DomainRef | undefined
+}
+
+/** Gives firmware variables of its own to a domain that has none. */
+function copyOnce({ from, to }: { from: string; to: string }): void {
+  if (existsSync(to)) return
+  try {
+    copyFileSync(from, to, constants.COPYFILE_EXCL)
+  } catch (error) {
+    const text = `cannot copy '${from}' to '${to}': ${(error as Error).message}`
+    throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
+  }
+}
+
+export function invalid(text: string): VirtError {
+  return new VirtError(ErrorCode.OPERATION_INVALID, `Requested operation is not valid: ${text}`)
+}

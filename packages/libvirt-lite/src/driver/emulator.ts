@@ -1,0 +1,91 @@
+import { execFile } from 'node:child_process'
+import { accessSync, constants } from 'node:fs'
+import { delimiter, dirname, isAbsolute, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { parseDeviceHelp } from '../domain/index.ts'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+
+/** A machine that an emulator has. */
+export interface Machine {
+  name: string
+  /** A short name that stands for it. */
+  alias?: string
+}
+
+/** A command beside this package, or in the path. @returns undefined when there is none */
+export function findCommand(name: string): string | undefined {
+  const places: string[] = []
+  // Package managers put commands of a package's neighbours in a folder of one of those around it.
+  for (let at = dirname(fileURLToPath(import.meta.url)); ; at = dirname(at)) {
+    places.push(join(at, 'node_modules/.bin', name))
+    if (at === dirname(at)) break
+  }
+  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
+    if (isAbsolute(folder)) places.push(join(folder, name))
+  }
+  return places.find(isExecutable)
+}
+
+export function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const machines = new Map<string, Promise<Machine[]>>()
+const devices = new Map<string, Promise<ReadonlySet<string>>>()
+
+/** The machines of an emulator, as it lists them. Rejects with `VirtError` when it cannot be asked. */
+export function machinesOf(emulator: string): Promise<Machine[]> {
+  return once(machines, emulator, askMachines)
+}
+
+/** The drivers of an emulator's devices; undefined when it cannot be asked, which its start will tell more about. */
+export function devicesOf(emulator: string): Promise<ReadonlySet<string> | undefined> {
+  const ask = async (): Promise<ReadonlySet<string>> =>
+    parseDeviceHelp(await help(emulator, '-device'))
+  return once(devices, emulator, ask).catch(() => undefined)
+}
+
+/** Asks once, unless that fails: emulators do not change while a daemon runs. */
+function once<T>(
+  known: Map<string, Promise<T>>,
+  emulator: string,
+  ask: (emulator: string) => Promise<T>,
+): Promise<T> {
+  const asked = known.get(emulator) ?? ask(emulator)
+  known.set(emulator, asked)
+  asked.catch(() => known.delete(emulator))
+  return asked
+}
+
+async function help(emulator: string, option: string): Promise<string> {
+  try {
+    const options = { timeout: 20_000, maxBuffer: 1 << 20 }
+    return (await promisify(execFile)(emulator, [option, 'help'], options)).stdout
+  } catch (error) {
+    const text = `Failed to ask '${emulator}' what it has: ${(error as Error).message}`
+    throw new VirtError(ErrorCode.OPERATION_FAILED, text, { cause: error })
+  }
+}
+
+async function askMachines(emulator: string): Promise<Machine[]> {
+  const output = await help(emulator, '-machine')
+  const aliases = new Map<string, string>()
+  const names: string[] = []
+  for (const line of output.split('\n').slice(1)) {
+    const name = /^\S+/.exec(line)?.[0]
+    if (name === undefined) continue
+    const target = /\(alias of (\S+)\)/.exec(line)?.[1]
+    if (target === undefined) names.push(name)
+    else aliases.set(target, name)
+  }
+  return names.map((name) => {
+    const alias = aliases.get(name)
+    return alias === undefined ? { name } : { name, alias }
+  })
+}

@@ -1,0 +1,243 @@
+import { readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { writeWhole } from '../daemon/atomic.ts'
+import type { DomainCommand } from '../domain/index.ts'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+import { findProcesses, isAlive, kill, pause, start } from './process.ts'
+import type { ProcessId } from './process.ts'
+import { QmpClient } from './qmp.ts'
+import type { QmpEvent } from './qmp.ts'
+
+/** An emulator that has no monitor by then did not start. */
+const START_MS = 30_000
+/** What of a log goes into an error. */
+const LOG_CHARS = 1000
+const GRACE_MS = 5000
+
+/** What is kept of a running emulator, for the daemon that finds it again. */
+export interface MachineStatus {
+  uuid: string
+  id: number
+  /** The definition that it was started with. */
+  xml: string
+  /** Whether it has got as far as running guest code. */
+  isStarted: boolean
+  process?: ProcessId
+  /** Of the host: process numbers mean nothing after it was restarted. */
+  bootId: string
+}
+
+export interface MachineEvents {
+  event(event: QmpEvent): void
+  /** The process has ended. */
+  ended(): void
+}
+
+/** Identifies the time since the host was started. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+}
+
+/** One emulator process, and its monitor. */
+export class Machine {
+  readonly id: number
+  readonly folder: string
+  readonly process: ProcessId
+  /** Paths of terminals and sockets of character devices, by their name in the emulator. */
+  terminals: ReadonlyMap<string, string> = new Map()
+  #qmp: QmpClient | undefined
+  readonly #events: MachineEvents
+  readonly #status: MachineStatus
+  #hasEnded = false
+
+  private constructor(
+    folder: string,
+    status: MachineStatus,
+    process: ProcessId,
+    events: MachineEvents,
+  ) {
+    this.folder = folder
+    this.id = status.id
+    this.#status = { ...status, process }
+    this.process = process
+    this.#events = events
+  }
+
+  /**
+   * Starts an emulator with its vCPUs stopped. Rejects with `VirtError`, with no process left, when it does not come up.
+   */
+  static async start(
+    folder: string,
+    status: MachineStatus,
+    { program, args, env, warnings, logFile }: DomainCommand & { logFile: string },
+    events: MachineEvents,
+  ): Promise<Machine> {
+    // Before the process is there: should this one end now, the next daemon looks for it.
+    saveStatus(folder, status)
+    const started = await start(program, args, { logFile, folder, env, notes: warnings })
+    const logged = started.logged
+    const machine = new Machine(folder, status, started.id, events)
+    try {
+      machine.#save()
+      await machine.#connect(START_MS, started.exited)
+      return machine
+    } catch (error) {
+      await kill(started.id, 0)
+      const output = logTail(logFile, logged)
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new VirtError(
+        ErrorCode.INTERNAL_ERROR,
+        `internal error: ${output === '' ? reason : `${reason}: ${output}`}`,
+        { cause: error },
+      )
+    }
+  }
+
+  /** Takes over what another daemon started; undefined when it does not run any more, or was not ready. */
+  static async attach(
+    folder: string,
+    status: MachineStatus,
+    events: MachineEvents,
+  ): Promise<Machine | undefined> {
+    const sameBoot = status.bootId === bootId()
+    const left = sameBoot ? findProcesses(join(folder, 'qmp.sock')) : []
+    const known = sameBoot && status.process !== undefined && isAlive(status.process)
+    if (!known || !status.isStarted) {
+      // Nobody has seen this guest run.
+      for (const id of left) await kill(id, 0)
+      if (known) await kill(status.process!, 0)
+      return undefined
+    }
+    const machine = new Machine(folder, status, status.process!, events)
+    try {
+      await machine.#connect(GRACE_MS, new Promise(() => undefined))
+      return machine
+    } catch {
+      await kill(status.process!, 0)
+      return undefined
+    }
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded
+  }
+
+  execute(command: string, args?: object): Promise<unknown> {
+    return this.#monitor().execute(command, args)
+  }
+
+  request(request: Readonly<Record<string, unknown>>): Promise<unknown> {
+    return this.#monitor().request(request)
+  }
+
+  /** Notes that the guest runs: a new daemon keeps it from now on. */
+  started(): void {
+    this.#status.isStarted = true
+    this.#save()
+  }
+
+  /** Lets go of the process, which goes on. */
+  detach(): void {
+    this.#hasEnded = true
+    this.#qmp?.close()
+  }
+
+  /** Ends the process. `graceMs` is how long it may take to write what it has. */
+  async kill(graceMs: number): Promise<void> {
+    await kill(this.process, graceMs)
+    this.#end()
+  }
+
+  /** Removes what was kept. */
+  forget(): void {
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  #monitor(): QmpClient {
+    if (this.#qmp === undefined || this.#qmp.isClosed) {
+      throw new VirtError(
+        ErrorCode.OPERATION_INVALID,
+        'Requested operation is not valid: domain is not running',
+      )
+    }
+    return this.#qmp
+  }
+
+  async #connect(withinMs: number, exited: Promise<void>): Promise<void> {
+    const until = performance.now() + withinMs
+    let hasExited = false
+    void exited.then(() => (hasExited = true))
+    for (;;) {
+      try {
+        this.#qmp = await QmpClient.open(join(this.folder, 'qmp.sock'), {
+          event: (event) => this.#events.event(event),
+          closed: () => void this.#lost(),
+        })
+        break
+      } catch (error) {
+        if (hasExited || !isAlive(this.process)) {
+          throw new VirtError(
+            ErrorCode.INTERNAL_ERROR,
+            'process exited while connecting to monitor',
+            { cause: error },
+          )
+        }
+        if (performance.now() > until) throw error
+        await pause(10)
+      }
+    }
+    const list = (await this.execute('query-chardev')) as { label: string; filename: string }[]
+    this.terminals = new Map(
+      list.flatMap(({ label, filename }) => {
+        const path = /^(?:disconnected:)?(?:pty|unix):([^,]+)/.exec(filename)?.[1]
+        return path === undefined ? [] : [[label, path] as const]
+      }),
+    )
+  }
+
+  /** The monitor is gone: usually because the process is. */
+  async #lost(): Promise<void> {
+    if (this.#hasEnded) return
+    const until = performance.now() + GRACE_MS
+    while (isAlive(this.process) && performance.now() < until) await pause(10)
+    // Without a monitor it cannot be managed.
+    await kill(this.process, 0).catch(() => undefined)
+    this.#end()
+  }
+
+  #end(): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#qmp?.close()
+    this.#events.ended()
+  }
+
+  #save(): void {
+    saveStatus(this.folder, this.#status)
+  }
+}
+
+function saveStatus(folder: string, status: MachineStatus): void {
+  writeWhole(join(folder, 'status.json'), JSON.stringify(status))
+}
+
+/** @returns undefined for a folder without a status that can be read */
+export function loadStatus(folder: string): MachineStatus | undefined {
+  try {
+    const status = JSON.parse(readFileSync(join(folder, 'status.json'), 'utf8')) as MachineStatus
+    const isWhole = typeof status.uuid === 'string' && Number.isInteger(status.id)
+    return isWhole && typeof status.xml === 'string' ? status : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** What the emulator said, without the command line. */
+function logTail(path: string, from: number): string {
+  try {
+    const lines = readFileSync(path).subarray(from).toString()
+    return lines.trim().slice(-LOG_CHARS)
+  } catch {
+    return ''
+  }
+}

@@ -1,0 +1,80 @@
+import {
+  XmlError,
+  domainArgv,
+  factsOf as domainFactsOf,
+  featuresOf,
+  formatDomain as format,
+  parseDomain as parse,
+  qemuKvmFeatures,
+} from '../domain/index.ts'
+import type {
+  ArgvOptions,
+  DomainCommand,
+  DomainFacts,
+  FormatOptions,
+  MachineType,
+} from '../domain/index.ts'
+import type * as domain from '../domain/index.ts'
+import { VirtError } from '../rpc/index.ts'
+import { devicesOf } from './emulator.ts'
+
+// What the driver asks of the domain model, with errors as clients get them.
+
+/** A definition that is complete. */
+export type DomainDefinition = domain.DomainDefinition & { uuid: string }
+export type { DomainFacts }
+
+const BALLOON = 'virtio-balloon-pci'
+
+/** What definitions are completed with. */
+export interface ModelOptions {
+  emulator: string
+  machines: readonly MachineType[]
+  /** Folder of variables of firmware. */
+  stateDir: string
+}
+
+/** @throws VirtError with libvirt's code for what is wrong, or cannot be */
+export function parseDomain(xml: string, options: ModelOptions): DomainDefinition {
+  // The domain model gives every definition a UUID.
+  return translate(() => parse(xml, options)) as DomainDefinition
+}
+
+export function formatDomain(def: DomainDefinition, options: FormatOptions): string {
+  return format(def, options)
+}
+
+export function factsOf(def: DomainDefinition): DomainFacts {
+  return domainFactsOf(def)
+}
+
+/** The command that starts a domain. Rejects with `VirtError` for what the emulator cannot be asked for. */
+export async function commandOf(
+  def: DomainDefinition,
+  options: ArgvOptions,
+): Promise<DomainCommand> {
+  const emulator = factsOf(def).emulator
+  const known = featuresOf(emulator ?? '')
+  const isOurs = known === qemuKvmFeatures
+  const devices = isOurs && emulator !== undefined ? await devicesOf(emulator) : undefined
+  const features = devices === undefined ? known : { ...known, devices }
+  const balloon = def.devices?.memballoon
+  if (balloon === undefined || balloon.model === 'none' || devices?.has(BALLOON) !== false) {
+    return translate(() => domainArgv(def, { ...options, features }))
+  }
+  // Every definition gets a balloon. An emulator without one runs the guest all the same, with all of its memory.
+  const without = { ...def, devices: { ...def.devices, memballoon: { model: 'none' as const } } }
+  const command = translate(() => domainArgv(without, { ...options, features }))
+  command.warnings.push(`no memory balloon: ${emulator} has no ${BALLOON}`)
+  return command
+}
+
+function translate<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof XmlError)) throw error
+    const kind = error.libvirtCode === 27 ? 'XML error' : 'unsupported configuration'
+    throw new VirtError(error.libvirtCode, `${kind}: ${error.message}`, { cause: error })
+  }
+}

@@ -1,0 +1,172 @@
+import { spawn } from 'node:child_process'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  writeSync,
+} from 'node:fs'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+
+/** A process, told from a later one with the same number by when it was started. */
+export interface ProcessId {
+  pid: number
+  /** In clock ticks since the host was started. */
+  startTime: string
+}
+
+/** The fields of `/proc/PID/stat` behind the name, or undefined when there is no such process. */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The name may contain anything, also parentheses.
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')
+  } catch {
+    return undefined
+  }
+}
+
+/** @returns undefined when there is no such process */
+export function identify(pid: number): ProcessId | undefined {
+  const startTime = statOf(pid)?.[19]
+  return startTime === undefined ? undefined : { pid, startTime }
+}
+
+/** Whether it still runs; one that only waits for its parent does not. */
+export function isAlive({ pid, startTime }: ProcessId): boolean {
+  const stat = statOf(pid)
+  return stat !== undefined && stat[19] === startTime && stat[0] !== 'Z' && stat[0] !== 'X'
+}
+
+/** Processor time of a process in nanoseconds: of itself and of the kernel on its behalf. */
+export function cpuTime(pid: number): { user: bigint; system: bigint; total: bigint } {
+  const stat = statOf(pid)
+  // The kernel shows ticks of 10 ms to programs, whatever it counts in.
+  const nanoseconds = (field: number): bigint => BigInt(stat?.[field] ?? 0) * 10_000_000n
+  const user = nanoseconds(11)
+  const system = nanoseconds(12)
+  return { user, system, total: user + system }
+}
+
+/** Memory that a process really has, in KiB. */
+export function residentKib(pid: number): bigint {
+  try {
+    const line = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+    return BigInt(line?.[1] ?? 0)
+  } catch {
+    return 0n
+  }
+}
+
+/** Processes whose command line has an argument that contains `text`. */
+export function findProcesses(text: string): ProcessId[] {
+  const found: ProcessId[] = []
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue
+    try {
+      const line = readFileSync(`/proc/${entry}/cmdline`, 'utf8')
+      if (!line.includes(text)) continue
+      const id = identify(Number(entry))
+      if (id !== undefined && isAlive(id)) found.push(id)
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return found
+}
+
+/** How a process is started. */
+export interface StartOptions {
+  logFile: string
+  /** Where it runs. */
+  folder: string
+  /** Variables beside those of this process. */
+  env: Readonly<Record<string, string>>
+  /** What the log should say of it. */
+  notes: readonly string[]
+}
+
+/** A process that was started, and what it left. */
+export interface Started {
+  id: ProcessId
+  /** Resolves when it has ended. */
+  exited: Promise<void>
+  /** Length of the log before its own output. */
+  logged: number
+}
+
+/**
+ * Starts a program that outlives this process: with a session of its own, and output to a log that begins with its command
+ * line. Rejects with `VirtError` when it cannot be started.
+ */
+export async function start(
+  program: string,
+  args: readonly string[],
+  { logFile, folder, env, notes }: StartOptions,
+): Promise<Started> {
+  const { O_CREAT, O_APPEND, O_WRONLY, O_NOFOLLOW } = constants
+  const log = openSync(logFile, O_CREAT | O_APPEND | O_WRONLY | O_NOFOLLOW, 0o600)
+  try {
+    const lines = [`${new Date().toISOString()}: starting up`, ...notes, commandLine(program, args)]
+    for (const line of lines) writeSync(log, `${line}\n`)
+    const logged = fstatSync(log).size
+    const child = spawn(program, args, {
+      cwd: folder,
+      detached: true,
+      stdio: ['ignore', log, log],
+      env: { ...process.env, ...env },
+    })
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve)
+      child.once('error', (error) => {
+        const text = `Cannot execute the emulator '${program}': ${error.message}`
+        reject(new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error }))
+      })
+    })
+    child.unref()
+    const pid = child.pid!
+    // One that has ended already has no start time, and is recognised as ended all the same.
+    return { id: identify(pid) ?? { pid, startTime: 'ended' }, exited, logged }
+  } finally {
+    closeSync(log)
+  }
+}
+
+/** Ends a process: politely, then for certain. Resolves when it is gone. */
+export async function kill(id: ProcessId, graceMs: number): Promise<void> {
+  const until = performance.now() + graceMs
+  if (graceMs > 0) signal(id, 'SIGTERM')
+  while (isAlive(id) && performance.now() < until) await pause(20)
+  for (let i = 0; isAlive(id); i++) {
+    if (i === 0) signal(id, 'SIGKILL')
+    if (i > 500) {
+      throw new VirtError(
+        ErrorCode.OPERATION_FAILED,
+        `Failed to terminate process ${id.pid} with SIGKILL: it waits in the kernel`,
+      )
+    }
+    await pause(10)
+  }
+}
+
+function signal(id: ProcessId, name: NodeJS.Signals): void {
+  if (!isAlive(id)) return
+  try {
+    process.kill(id.pid, name)
+  } catch {
+    // It ended meanwhile.
+  }
+}
+
+export const pause = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds))
+
+/** As a shell takes it: whoever reads the log can run it. */
+export function commandLine(program: string, args: readonly string[]): string {
+  return [program, ...args]
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(' ')
+}

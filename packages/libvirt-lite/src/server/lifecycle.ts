@@ -1,0 +1,138 @@
+import type { Duplex } from 'node:stream'
+import { openConsole } from '../driver/console.ts'
+import type { Domain } from '../driver/domain.ts'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+import type { DomainRef, Handlers } from '../rpc/index.ts'
+import { checkFlags } from './check-flags.ts'
+import type { ServerContext } from './context.ts'
+
+/** Flags of `virDomainCreateXML` and `virDomainCreateWithFlags`. */
+const START = { PAUSED: 1, VALIDATE: 16 } as const
+/** Flag of `virDomainDefineXMLFlags`: to check the document against the schema, which is always done. */
+const DEFINE_VALIDATE = 1
+const DESTROY_GRACEFUL = 1
+/** Flags of `virDomainShutdownFlags` and `virDomainReboot`. */
+const BY = { ACPI: 1, AGENT: 2, INITCTL: 4, SIGNAL: 8, PARAVIRT: 16 } as const
+/** Flags of `virDomainUndefineFlags`: what else to remove, of which there is only NVRAM here. */
+const UNDEFINE_FLAGS = 127
+const CONSOLE_FLAGS = 3
+/** Flags of the monitor command: text of HMP instead of QMP. */
+const MONITOR_HMP = 1
+
+/** Changing domains. */
+export function lifecycleHandlers({ domains }: ServerContext): Handlers {
+  /** Runs an operation on the domain that a call names, one at a time. */
+  const on = async (
+    dom: DomainRef,
+    work: (domain: Domain) => Promise<void> | void,
+  ): Promise<void> => {
+    const domain = domains.of(dom)
+    await domain.exclusively(() => work(domain))
+  }
+  const byAcpi = (flags: number, name: string): void => {
+    checkFlags(flags, 31, name)
+    if (flags === 0 || (flags & BY.ACPI) !== 0) return
+    throw new VirtError(
+      ErrorCode.OPERATION_UNSUPPORTED,
+      'Operation not supported: only the power button (mode acpi) reaches a guest',
+    )
+  }
+  const undefine = (dom: DomainRef) => on(dom, (domain) => domains.undefine(domain))
+  // Not one at a time: ending a domain is what helps when another operation hangs.
+  const destroy = async (dom: DomainRef, graceful: boolean) => domains.of(dom).destroy({ graceful })
+  return {
+    async DOMAIN_DEFINE_XML({ xml }) {
+      return { dom: (await domains.define(xml)).ref }
+    },
+    async DOMAIN_DEFINE_XML_FLAGS({ xml, flags }) {
+      checkFlags(flags, DEFINE_VALIDATE, 'virDomainDefineXMLFlags')
+      return { dom: (await domains.define(xml)).ref }
+    },
+    async DOMAIN_CREATE_XML({ xml, flags }) {
+      checkFlags(flags, START.PAUSED | START.VALIDATE, 'virDomainCreateXML')
+      const domain = await domains.create(xml, { paused: (flags & START.PAUSED) !== 0 })
+      return { dom: domain.ref }
+    },
+    DOMAIN_CREATE: ({ dom }) => on(dom, (domain) => domain.start({ paused: false })),
+    async DOMAIN_CREATE_WITH_FLAGS({ dom, flags }) {
+      checkFlags(flags, START.PAUSED, 'virDomainCreateWithFlags')
+      const paused = (flags & START.PAUSED) !== 0
+      await on(dom, (domain) => domain.start({ paused }))
+      return { dom: domains.of(dom).ref }
+    },
+    DOMAIN_SUSPEND: ({ dom }) => on(dom, (domain) => domain.suspend()),
+    DOMAIN_RESUME: ({ dom }) => on(dom, (domain) => domain.resume()),
+    DOMAIN_SHUTDOWN: ({ dom }) => on(dom, (domain) => domain.shutdown()),
+    DOMAIN_SHUTDOWN_FLAGS({ dom, flags }) {
+      byAcpi(flags, 'virDomainShutdownFlags')
+      return on(dom, (domain) => domain.shutdown())
+    },
+    DOMAIN_REBOOT({ dom, flags }) {
+      byAcpi(flags, 'virDomainReboot')
+      return on(dom, (domain) => domain.reboot())
+    },
+    DOMAIN_RESET({ dom, flags }) {
+      checkFlags(flags, 0, 'virDomainReset')
+      return on(dom, (domain) => domain.reset())
+    },
+    DOMAIN_DESTROY: ({ dom }) => destroy(dom, false),
+    DOMAIN_DESTROY_FLAGS({ dom, flags }) {
+      checkFlags(flags, DESTROY_GRACEFUL, 'virDomainDestroyFlags')
+      return destroy(dom, (flags & DESTROY_GRACEFUL) !== 0)
+    },
+    DOMAIN_UNDEFINE: ({ dom }) => undefine(dom),
+    DOMAIN_UNDEFINE_FLAGS({ dom, flags }) {
+      checkFlags(flags, UNDEFINE_FLAGS, 'virDomainUndefineFlags')
+      return undefine(dom)
+    },
+    DOMAIN_SET_AUTOSTART: ({ dom, autostart }) =>
+      on(dom, (domain) => domains.setAutostart(domain, autostart)),
+    async DOMAIN_RENAME({ dom, name, flags }) {
+      checkFlags(flags, 0, 'virDomainRename')
+      if (name === undefined) {
+        throw new VirtError(ErrorCode.INVALID_ARG, 'invalid argument: no new name')
+      }
+      await on(dom, (domain) => domains.rename(domain, name))
+      return { result: 0 }
+    },
+    async DOMAIN_OPEN_CONSOLE({ dom, device, flags }, { stream }) {
+      checkFlags(flags, CONSOLE_FLAGS, 'virDomainOpenConsole')
+      connect(await openConsole(domains.of(dom), device, flags), stream)
+    },
+    async MONITOR_COMMAND({ dom, command, flags }) {
+      checkFlags(flags, MONITOR_HMP, 'virDomainQemuMonitorCommand')
+      const { machine } = domains.of(dom)
+      if ((flags & MONITOR_HMP) !== 0) {
+        const args = { 'command-line': command }
+        return { result: (await machine.execute('human-monitor-command', args)) as string }
+      }
+      const returned = await machine.request(parseCommand(command))
+      return { result: JSON.stringify({ return: returned }) }
+    },
+  }
+}
+
+/** Joins a console and a client's stream: when either has ended, so has the other. */
+function connect(console: Duplex, stream: Duplex): void {
+  // Ends the stream when the guest is gone.
+  console.pipe(stream)
+  stream.pipe(console, { end: false })
+  stream.once('end', () => stream.end())
+  stream.once('close', () => console.destroy())
+  console.once('error', (error) => stream.destroy(error))
+  console.once('close', () => stream.end())
+}
+
+function parseCommand(text: string): Record<string, unknown> {
+  let command: unknown
+  try {
+    command = JSON.parse(text)
+  } catch (error) {
+    const reason = `cannot parse JSON ${text.slice(0, 80)}: ${(error as Error).message}`
+    throw new VirtError(ErrorCode.INVALID_ARG, `invalid argument: ${reason}`, { cause: error })
+  }
+  if (typeof command !== 'object' || command === null || Array.isArray(command)) {
+    throw new VirtError(ErrorCode.INVALID_ARG, 'invalid argument: a monitor command is an object')
+  }
+  return command as Record<string, unknown>
+}

@@ -1,0 +1,145 @@
+import { statSync } from 'node:fs'
+import type { Domain } from '../driver/domain.ts'
+import { cpuTime, residentKib } from '../driver/process.ts'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
+import type { DomainRef, Handlers, TypedParam } from '../rpc/index.ts'
+import { checkFlags } from './check-flags.ts'
+import type { ServerContext } from './context.ts'
+import { FILTER_FLAGS, filterDomains, vcpuThreads } from './domain.ts'
+
+/** Groups of `virDomainStatsTypes`. */
+const GROUP = { STATE: 1, CPU: 2, BALLOON: 4, VCPU: 8, INTERFACE: 16, BLOCK: 32 } as const
+const GROUPS = 63
+/** Flags beside the filters of a list: not to wait for busy domains, which is never done; whole chains of images. */
+const NOWAIT = 0x2000_0000
+const BACKING = 0x4000_0000
+/** To refuse groups that there are none of, instead of leaving them out. */
+const ENFORCE = 0x8000_0000
+/** Domains of one call. */
+const MOST = 16_384
+
+const int = (field: string, value: number): TypedParam => ({ field, type: 'int', value })
+const uint = (field: string, value: number): TypedParam => ({ field, type: 'uint', value })
+const ullong = (field: string, value: bigint | number): TypedParam => ({
+  field,
+  type: 'ullong',
+  value: BigInt(value),
+})
+const string = (field: string, value: string): TypedParam => ({ field, type: 'string', value })
+
+/** Statistics of many domains at once. */
+export function statisticsHandlers({ domains }: ServerContext): Handlers {
+  return {
+    async CONNECT_GET_ALL_DOMAIN_STATS({ domains: named, stats, flags }) {
+      // The highest bit makes the number negative for bitwise operators.
+      checkFlags(flags, FILTER_FLAGS | NOWAIT | BACKING | ENFORCE, 'virConnectGetAllDomainStats')
+      const unknown = (stats & ~GROUPS) >>> 0
+      if ((flags & ENFORCE) !== 0 && unknown !== 0) {
+        const text = `Stats types bits 0x${unknown.toString(16)} are not supported by this daemon`
+        throw new VirtError(ErrorCode.ARGUMENT_UNSUPPORTED, `argument unsupported: ${text}`)
+      }
+      const all =
+        named.length === 0 ? domains.all() : named.map((dom: DomainRef) => domains.of(dom))
+      const chosen = filterDomains(all, flags & FILTER_FLAGS).slice(0, MOST)
+      const groups = stats === 0 ? GROUPS : stats
+      const records = chosen.map(async (domain) => ({
+        dom: domain.ref,
+        params: await statsOf(domain, groups),
+      }))
+      return { records: await Promise.all(records) }
+    },
+  }
+}
+
+async function statsOf(domain: Domain, groups: number): Promise<TypedParam[]> {
+  const params: TypedParam[] = []
+  const has = (group: number): boolean => (groups & group) !== 0
+  const { state, reason } = domain.state
+  if (has(GROUP.STATE)) params.push(int('state.state', state), int('state.reason', reason))
+  const { facts } = domain
+  const pid = domain.isActive ? domain.machine.process.pid : undefined
+  if (has(GROUP.CPU) && pid !== undefined) {
+    const { total, user, system } = cpuTime(pid)
+    params.push(ullong('cpu.time', total), ullong('cpu.user', user), ullong('cpu.system', system))
+  }
+  if (has(GROUP.BALLOON)) {
+    params.push(
+      ullong('balloon.current', facts.currentMemoryKib),
+      ullong('balloon.maximum', facts.memoryKib),
+    )
+    if (pid !== undefined) params.push(ullong('balloon.rss', residentKib(pid)))
+  }
+  if (has(GROUP.VCPU)) params.push(...(await vcpuStats(domain)))
+  if (has(GROUP.INTERFACE)) params.push(uint('net.count', facts.interfaces.length))
+  if (has(GROUP.BLOCK)) params.push(...(await blockStats(domain)))
+  return params
+}
+
+/** What can be asked of an emulator; nothing of one that has just ended or has no such command. */
+async function ask<T>(domain: Domain, command: string): Promise<T[]> {
+  if (!domain.isActive) return []
+  try {
+    return (await domain.machine.execute(command)) as T[]
+  } catch {
+    return []
+  }
+}
+
+async function vcpuStats(domain: Domain): Promise<TypedParam[]> {
+  const { vcpus, maxVcpus } = domain.facts
+  const params = [uint('vcpu.current', vcpus), uint('vcpu.maximum', maxVcpus)]
+  const threads = domain.isActive ? await vcpuThreads(domain).catch(() => []) : []
+  for (const { number, time } of threads) {
+    // State 1 is running.
+    params.push(int(`vcpu.${number}.state`, 1), ullong(`vcpu.${number}.time`, time))
+  }
+  return params
+}
+
+interface BlockInfo {
+  inserted?: { file: string; 'node-name'?: string; image: { 'virtual-size': number } }
+}
+
+interface BlockCounters {
+  'node-name'?: string
+  stats: Readonly<Record<string, number>>
+}
+
+/** libvirt's names of what is counted, and QEMU's. */
+const COUNTERS = [
+  ['rd.reqs', 'rd_operations'],
+  ['rd.bytes', 'rd_bytes'],
+  ['rd.times', 'rd_total_time_ns'],
+  ['wr.reqs', 'wr_operations'],
+  ['wr.bytes', 'wr_bytes'],
+  ['wr.times', 'wr_total_time_ns'],
+  ['fl.reqs', 'flush_operations'],
+  ['fl.times', 'flush_total_time_ns'],
+] as const
+
+async function blockStats(domain: Domain): Promise<TypedParam[]> {
+  const { disks } = domain.facts
+  const drives = await ask<BlockInfo>(domain, 'query-block')
+  const counters = await ask<BlockCounters>(domain, 'query-blockstats')
+  const params = [uint('block.count', disks.length)]
+  for (const [index, { target, path }] of disks.entries()) {
+    const name = `block.${index}`
+    params.push(string(`${name}.name`, target))
+    if (path === undefined) continue
+    params.push(string(`${name}.path`, path))
+    const drive = drives.find(({ inserted }) => inserted?.file === path)?.inserted
+    const node = drive?.['node-name']
+    const counted = counters.find((entry) => node !== undefined && entry['node-name'] === node)
+    for (const [field, key] of COUNTERS) {
+      const value = counted?.stats[key]
+      if (value !== undefined) params.push(ullong(`${name}.${field}`, value))
+    }
+    const file = statSync(path, { throwIfNoEntry: false })
+    if (file?.isFile()) {
+      params.push(ullong(`${name}.allocation`, file.blocks * 512))
+      if (drive) params.push(ullong(`${name}.capacity`, drive.image['virtual-size']))
+      params.push(ullong(`${name}.physical`, file.size))
+    }
+  }
+  return params
+}

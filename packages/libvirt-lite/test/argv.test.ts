@@ -1,0 +1,156 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { XmlError, domainArgv, parseDomain, qemuFeatures } from '../src/domain/index.ts'
+import type { ArgvOptions } from '../src/domain/index.ts'
+import { emulators, startAndQuit } from './support/emulator.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'libvirt-lite-argv-'))
+test.after.always(() => rmSync(folder, { recursive: true, force: true }))
+
+const options: ArgvOptions = { qmpSocket: '/run/d/qmp.sock', stateDir: '/run/d' }
+
+function imported(machine: string, devices: string, around: string = ''): string {
+  return `<domain type='qemu'>
+  <name>imported</name>
+  <uuid>9c4f4c0e-2b7a-4c29-8d5e-0d1f7f0c6b11</uuid>
+  <memory unit='MiB'>64</memory>
+  <vcpu>2</vcpu>${around}
+  <os><type arch='x86_64' machine='${machine}'>hvm</type></os>
+  <features><acpi/><apic/></features>
+  <clock offset='utc'>
+    <timer name='rtc' tickpolicy='catchup'/><timer name='pit' tickpolicy='delay'/><timer name='hpet' present='no'/>
+  </clock>
+  <pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>
+  <devices>${devices}</devices>
+</domain>`
+}
+
+function refusal(xml: string, more: Partial<ArgvOptions> = {}): XmlError {
+  try {
+    domainArgv(parseDomain(xml), { ...options, ...more })
+  } catch (error) {
+    if (error instanceof XmlError) return error
+    throw error
+  }
+  throw new Error('it was accepted')
+}
+
+for (const machine of ['pc', 'q35']) {
+  for (const emulator of emulators()) {
+    test.serial(
+      `a domain as virt-install --import makes it starts: ${machine}, ${emulator.name}`,
+      async (t) => {
+        const image = join(folder, 'a,b.img')
+        writeFileSync(image, Buffer.alloc(1 << 20))
+        const cdrom = machine === 'pc' ? 'hdc' : 'sda'
+        const bus = machine === 'pc' ? 'ide' : 'sata'
+        const balloon = emulator.features.devices?.has('virtio-balloon-pci') ?? true
+        const xml = imported(
+          machine,
+          `<disk type='file' device='disk'><driver name='qemu' type='raw' discard='unmap'/><source file='${image}'/><target dev='vda' bus='virtio'/></disk>
+        <disk type='file' device='cdrom'><target dev='${cdrom}' bus='${bus}'/></disk>
+        <interface type='user'><model type='virtio'/></interface>
+        <console type='pty'/>
+        <channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+        <rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+        <memballoon model='${balloon ? 'virtio' : 'none'}'/>`,
+        )
+        const qmpSocket = join(folder, 'qmp.sock')
+        rmSync(qmpSocket, { force: true })
+        const command = domainArgv(parseDomain(xml), {
+          qmpSocket,
+          stateDir: folder,
+          features: emulator.features,
+        })
+        t.deepEqual(command.endpoints, [
+          { alias: 'serial0', path: join(folder, 'serial0.sock') },
+          { alias: 'channel0', path: join(folder, 'channel0.sock') },
+        ])
+        const { status, name } = await startAndQuit(emulator, command, qmpSocket)
+        t.like(status, { status: 'prelaunch', running: false })
+        t.deepEqual(name, { name: 'imported' })
+      },
+    )
+  }
+}
+
+test('what cannot be started yet is defined, and refused at the start with its path', (t) => {
+  const cases: [string, RegExp][] = [
+    ["<graphics type='vnc'/>", /^unsupported: \/domain\/devices\/graphics\[1\]: .*serial console/],
+    [
+      "<interface type='bridge'><source bridge='br0'/><model type='virtio'/></interface>",
+      /interface\[1\]\/@type/,
+    ],
+    [
+      "<interface type='network'><source network='lan'/><model type='virtio'/></interface>",
+      /source\/@network.*"default"/,
+    ],
+    [
+      "<disk type='file'><source file='/a'/><target dev='vda'/><iotune><total_bytes_sec>1</total_bytes_sec></iotune></disk>",
+      /disk\[1\], iotune/,
+    ],
+    [
+      "<disk type='file'><source file='/a'/><target dev='sda' bus='scsi'/></disk>",
+      /has no device "lsi"/,
+    ],
+    [
+      "<disk type='file'><source file='/a'/><target dev='vda'/><driver io='threads'/></disk>",
+      /driver, io/,
+    ],
+    [
+      "<redirdev bus='usb' type='tcp'><source mode='connect' host='h' service='1'/></redirdev>",
+      /redirdev\[1\].*USB/,
+    ],
+    ["<input type='tablet' bus='usb'/>", /input\[1\]\/@bus/],
+    ['<gizmo/>', /\/domain\/devices\/gizmo/],
+    ["<memballoon model='none' lazy='yes'/>", /memballoon\/@lazy/],
+    ["<sound model='ac97'/>", /sound\[1\]/],
+    [
+      "<serial type='tcp'><source mode='bind' host='h' service='1'/></serial>",
+      /serial\[1\]\/@type/,
+    ],
+    ["<watchdog model='i6300esb'/>", /no device "i6300esb"/],
+  ]
+  for (const [devices, expected] of cases) {
+    const error = refusal(imported('pc', devices))
+    t.regex(error.message, expected)
+    t.is(error.libvirtCode, 67)
+  }
+  t.regex(refusal(imported('pc', '', '<cputune><shares>9</shares></cputune>')).message, /cputune/)
+})
+
+test('QEMU is told what it can and ours cannot', (t) => {
+  const xml = imported(
+    'q35',
+    "<emulator>/usr/bin/qemu-system-x86_64</emulator><disk type='file'><driver name='qemu' type='qcow2' io='threads' queues='2'/><source file='/a'/><target dev='vda'/></disk>",
+  ).replace("offset='utc'", "offset='localtime'")
+  const { args, program } = domainArgv(parseDomain(xml), options)
+  t.is(program, '/usr/bin/qemu-system-x86_64')
+  t.true(args.includes('base=localtime'))
+  t.true(args.includes('file=/a,format=qcow2,if=none,id=drive-virtio-disk0,aio=threads'))
+  t.regex(
+    args.join(' '),
+    /virtio-blk-pci,drive=drive-virtio-disk0,bootindex=1,num-queues=2,id=virtio-disk0,bus=pci\.\d,addr=0x0/,
+  )
+  t.regex(args.join(' '), /qemu-xhci,id=usb,bus=pci\.1/)
+  t.is(domainArgv(parseDomain(xml), { ...options, features: qemuFeatures }).warnings.length, 1)
+})
+
+test('arguments that a definition passes through come last', (t) => {
+  const xml = imported('pc', '').replace(
+    '</domain>',
+    `<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-d'/><q:arg value='x'/><q:env name='A' value='b'/></q:commandline></domain>`,
+  )
+  const { args, env } = domainArgv(parseDomain(xml), options)
+  t.deepEqual(args.slice(-2), ['-d', 'x'])
+  t.deepEqual(env, { A: 'b' })
+})
+
+test('making a command leaves the definition as it was', (t) => {
+  const def = parseDomain(imported('pc', "<console type='pty'/>"))
+  const before = structuredClone(def)
+  domainArgv(def, options)
+  t.deepEqual(def, before)
+})
