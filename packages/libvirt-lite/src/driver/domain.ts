@@ -1,4 +1,4 @@
-import { constants, copyFileSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { constants, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
@@ -352,7 +352,11 @@ export class Domain {
 function copyOnce({ from, to }: { from: string; to: string }): void {
   if (existsSync(to)) return
   try {
-    copyFileSync(from, to, constants.COPYFILE_EXCL)
+    // Whole or not at all, as it counts as there from then on.
+    const temporary = `${to}.new`
+    rmSync(temporary, { force: true })
+    copyFileSync(from, temporary, constants.COPYFILE_EXCL)
+    renameSync(temporary, to)
   } catch (error) {
     const text = `cannot copy '${from}' to '${to}': ${(error as Error).message}`
     throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })

@@ -226,7 +226,7 @@ export class Domains {
 
   #parse(xml: string): DomainDefinition {
     const { emulator, machines, state } = this.#options
-    return parseDomain(xml, { emulator, machines, stateDir: state.nvram })
+    return parseDomain(xml, { emulator, machines, stateDir: state.path })
   }
 
   /** The domain that a definition is of. @throws VirtError when name and UUID belong to different ones */

@@ -1,3 +1,4 @@
+import { basename, dirname, join } from 'node:path'
 import { initialMemoryKib } from '../normalise/memory.ts'
 import { chipsetOf } from '../normalise/machine.ts'
 import type { Clock } from '../generated/model.ts'
@@ -213,9 +214,8 @@ function addFirmware(command: Command): void {
         format: nvram.format ?? 'raw',
         unit: 1,
       })
-      if (nvram.template !== undefined) {
-        command.result.copies.push({ from: nvram.template, to: nvram.value })
-      }
+      const from = nvram.template ?? variablesOf(loader.value)
+      if (from !== undefined) command.result.copies.push({ from, to: nvram.value })
     }
   } else if (loader !== undefined) {
     command.add('-bios', loader.value)
@@ -275,4 +275,11 @@ function addSmbios(
     ({ value }) => `value=${value.replaceAll(',', ',,')}`,
   )
   command.add('-smbios', ['type=11', ...values].join(','))
+}
+
+/** The variables that come with firmware, as distributions name both: OVMF_CODE_4M.secboot.fd and OVMF_VARS_4M.fd. */
+function variablesOf(code: string): string | undefined {
+  const name = basename(code)
+  const variables = name.replace('CODE', 'VARS').replace(/\.(secboot|ms|snakeoil)(?=\.)/, '')
+  return variables === name ? undefined : join(dirname(code), variables)
 }
