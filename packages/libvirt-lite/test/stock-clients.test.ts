@@ -140,19 +140,38 @@ test.serial('what is wrong with a document reaches the user, with its place', as
 
 const hasInstaller = spawnSync('virt-install', ['--version']).status === 0
 
-test.serial('virt-install makes a domain without a disk', async (t) => {
+test.serial('virt-install makes a domain from a disk, and a new volume for another', async (t) => {
   if (!hasInstaller) return without(t, 'virt-install')
-  const { socket } = await startDaemon(t)
+  const { socket, state } = await startDaemon(t)
+  const disks = folder(t)
+  const file = join(disks, 'disk.raw')
+  writeFileSync(file, Buffer.alloc(1 << 20))
   const uri = `qemu+unix:///session?socket=${socket}`
   const options =
-    '--name i --import --disk none --osinfo generic --graphics none --memory 64 --virt-type qemu --noautoconsole'
+    '--import --osinfo generic --graphics none --memory 64 --virt-type qemu --noautoconsole'
   const network = ['--network', 'network=default,model=virtio']
-  const args = ['--connect', uri, ...options.split(' '), ...network]
-  const { stdout } = await promisify(execFile)('virt-install', args, { timeout: 120_000 })
-  t.regex(stdout, /Domain creation completed/)
-  const { output } = await virsh(socket, 'list', '--all')
-  t.regex(output, /1 +i +running/)
-  t.regex((await virsh(socket, 'dominfo', 'i')).output, /Persistent: +yes/)
+  for (const [name, disk, path] of [
+    ['i', `path=${file},bus=virtio`, file],
+    ['j', 'pool=default,size=1,format=qcow2,bus=virtio', join(state, 'images/j.qcow2')],
+  ] as const) {
+    const args = [
+      '--connect',
+      uri,
+      '--name',
+      name,
+      '--disk',
+      disk,
+      ...options.split(' '),
+      ...network,
+    ]
+    const { stdout } = await promisify(execFile)('virt-install', args, { timeout: 120_000 })
+    t.regex(stdout, /Domain creation completed/)
+    const { output } = await virsh(socket, 'list', '--all')
+    t.regex(output, new RegExp(`\\d +${name} +running`))
+    t.regex((await virsh(socket, 'dominfo', name)).output, /Persistent: +yes/)
+    const { output: disksOfIt } = await virsh(socket, 'domblklist', name)
+    t.true(disksOfIt.includes(path), disksOfIt)
+  }
 })
 
 const EVENTS = `

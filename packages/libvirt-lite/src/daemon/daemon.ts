@@ -8,6 +8,7 @@ import { Events } from '../server/events.ts'
 import { serverHandlers } from '../server/index.ts'
 import { DaemonError } from './daemon-error.ts'
 import { listenTcp, listenUnix } from './listen.ts'
+import { Pools } from '../storage/pools.ts'
 import { openStateFolder } from './state-folder.ts'
 import type { StateFolder } from './state-folder.ts'
 
@@ -51,6 +52,8 @@ export class Daemon {
       domains: this.#domains,
       events,
       emulator,
+      pools: new Pools({ pools: state.pools, images: state.images, warn: this.#log }),
+      imageCommand: findCommand('qemu-img'),
       stateDir: state.path,
       uri,
     })

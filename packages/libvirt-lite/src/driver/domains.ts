@@ -268,6 +268,13 @@ export class Domains {
     for (const listener of this.#listeners) listener.lifecycle?.(ref, event, detail)
   }
 
+  /** Whether a running domain has an image as one of its disks. */
+  usesDisk(path: string): boolean {
+    return [...this.all()].some(
+      (domain) => domain.isActive && domain.facts.disks.some((disk) => disk.path === path),
+    )
+  }
+
   /** Two guests that write to one disk destroy it. */
   #checkDisks(starting: Domain, { disks }: DomainFacts): void {
     for (const domain of this.all()) {

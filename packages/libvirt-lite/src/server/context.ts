@@ -1,10 +1,14 @@
 import type { Domains } from '../driver/domains.ts'
+import type { Pools } from '../storage/pools.ts'
 import type { Events } from './events.ts'
 
 /** What the handlers of calls work on. */
 export interface ServerContext {
   readonly domains: Domains
   readonly events: Events
+  readonly pools: Pools
+  /** The command that makes images, where there is one. */
+  readonly imageCommand: string | undefined
   /** The emulator of domains that name none. */
   readonly emulator: string
   /** Folder of everything that is kept. */

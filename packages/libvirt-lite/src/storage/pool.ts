@@ -1,0 +1,57 @@
+// A storage pool: a folder, whose regular files are its volumes.
+import { readdirSync, statfsSync } from 'node:fs'
+import { element, printXml, text } from '../xml/index.ts'
+import { findVolume } from './volume.ts'
+import type { Volume } from './volume.ts'
+
+/** What a pool's file system has, in bytes. */
+export interface PoolSpace {
+  readonly capacity: number
+  readonly allocation: number
+  readonly available: number
+}
+
+export class Pool {
+  readonly name: string
+  readonly uuid: string
+  /** The folder. */
+  readonly path: string
+  /** Its definition stays when it is stopped. */
+  isPersistent: boolean
+  isActive = false
+  autostart = false
+
+  constructor(name: string, uuid: string, path: string, isPersistent: boolean) {
+    this.name = name
+    this.uuid = uuid
+    this.path = path
+    this.isPersistent = isPersistent
+  }
+
+  /** By name, as the folder is now. */
+  volumes(): Volume[] {
+    const names = readdirSync(this.path).toSorted()
+    return names.flatMap((name) => findVolume(this.path, name) ?? [])
+  }
+
+  space(): PoolSpace {
+    if (!this.isActive) return { capacity: 0, allocation: 0, available: 0 }
+    const { bsize, blocks, bavail, bfree } = statfsSync(this.path)
+    const capacity = bsize * blocks
+    return { capacity, allocation: capacity - bsize * bfree, available: bsize * bavail }
+  }
+
+  /** As `virsh pool-dumpxml` shows it; without the space it is what is kept. */
+  describe({ space }: { space: boolean }): string {
+    const sizes = space ? Object.entries(this.space()) : []
+    return printXml(
+      element('pool', { type: 'dir' }, [
+        element('name', {}, [text(this.name)]),
+        element('uuid', {}, [text(this.uuid)]),
+        ...sizes.map(([name, value]) => element(name, { unit: 'bytes' }, [text(String(value))])),
+        element('source'),
+        element('target', {}, [element('path', {}, [text(this.path)])]),
+      ]),
+    )
+  }
+}

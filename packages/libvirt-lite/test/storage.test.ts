@@ -1,0 +1,188 @@
+// Storage pools and volumes, through our own client.
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import test from 'ava'
+import type { ExecutionContext } from 'ava'
+import type { Client, PoolRef, VolumeRef } from '../src/rpc/index.ts'
+import { diskXml } from './support/button-guest.ts'
+import { define, domainXml, folder, startDaemon } from './support/daemon.ts'
+
+const volumeXml = (name: string, format: string, capacity: string, more = ''): string =>
+  `<volume><name>${name}</name>${capacity}<target><format type='${format}'/></target>${more}</volume>`
+
+const poolXml = (name: string, path: string): string =>
+  `<pool type='dir'><name>${name}</name><target><path>${path}</path></target></pool>`
+
+async function defaultPool(client: Client): Promise<PoolRef> {
+  return (await client.call('STORAGE_POOL_LOOKUP_BY_NAME', { name: 'default' })).pool
+}
+
+async function create(client: Client, pool: PoolRef, xml: string): Promise<VolumeRef> {
+  return (await client.call('STORAGE_VOL_CREATE_XML', { pool, xml, flags: 0 })).vol
+}
+
+async function download(client: Client, vol: VolumeRef, offset: bigint, length: bigint) {
+  const args = { vol, offset, length, flags: 0 }
+  const { stream } = await client.openStream('STORAGE_VOL_DOWNLOAD', args)
+  const pieces: Buffer[] = []
+  for await (const piece of stream) pieces.push(piece as Buffer)
+  return Buffer.concat(pieces)
+}
+
+/** Resolves when the server has confirmed; rejects with its error. */
+async function upload(
+  client: Client,
+  { vol, offset = 0n, length = 0n }: { vol: VolumeRef; offset?: bigint; length?: bigint },
+  bytes: Buffer,
+): Promise<void> {
+  const { stream } = await client.openStream('STORAGE_VOL_UPLOAD', {
+    vol,
+    offset,
+    length,
+    flags: 0,
+  })
+  await new Promise<void>((resolve, reject) => {
+    stream.once('error', reject)
+    stream.end(bytes, (error?: Error | null) => (error ? reject(error) : resolve()))
+  })
+}
+
+async function refused(t: ExecutionContext, call: Promise<unknown>, code: number, text: RegExp) {
+  const error = await t.throwsAsync(call)
+  t.is((error as unknown as { code: number }).code, code, error?.message)
+  t.regex(error?.message ?? '', text)
+}
+
+test('volumes are made, listed, described, cloned, resized and deleted', async (t) => {
+  const { client: open, state } = await startDaemon(t)
+  const client = await open()
+  const pool = await defaultPool(client)
+  const size = `<capacity unit='MiB'>4</capacity>`
+  const base = await create(client, pool, volumeXml('a.qcow2', 'qcow2', size))
+  t.is(base.key, join(state, 'images/a.qcow2'))
+  const store = `<backingStore><path>${base.key}</path><format type='qcow2'/></backingStore>`
+  const over = await create(client, pool, volumeXml('b.qcow2', 'qcow2', '', store))
+  const { xml } = await client.call('STORAGE_VOL_GET_XML_DESC', { vol: over, flags: 0 })
+  t.true(xml.includes(`<path>${base.key}</path>`), xml)
+  t.true(xml.includes(`<capacity unit='bytes'>${4 << 20}</capacity>`), xml)
+  const odd = await create(client, pool, volumeXml('c', 'raw', '<capacity>1000003</capacity>'))
+  t.is((await client.call('STORAGE_VOL_GET_INFO', { vol: odd })).capacity, 1_000_003n)
+  const clone = volumeXml('d', 'raw', `<capacity unit='M'>8</capacity>`)
+  const copied = { pool, xml: clone, source: base, flags: 0 }
+  const { vol } = await client.call('STORAGE_VOL_CREATE_XML_FROM', copied)
+  t.is((await client.call('STORAGE_VOL_GET_INFO', { vol })).capacity, BigInt(8 << 20))
+  await client.call('STORAGE_VOL_RESIZE', { vol: base, capacity: BigInt(1 << 20), flags: 2 })
+  const { capacity } = await client.call('STORAGE_VOL_GET_INFO', { vol: base })
+  t.is(capacity, BigInt(5 << 20))
+  const shrink = client.call('STORAGE_VOL_RESIZE', { vol: base, capacity: 512n, flags: 0 })
+  await refused(t, shrink, 8, /Can't shrink/)
+  await client.call('STORAGE_VOL_DELETE', { vol, flags: 0 })
+  const all = { pool, needResults: 1, flags: 0 }
+  const { volumes } = await client.call('STORAGE_POOL_LIST_ALL_VOLUMES', all)
+  t.deepEqual(
+    volumes.map(({ name }) => name),
+    ['a.qcow2', 'b.qcow2', 'c'],
+  )
+  const again = create(client, pool, volumeXml('c', 'raw', '<capacity>1</capacity>'))
+  await refused(t, again, 90, /already in use/)
+  t.is(readFileSync(odd.key).length, 1_000_003, 'what was there is as it was')
+})
+
+test('volumes are written and read in parts', async (t) => {
+  const { client: open } = await startDaemon(t)
+  const client = await open()
+  const pool = await defaultPool(client)
+  const bytes = randomBytes(3_000_001)
+  const capacity = `<capacity>${bytes.length}</capacity>`
+  const vol = await create(client, pool, volumeXml('v', 'raw', capacity))
+  await upload(client, { vol }, bytes)
+  t.true((await download(client, vol, 0n, 0n)).equals(bytes))
+  t.true((await download(client, vol, 1000n, 70_000n)).equals(bytes.subarray(1000, 71_000)))
+  await upload(client, { vol, offset: 5n, length: 3n }, Buffer.from('abc'))
+  t.is((await download(client, vol, 4n, 5n)).subarray(1, 4).toString(), 'abc')
+  const more = upload(client, { vol, length: 2n }, Buffer.from('abcd'))
+  await refused(t, more, 8, /more than the 2 bytes/)
+})
+
+test('pools are defined, built, started, and are there for the next daemon', async (t) => {
+  const at = folder(t)
+  const images = join(at, 'new/images')
+  const { client: open, daemon } = await startDaemon(t, at)
+  const client = await open()
+  const { pool } = await client.call('STORAGE_POOL_DEFINE_XML', {
+    xml: poolXml('x', images),
+    flags: 0,
+  })
+  const start = (): Promise<unknown> => client.call('STORAGE_POOL_CREATE', { pool, flags: 0 })
+  await refused(t, start(), 38, /pool-build/)
+  await client.call('STORAGE_POOL_BUILD', { pool, flags: 0 })
+  await start()
+  await client.call('STORAGE_POOL_SET_AUTOSTART', { pool, autostart: true })
+  writeFileSync(join(images, 'disk'), 'x'.repeat(512))
+  const found = await client.call('STORAGE_VOL_LOOKUP_BY_PATH', {
+    path: `${images}/../images/disk`,
+  })
+  t.deepEqual(found.vol, { pool: 'x', name: 'disk', key: join(images, 'disk') })
+  const same = client.call('STORAGE_POOL_DEFINE_XML', { xml: poolXml('y', images), flags: 0 })
+  await refused(t, same, 9, /conflict with pool: 'x'/)
+  await daemon.stop()
+
+  const next = await (await startDaemon(t, at)).client()
+  t.true((await next.call('STORAGE_POOL_IS_ACTIVE', { pool })).active)
+  await refused(t, next.call('STORAGE_POOL_UNDEFINE', { pool }), 55, /still active/)
+  await next.call('STORAGE_POOL_DESTROY', { pool })
+  await next.call('STORAGE_POOL_UNDEFINE', { pool })
+  const { pools } = await next.call('CONNECT_LIST_ALL_STORAGE_POOLS', { needResults: 1, flags: 0 })
+  t.deepEqual(
+    pools.map(({ name }) => name),
+    ['default'],
+  )
+  t.true(existsSync(join(images, 'disk')))
+})
+
+test('a name stays in its folder, a link is no volume, and a used disk is left alone', async (t) => {
+  const at = folder(t)
+  const { client: open, state } = await startDaemon(t, at)
+  const client = await open()
+  const pool = await defaultPool(client)
+  const images = join(state, 'images')
+  for (const name of ['..', '.', '', 'a/b', '../x', `${'n'.repeat(256)}`]) {
+    const xml = volumeXml(name, 'raw', '<capacity>1</capacity>')
+    await refused(t, create(client, pool, xml), 27, /not the name of a file/)
+    const vol = { pool: 'default', name, key: join(images, name) }
+    await refused(t, client.call('STORAGE_VOL_DELETE', { vol, flags: 0 }), 27, /not the name/)
+  }
+  writeFileSync(join(at, 'secret'), 'secret')
+  symlinkSync(join(at, 'secret'), join(images, 'link'))
+  mkdirSync(join(images, 'folder'))
+  for (const name of ['link', 'folder', 'none']) {
+    const lookup = client.call('STORAGE_VOL_LOOKUP_BY_NAME', { pool, name })
+    await refused(t, lookup, 50, /no storage vol/)
+  }
+  for (const xml of [
+    volumeXml('v', 'vmdk', '<capacity>1</capacity>'),
+    volumeXml('v', 'raw', `<capacity unit='X'>1</capacity>`),
+    volumeXml('v', 'raw', `<capacity unit='TiB'>99999999999</capacity>`),
+    volumeXml('v', 'raw', '<capacity>-1</capacity>'),
+    volumeXml('v', 'raw', ''),
+    volumeXml('v', 'raw', '<capacity>1</capacity><encryption/>'),
+    '<volume>',
+    '<pool/>',
+  ]) {
+    await t.throwsAsync(create(client, pool, xml), undefined, xml)
+  }
+  t.deepEqual(readdirSync(images).toSorted(), ['folder', 'link'])
+  const vol = await create(client, pool, volumeXml('d', 'raw', '<capacity>1048576</capacity>'))
+  const dom = await define(client, domainXml('a', { devices: diskXml(vol.key) }))
+  await client.call('DOMAIN_CREATE_WITH_FLAGS', { dom, flags: 1 })
+  await refused(t, client.call('STORAGE_VOL_DELETE', { vol, flags: 0 }), 55, /in use by a running/)
+  await refused(t, upload(client, { vol }, Buffer.from('x')), 55, /in use by a running/)
+})
