@@ -17,13 +17,16 @@ const packages = [
   'login',
   'procps',
   'iproute2',
-  'ifupdown',
+  'iputils-ping',
+  'systemd-resolved',
   'openssh-server',
+  'iperf3',
+  'fio',
   'less',
 ]
 /** Drivers of the disks that machines have: all others would only make the initial RAM disk large. */
 const drivers = ['virtio_pci', 'virtio_blk', 'ata_piix', 'ahci', 'sd_mod', 'ext4', 'crc32c_generic']
-const sizeMib = 1536
+const sizeMib = 2048
 /** Both screens, the kernel's messages on the serial one, where the first getty is, too. */
 // Graphics drivers would take the screen from the text that tests wait for.
 const commandLine = 'root=LABEL=root ro quiet nomodeset console=tty0 console=ttyS0'
@@ -34,12 +37,23 @@ mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d
 echo MODULES=list >"$1/etc/initramfs-tools/conf.d/guest"
 printf '%s\\n' ${drivers.join(' ')} >"$1/usr/share/initramfs-tools/modules.d/guest"
 `
-/** Runs in the end. Root has no password; the id keeps the first boot from asking questions. */
+/**
+ * Runs in the end. Root has no password; the id keeps the first boot from asking questions. Names of network cards tell
+ * their places, which differ between machines: any gets its address by DHCP. A machine without one must not wait for it, and
+ * none must look for upgrades by itself: apt has no sources until it is given some. The keys of the SSH server were made by
+ * its installation.
+ */
 const after = `set -e
 echo guest >"$1/etc/hostname"
 echo 127.0.0.1 localhost guest >"$1/etc/hosts"
 echo LABEL=root / ext4 errors=remount-ro 0 1 >"$1/etc/fstab"
-printf 'auto lo\\niface lo inet loopback\\n' >"$1/etc/network/interfaces"
+printf '[Match]\\nName=en*\\n[Network]\\nDHCP=yes\\n' >"$1/etc/systemd/network/ethernet.network"
+chroot "$1" systemctl enable systemd-networkd systemd-resolved
+chroot "$1" systemctl disable systemd-networkd-wait-online
+chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"
+: >"$1/etc/apt/sources.list"
+rm -rf "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap
 echo 6b0b9c3ed0c94fd5a7a1e3fbc3a1d2f4 >"$1/etc/machine-id"
 chroot "$1" passwd -d root
 rm -rf "$1/var/cache/apt/archives" "$1/var/lib/apt/lists"
