@@ -34,3 +34,13 @@ export async function withDebian(
     await guest.kill()
   }
 }
+
+/** The command that prints what the kernel complains of. */
+export const errorMessages = 'dmesg --level=emerg,alert,crit,err'
+
+/** The lines of it that matter: the list of radio channels is not there, and only wireless cards would ask for it. */
+export function kernelErrors(text: string): string[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '' && !/regulatory\.|firmware_class:/.test(line))
+}

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test from 'ava'
 import { debianOverlay } from '../../src/debian.ts'
-import { debianArguments, withDebian } from '../../src/debian-shell.ts'
+import { debianArguments, errorMessages, kernelErrors, withDebian } from '../../src/debian-shell.ts'
 import { must, withFolder } from '../../src/disk.ts'
 
 const wanted = process.env['GUESTS'] !== undefined ? test.serial : test.skip
@@ -79,12 +79,7 @@ wanted('Debian gets an address, and ssh, scp and HTTP work in both directions', 
       await shell(`for i in $(seq 20); do ${again}; done`)
       const back = 'until ip -4 address | grep -q 10.0.2.15; do sleep 0.2; done'
       await shell(back)
-      // The database of radio channels is for wireless cards.
-      const errors = await ssh('dmesg --level=emerg,alert,crit,err')
-      t.deepEqual(
-        errors.split('\n').filter((line) => line !== '' && !/regulatory|firmware_class/.test(line)),
-        [],
-      )
+      t.deepEqual(kernelErrors(await ssh(errorMessages)), [])
     })
     t.is(code, 0)
   })
