@@ -163,6 +163,7 @@ test('a name stays in its folder, a link is no volume, and a used disk is left a
   writeFileSync(join(at, 'secret'), 'secret')
   symlinkSync(join(at, 'secret'), join(images, 'link'))
   mkdirSync(join(images, 'folder'))
+  writeFileSync(join(images, 'bell\u0007'), '')
   for (const name of ['link', 'folder', 'none']) {
     const lookup = client.call('STORAGE_VOL_LOOKUP_BY_NAME', { pool, name })
     await refused(t, lookup, 50, /no storage vol/)
@@ -179,7 +180,24 @@ test('a name stays in its folder, a link is no volume, and a used disk is left a
   ]) {
     await t.throwsAsync(create(client, pool, xml), undefined, xml)
   }
-  t.deepEqual(readdirSync(images).toSorted(), ['folder', 'link'])
+  t.deepEqual(readdirSync(images).toSorted(), ['bell\u0007', 'folder', 'link'])
+  // An image may name whatever it likes.
+  const header = Buffer.alloc(512)
+  header.write('QFI\xfb', 'latin1')
+  header.writeUInt32BE(3, 4)
+  header.writeBigUInt64BE(104n, 8)
+  header.writeUInt32BE(4, 16)
+  header.write('a\u0001<b', 104)
+  writeFileSync(join(images, 'odd'), header)
+  const odd = { pool: 'default', name: 'odd', key: '' }
+  const { xml } = await client.call('STORAGE_VOL_GET_XML_DESC', { vol: odd, flags: 0 })
+  t.true(xml.includes('<path>a?&lt;b</path>'), xml)
+  const all = { pool, needResults: 1, flags: 0 }
+  const { volumes } = await client.call('STORAGE_POOL_LIST_ALL_VOLUMES', all)
+  t.deepEqual(
+    volumes.map(({ name }) => name),
+    ['odd'],
+  )
   const vol = await create(client, pool, volumeXml('d', 'raw', '<capacity>1048576</capacity>'))
   const dom = await define(client, domainXml('a', { devices: diskXml(vol.key) }))
   await client.call('DOMAIN_CREATE_WITH_FLAGS', { dom, flags: 1 })

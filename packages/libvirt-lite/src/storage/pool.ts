@@ -1,7 +1,7 @@
 // A storage pool: a folder, whose regular files are its volumes.
 import { readdirSync, statfsSync } from 'node:fs'
 import { element, printXml, text } from '../xml/index.ts'
-import { findVolume } from './volume.ts'
+import { findVolume, isVolumeName } from './volume.ts'
 import type { Volume } from './volume.ts'
 
 /** What a pool's file system has, in bytes. */
@@ -31,7 +31,7 @@ export class Pool {
   /** By name, as the folder is now. */
   volumes(): Volume[] {
     const names = readdirSync(this.path).toSorted()
-    return names.flatMap((name) => findVolume(this.path, name) ?? [])
+    return names.flatMap((name) => (isVolumeName(name) ? (findVolume(this.path, name) ?? []) : []))
   }
 
   space(): PoolSpace {

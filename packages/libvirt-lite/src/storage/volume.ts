@@ -5,6 +5,9 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import { element, printXml, text } from '../xml/index.ts'
 import type { XmlElement } from '../xml/index.ts'
 
+/** Characters that XML cannot have. */
+const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/
+
 /** What is known of an image without reading all of it. */
 export interface Volume {
   readonly name: string
@@ -21,15 +24,20 @@ export interface Volume {
   readonly gid: number
 }
 
-/** Names of files that a pool has: whatever is asked for stays in its folder. @throws VirtError for another */
-export function checkVolumeName(name: string): string {
+/** Whether a pool can have a volume of that name: whatever is asked for stays in its folder, and can be in a document. */
+export function isVolumeName(name: string): boolean {
   const bytes = Buffer.byteLength(name)
-  const isFine = bytes > 0 && bytes <= 255 && name !== '.' && name !== '..' && !/[/\0]/.test(name)
-  if (isFine) return name
+  if (bytes === 0 || bytes > 255 || name === '.' || name === '..') return false
+  return !name.includes('/') && !CONTROLS.test(name)
+}
+
+/** The name, if it is one. @throws VirtError */
+export function checkVolumeName(name: string): string {
+  if (isVolumeName(name)) return name
   const shown = JSON.stringify(name.slice(0, 80))
   throw new VirtError(
     ErrorCode.XML_ERROR,
-    `XML error: volume name ${shown} is not the name of a file: 1 to 255 bytes without '/'`,
+    `XML error: volume name ${shown} is not the name of a file: 1 to 255 bytes without '/' and control characters`,
   )
 }
 
@@ -72,7 +80,9 @@ function readHeader(file: number, size: number): Pick<Volume, 'format' | 'capaci
   }
   const name = Buffer.alloc(length)
   readSync(file, name, 0, length, at)
-  return { format: 'qcow2', capacity, backing: name.toString() }
+  // Whoever made the image chose it: a document has no place for these characters.
+  const backing = name.toString().replaceAll(new RegExp(CONTROLS, 'g'), '?')
+  return { format: 'qcow2', capacity, backing }
 }
 
 const line = (name: string, value: string | number, attributes: Record<string, string> = {}) =>
