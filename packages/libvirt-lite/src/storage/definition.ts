@@ -1,6 +1,6 @@
 // The XML of pools and volumes, as far as folders and images need it.
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import { attributeOf, childElements, childNamed, parseXml, textOf } from '../xml/index.ts'
+import { XmlError, attributeOf, childElements, childNamed, parseXml, textOf } from '../xml/index.ts'
 import type { XmlElement } from '../xml/index.ts'
 import { checkVolumeName } from './volume.ts'
 
@@ -43,6 +43,15 @@ const wrong = (text: string): VirtError => new VirtError(ErrorCode.XML_ERROR, `X
 const lacking = (text: string): VirtError =>
   new VirtError(ErrorCode.CONFIG_UNSUPPORTED, `unsupported configuration: ${text}`)
 
+function read(xml: string): XmlElement {
+  try {
+    return parseXml(xml)
+  } catch (error) {
+    if (!(error instanceof XmlError)) throw error
+    throw new VirtError(ErrorCode.XML_ERROR, `XML error: ${error.message}`, { cause: error })
+  }
+}
+
 function known(parent: XmlElement, names: readonly string[]): void {
   for (const { name, position } of childElements(parent)) {
     if (names.includes(name)) continue
@@ -57,9 +66,9 @@ function textAt(parent: XmlElement, name: string): string | undefined {
   return child && textOf(child).trim()
 }
 
-/** @throws VirtError and XmlError for what is no folder's pool */
+/** @throws VirtError for what is no folder's pool */
 export function parsePool(xml: string): PoolDefinition {
-  const root = parseXml(xml)
+  const root = read(xml)
   if (root.name !== 'pool') throw wrong(`unexpected root element <${root.name}>, expecting <pool>`)
   const type = attributeOf(root, 'type')
   if (type !== 'dir') throw lacking(`pool type '${type}'; folders (type 'dir') are there`)
@@ -102,9 +111,9 @@ function formatOf(parent: XmlElement | undefined, otherwise: string): string {
   return (format && attributeOf(format, 'type')) ?? otherwise
 }
 
-/** @throws VirtError and XmlError */
+/** @throws VirtError */
 export function parseVolume(xml: string): VolumeDefinition {
-  const root = parseXml(xml)
+  const root = read(xml)
   if (root.name !== 'volume')
     throw wrong(`unexpected root element <${root.name}>, expecting <volume>`)
   known(root, [
