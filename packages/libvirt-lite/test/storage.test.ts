@@ -8,7 +8,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import type { Client, PoolRef, VolumeRef } from '../src/rpc/index.ts'
@@ -91,6 +91,11 @@ test('volumes are made, listed, described, cloned, resized and deleted', async (
     volumes.map(({ name }) => name),
     ['a.qcow2', 'b.qcow2', 'c'],
   )
+  // Of two at once one wins, and the other leaves it alone.
+  const twice = [1, 2].map(() => create(client, pool, volumeXml('e', 'qcow2', size)))
+  const outcomes = await Promise.allSettled(twice)
+  t.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+  t.deepEqual(readdirSync(join(state, 'images')).toSorted(), ['a.qcow2', 'b.qcow2', 'c', 'e'])
   const again = create(client, pool, volumeXml('c', 'raw', '<capacity>1</capacity>'))
   await refused(t, again, 90, /already in use/)
   t.is(readFileSync(odd.key).length, 1_000_003, 'what was there is as it was')
@@ -133,6 +138,14 @@ test('pools are defined, built, started, and are there for the next daemon', asy
   t.deepEqual(found.vol, { pool: 'x', name: 'disk', key: join(images, 'disk') })
   const same = client.call('STORAGE_POOL_DEFINE_XML', { xml: poolXml('y', images), flags: 0 })
   await refused(t, same, 9, /conflict with pool: 'x'/)
+  // A pool without a definition is not lost when it is asked for again.
+  mkdirSync(join(at, 'other'))
+  const named = poolXml('z', join(at, 'other'))
+  const xml = named.replace('<target>', `<uuid>${randomUUID()}</uuid><target>`)
+  const { pool: other } = await client.call('STORAGE_POOL_CREATE_XML', { xml, flags: 0 })
+  const more = client.call('STORAGE_POOL_CREATE_XML', { xml, flags: 0 })
+  await refused(t, more, 55, /already active/)
+  t.true((await client.call('STORAGE_POOL_IS_ACTIVE', { pool: other })).active)
   await daemon.stop()
 
   const next = await (await startDaemon(t, at)).client()

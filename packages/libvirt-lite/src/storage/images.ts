@@ -1,11 +1,13 @@
 // What changes images: the command qemu-img does it.
 import { execFile } from 'node:child_process'
-import { existsSync, rmSync, truncateSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { existsSync, renameSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { VolumeDefinition } from './definition.ts'
 import type { Pool } from './pool.ts'
+import { UNFINISHED } from './volume.ts'
 import type { Volume } from './volume.ts'
 
 /** A copy of a large image takes its time, but not for ever. */
@@ -16,6 +18,8 @@ const failed = (text: string, cause?: unknown): VirtError =>
 
 export class Images {
   readonly #command: string | undefined
+  /** Paths of volumes that are not there yet. */
+  readonly #making = new Set<string>()
 
   /** `command` is a qemu-img. */
   constructor(command: string | undefined) {
@@ -37,41 +41,21 @@ export class Images {
         ? ['-o', `preallocation=${prealloc}`]
         : []
     const size = capacity === undefined ? [] : [String(capacity)]
-    await this.#make(pool, definition.name, (path) => [
-      'create',
-      '-q',
-      '-f',
-      format,
-      ...options,
-      ...from,
-      path,
-      ...size,
-    ])
-    // Any number of bytes may be asked for; the command makes whole sectors.
-    if (format === 'raw' && capacity !== undefined) {
-      truncateSync(join(pool.path, definition.name), capacity)
-    }
+    await this.#make(pool, definition.name, async (path) => {
+      await this.#run(['create', '-q', '-f', format, ...options, ...from, path, ...size])
+      // Any number of bytes may be asked for; the command makes whole sectors.
+      if (format === 'raw' && capacity !== undefined) truncateSync(path, capacity)
+    })
   }
 
   /** Makes a volume with the contents of another. */
   async clone(pool: Pool, definition: VolumeDefinition, source: Volume): Promise<void> {
     const { name, format, capacity } = definition
-    await this.#make(pool, name, (path) => [
-      'convert',
-      '-f',
-      source.format,
-      '-O',
-      format,
-      source.path,
-      path,
-    ])
-    if (capacity === undefined || capacity <= source.capacity) return
-    try {
-      await this.#run(['resize', '-q', '-f', format, join(pool.path, name), String(capacity)])
-    } catch (error) {
-      rmSync(join(pool.path, name), { force: true })
-      throw error
-    }
+    await this.#make(pool, name, async (path) => {
+      await this.#run(['convert', '-f', source.format, '-O', format, source.path, path])
+      if (capacity === undefined || capacity <= source.capacity) return
+      await this.#run(['resize', '-q', '-f', format, path, String(capacity)])
+    })
   }
 
   /** Changes the size that a guest sees. */
@@ -80,17 +64,21 @@ export class Images {
     await this.#run(['resize', '-q', ...how, '-f', format, path, String(capacity)])
   }
 
-  async #make(pool: Pool, name: string, args: (path: string) => string[]): Promise<void> {
+  /** Has `work` make a file, which gets its name when it is whole: half an image looks like one. */
+  async #make(pool: Pool, name: string, work: (path: string) => Promise<void>): Promise<void> {
     const path = join(pool.path, name)
-    if (existsSync(path)) {
+    if (existsSync(path) || this.#making.has(path)) {
       const text = `storage volume name '${name}' already in use.`
       throw new VirtError(ErrorCode.STORAGE_VOL_EXIST, `operation failed: ${text}`)
     }
+    this.#making.add(path)
+    const unfinished = join(pool.path, `${UNFINISHED}${randomUUID()}`)
     try {
-      await this.#run(args(path))
-    } catch (error) {
-      rmSync(path, { force: true })
-      throw error
+      await work(unfinished)
+      renameSync(unfinished, path)
+    } finally {
+      this.#making.delete(path)
+      rmSync(unfinished, { force: true })
     }
   }
 

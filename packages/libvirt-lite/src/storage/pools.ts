@@ -102,12 +102,14 @@ export class Pools {
 
   /** A pool that is there until it is stopped. */
   create(definition: PoolDefinition, build: boolean): Pool {
+    const before = this.#byUuid.size
     const pool = this.#add(definition, false)
+    const isNew = this.#byUuid.size > before
     try {
       if (build) this.build(pool)
       this.start(pool)
     } catch (error) {
-      if (!pool.isPersistent) this.#byUuid.delete(pool.uuid)
+      if (isNew) this.#byUuid.delete(pool.uuid)
       throw error
     }
     return pool

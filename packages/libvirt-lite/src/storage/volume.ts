@@ -24,11 +24,14 @@ export interface Volume {
   readonly gid: number
 }
 
+/** How the names of files begin that are no volumes yet, or were left by a daemon that was killed. */
+export const UNFINISHED = '.unfinished-'
+
 /** Whether a pool can have a volume of that name: whatever is asked for stays in its folder, and can be in a document. */
 export function isVolumeName(name: string): boolean {
   const bytes = Buffer.byteLength(name)
   if (bytes === 0 || bytes > 255 || name === '.' || name === '..') return false
-  return !name.includes('/') && !CONTROLS.test(name)
+  return !name.startsWith(UNFINISHED) && !name.includes('/') && !CONTROLS.test(name)
 }
 
 /** The name, if it is one. @throws VirtError */
