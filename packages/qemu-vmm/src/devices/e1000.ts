@@ -1,48 +1,9 @@
-import { macText } from 'virtio'
-
 import { E1000 } from '../chipset/e1000/e1000.ts'
-import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
+import { plainCard } from './plain-card.ts'
 import type { DeviceType } from './device-type.ts'
-import { macAddress } from './mac-address.ts'
-import { PluggedCard } from './plugged-card.ts'
-import {
-  PCI_ADDRESS_PROPERTIES,
-  PCI_ROM_PROPERTIES,
-  firmwarePath,
-  plugFunction,
-} from './pci-address.ts'
-import { propertyReader } from './properties.ts'
 
-export const e1000: DeviceType = {
-  name: 'e1000',
-  bus: 'PCI',
-  category: 'Network devices',
-  description: 'Intel Gigabit Ethernet (82540EM), for guests without drivers for virtio',
-  hotpluggable: true,
-  properties: [
-    { name: 'netdev', type: 'str', help: 'ID of a netdev to use as a backend, required' },
-    {
-      name: 'mac',
-      type: 'str',
-      help: 'Ethernet 6-byte MAC Address',
-      default: '52:54:00:12:34:56, and one more for each card',
-    },
-    BOOT_INDEX_PROPERTY,
-    ...PCI_ADDRESS_PROPERTIES,
-    ...PCI_ROM_PROPERTIES,
-  ],
-  plug(context, option) {
-    const owner = option.id ?? option.driver
-    const netdev = propertyReader(option).required('netdev')
-    const mac = macAddress(context, option)
-    const side = context.netdev(netdev, { name: owner, model: option.driver, mac: macText(mac) })
-    const device = new E1000(owner, context.bus, context.memory, {
-      side,
-      mac,
-      clock: context.clock,
-    })
-    const address = plugFunction(context, device.fn, option)
-    addBootIndex(context, option, `${firmwarePath('ethernet', address)}/ethernet-phy@0`)
-    return new PluggedCard(device)
-  },
-}
+export const e1000: DeviceType = plainCard(
+  'e1000',
+  'Intel Gigabit Ethernet (82540EM), for guests without drivers for virtio',
+  E1000,
+)

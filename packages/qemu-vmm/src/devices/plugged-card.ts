@@ -2,7 +2,7 @@ import type { Stateful } from '../device.ts'
 import type { PluggedDevice } from './device-type.ts'
 
 /** A network card that is no virtio device. */
-interface Card extends Stateful {
+export interface Card extends Stateful {
   /** While paused no frame comes or goes. */
   pause(paused: boolean): void
   close(): void
