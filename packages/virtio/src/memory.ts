@@ -18,9 +18,13 @@ export interface GuestMemory {
   window(gpa: number, length: number): { buffer: ArrayBuffer; byteOffset: number }
   /**
    * All of the RAM that lies together around `gpa`, the same view at every call until `generation`
-   * changes. Without this method nothing is read at once.
+   * changes. Without this method nothing is read at once. `readOnly: false` says that `isWritable` is true for all of it.
    */
-  piece?(gpa: number): { readonly gpa: number; readonly bytes: Uint8Array }
+  piece?(gpa: number): {
+    readonly gpa: number
+    readonly bytes: Uint8Array
+    readonly readOnly?: boolean
+  }
   /** Reports a write: for the dirty log, and for code that was decoded from there. */
   markWritten(gpa: number, length: number): void
   /** Reports writes, the entries `first` up to `end` of two arrays, where that is cheaper at once. */

@@ -4,6 +4,8 @@ import type { GuestPages } from './pages.ts'
 import type { PartList } from './part-list.ts'
 
 const FIRST_CAPACITY = 8
+/** Buffers of a large request of Linux: 254 and its header and status. */
+const LARGE_CAPACITY = 256
 
 /**
  * One chain of descriptors: what the driver wants read, then what it wants written.
@@ -64,9 +66,13 @@ export class DescriptorChain {
     this.writableBytes = 0
   }
 
-  /** Doubles the room of the arrays. */
+  readonly #checkWritable = (gpa: number, length: number): void => {
+    this.#pages.checkWritable(gpa, length)
+  }
+
+  /** Makes more room in the arrays: at once what large requests have, then twice as much each time. */
   grow(): void {
-    const capacity = this.lengths.length * 2
+    const capacity = Math.max(this.lengths.length * 2, LARGE_CAPACITY)
     if (capacity > VIRTQUEUE_MAX_SIZE * 2) throw new RangeError('a chain cannot be that long')
     const gpas = new Float64Array(capacity)
     const lengths = new Uint32Array(capacity)
@@ -147,14 +153,8 @@ export class DescriptorChain {
 
   /** Adds the first `length` device-writable bytes; follow a write with {@link markWritten}. */
   writableParts(length: number, list: PartList): void {
-    let left = length
-    for (let i = this.readableCount; i < this.count && left > 0; i++) {
-      const part = Math.min(this.lengths[i]!, left)
-      const gpa = this.gpas[i]!
-      this.#pages.checkWritable(gpa, part)
-      list.add(gpa, part)
-      left -= part
-    }
+    const most = Math.min(length, this.writableBytes)
+    list.addAll(this.gpas, this.lengths, this.readableCount, most, this.#checkWritable)
   }
 
   /** Reports all buffers with any of these device-writable bytes as written. */

@@ -50,6 +50,8 @@ export class ChainWalker {
       return false
     const gpa = table[at + 1]! * FOUR_GIB + table[at]!
     const words = this.#pages.words(gpa, length)
+    // Each chain of the queue would otherwise find out by itself, the long way, that requests are large.
+    if (length >>> 4 > chain.lengths.length) chain.grow()
     return (
       words !== undefined &&
       walkPlain(chain, words, (gpa & (PAGE_BYTES - 1)) >>> 2, length >>> 4, 0)
