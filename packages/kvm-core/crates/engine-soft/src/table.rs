@@ -14,6 +14,9 @@ const LOW_END: usize = 1 << 31;
 /// So it must be, and nothing happens when one is dropped.
 pub unsafe trait Plain: Copy {}
 
+// SAFETY: a number.
+unsafe impl Plain for u32 {}
+
 /// A table that is zero at first and takes memory only where it is used. The host gets it back as
 /// soon as it is dropped.
 #[derive(Debug)]

@@ -165,6 +165,30 @@ fn revoking_writes_keeps_reads() {
 }
 
 #[test]
+fn revoking_writes_finds_every_translation_of_the_page() {
+    let mut t = Tlb::default();
+    let allowed = Allowed { read: true, write: true, global: true };
+    // Pages so far apart that the short numbers of some are the same.
+    let gpas = [0, 0x5000, 0x5000 + (1 << 43), 0x5000 + (1 << 44), 0xf_ffff_ffff_f000];
+    for n in 0..2 * ENTRIES as u64 {
+        let class = [Class::Supervisor, Class::SupervisorAc, Class::User][(n % 3) as usize];
+        t.fill(class, n << 12, HOST, gpas[(n % 5) as usize], allowed);
+    }
+    let writable =
+        |t: &Tlb, gpa| t.entries.iter().filter(|e| e.gpa() == gpa && e.write != 0).count();
+    for (i, &gpa) in gpas.iter().enumerate() {
+        let rest: Vec<usize> = gpas[i + 1..].iter().map(|&other| writable(&t, other)).collect();
+        assert!(writable(&t, gpa) > 1000);
+        t.revoke_writes(Some(gpa));
+        assert_eq!(writable(&t, gpa), 0);
+        assert_eq!(
+            gpas[i + 1..].iter().map(|&other| writable(&t, other)).collect::<Vec<_>>(),
+            rest
+        );
+    }
+}
+
+#[test]
 fn a_flush_that_keeps_global_pages_keeps_only_those() {
     let mut t = Tlb::default();
     t.switch(0, true);
