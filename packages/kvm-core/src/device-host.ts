@@ -143,12 +143,12 @@ export class DeviceHostImpl implements DeviceHost {
     if (head === Atomics.load(this.control, postedTail)) return undefined
     const index = (head >>> 0) % CONTROL.postedMax
     const at = (postedEntries + index * postedWords) * 4
-    const high = this.#bytes.getUint32(at + 4, true)
     const write: PostedWrite = {
       space: this.#bytes.getUint32(at + 20, true) === 1 ? 'mmio' : 'pio',
-      addr: high * 2 ** 32 + this.#bytes.getUint32(at, true),
+      addr: this.#bytes.getUint32(at + 4, true) * 2 ** 32 + this.#bytes.getUint32(at, true),
       size: this.#bytes.getUint32(at + 16, true),
-      value: this.#bytes.getUint32(at + 12, true) * 2 ** 32 + this.#bytes.getUint32(at + 8, true),
+      value: this.#bytes.getUint32(at + 8, true),
+      high: this.#bytes.getUint32(at + 12, true),
     }
     Atomics.store(this.control, postedHead, (head + 1) | 0)
     return write

@@ -18,8 +18,10 @@ export interface PostedWrite {
   space: 'pio' | 'mmio'
   addr: number
   size: number
-  /** The value written; 8-byte writes are exact to 2^53. */
+  /** What was written; of 8 bytes the low four. */
   value: number
+  /** The high four of 8 bytes, otherwise 0. */
+  high: number
 }
 
 export interface DeviceHostOptions {

@@ -14,6 +14,11 @@ export interface Region {
   /** Lets this range overlap another of the same priority, as guest-programmed BARs may. */
   mayOverlap?: boolean
   access?: AccessSizes
+  /**
+   * Writes may come a little later, in order and before any other access: the guest does not wait for them. For
+   * ranges that are mapped when the machine is made and whose writes change nothing but what the device shows.
+   */
+  posted?: boolean
   handler: IoHandler
 }
 
@@ -78,6 +83,11 @@ export class AddressSpace {
         this.#rebuild()
       },
     }
+  }
+
+  /** The ranges whose writes the guest need not wait for. */
+  postedRanges(): { base: number; len: number }[] {
+    return this.#regions.filter((region) => region.posted).map(({ base, len }) => ({ base, len }))
   }
 
   /** The name of the range that answers at `address`, for logs. */

@@ -1,4 +1,5 @@
 import { ExitReason, KVM_RUN } from 'kvm-core'
+import type { PostedWrite } from 'kvm-core'
 
 import { AddressSpace } from './address-space.ts'
 
@@ -45,6 +46,16 @@ export class Bus {
         return true
       default:
         return false
+    }
+  }
+
+  /** Serves a write for which the guest did not wait. Throws `E_DEVICE_FAULT` when the device throws. */
+  posted({ space, addr, size, value, high }: PostedWrite): void {
+    const to = space === 'mmio' ? this.mmio : this.pio
+    if (size <= 4) writeParts(to, addr, size, value)
+    else {
+      writeParts(to, addr, 4, value)
+      writeParts(to, addr + 4, size - 4, high)
     }
   }
 
@@ -111,6 +122,20 @@ export class Bus {
       else store(view, start + done, size, this.mmio.read(address + done, size))
       done += size
     }
+  }
+}
+
+/** One write of 1 to 4 bytes, as those that devices know. */
+function writeParts(to: AddressSpace, address: number, length: number, value: number): void {
+  for (let done = 0; done < length;) {
+    const left = length - done
+    const size = left >= 4 ? 4 : left >= 2 ? 2 : 1
+    to.write(
+      address + done,
+      size,
+      (value >>> (done * 8)) & (size === 4 ? -1 : (1 << (size * 8)) - 1),
+    )
+    done += size
   }
 }
 

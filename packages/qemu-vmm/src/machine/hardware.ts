@@ -1,5 +1,3 @@
-import type { DeviceHost } from 'kvm-core'
-
 import type { BootImage } from '../boot/loader.ts'
 import { openBootImage } from '../boot/open.ts'
 import { LOW_BIOS_BYTES, readBios } from '../firmware/bios-image.ts'
@@ -37,7 +35,6 @@ import type { MachineState, StateParts } from './machine-state.ts'
 import { connectPit } from './firmware-chips.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
-import { POST_PORT } from './pc.ts'
 import type { BoardActions, PcBoard } from './pc.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
@@ -83,7 +80,7 @@ export class Hardware {
   readonly #tree: DeviceTree
   readonly #drives: Drives
   readonly #boot: BootImage | undefined
-  readonly #host: DeviceHost
+  readonly #loop: RunLoop
   readonly #irqs: IrqLines
   readonly #deviceRams: DeviceRams
   readonly #msrs: readonly number[]
@@ -177,13 +174,12 @@ export class Hardware {
       this.#chips = chips
       this.#tree = tree
       this.management = new Management(config.memory, this.handles, { board, tree, drives })
-      const loop = new RunLoop(board.bus, {
+      this.#loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),
         ioevent: (id) => ioEvents.signalled(id),
       })
-      vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
-      this.#host = vm.createDeviceHost(() => loop.serve(this.#host))
+      this.#loop.attach(vm)
       this.#powerOn = this.#capture()
       this.loadGuest()
     } catch (error) {
@@ -256,6 +252,7 @@ export class Hardware {
   async park(): Promise<void> {
     if (!this.#threadsStarted) return
     await Promise.all(this.handles.vcpus.map((vcpu) => vcpu.pause()))
+    this.#loop.drain()
     if (this.#standstill !== undefined) return
     for (const device of this.#plugged) device.pause?.()
     this.#irqs.hold()
@@ -332,7 +329,7 @@ export class Hardware {
     await this.#quiesce()
     for (const device of this.#plugged) device.close?.()
     await this.#drives.close()
-    this.#host?.close()
+    this.#loop?.close()
     this.#deviceRams.close()
     this.#objects.close()
     this.networks.close()

@@ -1,8 +1,9 @@
 import { ExitReason, KVM_RUN } from 'kvm-core'
-import type { DeviceHost, ServeHandlers } from 'kvm-core'
+import type { DeviceHost, PostedWrite, ServeHandlers, Vm } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
 import type { Bus } from './bus.ts'
+import { POST_PORT } from './pc.ts'
 
 /** A handler that takes longer than this is slow: every vCPU waits for it. */
 export const SLOW_HANDLER_MS = 5
@@ -41,11 +42,32 @@ export class RunLoop {
   /** Until then accesses are timed one by one, because some turn was slow. */
   #timedUntilMs = 0
   #timed = false
+  #host: DeviceHost | undefined
 
   constructor(bus: Bus, actions: RunLoopActions) {
     this.#bus = bus
     this.#actions = actions
-    this.#handlers = { exit: (vcpu, run) => this.exit(vcpu, run), ioevent: actions.ioevent }
+    this.#handlers = {
+      exit: (vcpu, run) => this.exit(vcpu, run),
+      ioevent: actions.ioevent,
+      posted: (write) => this.#posted(write),
+    }
+  }
+
+  /** Serves the exits of `vm` from now on, once all devices are mapped. */
+  attach(vm: Vm): void {
+    vm.route({ space: 'pio', base: POST_PORT, len: 1, kind: 'ignore' })
+    for (const space of ['pio', 'mmio'] as const) {
+      for (const range of this.#bus[space].postedRanges()) {
+        vm.route({ space, ...range, kind: 'posted' })
+      }
+    }
+    const host = vm.createDeviceHost(() => this.serve(host))
+    this.#host = host
+  }
+
+  close(): void {
+    this.#host?.close()
   }
 
   /**
@@ -60,6 +82,14 @@ export class RunLoop {
     host.serve(this.#handlers)
     const endMs = this.#actions.nowMs()
     if (endMs - startMs > SLOW_HANDLER_MS) this.#timedUntilMs = endMs + SLOW_WINDOW_MS
+  }
+
+  /** Serves the writes that vCPUs which stand now left behind. */
+  drain(): void {
+    const host = this.#host
+    for (let write = host?.takePosted(); write !== undefined; write = host?.takePosted()) {
+      this.#posted(write)
+    }
   }
 
   /** One exit of one vCPU. The vCPU goes on when this returns, unless it was asked to pause. */
@@ -90,13 +120,25 @@ export class RunLoop {
     try {
       return this.#bus.dispatch(run, vcpu)
     } catch (error) {
-      this.#actions.fail(
-        error instanceof VmmError
-          ? error
-          : new VmmError('E_DEVICE_FAULT', `the bus failed: ${String(error)}`, { cause: error }),
-      )
+      this.#failed(error)
       return true
     }
+  }
+
+  #posted(write: PostedWrite): void {
+    try {
+      this.#bus.posted(write)
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#actions.fail(
+      error instanceof VmmError
+        ? error
+        : new VmmError('E_DEVICE_FAULT', `the bus failed: ${String(error)}`, { cause: error }),
+    )
   }
 
   #timedAccess(vcpu: number, run: ArrayBuffer): void {

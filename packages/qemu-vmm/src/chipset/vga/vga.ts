@@ -188,6 +188,8 @@ export class Vga implements Stateful {
       base: WINDOW_GPA,
       len: WINDOW_BYTES,
       access: { max: 1 },
+      // Text and planar modes write to it a character, or eight dots, at a time.
+      posted: true,
       handler: {
         read: (offset) => this.#planes.read(offset),
         write: (offset, _size, value) => this.#planes.write(offset, value & 0xff),
