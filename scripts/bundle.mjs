@@ -20,7 +20,7 @@ const packages = {
   'qemu-vmm': {
     index: 'index.ts',
     'qemu-img': 'qemu-img/main.ts',
-    'qemu-kvm': 'cli/main.ts',
+    'qemu-kvm': 'cli/start.ts',
     worker: 'machine/host/worker.ts',
   },
   'libvirt-lite': {

@@ -17,7 +17,6 @@ import { Emitter } from './emitter.ts'
 import type { EventDetail, MachineEvent } from './emitter.ts'
 import { removeAndWait } from './removal.ts'
 import { WorkerMachine } from './host/worker-machine.ts'
-import { Machine } from './machine.ts'
 import type { MachineState } from './machine-state.ts'
 import type { Manage } from './management.ts'
 
@@ -308,7 +307,10 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   async #open(): Promise<void> {
-    const create = this.#config.host === 'worker' ? WorkerMachine.create : Machine.create
+    const create =
+      this.#config.host === 'worker'
+        ? WorkerMachine.create
+        : (await import('./machine.ts')).Machine.create
     try {
       this.#backend = await create(this.#config, this.#events)
       await this.#backend.start()
