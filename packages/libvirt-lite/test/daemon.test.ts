@@ -259,6 +259,12 @@ test('every procedure that the protocol table has is answered or refused by name
     codeset: 0,
     holdTime: 0,
     keycodes: [],
+    memory: 0n,
+    count: 0,
+    size: 0n,
+    period: 0,
+    alias: '',
+    metadata: undefined,
     feature: 0,
   }
   for (const [name, { hasStream }] of Object.entries(PROCEDURES)) {

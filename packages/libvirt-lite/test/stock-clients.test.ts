@@ -5,39 +5,9 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import test from 'ava'
-import type { ExecutionContext } from 'ava'
 import { buttonDisk, diskXml } from './support/button-guest.ts'
+import { PYTHON, hasPython, hasVirsh, virsh, without } from './support/clients.ts'
 import { domainXml, folder, startDaemon, until } from './support/daemon.ts'
-
-const hasVirsh = spawnSync('virsh', ['--version']).status === 0
-// The interpreter that Debian's packages are for.
-const PYTHON = '/usr/bin/python3'
-const hasPython = spawnSync(PYTHON, ['-c', 'import libvirt']).status === 0
-
-interface Outcome {
-  code: number
-  output: string
-}
-
-async function virsh(socket: string, ...args: string[]): Promise<Outcome> {
-  const uri = `qemu+unix:///session?socket=${socket}`
-  const env = { ...process.env, LC_ALL: 'C' }
-  try {
-    const { stdout } = await promisify(execFile)('virsh', ['-c', uri, ...args], {
-      env,
-      timeout: 60_000,
-    })
-    return { code: 0, output: stdout }
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string }
-    return { code, output: stdout + stderr }
-  }
-}
-
-function without(t: ExecutionContext, what: string): void {
-  t.log(`${what} is not installed: its half of this test is left out`)
-  t.pass()
-}
 
 test.serial('virsh runs a domain from its definition to its end', async (t) => {
   if (!hasVirsh) return without(t, 'virsh')

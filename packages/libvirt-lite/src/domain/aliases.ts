@@ -32,7 +32,17 @@ export function assignAliases(def: DomainDefinition): void {
   const { devices = {} } = def
   for (const [kind, prefix] of Object.entries(counted)) {
     const items: AnyDevice[] = devices[kind as keyof typeof counted] ?? []
-    for (const [index, device] of items.entries()) name(device, `${prefix}${index}`)
+    // A device that joins others gets a number that none of them has; one that left takes its number with it.
+    let next = 0
+    for (const { alias } of items) {
+      const number = alias?.name.startsWith(prefix) ? alias.name.slice(prefix.length) : ''
+      if (/^\d{1,6}$/.test(number)) next = Math.max(next, Number(number) + 1)
+    }
+    for (const [index, device] of items.entries()) {
+      if (device.alias !== undefined) continue
+      next = Math.max(next, index)
+      name(device, `${prefix}${next++}`)
+    }
   }
   for (const disk of devices.disks ?? []) name(disk, diskAlias(disk))
   for (const controller of devices.controllers ?? []) {

@@ -34,3 +34,12 @@ export function formatDomain(def: DomainDefinition, options: FormatOptions = {})
   }
   return printXml(root)
 }
+
+/** Writes all that is known of a running domain's devices, names included: for whoever takes it over, by `readDomain`. */
+export function formatRunning(def: DomainDefinition): string {
+  const root = writeElement(def as unknown as Model, domain, { secure: true, live: true })
+  if (def.qemuCommandline !== undefined) {
+    root.attributes.push({ name: 'xmlns:qemu', value: schemaNamespaces['qemu'] ?? '' })
+  }
+  return printXml(root)
+}

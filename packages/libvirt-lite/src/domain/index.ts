@@ -3,17 +3,32 @@ export type { XmlErrorCode } from '../xml/index.ts'
 export { buildDomain } from './build.ts'
 export type { DomainBuilder } from './build.ts'
 export { domainArgv } from './argv/index.ts'
+export { plugOf } from './argv/hotplug.ts'
+export type { DevicePlug } from './argv/hotplug.ts'
 export type { ArgvOptions, DomainCommand, Endpoint } from './argv/command.ts'
 export { featuresOf, parseDeviceHelp, qemuFeatures, qemuKvmFeatures } from './argv/features.ts'
 export type { EmulatorFeatures } from './argv/features.ts'
+export {
+  deviceByAlias,
+  devicesOfKind,
+  findDevice,
+  parseDevice,
+  replacedDevice,
+  withDevice,
+  withoutDevice,
+} from './device.ts'
+export type { DeviceDescription } from './device.ts'
+export type { AnyDevice } from './devices.ts'
 export { factsOf } from './facts.ts'
 export type { DomainFacts } from './facts.ts'
-export { formatDomain } from './format.ts'
+export { formatDomain, formatRunning } from './format.ts'
 export type { FormatOptions } from './format.ts'
 export { liveDefinition } from './live.ts'
 export type { LiveState } from './live.ts'
 export { assignAliases } from './aliases.ts'
+export { readMetadata, withMetadata } from './metadata.ts'
 export type * from './generated/model.ts'
+export { randomMac } from './normalise/network.ts'
 export { normaliseDomain } from './normalise/index.ts'
 export { defaultEmulator, defaultMachines } from './options.ts'
 export type { DomainOptions, MachineType } from './options.ts'

@@ -13,6 +13,8 @@ export interface DomainOptions {
   machines?: readonly MachineType[]
   /** Folder of what domains keep besides their disks: variables of firmware (default: `/var/lib/libvirt/qemu`). */
   stateDir?: string
+  /** The definition is that of a running domain: its devices have their names already, and keep them. */
+  isRunning?: boolean
   /** Makes the UUID of a domain that has none. */
   newUuid?: () => string
   /** Makes the address of a card that has none. */

@@ -1,11 +1,16 @@
-import { constants, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
+import { applyBalloon, askBalloon } from './balloon.ts'
+import { copyOnce } from './copy.ts'
+import { Jobs } from './jobs.ts'
+import { LiveDevices } from './live-devices.ts'
 import { Machine, bootId } from './machine.ts'
 import type { MachineEvents, MachineStatus } from './machine.ts'
-import { commandOf, factsOf, formatDomain } from './model.ts'
+import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
+import type { Notice } from './notice.ts'
 import type { QmpEvent } from './qmp.ts'
 import {
   CrashedReason,
@@ -19,8 +24,6 @@ import {
 } from './states.ts'
 import type { DomainState } from './states.ts'
 
-/** Who waits longer for another operation on the same domain is told so. */
-const JOB_MS = 30_000
 const GRACE_MS = 5000
 
 /** What a domain needs of the driver it belongs to. */
@@ -31,6 +34,7 @@ export interface DomainHost {
   nextId(): number
   lifecycle(domain: Domain, event: number, detail: number): void
   rebooted(domain: Domain): void
+  notice(domain: Domain, notice: Notice): void
   /** It is neither defined nor running any more. */
   gone(domain: Domain): void
   /** Throws for what a domain must not be started with now. */
@@ -47,9 +51,14 @@ export class Domain {
   live: DomainDefinition | undefined
   autostart = false
   state: DomainState = { state: State.SHUTOFF, reason: ShutoffReason.UNKNOWN }
+  /** Whether the definition was changed since it was started. */
+  isUpdated = false
+  /** KiB that the guest has, when a balloon says so. */
+  balloonKib: number | undefined
+  readonly devices: LiveDevices
   readonly #host: DomainHost
   #machine: Machine | undefined
-  #job: Promise<unknown> = Promise.resolve()
+  readonly #jobs = new Jobs()
   /** When the guest has shut down, it starts again: that is how a reboot works without the guest's help. */
   #rebootsAfterShutdown = false
   /** Why the process is about to end, if it is known. */
@@ -59,6 +68,10 @@ export class Domain {
     this.#host = host
     this.name = name
     this.uuid = uuid
+    this.devices = new LiveDevices(this, {
+      check: host.check,
+      removed: (alias) => host.notice(this, { kind: 'device-removed', alias }),
+    })
   }
 
   get isActive(): boolean {
@@ -93,51 +106,31 @@ export class Domain {
     if (machine === undefined || (options.inactive && this.definition !== undefined)) {
       return formatDomain(this.definition!, { ...options, inactive: true })
     }
-    const live = { id: machine.id, terminals: machine.terminals }
+    const { balloonKib } = this
+    const live = {
+      id: machine.id,
+      terminals: machine.terminals,
+      ...(balloonKib === undefined ? {} : { currentMemoryKib: balloonKib }),
+    }
     return formatDomain(this.live!, { ...options, live: options.inactive ? undefined : live })
   }
 
   /** One operation at a time; rejects with `VirtError` if the one before takes too long. */
-  async exclusively<T>(work: () => Promise<T> | T): Promise<T> {
-    const before = this.#job
-    let release: (() => void) | undefined
-    this.#job = new Promise<void>((resolve) => {
-      release = resolve
-    })
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => {
-        const text = 'Timed out during operation: cannot acquire state change lock'
-        reject(new VirtError(ErrorCode.OPERATION_TIMEOUT, text))
-      }, JOB_MS)
-    })
-    try {
-      await Promise.race([before, late])
-    } catch (error) {
-      // Those behind this one still wait for the one before.
-      void before.then(() => release?.())
-      throw error
-    } finally {
-      clearTimeout(timer)
-    }
-    try {
-      return await work()
-    } finally {
-      release?.()
-    }
+  exclusively<T>(work: () => Promise<T> | T): Promise<T> {
+    return this.#jobs.run(work)
   }
 
   /** Starts it. Rejects with `VirtError`, and as before, when that fails. */
   async start({ paused }: { paused: boolean }): Promise<void> {
     if (this.#machine !== undefined) throw invalid('domain is already running')
-    const definition = this.live ?? this.definition!
+    const definition = runningOf(this.live ?? this.definition!)
     const facts = factsOf(definition)
     const id = this.#host.nextId()
     const folder = join(this.#host.run, `${id}`)
     const status: MachineStatus = {
       uuid: this.uuid,
       id,
-      xml: formatDomain(definition, { inactive: true, secure: true, migratable: false }),
+      xml: formatRunning(definition),
       isStarted: false,
       bootId: bootId(),
     }
@@ -154,7 +147,10 @@ export class Domain {
       const machine = await Machine.start(folder, status, { ...command, logFile }, this.#events())
       this.#machine = machine
       this.live = definition
+      this.isUpdated = false
       this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
+      this.balloonKib = await applyBalloon(machine, facts)
+      await this.devices.applyLinks()
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
       else {
         await machine.execute('cont')
@@ -186,6 +182,10 @@ export class Domain {
     }
     this.#machine = machine
     this.live = live
+    // As far as can be told now.
+    this.isUpdated = this.definition !== undefined && inactive(live) !== inactive(this.definition)
+    this.balloonKib = await askBalloon(this.#machine)
+    await this.devices.reconcile()
     const { status: now } = (await machine.execute('query-status')) as { status: string }
     if (now === 'running') this.state = { state: State.RUNNING, reason: RunningReason.UNKNOWN }
     else if (now === 'shutdown') this.#onShutdown(true)
@@ -236,6 +236,16 @@ export class Domain {
     await machine.kill(GRACE_MS)
   }
 
+  /** Notes what it runs with after a change. */
+  running(live: DomainDefinition): void {
+    this.live = live
+    this.#machine?.changed(formatRunning(live))
+  }
+
+  tell(notice: Notice): void {
+    this.#host.notice(this, notice)
+  }
+
   /** Lets the emulator go on without this daemon. */
   detach(): void {
     this.#machine?.detach()
@@ -257,6 +267,19 @@ export class Domain {
     else if (event === 'RESET') this.#onReset(data?.['guest'] === true)
     else if (event === 'SHUTDOWN') this.#onShutdown(data?.['guest'] === true)
     else if (event === 'GUEST_PANICKED') this.#onPanic()
+    else if (event === 'BALLOON_CHANGE') this.#onBalloon(Number(data?.['actual']))
+    else if (event === 'DEVICE_TRAY_MOVED') {
+      const alias = String(data?.['id'] ?? '')
+      this.tell({ kind: 'tray', alias, isOpen: data?.['tray-open'] === true })
+    } else if (event === 'DEVICE_UNPLUG_GUEST_ERROR') {
+      this.tell({ kind: 'device-removal-failed', alias: String(data?.['device'] ?? '') })
+    } else if (event === 'DEVICE_DELETED') void this.devices.deleted(String(data?.['device'] ?? ''))
+  }
+
+  #onBalloon(bytes: number): void {
+    if (!Number.isSafeInteger(bytes)) return
+    this.balloonKib = Math.floor(bytes / 1024)
+    this.#host.notice(this, { kind: 'balloon', kib: this.balloonKib })
   }
 
   #paused(reason: number): void {
@@ -338,6 +361,7 @@ export class Domain {
     const { ref } = this
     this.#machine = undefined
     this.live = undefined
+    this.balloonKib = undefined
     this.state = { state: State.SHUTOFF, reason }
     this.lastRef = ref
     this.#host.lifecycle(this, Lifecycle.STOPPED, detail)
@@ -348,20 +372,8 @@ export class Domain {
   lastRef: DomainRef | undefined
 }
 
-/** Gives firmware variables of its own to a domain that has none. */
-function copyOnce({ from, to }: { from: string; to: string }): void {
-  if (existsSync(to)) return
-  try {
-    // Whole or not at all, as it counts as there from then on.
-    const temporary = `${to}.new`
-    rmSync(temporary, { force: true })
-    copyFileSync(from, temporary, constants.COPYFILE_EXCL)
-    renameSync(temporary, to)
-  } catch (error) {
-    const text = `cannot copy '${from}' to '${to}': ${(error as Error).message}`
-    throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
-  }
-}
+const inactive = (definition: DomainDefinition): string =>
+  formatDomain(definition, { inactive: true, secure: true, migratable: false })
 
 export function invalid(text: string): VirtError {
   return new VirtError(ErrorCode.OPERATION_INVALID, `Requested operation is not valid: ${text}`)

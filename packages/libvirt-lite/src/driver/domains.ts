@@ -8,8 +8,9 @@ import type { DomainRef } from '../rpc/index.ts'
 import { Domain, invalid } from './domain.ts'
 import type { DomainHost } from './domain.ts'
 import { bootId, loadStatus } from './machine.ts'
-import { formatDomain, parseDomain } from './model.ts'
+import { formatDomain, parseDomain, parseRunning } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
+import type { Notice } from './notice.ts'
 import { Detail, Lifecycle } from './states.ts'
 
 /** Domains that one daemon has. */
@@ -19,6 +20,7 @@ const MOST_DOMAINS = 16_384
 export interface DomainListener {
   lifecycle?(ref: DomainRef, event: number, detail: number): void
   reboot?(ref: DomainRef): void
+  notice?(ref: DomainRef, notice: Notice): void
 }
 
 export interface DomainsOptions {
@@ -53,6 +55,9 @@ export class Domains {
       },
       rebooted: ({ ref }) => {
         for (const listener of this.#listeners) listener.reboot?.(ref)
+      },
+      notice: ({ ref }, notice) => {
+        for (const listener of this.#listeners) listener.notice?.(ref, notice)
       },
       gone: (domain) => this.#remove(domain),
       check: (domain, facts) => this.#checkDisks(domain, facts),
@@ -141,8 +146,25 @@ export class Domains {
     }
     const isNew = domain.definition === undefined
     domain.definition = definition
+    domain.isUpdated = domain.isActive
     this.#tell(domain, Lifecycle.DEFINED, isNew ? Detail.DEFINED_ADDED : Detail.DEFINED_UPDATED)
     return domain
+  }
+
+  /** Changes what a domain starts from, which has to be complete. Throws with all as it was. */
+  change(domain: Domain, definition: DomainDefinition): void {
+    try {
+      this.#save(definition)
+    } catch (error) {
+      throw saving(error)
+    }
+    domain.definition = definition
+  }
+
+  /** What definitions are completed with here. */
+  get modelOptions(): { emulator: string; machines: readonly MachineType[]; stateDir: string } {
+    const { emulator, machines, state } = this.#options
+    return { emulator, machines, stateDir: state.path }
   }
 
   /** Starts a domain that is gone when it ends, unless it is defined already. */
@@ -214,7 +236,7 @@ export class Domains {
       return
     }
     try {
-      const live = this.#parse(status.xml)
+      const live = parseRunning(status.xml)
       const known = this.#byUuid.get(live.uuid)
       const domain = known ?? this.#add(live)
       const runs = await domain.attach(folder, status, live)
@@ -225,8 +247,7 @@ export class Domains {
   }
 
   #parse(xml: string): DomainDefinition {
-    const { emulator, machines, state } = this.#options
-    return parseDomain(xml, { emulator, machines, stateDir: state.path })
+    return parseDomain(xml, this.modelOptions)
   }
 
   /** The domain that a definition is of. @throws VirtError when name and UUID belong to different ones */

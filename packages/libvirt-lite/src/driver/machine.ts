@@ -18,7 +18,7 @@ const GRACE_MS = 5000
 export interface MachineStatus {
   uuid: string
   id: number
-  /** The definition that it was started with. */
+  /** What it runs with now, with the names of its devices. */
   xml: string
   /** Whether it has got as far as running guest code. */
   isStarted: boolean
@@ -133,6 +133,12 @@ export class Machine {
   /** Notes that the guest runs: a new daemon keeps it from now on. */
   started(): void {
     this.#status.isStarted = true
+    this.#save()
+  }
+
+  /** Keeps what it runs with after a change. */
+  changed(xml: string): void {
+    this.#status.xml = xml
     this.#save()
   }
 

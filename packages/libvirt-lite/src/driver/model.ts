@@ -1,16 +1,20 @@
 import {
   XmlError,
+  assignAliases,
   domainArgv,
   factsOf as domainFactsOf,
   featuresOf,
   formatDomain as format,
+  formatRunning,
   parseDomain as parse,
   qemuKvmFeatures,
+  readDomain,
 } from '../domain/index.ts'
 import type {
   ArgvOptions,
   DomainCommand,
   DomainFacts,
+  EmulatorFeatures,
   FormatOptions,
   MachineType,
 } from '../domain/index.ts'
@@ -44,6 +48,20 @@ export function formatDomain(def: DomainDefinition, options: FormatOptions): str
   return format(def, options)
 }
 
+/** What a domain runs with: its definition, with the names that the emulator has for the devices. */
+export function runningOf(def: DomainDefinition): DomainDefinition {
+  const running = structuredClone(def)
+  assignAliases(running)
+  return running
+}
+
+export { formatRunning }
+
+/** Reads what {@link formatRunning} wrote. @throws VirtError */
+export function parseRunning(xml: string): DomainDefinition {
+  return runningOf(translate(() => readDomain(xml)) as DomainDefinition)
+}
+
 export function factsOf(def: DomainDefinition): DomainFacts {
   return domainFactsOf(def)
 }
@@ -54,10 +72,8 @@ export async function commandOf(
   options: ArgvOptions,
 ): Promise<DomainCommand> {
   const emulator = factsOf(def).emulator
-  const known = featuresOf(emulator ?? '')
-  const isOurs = known === qemuKvmFeatures
-  const devices = isOurs && emulator !== undefined ? await devicesOf(emulator) : undefined
-  const features = devices === undefined ? known : { ...known, devices }
+  const features = await featuresFor(emulator)
+  const devices = features.tuning ? undefined : features.devices
   const balloon = def.devices?.memballoon
   if (balloon === undefined || balloon.model === 'none' || devices?.has(BALLOON) !== false) {
     return translate(() => domainArgv(def, { ...options, features }))
@@ -69,7 +85,16 @@ export async function commandOf(
   return command
 }
 
-function translate<T>(work: () => T): T {
+/** What an emulator has: ours is asked which devices. */
+export async function featuresFor(emulator: string | undefined): Promise<EmulatorFeatures> {
+  const known = featuresOf(emulator ?? '')
+  if (known !== qemuKvmFeatures || emulator === undefined) return known
+  const devices = await devicesOf(emulator)
+  return devices === undefined ? known : { ...known, devices }
+}
+
+/** Errors of the domain model as clients get them. */
+export function translate<T>(work: () => T): T {
   try {
     return work()
   } catch (error) {

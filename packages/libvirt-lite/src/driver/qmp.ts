@@ -20,6 +20,8 @@ export interface QmpEvents {
 }
 
 interface Pending {
+  /** The command, for messages. */
+  name: string
   resolve(value: unknown): void
   reject(error: Error): void
   timer: NodeJS.Timeout
@@ -106,7 +108,7 @@ export class QmpClient {
         ),
       )
     }, COMMAND_MS).unref()
-    return { resolve, reject, timer }
+    return { name: what, resolve, reject, timer }
   }
 
   #data(text: string): void {
@@ -151,7 +153,7 @@ export class QmpClient {
     clearTimeout(pending.timer)
     if ('error' in message) {
       const { desc } = message['error'] as { desc?: string }
-      const text = `internal error: unable to execute QEMU command: ${desc ?? 'no reason given'}`
+      const text = `internal error: unable to execute QEMU command '${pending.name}': ${desc ?? 'no reason given'}`
       pending.reject(new VirtError(ErrorCode.INTERNAL_ERROR, text, { cause: message['error'] }))
     } else pending.resolve(message['return'])
   }

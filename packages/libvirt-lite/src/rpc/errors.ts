@@ -28,6 +28,7 @@ export const ErrorCode = {
   RESOURCE_BUSY: 87,
   ACCESS_DENIED: 88,
   STORAGE_VOL_EXIST: 90,
+  DEVICE_MISSING: 99,
 } as const
 
 /** The part of libvirt that an error comes from (virErrorDomain). */

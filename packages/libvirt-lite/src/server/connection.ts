@@ -83,7 +83,7 @@ export function connectionHandlers(context: ServerContext): Handlers {
       for (const cpu of online) map[cpu >> 3]! |= 1 << (cpu & 7)
       return { map: needMap ? map : new Uint8Array(0), online: online.length, count }
     },
-    NODE_GET_SECURITY_MODEL: () => ({ model: '', doi: '' }),
+    NODE_GET_SECURITY_MODEL: () => ({ model: 'none', doi: '0' }),
     // Devices and interfaces of the host are nothing that guests are given here.
     NODE_NUM_OF_DEVICES: () => ({ count: 0 }),
     NODE_LIST_DEVICES: () => ({ names: [] }),

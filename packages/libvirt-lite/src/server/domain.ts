@@ -1,8 +1,6 @@
-import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
 import { cpuTime, identify } from '../driver/process.ts'
 import { State } from '../driver/states.ts'
-import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers } from '../rpc/index.ts'
 import { denied } from '../rpc/server-connection.ts'
 import { checkFlags } from './check-flags.ts'
@@ -11,12 +9,6 @@ import type { ServerContext } from './context.ts'
 /** Flags of `virDomainGetXMLDesc`. */
 const XML = { SECURE: 1, INACTIVE: 2, UPDATE_CPU: 4, MIGRATABLE: 8 } as const
 const XML_FLAGS = 15
-/** Flags of `virDomainGetVcpusFlags`. */
-const VCPU = { LIVE: 1, CONFIG: 2, MAXIMUM: 4, GUEST: 8 } as const
-/** `virDomainModificationImpact`. */
-const IMPACT_FLAGS = 3
-/** Kinds of `virDomainGetMetadata`. */
-const METADATA = { DESCRIPTION: 0, TITLE: 1, ELEMENT: 2 } as const
 
 /** Filters of `virConnectListAllDomains`: of each pair that is given, a domain has to be one. */
 const FILTERS: readonly (readonly [number, (domain: Domain) => boolean])[][] = [
@@ -89,7 +81,7 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
       return {
         state: domain.state.state,
         maxMemory: BigInt(memoryKib),
-        memory: BigInt(currentMemoryKib),
+        memory: BigInt(domain.balloonKib ?? currentMemoryKib),
         vcpus,
         cpuTime: domain.isActive ? cpuTime(domain.machine.process.pid).total : 0n,
       }
@@ -105,47 +97,13 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
     DOMAIN_GET_OS_TYPE: ({ dom }) => ({ type: domains.of(dom).facts.osType }),
     DOMAIN_GET_MAX_MEMORY: ({ dom }) => ({ memory: BigInt(domains.of(dom).facts.memoryKib) }),
     DOMAIN_GET_MAX_VCPUS: ({ dom }) => ({ count: domains.of(dom).facts.maxVcpus }),
-    DOMAIN_GET_VCPUS_FLAGS({ dom, flags }) {
-      checkFlags(flags, IMPACT_FLAGS | VCPU.MAXIMUM, 'virDomainGetVcpusFlags')
-      const domain = domains.of(dom)
-      if ((flags & VCPU.LIVE) !== 0 && !domain.isActive) throw invalid('domain is not running')
-      const { vcpus, maxVcpus } = domain.facts
-      return { count: (flags & VCPU.MAXIMUM) !== 0 ? maxVcpus : vcpus }
-    },
-    async DOMAIN_GET_VCPUS({ dom, maxInfo, mapLength }) {
-      const threads = await vcpuThreads(domains.of(dom))
-      const info = threads.slice(0, Math.max(0, maxInfo))
-      // A vCPU may run on each processor of the host.
-      const map = new Uint8Array(Math.max(0, Math.min(mapLength, 2048))).fill(0xff)
-      return {
-        info: info.map(({ number, time, cpu }) => ({ number, state: 1, cpuTime: time, cpu })),
-        maps: Buffer.concat(info.map(() => map)),
-      }
-    },
     DOMAIN_IS_ACTIVE: ({ dom }) => ({ active: domains.of(dom).isActive }),
     DOMAIN_IS_PERSISTENT: ({ dom }) => ({ persistent: domains.of(dom).isPersistent }),
     DOMAIN_IS_UPDATED({ dom }) {
-      const { live, definition } = domains.of(dom)
-      return { updated: live !== undefined && definition !== undefined && live !== definition }
+      const { isActive, isUpdated } = domains.of(dom)
+      return { updated: isActive && isUpdated }
     },
     DOMAIN_GET_AUTOSTART: ({ dom }) => ({ autostart: domains.of(dom).autostart }),
-    DOMAIN_GET_METADATA({ dom, type, flags }) {
-      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetMetadata')
-      const { title, description } = domains.of(dom).facts
-      const found =
-        type === METADATA.TITLE ? title : type === METADATA.DESCRIPTION ? description : undefined
-      if (type > METADATA.ELEMENT || type < 0) {
-        throw new VirtError(
-          ErrorCode.INVALID_ARG,
-          `invalid argument: unknown metadata type ${type}`,
-        )
-      }
-      if (found !== undefined) return { metadata: found }
-      throw new VirtError(
-        ErrorCode.NO_DOMAIN_METADATA,
-        'metadata not found: Requested metadata element is not present',
-      )
-    },
     DOMAIN_GET_MESSAGES({ dom, flags }) {
       checkFlags(flags, 3, 'virDomainGetMessages')
       domains.of(dom)

@@ -1,7 +1,18 @@
 import type { Domains } from '../driver/domains.ts'
+import type { Notice } from '../driver/notice.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers, ServerConnection } from '../rpc/index.ts'
 
+/** Of each kind of notice, its number of virDomainEventID. */
+const NOTICES: Readonly<Record<Notice['kind'], number>> = {
+  medium: 9,
+  tray: 10,
+  balloon: 13,
+  'device-removed': 15,
+  'device-added': 19,
+  'device-removal-failed': 22,
+  metadata: 23,
+}
 const LIFECYCLE = 0
 const REBOOT = 1
 /** Kinds of events that the protocol has; those that do not happen here can be waited for as well. */
@@ -30,6 +41,7 @@ export class Events {
     domains.listen({
       lifecycle: (ref, event, detail) => this.#lifecycle(ref, event, detail),
       reboot: (ref) => this.#reboot(ref),
+      notice: (ref, notice) => this.#notice(ref, notice),
     })
   }
 
@@ -89,6 +101,58 @@ export class Events {
       for (const callbackId of idsOf(client, REBOOT, dom)) {
         connection.event('DOMAIN_EVENT_CALLBACK_REBOOT', { callbackId, message: { dom } })
       }
+    }
+  }
+
+  #notice(dom: DomainRef, notice: Notice): void {
+    for (const [connection, client] of this.#clients) {
+      for (const callbackId of idsOf(client, NOTICES[notice.kind], dom)) {
+        sendNotice(connection, { callbackId, dom }, notice)
+      }
+    }
+  }
+}
+
+function sendNotice(
+  connection: ServerConnection,
+  head: { callbackId: number; dom: DomainRef },
+  notice: Notice,
+): void {
+  switch (notice.kind) {
+    case 'device-added':
+      connection.event('DOMAIN_EVENT_CALLBACK_DEVICE_ADDED', { ...head, alias: notice.alias })
+      break
+    case 'device-removed':
+      connection.event('DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED', { ...head, alias: notice.alias })
+      break
+    case 'device-removal-failed':
+      connection.event('DOMAIN_EVENT_CALLBACK_DEVICE_REMOVAL_FAILED', {
+        ...head,
+        alias: notice.alias,
+      })
+      break
+    case 'balloon':
+      connection.event('DOMAIN_EVENT_CALLBACK_BALLOON_CHANGE', {
+        ...head,
+        actual: BigInt(notice.kib),
+      })
+      break
+    case 'metadata': {
+      const { type, uri } = notice
+      connection.event('DOMAIN_EVENT_CALLBACK_METADATA_CHANGE', { ...head, type, uri })
+      break
+    }
+    case 'medium': {
+      const { from, to, alias } = notice
+      // Whoever asked for another medium did so on purpose: no reason of virConnectDomainEventDiskChangeReason but 0 fits.
+      const change = { oldPath: from, newPath: to, alias, reason: 0 }
+      connection.event('DOMAIN_EVENT_CALLBACK_DISK_CHANGE', { ...head, ...change })
+      break
+    }
+    case 'tray': {
+      const { alias, isOpen } = notice
+      const reason = isOpen ? 0 : 1
+      connection.event('DOMAIN_EVENT_CALLBACK_TRAY_CHANGE', { ...head, alias, reason })
     }
   }
 }

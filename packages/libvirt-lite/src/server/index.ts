@@ -1,13 +1,19 @@
 import type { Handlers } from '../rpc/index.ts'
+import { blockHandlers } from './block.ts'
 import { connectionHandlers } from './connection.ts'
 import type { ServerContext } from './context.ts'
+import { deviceHandlers } from './device.ts'
 import { domainHandlers } from './domain.ts'
 import { eventHandlers } from './events.ts'
 import { lifecycleHandlers } from './lifecycle.ts'
+import { memoryHandlers } from './memory.ts'
+import { metadataHandlers } from './metadata.ts'
 import { networkHandlers } from './network.ts'
+import { screenHandlers } from './screen.ts'
 import { storagePoolHandlers } from './storage-pool.ts'
 import { storageVolumeHandlers } from './storage-volume.ts'
 import { statisticsHandlers } from './statistics.ts'
+import { vcpuHandlers } from './vcpus.ts'
 
 /** What answers the calls of clients. */
 export function serverHandlers(context: ServerContext): Handlers {
@@ -15,6 +21,12 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...connectionHandlers(context),
     ...domainHandlers(context),
     ...lifecycleHandlers(context),
+    ...deviceHandlers(context),
+    ...memoryHandlers(context),
+    ...vcpuHandlers(context),
+    ...blockHandlers(context),
+    ...metadataHandlers(context),
+    ...screenHandlers(context),
     ...statisticsHandlers(context),
     ...networkHandlers(context.stateDir),
     ...storagePoolHandlers(context.pools),

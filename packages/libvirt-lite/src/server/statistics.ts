@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { blocksOf } from '../driver/blocks.ts'
 import type { Domain } from '../driver/domain.ts'
 import { cpuTime, residentKib } from '../driver/process.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
@@ -64,7 +64,7 @@ async function statsOf(domain: Domain, groups: number): Promise<TypedParam[]> {
   }
   if (has(GROUP.BALLOON)) {
     params.push(
-      ullong('balloon.current', facts.currentMemoryKib),
+      ullong('balloon.current', domain.balloonKib ?? facts.currentMemoryKib),
       ullong('balloon.maximum', facts.memoryKib),
     )
     if (pid !== undefined) params.push(ullong('balloon.rss', residentKib(pid)))
@@ -73,16 +73,6 @@ async function statsOf(domain: Domain, groups: number): Promise<TypedParam[]> {
   if (has(GROUP.INTERFACE)) params.push(uint('net.count', facts.interfaces.length))
   if (has(GROUP.BLOCK)) params.push(...(await blockStats(domain)))
   return params
-}
-
-/** What can be asked of an emulator; nothing of one that has just ended or has no such command. */
-async function ask<T>(domain: Domain, command: string): Promise<T[]> {
-  if (!domain.isActive) return []
-  try {
-    return (await domain.machine.execute(command)) as T[]
-  } catch {
-    return []
-  }
 }
 
 async function vcpuStats(domain: Domain): Promise<TypedParam[]> {
@@ -94,15 +84,6 @@ async function vcpuStats(domain: Domain): Promise<TypedParam[]> {
     params.push(int(`vcpu.${number}.state`, 1), ullong(`vcpu.${number}.time`, time))
   }
   return params
-}
-
-interface BlockInfo {
-  inserted?: { file: string; 'node-name'?: string; image: { 'virtual-size': number } }
-}
-
-interface BlockCounters {
-  'node-name'?: string
-  stats: Readonly<Record<string, number>>
 }
 
 /** libvirt's names of what is counted, and QEMU's. */
@@ -118,27 +99,20 @@ const COUNTERS = [
 ] as const
 
 async function blockStats(domain: Domain): Promise<TypedParam[]> {
-  const { disks } = domain.facts
-  const drives = await ask<BlockInfo>(domain, 'query-block')
-  const counters = await ask<BlockCounters>(domain, 'query-blockstats')
-  const params = [uint('block.count', disks.length)]
-  for (const [index, { target, path }] of disks.entries()) {
+  const blocks = await blocksOf(domain)
+  const params = [uint('block.count', blocks.length)]
+  for (const [index, block] of blocks.entries()) {
     const name = `block.${index}`
-    params.push(string(`${name}.name`, target))
-    if (path === undefined) continue
-    params.push(string(`${name}.path`, path))
-    const drive = drives.find(({ inserted }) => inserted?.file === path)?.inserted
-    const node = drive?.['node-name']
-    const counted = counters.find((entry) => node !== undefined && entry['node-name'] === node)
+    params.push(string(`${name}.name`, block.target))
+    if (block.path === undefined) continue
+    params.push(string(`${name}.path`, block.path))
     for (const [field, key] of COUNTERS) {
-      const value = counted?.stats[key]
+      const value = block.counters?.[key]
       if (value !== undefined) params.push(ullong(`${name}.${field}`, value))
     }
-    const file = statSync(path, { throwIfNoEntry: false })
-    if (file?.isFile()) {
-      params.push(ullong(`${name}.allocation`, file.blocks * 512))
-      if (drive) params.push(ullong(`${name}.capacity`, drive.image['virtual-size']))
-      params.push(ullong(`${name}.physical`, file.size))
+    for (const field of ['allocation', 'capacity', 'physical'] as const) {
+      const value = block[field]
+      if (value !== undefined) params.push(ullong(`${name}.${field}`, value))
     }
   }
   return params

@@ -44,6 +44,8 @@ export class Command {
   readonly options: ArgvOptions
   readonly features: EmulatorFeatures
   readonly result: DomainCommand
+  /** What was added by keys, before it became text: a running emulator is told the same in JSON. */
+  readonly records: { option: string; first: string; keys: Keys }[] = []
 
   constructor(
     def: DomainDefinition,
@@ -63,6 +65,7 @@ export class Command {
 
   /** Adds an option of keys and values; an undefined value leaves its key out. */
   addKeys(option: string, first: string, keys: Keys = {}): void {
+    this.records.push({ option, first, keys })
     this.add(option, formatKeys(first, keys))
   }
 

@@ -30,7 +30,8 @@ const handled = [
   'snapshot',
 ]
 
-function addDisk(command: Command, disk: Disk, path: string, bootindex?: number): void {
+/** Adds one disk: its drive, if there is anything in it, and its device. */
+export function addDisk(command: Command, disk: Disk, path: string, bootindex?: number): void {
   only(disk, path, handled)
   only(disk.target, `${path}/target`, ['dev', 'bus', 'tray'])
   const image = imageOf(disk, path)

@@ -15,23 +15,32 @@ const drivers: Readonly<Record<string, string>> = {
 /** Adds network cards and what they are connected to. */
 export function addNetwork(command: Command, boot: ReadonlyMap<AnyDevice, number>): void {
   for (const [index, card] of (command.def.devices?.interfaces ?? []).entries()) {
-    const path = `/domain/devices/interface[${index + 1}]`
-    only(card, path, handled)
-    const id = `host${card.alias?.name ?? ''}`
-    command.addKeys('-netdev', 'user', { id, ...userNetwork(command, card, path) })
-    const model = card.model?.type ?? 'rtl8139'
-    const { driver } = card
-    only(driver, `${path}/driver`, ['name', 'rxQueueSize', 'txQueueSize'])
-    command.addDevice(drivers[model] ?? model, path, card, {
-      netdev: id,
-      mac: card.mac?.address,
-      bootindex: boot.get(card),
-      rx_queue_size: driver?.rxQueueSize,
-      tx_queue_size: driver?.txQueueSize,
-      host_mtu: card.mtu?.size,
-      romfile: card.rom?.file,
-    })
+    addCard(command, card, `/domain/devices/interface[${index + 1}]`, boot.get(card))
   }
+}
+
+/** Adds one card, and the network behind it. */
+export function addCard(
+  command: Command,
+  card: NetworkInterface,
+  path: string,
+  bootindex?: number,
+): void {
+  only(card, path, handled)
+  const id = `host${card.alias?.name ?? ''}`
+  command.addKeys('-netdev', 'user', { id, ...userNetwork(command, card, path) })
+  const model = card.model?.type ?? 'rtl8139'
+  const { driver } = card
+  only(driver, `${path}/driver`, ['name', 'rxQueueSize', 'txQueueSize'])
+  command.addDevice(drivers[model] ?? model, path, card, {
+    netdev: id,
+    mac: card.mac?.address,
+    bootindex,
+    rx_queue_size: driver?.rxQueueSize,
+    tx_queue_size: driver?.txQueueSize,
+    host_mtu: card.mtu?.size,
+    romfile: card.rom?.file,
+  })
 }
 
 const handled = [
@@ -46,6 +55,8 @@ const handled = [
   'alias',
   'address',
   'ips',
+  // Whoever starts the emulator pulls the cable out of those that are down.
+  'link',
   // An empty one is what is left of a name that the host had made up.
   'target',
 ]

@@ -36,7 +36,7 @@ export function normaliseDomain(def: DomainDefinition, options: DomainOptions = 
   normaliseMachine(def, options)
   normaliseProcessors(def)
   normaliseLife(def)
-  forgetAliases(allDevices(def))
+  if (options.isRunning !== true) forgetAliases(allDevices(def))
   normaliseDisks(def)
   normaliseNetwork(def, options)
   normaliseCharacters(def, options)

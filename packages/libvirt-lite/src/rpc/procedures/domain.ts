@@ -74,6 +74,9 @@ export const DOMAIN = {
   DOMAIN_REBOOT: action(27, domFlags, nothing),
   DOMAIN_RESUME: action(28, dom, nothing),
   DOMAIN_SET_AUTOSTART: action(29, struct({ dom: domainRef, autostart: flag }), nothing),
+  DOMAIN_SET_MAX_MEMORY: action(30, struct({ dom: domainRef, memory: uhyper }), nothing),
+  DOMAIN_SET_MEMORY: action(31, struct({ dom: domainRef, memory: uhyper }), nothing),
+  DOMAIN_SET_VCPUS: action(32, struct({ dom: domainRef, count: uint }), nothing),
   DOMAIN_SHUTDOWN: action(33, dom, nothing),
   DOMAIN_SUSPEND: action(34, dom, nothing),
   DOMAIN_UNDEFINE: action(35, dom, nothing),
@@ -141,6 +144,43 @@ export const DOMAIN = {
     struct({ allocation: uhyper, capacity: uhyper, physical: uhyper }),
   ),
   DOMAIN_CREATE_WITH_FLAGS: action(196, domFlags, dom),
+  DOMAIN_SET_VCPUS_FLAGS: action(
+    199,
+    struct({ dom: domainRef, count: uint, flags: uint }),
+    nothing,
+  ),
+  DOMAIN_SET_MEMORY_FLAGS: action(
+    204,
+    struct({ dom: domainRef, memory: uhyper, flags: uint }),
+    nothing,
+  ),
+  DOMAIN_BLOCK_RESIZE: action(
+    251,
+    struct({ dom: domainRef, path: string, size: uhyper, flags: uint }),
+    nothing,
+  ),
+  DOMAIN_SET_METADATA: action(
+    264,
+    struct({
+      dom: domainRef,
+      type: int,
+      metadata: optional(string),
+      key: optional(string),
+      uri: optional(string),
+      flags: uint,
+    }),
+    nothing,
+  ),
+  DOMAIN_SET_MEMORY_STATS_PERIOD: action(
+    308,
+    struct({ dom: domainRef, period: int, flags: uint }),
+    nothing,
+  ),
+  DOMAIN_DETACH_DEVICE_ALIAS: action(
+    401,
+    struct({ dom: domainRef, alias: string, flags: uint }),
+    nothing,
+  ),
   DOMAIN_GET_VCPUS_FLAGS: query(200, domFlags, count),
   DOMAIN_OPEN_CONSOLE: stream(
     201,

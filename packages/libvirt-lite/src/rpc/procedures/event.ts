@@ -1,4 +1,4 @@
-import { int, optional, string, struct } from '../codec.ts'
+import { int, optional, string, struct, uhyper } from '../codec.ts'
 import { domainRef, networkRef, poolRef } from '../message.ts'
 import { query } from './procedure.ts'
 
@@ -35,6 +35,8 @@ export const EVENT = {
 /** A lifecycle event's facts; `event` and `detail` are libvirt's numbers. */
 const change = struct({ dom: domainRef, event: int, detail: int })
 
+const device = struct({ callbackId: int, dom: domainRef, alias: string })
+
 /** The messages that tell of events, with the procedure number that each is sent under. */
 export const EVENT_MESSAGES = {
   /** To clients that registered without callback ids. */
@@ -48,9 +50,32 @@ export const EVENT_MESSAGES = {
     number: 319,
     codec: struct({ callbackId: int, message: struct({ dom: domainRef }) }),
   },
-  DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED: {
-    number: 333,
-    codec: struct({ callbackId: int, message: struct({ dom: domainRef, alias: string }) }),
+  DOMAIN_EVENT_CALLBACK_DISK_CHANGE: {
+    number: 327,
+    codec: struct({
+      callbackId: int,
+      dom: domainRef,
+      oldPath: optional(string),
+      newPath: optional(string),
+      alias: string,
+      reason: int,
+    }),
+  },
+  DOMAIN_EVENT_CALLBACK_TRAY_CHANGE: {
+    number: 328,
+    codec: struct({ callbackId: int, dom: domainRef, alias: string, reason: int }),
+  },
+  DOMAIN_EVENT_CALLBACK_BALLOON_CHANGE: {
+    number: 331,
+    /** `actual` is in KiB. */
+    codec: struct({ callbackId: int, dom: domainRef, actual: uhyper }),
+  },
+  DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED: { number: 333, codec: device },
+  DOMAIN_EVENT_CALLBACK_DEVICE_ADDED: { number: 354, codec: device },
+  DOMAIN_EVENT_CALLBACK_DEVICE_REMOVAL_FAILED: { number: 367, codec: device },
+  DOMAIN_EVENT_CALLBACK_METADATA_CHANGE: {
+    number: 379,
+    codec: struct({ callbackId: int, dom: domainRef, type: int, uri: optional(string) }),
   },
   STORAGE_POOL_EVENT_LIFECYCLE: {
     number: 370,
