@@ -265,6 +265,7 @@ test('every procedure that the protocol table has is answered or refused by name
     period: 0,
     alias: '',
     metadata: undefined,
+    types: 0,
     feature: 0,
   }
   for (const [name, { hasStream }] of Object.entries(PROCEDURES)) {

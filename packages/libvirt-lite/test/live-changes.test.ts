@@ -133,7 +133,7 @@ for (const [name, emulator] of [['qemu-kvm'], ...(existsSync(qemu) ? [['QEMU', q
       ['screenshot a', /domain is not running/],
       ['start a', /started/],
       [`screenshot a ${picture}`, /Screenshot saved to .*, with type of image\/png/],
-      [`screenshot a ${picture} --screen 1`, /screen ID 0/],
+      [`screenshot a ${picture} --screen 1`, /no such screen ID/],
       ['send-key a KEY_LEFTCTRL KEY_LEFTALT KEY_DELETE', /^\n$/],
       ['send-key a --codeset xt 30 --holdtime 50', /^\n$/],
       ['send-key a --codeset usb 4', /cannot translate keycode 4/],

@@ -97,7 +97,7 @@ test('volumes are made, listed, described, cloned, resized and deleted', async (
   t.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
   t.deepEqual(readdirSync(join(state, 'images')).toSorted(), ['a.qcow2', 'b.qcow2', 'c', 'e'])
   const again = create(client, pool, volumeXml('c', 'raw', '<capacity>1</capacity>'))
-  await refused(t, again, 90, /already in use/)
+  await refused(t, again, 90, /exists already/)
   t.is(readFileSync(odd.key).length, 1_000_003, 'what was there is as it was')
 })
 

@@ -25,6 +25,7 @@ export function liveDefinition(def: DomainDefinition, state: LiveState): DomainD
   }
   const { devices = {} } = live
   numberSources(live)
+  forgetFormats(live)
   for (const port of [...(devices.serials ?? []), ...(devices.parallels ?? [])]) {
     setTty(port, state)
   }
@@ -66,18 +67,28 @@ function setTty(device: Character, { terminals }: LiveState): string | undefined
   return path
 }
 
-/** Images are numbered from the last disk on, and a chain that nobody described ends here. */
-function numberSources({ devices }: DomainDefinition): void {
+/**
+ * Images are numbered from the last disk on when a domain starts, and those that come later go on from there. A chain that
+ * nobody described ends with its first image.
+ */
+export function numberSources({ devices }: DomainDefinition): void {
   const disks = devices?.disks ?? []
-  let next = 1
+  const numbers = disks.flatMap(({ source }) => source?.index ?? [])
+  const isStart = numbers.length === 0
+  let next = Math.max(0, ...numbers) + 1
   for (const disk of disks.toReversed()) {
     if (disk.source === undefined) {
-      // The format of a medium that is not there is not known.
-      if (disk.driver?.type === 'raw') delete disk.driver.type
-      next++
+      if (isStart) next++
       continue
     }
-    disk.source.index = next++
+    disk.source.index ??= next++
     disk.backingStore ??= {}
+  }
+}
+
+/** The format of a medium that is not there is not known. */
+function forgetFormats({ devices }: DomainDefinition): void {
+  for (const { source, driver } of devices?.disks ?? []) {
+    if (source === undefined && driver?.type === 'raw') delete driver.type
   }
 }

@@ -7,6 +7,7 @@ import { factsOf } from './model.ts'
 interface BlockInfo {
   device?: string
   qdev?: string
+  'io-status'?: string
   inserted?: { 'node-name'?: string; image: { 'virtual-size': number } }
 }
 
@@ -22,6 +23,10 @@ export interface Block {
   target: string
   alias: string
   path: string | undefined
+  /** The number of its image while the domain runs. */
+  index: number | undefined
+  /** Of a running domain's last requests: `ok`, `failed` or `nospace`. */
+  status: string | undefined
   /** Bytes that the guest sees; undefined where that cannot be found out. */
   capacity: number | undefined
   /** Bytes on the host's disk. */
@@ -37,7 +42,9 @@ export async function blocksOf(domain: Domain): Promise<Block[]> {
   const definition = (domain.live ?? domain.definition)!
   const infos = await ask<BlockInfo>(domain, 'query-block')
   const counters = await ask<BlockCounters>(domain, 'query-blockstats')
-  const aliases = (definition.devices?.disks ?? []).map(({ alias }) => alias?.name ?? '')
+  const { disks = [] } = definition.devices ?? {}
+  const aliases = disks.map(({ alias }) => alias?.name ?? '')
+  const indices = disks.map(({ source }) => source?.index)
   return factsOf(definition).disks.map(({ target, path }, index) => {
     const alias = aliases[index]!
     const isOf = (it: BlockInfo | BlockCounters): boolean => {
@@ -47,12 +54,15 @@ export async function blocksOf(domain: Domain): Promise<Block[]> {
       if (it.device === drive || node === drive || it.qdev === alias) return true
       return it.qdev?.startsWith(`/machine/peripheral/${alias}/`) === true
     }
-    const size = infos.find(isOf)?.inserted?.image['virtual-size']
+    const info = infos.find(isOf)
+    const size = info?.inserted?.image['virtual-size']
     return {
       target,
       alias,
       path,
-      counters: path === undefined ? undefined : counters.find(isOf)?.stats,
+      index: indices[index],
+      status: info?.['io-status'],
+      counters: counters.find(isOf)?.stats,
       ...sizesOf(path, size),
     }
   })

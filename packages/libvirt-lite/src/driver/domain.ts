@@ -8,6 +8,7 @@ import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
 import { Machine, bootId } from './machine.ts'
 import type { MachineEvents, MachineStatus } from './machine.ts'
+import { numberSources } from '../domain/index.ts'
 import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
@@ -55,6 +56,8 @@ export class Domain {
   isUpdated = false
   /** KiB that the guest has, when a balloon says so. */
   balloonKib: number | undefined
+  /** Somebody gave the emulator commands of his own. */
+  isTainted = false
   readonly devices: LiveDevices
   readonly #host: DomainHost
   #machine: Machine | undefined
@@ -238,6 +241,7 @@ export class Domain {
 
   /** Notes what it runs with after a change. */
   running(live: DomainDefinition): void {
+    numberSources(live)
     this.live = live
     this.#machine?.changed(formatRunning(live))
   }
@@ -362,6 +366,7 @@ export class Domain {
     this.#machine = undefined
     this.live = undefined
     this.balloonKib = undefined
+    this.isTainted = false
     this.state = { state: State.SHUTOFF, reason }
     this.lastRef = ref
     this.#host.lifecycle(this, Lifecycle.STOPPED, detail)

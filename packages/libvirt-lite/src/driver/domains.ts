@@ -8,7 +8,8 @@ import type { DomainRef } from '../rpc/index.ts'
 import { Domain, invalid } from './domain.ts'
 import type { DomainHost } from './domain.ts'
 import { bootId, loadStatus } from './machine.ts'
-import { formatDomain, parseDomain, parseRunning } from './model.ts'
+import { commandLine } from './process.ts'
+import { commandOf, formatDomain, parseDomain, parseRunning } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
 import { Detail, Lifecycle } from './states.ts'
@@ -159,6 +160,14 @@ export class Domains {
       throw saving(error)
     }
     domain.definition = definition
+  }
+
+  /** The command that would start a domain, as a shell takes it. Rejects with `VirtError` */
+  async commandLine(xml: string): Promise<string> {
+    const folder = join(this.#options.state.run, 'ID')
+    const options = { qmpSocket: join(folder, 'qmp.sock'), stateDir: folder }
+    const { program, args } = await commandOf(this.#parse(xml), options)
+    return commandLine(program, args)
   }
 
   /** What definitions are completed with here. */

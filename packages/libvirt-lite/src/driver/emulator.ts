@@ -63,15 +63,28 @@ function once<T>(
   return asked
 }
 
-async function help(emulator: string, option: string): Promise<string> {
+const versions = new Map<string, Promise<bigint>>()
+
+/** The version of QEMU that an emulator says that it is: MAJOR * 1000000 + MINOR * 1000 + MICRO. Rejects with `VirtError` */
+export function versionOf(emulator: string): Promise<bigint> {
+  return once(versions, emulator, async () => {
+    const found = /emulator version (\d+)\.(\d+)\.(\d+)/.exec(await run(emulator, ['-version']))
+    const [major, minor, micro] = (found ?? ['', '0', '0', '0']).slice(1).map(BigInt)
+    return major! * 1_000_000n + minor! * 1000n + micro!
+  })
+}
+
+async function run(emulator: string, args: readonly string[]): Promise<string> {
   try {
     const options = { timeout: 20_000, maxBuffer: 1 << 20 }
-    return (await promisify(execFile)(emulator, [option, 'help'], options)).stdout
+    return (await promisify(execFile)(emulator, args, options)).stdout
   } catch (error) {
     const text = `Failed to ask '${emulator}' what it has: ${(error as Error).message}`
     throw new VirtError(ErrorCode.OPERATION_FAILED, text, { cause: error })
   }
 }
+
+const help = (emulator: string, option: string): Promise<string> => run(emulator, [option, 'help'])
 
 async function askMachines(emulator: string): Promise<Machine[]> {
   const output = await help(emulator, '-machine')

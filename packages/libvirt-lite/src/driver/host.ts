@@ -29,11 +29,17 @@ export function hostInfo(): HostInfo {
   return {
     memoryKib: BigInt(Math.floor(totalmem() / 1024)),
     cpus: logical.length,
-    mhz: cpus()[0]?.speed ?? 0,
+    mhz: cpus()[0]?.speed || frequency(),
     sockets: divides ? sockets.size : 1,
     cores: divides ? perSocket : logical.length,
     threads: divides ? threads : 1,
   }
+}
+
+/** MHz as the kernel tells them where it has no driver for them; 0 when it does not know. */
+function frequency(): number {
+  const line = /^cpu MHz\s*: ([\d.]+)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))
+  return Math.floor(Number(line?.[1] ?? 0))
 }
 
 /** Numbers of the processors that are in use. */

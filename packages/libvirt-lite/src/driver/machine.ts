@@ -126,8 +126,9 @@ export class Machine {
     return this.#monitor().execute(command, args)
   }
 
-  request(request: Readonly<Record<string, unknown>>): Promise<unknown> {
-    return this.#monitor().request(request)
+  /** Sends a request as it is, but for its id. @returns the whole reply, also one that refuses */
+  converse(request: Readonly<Record<string, unknown>>): Promise<object> {
+    return this.#monitor().converse(request)
   }
 
   /** Notes that the guest runs: a new daemon keeps it from now on. */

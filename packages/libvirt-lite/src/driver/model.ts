@@ -6,6 +6,7 @@ import {
   featuresOf,
   formatDomain as format,
   formatRunning,
+  numberSources,
   parseDomain as parse,
   qemuKvmFeatures,
   readDomain,
@@ -52,6 +53,7 @@ export function formatDomain(def: DomainDefinition, options: FormatOptions): str
 export function runningOf(def: DomainDefinition): DomainDefinition {
   const running = structuredClone(def)
   assignAliases(running)
+  numberSources(running)
   return running
 }
 

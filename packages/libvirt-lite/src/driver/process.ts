@@ -50,6 +50,27 @@ export function cpuTime(pid: number): { user: bigint; system: bigint; total: big
   return { user, system, total: user + system }
 }
 
+/** The processor that a thread was on last. */
+export function lastCpu(thread: number): number {
+  return Number(statOf(thread)?.[36] ?? 0)
+}
+
+/** Nanoseconds that a thread waited for disks, and for a processor; 0 where the kernel does not count. */
+export function waits(pid: number, thread: number): { wait: bigint; delay: bigint } {
+  const read = (name: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/task/${thread}/${name}`, 'utf8')
+    } catch {
+      return ''
+    }
+  }
+  const milliseconds = /iowait_sum\s*:\s*([\d.]+)/.exec(read('sched'))?.[1] ?? '0'
+  return {
+    wait: BigInt(Math.round(Number(milliseconds) * 1e6)),
+    delay: BigInt(read('schedstat').split(' ')[1] ?? 0),
+  }
+}
+
 /** Memory that a process really has, in KiB. */
 export function residentKib(pid: number): bigint {
   try {

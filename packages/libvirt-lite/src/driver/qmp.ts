@@ -20,8 +20,6 @@ export interface QmpEvents {
 }
 
 interface Pending {
-  /** The command, for messages. */
-  name: string
   resolve(value: unknown): void
   reject(error: Error): void
   timer: NodeJS.Timeout
@@ -31,7 +29,7 @@ interface Pending {
 export class QmpClient {
   readonly #socket: Socket
   readonly #events: QmpEvents
-  readonly #pending = new Map<number, Pending>()
+  readonly #pending = new Map<string, Pending>()
   #greeting: Pending | undefined
   #buffer: string[] = []
   #length = 0
@@ -76,20 +74,29 @@ export class QmpClient {
    *
    * @returns what the emulator returns; rejects with `VirtError` for what it refuses, for silence, and when it ends
    */
-  execute(command: string, args?: object): Promise<unknown> {
-    return this.request({ execute: command, ...(args === undefined ? {} : { arguments: args }) })
+  async execute(command: string, args?: object): Promise<unknown> {
+    const reply = (await this.converse({
+      execute: command,
+      ...(args === undefined ? {} : { arguments: args }),
+    })) as { error?: { desc?: string }; return?: unknown }
+    if (reply.error === undefined) return reply.return
+    const text = `internal error: unable to execute QEMU command '${command}': ${reply.error.desc ?? 'no reason given'}`
+    throw new VirtError(ErrorCode.INTERNAL_ERROR, text, { cause: reply.error })
   }
 
-  /** Sends a request as it is, but for its id. */
-  request(request: Readonly<Record<string, unknown>>): Promise<unknown> {
+  /** Sends a request as it is, but for its id. @returns the whole reply, also one that refuses */
+  converse(request: Readonly<Record<string, unknown>>): Promise<object> {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) {
         reject(closedError())
         return
       }
-      const id = this.#next++
+      const id = `libvirt-${this.#next++}`
       const name = typeof request['execute'] === 'string' ? request['execute'] : 'a command'
-      this.#pending.set(id, this.#pend(name, resolve, reject))
+      this.#pending.set(
+        id,
+        this.#pend(name, (reply) => resolve(reply as object), reject),
+      )
       this.#socket.write(`${JSON.stringify({ ...request, id })}\n`)
     })
   }
@@ -108,7 +115,7 @@ export class QmpClient {
         ),
       )
     }, COMMAND_MS).unref()
-    return { name: what, resolve, reject, timer }
+    return { resolve, reject, timer }
   }
 
   #data(text: string): void {
@@ -146,16 +153,12 @@ export class QmpClient {
       this.#greeting = undefined
       return
     }
-    const id = message['id'] as number
+    const id = String(message['id'])
     const pending = this.#pending.get(id)
     if (pending === undefined) return
     this.#pending.delete(id)
     clearTimeout(pending.timer)
-    if ('error' in message) {
-      const { desc } = message['error'] as { desc?: string }
-      const text = `internal error: unable to execute QEMU command '${pending.name}': ${desc ?? 'no reason given'}`
-      pending.reject(new VirtError(ErrorCode.INTERNAL_ERROR, text, { cause: message['error'] }))
-    } else pending.resolve(message['return'])
+    pending.resolve(message)
   }
 
   #closed(): void {

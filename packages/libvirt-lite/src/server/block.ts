@@ -12,6 +12,10 @@ const STRING_OKAY = 4
 /** Flag of `virDomainBlockResize`: bytes instead of KiB. */
 const BYTES = 1
 
+/** virDomainDiskErrorCode. */
+const UNSPECIFIED = 1
+const NO_SPACE = 2
+
 /** libvirt's names of what is counted, in its order, and QEMU's. */
 const COUNTERS = [
   ['wr_bytes', 'wr_bytes'],
@@ -77,6 +81,20 @@ export function blockHandlers({ domains }: ServerContext): Handlers {
         if (block === undefined) throw wrong(`invalid path '${path}' not assigned to domain`)
         await resize(domain, block, bytes)
       })
+    },
+    async DOMAIN_GET_DISK_ERRORS({ dom, max, flags }) {
+      checkFlags(flags, 0, 'virDomainGetDiskErrors')
+      const domain = domains.of(dom)
+      if (!domain.isActive) throw invalid('domain is not running')
+      const blocks = await blocksOf(domain)
+      const errors = blocks.flatMap(({ target, status }) =>
+        status === 'failed' || status === 'nospace'
+          ? [{ disk: target, error: status === 'nospace' ? NO_SPACE : UNSPECIFIED }]
+          : [],
+      )
+      // Without room a client asks how much it needs.
+      if (max === 0) return { errors: [], count: blocks.length }
+      return { errors: errors.slice(0, max), count: Math.min(errors.length, max) }
     },
     DOMAIN_INTERFACE_STATS({ dom, device }) {
       const domain = domains.of(dom)

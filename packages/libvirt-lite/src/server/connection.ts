@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { versionOf } from '../driver/emulator.ts'
 import {
   cpuStats,
   freeBytes,
@@ -23,9 +24,8 @@ const FEATURES = new Set([
 const OPEN_RO = 1
 /** Not to ask for credentials, which is never done here. */
 const OPEN_NO_ALIASES = 2
-/** The version of libvirt whose protocol is spoken, and of QEMU whose machines are run: MAJOR * 1000000 + MINOR * 1000. */
+/** The version of libvirt whose protocol is spoken: MAJOR * 1000000 + MINOR * 1000. */
 const LIBVIRT_VERSION = 9_000_000n
-const QEMU_VERSION = 7_002_000n
 const MAX_VCPUS = 255
 
 export function connectionHandlers(context: ServerContext): Handlers {
@@ -44,7 +44,7 @@ export function connectionHandlers(context: ServerContext): Handlers {
     CONNECT_REGISTER_CLOSE_CALLBACK: () => undefined,
     CONNECT_UNREGISTER_CLOSE_CALLBACK: () => undefined,
     CONNECT_GET_TYPE: () => ({ type: 'QEMU' }),
-    CONNECT_GET_VERSION: () => ({ version: QEMU_VERSION }),
+    CONNECT_GET_VERSION: async () => ({ version: await versionOf(context.emulator) }),
     CONNECT_GET_LIB_VERSION: () => ({ version: LIBVIRT_VERSION }),
     CONNECT_GET_HOSTNAME: () => ({ hostname: hostname() }),
     CONNECT_GET_URI: () => ({ uri: context.uri }),
@@ -84,10 +84,12 @@ export function connectionHandlers(context: ServerContext): Handlers {
       return { map: needMap ? map : new Uint8Array(0), online: online.length, count }
     },
     NODE_GET_SECURITY_MODEL: () => ({ model: 'none', doi: '0' }),
-    // Devices and interfaces of the host are nothing that guests are given here.
+    // Devices and interfaces of the host are nothing that guests are given here; filters and secrets there are none.
     NODE_NUM_OF_DEVICES: () => ({ count: 0 }),
     NODE_LIST_DEVICES: () => ({ names: [] }),
     CONNECT_LIST_ALL_NODE_DEVICES: () => ({ devices: [], count: 0 }),
+    CONNECT_LIST_ALL_NWFILTERS: () => ({ filters: [], count: 0 }),
+    CONNECT_LIST_ALL_SECRETS: () => ({ secrets: [], count: 0 }),
     CONNECT_LIST_ALL_INTERFACES: () => ({ interfaces: [], count: 0 }),
   }
 }

@@ -10,6 +10,7 @@ import {
   withoutDevice,
 } from '../domain/index.ts'
 import type { DeviceDescription, Disk, NetworkInterface } from '../domain/index.ts'
+import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
 import { translate } from '../driver/model.ts'
 import type { DomainDefinition } from '../driver/model.ts'
@@ -31,13 +32,18 @@ export function deviceHandlers({ domains }: ServerContext): Handlers {
       const [forLive, forConfig] = describeTwice(xml)
       let config: DomainDefinition | undefined
       if (isConfig) {
-        refuseSameTarget(domain.definition!, forConfig)
+        refuseSameTarget(domain.definition!, forConfig, (target) =>
+          invalid(`target ${target} already exists`),
+        )
         config = translate(
           () => withDevice(domain.definition!, forConfig, domains.modelOptions).definition,
         ) as DomainDefinition
       }
       if (isLive) {
-        refuseSameTarget(domain.live!, forLive)
+        refuseSameTarget(domain.live!, forLive, (target, theirs, ours) => {
+          const text = `target '${target}' duplicated for disk sources '${theirs}' and '${ours}'`
+          return new VirtError(ErrorCode.XML_ERROR, `XML error: ${text}`)
+        })
         const alias = await domain.devices.attach(forLive, domains.modelOptions)
         domain.tell({ kind: 'device-added', alias })
       }
@@ -177,15 +183,17 @@ function withoutAlias(description: DeviceDescription): DeviceDescription {
   return { ...description, device }
 }
 
-function refuseSameTarget(definition: DomainDefinition, { key, device }: DeviceDescription): void {
+const sourceOf = ({ source }: Disk): string => source?.file ?? source?.dev ?? '<null>'
+
+function refuseSameTarget(
+  definition: DomainDefinition,
+  { key, device }: DeviceDescription,
+  error: (target: string, theirs: string, ours: string) => VirtError,
+): void {
   const { target } = device as Disk
   if (key !== 'disks' || target === undefined) return
-  const same = (definition.devices?.disks ?? []).some((disk) => disk.target?.dev === target.dev)
-  if (!same) return
-  throw new VirtError(
-    ErrorCode.OPERATION_FAILED,
-    `operation failed: target ${target.dev} already exists`,
-  )
+  const same = (definition.devices?.disks ?? []).find((disk) => disk.target?.dev === target.dev)
+  if (same !== undefined) throw error(target.dev, sourceOf(same), sourceOf(device as Disk))
 }
 
 /** @throws VirtError unless there is exactly one */
@@ -207,7 +215,9 @@ function findOne(
     throw missing(where === 'live' ? `disk ${dev} not found` : `no target device ${dev}`)
   }
   if (key === 'interfaces' && device.mac !== undefined) {
-    throw missing(`no device matching MAC address ${device.mac.address} found`)
+    const name = device.alias?.name ?? '(<null>)'
+    const mac = `MAC address '${device.mac.address}'`
+    throw missing(`no device found at address '(<null>)' matching ${mac} and alias '${name}'`)
   }
   throw missing(`no ${element} of the domain is as described`)
 }

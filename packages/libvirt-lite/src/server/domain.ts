@@ -1,6 +1,8 @@
+import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
-import { cpuTime, identify } from '../driver/process.ts'
+import { cpuTime, identify, lastCpu, waits } from '../driver/process.ts'
 import { State } from '../driver/states.ts'
+import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers } from '../rpc/index.ts'
 import { denied } from '../rpc/server-connection.ts'
 import { checkFlags } from './check-flags.ts'
@@ -9,6 +11,9 @@ import type { ServerContext } from './context.ts'
 /** Flags of `virDomainGetXMLDesc`. */
 const XML = { SECURE: 1, INACTIVE: 2, UPDATE_CPU: 4, MIGRATABLE: 8 } as const
 const XML_FLAGS = 15
+
+/** Flag of `virDomainGetMessages`. */
+const TAINTING = 2
 
 /** Filters of `virConnectListAllDomains`: of each pair that is given, a domain has to be one. */
 const FILTERS: readonly (readonly [number, (domain: Domain) => boolean])[][] = [
@@ -106,8 +111,10 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
     DOMAIN_GET_AUTOSTART: ({ dom }) => ({ autostart: domains.of(dom).autostart }),
     DOMAIN_GET_MESSAGES({ dom, flags }) {
       checkFlags(flags, 3, 'virDomainGetMessages')
-      domains.of(dom)
-      return { messages: [] }
+      const { isTainted } = domains.of(dom)
+      const taints = flags === 0 || (flags & TAINTING) !== 0
+      const text = 'tainted: custom monitor control commands issued'
+      return { messages: isTainted && taints ? [text] : [] }
     },
     DOMAIN_GET_SECURITY_LABEL({ dom }) {
       domains.of(dom)
@@ -124,6 +131,28 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
     DOMAIN_LIST_ALL_SNAPSHOTS({ dom }) {
       domains.of(dom)
       return { snapshots: [], count: 0 }
+    },
+    DOMAIN_SNAPSHOT_LOOKUP_BY_NAME({ dom, name, flags }) {
+      checkFlags(flags, 0, 'virDomainSnapshotLookupByName')
+      domains.of(dom)
+      throw new VirtError(
+        ErrorCode.NO_DOMAIN_SNAPSHOT,
+        `Domain snapshot not found: no domain snapshot with matching name '${name}'`,
+      )
+    },
+    DOMAIN_HAS_CURRENT_SNAPSHOT({ dom, flags }) {
+      checkFlags(flags, 0, 'virDomainHasCurrentSnapshot')
+      domains.of(dom)
+      return { result: 0 }
+    },
+    DOMAIN_GET_CONTROL_INFO({ dom, flags }) {
+      checkFlags(flags, 0, 'virDomainGetControlInfo')
+      if (!domains.of(dom).isActive) throw invalid('domain is not running')
+      return { state: 0, details: 0, stateTime: 0n }
+    },
+    DOMAIN_ABORT_JOB({ dom }) {
+      if (!domains.of(dom).isActive) throw invalid('domain is not running')
+      throw invalid('no job is active on the domain')
     },
     DOMAIN_GET_JOB_INFO({ dom }) {
       domains.of(dom)
@@ -161,6 +190,9 @@ export interface VcpuThread {
   time: bigint
   /** Processor that it was on last. */
   cpu: number
+  /** Nanoseconds that it waited for disks of the host, and for a processor. */
+  wait: bigint
+  delay: bigint
 }
 
 /** The threads of a running domain's vCPUs. */
@@ -172,6 +204,11 @@ export async function vcpuThreads(domain: Domain): Promise<VcpuThread[]> {
   return list.map((cpu) => {
     const thread = cpu['thread-id']
     const known = identify(thread) !== undefined
-    return { number: cpu['cpu-index'], time: known ? cpuTime(thread).total : 0n, cpu: 0 }
+    return {
+      number: cpu['cpu-index'],
+      time: known ? cpuTime(thread).total : 0n,
+      cpu: known ? lastCpu(thread) : 0,
+      ...waits(domain.machine.process.pid, thread),
+    }
   })
 }

@@ -5,6 +5,7 @@ import type { ServerContext } from './context.ts'
 import { deviceHandlers } from './device.ts'
 import { domainHandlers } from './domain.ts'
 import { eventHandlers } from './events.ts'
+import { guestAgentHandlers } from './guest-agent.ts'
 import { lifecycleHandlers } from './lifecycle.ts'
 import { memoryHandlers } from './memory.ts'
 import { metadataHandlers } from './metadata.ts'
@@ -27,6 +28,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...blockHandlers(context),
     ...metadataHandlers(context),
     ...screenHandlers(context),
+    ...guestAgentHandlers(context),
     ...statisticsHandlers(context),
     ...networkHandlers(context.stateDir),
     ...storagePoolHandlers(context.pools),

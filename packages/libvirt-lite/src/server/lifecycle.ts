@@ -5,6 +5,7 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers } from '../rpc/index.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
+import { noAgent } from './guest-agent.ts'
 
 /** Flags of `virDomainCreateXML` and `virDomainCreateWithFlags`. */
 const START = { PAUSED: 1, VALIDATE: 16 } as const
@@ -29,9 +30,10 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
     const domain = domains.of(dom)
     await domain.exclusively(() => work(domain))
   }
-  const byAcpi = (flags: number, name: string): void => {
+  const byAcpi = (dom: DomainRef, flags: number, name: string): void => {
     checkFlags(flags, 31, name)
     if (flags === 0 || (flags & BY.ACPI) !== 0) return
+    if (flags === BY.AGENT) throw noAgent(domains.of(dom))
     throw new VirtError(
       ErrorCode.OPERATION_UNSUPPORTED,
       'Operation not supported: only the power button (mode acpi) reaches a guest',
@@ -47,6 +49,14 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
     async DOMAIN_DEFINE_XML_FLAGS({ xml, flags }) {
       checkFlags(flags, DEFINE_VALIDATE, 'virDomainDefineXMLFlags')
       return { dom: (await domains.define(xml)).ref }
+    },
+    async CONNECT_DOMAIN_XML_TO_NATIVE({ format, xml, flags }) {
+      checkFlags(flags, 0, 'virConnectDomainXMLToNative')
+      if (format !== 'qemu-argv') {
+        const text = `invalid argument: unsupported config type ${format}`
+        throw new VirtError(ErrorCode.INVALID_ARG, text)
+      }
+      return { config: await domains.commandLine(xml) }
     },
     async DOMAIN_CREATE_XML({ xml, flags }) {
       checkFlags(flags, START.PAUSED | START.VALIDATE, 'virDomainCreateXML')
@@ -64,11 +74,11 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
     DOMAIN_RESUME: ({ dom }) => on(dom, (domain) => domain.resume()),
     DOMAIN_SHUTDOWN: ({ dom }) => on(dom, (domain) => domain.shutdown()),
     DOMAIN_SHUTDOWN_FLAGS({ dom, flags }) {
-      byAcpi(flags, 'virDomainShutdownFlags')
+      byAcpi(dom, flags, 'virDomainShutdownFlags')
       return on(dom, (domain) => domain.shutdown())
     },
     DOMAIN_REBOOT({ dom, flags }) {
-      byAcpi(flags, 'virDomainReboot')
+      byAcpi(dom, flags, 'virDomainReboot')
       return on(dom, (domain) => domain.reboot())
     },
     DOMAIN_RESET({ dom, flags }) {
@@ -101,13 +111,14 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
     },
     async MONITOR_COMMAND({ dom, command, flags }) {
       checkFlags(flags, MONITOR_HMP, 'virDomainQemuMonitorCommand')
-      const { machine } = domains.of(dom)
+      const domain = domains.of(dom)
+      const { machine } = domain
+      domain.isTainted = true
       if ((flags & MONITOR_HMP) !== 0) {
         const args = { 'command-line': command }
         return { result: (await machine.execute('human-monitor-command', args)) as string }
       }
-      const returned = await machine.request(parseCommand(command))
-      return { result: JSON.stringify({ return: returned }) }
+      return { result: JSON.stringify(await machine.converse(parseCommand(command))) }
     },
   }
 }

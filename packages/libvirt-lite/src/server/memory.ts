@@ -128,7 +128,8 @@ async function setBalloon(domain: Domain, kib: number): Promise<void> {
 const balloonPath = ({ live }: Domain): string =>
   `/machine/peripheral/${live?.devices?.memballoon?.alias?.name ?? ''}`
 
-async function balloonStats(domain: Domain): Promise<{ tag: number; value: bigint }[]> {
+/** What a guest says of its memory, by libvirt's tags. */
+export async function balloonStats(domain: Domain): Promise<{ tag: number; value: bigint }[]> {
   if (domain.balloonKib === undefined) return []
   const found = [{ tag: ACTUAL, value: BigInt(domain.balloonKib) }]
   const answer = (await domain.machine

@@ -1,5 +1,6 @@
 import { createReadStream, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { invalid } from '../driver/domain.ts'
 import { codesetName, keyName } from '../driver/keys.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers } from '../rpc/index.ts'
@@ -23,8 +24,7 @@ export function screenHandlers({ domains }: ServerContext): Handlers {
         )
       }
       if (screen !== 0) {
-        const text = 'currently is supported only taking screenshots of screen ID 0'
-        throw new VirtError(ErrorCode.INVALID_ARG, `invalid argument: ${text}`)
+        throw invalid('no such screen ID')
       }
       const path = join(machine.folder, `screen-${screenshots++}.png`)
       try {

@@ -5,6 +5,7 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers, TypedParam } from '../rpc/index.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
+import { balloonStats } from './memory.ts'
 import { FILTER_FLAGS, filterDomains, vcpuThreads } from './domain.ts'
 
 /** Groups of `virDomainStatsTypes`. */
@@ -26,6 +27,21 @@ const ullong = (field: string, value: bigint | number): TypedParam => ({
   value: BigInt(value),
 })
 const string = (field: string, value: string): TypedParam => ({ field, type: 'string', value })
+
+/** Names of what a guest says of its memory, by virDomainMemoryStatTags; what it has is told already. */
+const BALLOON: Readonly<Record<number, string>> = {
+  0: 'swap_in',
+  1: 'swap_out',
+  2: 'major_fault',
+  3: 'minor_fault',
+  4: 'unused',
+  5: 'available',
+  8: 'usable',
+  9: 'last-update',
+  10: 'disk_caches',
+  11: 'hugetlb_pgalloc',
+  12: 'hugetlb_pgfail',
+}
 
 /** Statistics of many domains at once. */
 export function statisticsHandlers({ domains }: ServerContext): Handlers {
@@ -67,7 +83,13 @@ async function statsOf(domain: Domain, groups: number): Promise<TypedParam[]> {
       ullong('balloon.current', domain.balloonKib ?? facts.currentMemoryKib),
       ullong('balloon.maximum', facts.memoryKib),
     )
-    if (pid !== undefined) params.push(ullong('balloon.rss', residentKib(pid)))
+    if (pid !== undefined) {
+      for (const { tag, value } of await balloonStats(domain)) {
+        const name = BALLOON[tag]
+        if (name !== undefined) params.push(ullong(`balloon.${name}`, value))
+      }
+      params.push(ullong('balloon.rss', residentKib(pid)))
+    }
   }
   if (has(GROUP.VCPU)) params.push(...(await vcpuStats(domain)))
   if (has(GROUP.INTERFACE)) params.push(uint('net.count', facts.interfaces.length))
@@ -79,9 +101,10 @@ async function vcpuStats(domain: Domain): Promise<TypedParam[]> {
   const { vcpus, maxVcpus } = domain.facts
   const params = [uint('vcpu.current', vcpus), uint('vcpu.maximum', maxVcpus)]
   const threads = domain.isActive ? await vcpuThreads(domain).catch(() => []) : []
-  for (const { number, time } of threads) {
+  for (const { number, time, wait, delay } of threads) {
     // State 1 is running.
     params.push(int(`vcpu.${number}.state`, 1), ullong(`vcpu.${number}.time`, time))
+    params.push(ullong(`vcpu.${number}.wait`, wait), ullong(`vcpu.${number}.delay`, delay))
   }
   return params
 }
@@ -104,14 +127,17 @@ async function blockStats(domain: Domain): Promise<TypedParam[]> {
   for (const [index, block] of blocks.entries()) {
     const name = `block.${index}`
     params.push(string(`${name}.name`, block.target))
-    if (block.path === undefined) continue
-    params.push(string(`${name}.path`, block.path))
+    if (block.path !== undefined) params.push(string(`${name}.path`, block.path))
+    if (block.index !== undefined) params.push(uint(`${name}.backingIndex`, block.index))
     for (const [field, key] of COUNTERS) {
       const value = block.counters?.[key]
       if (value !== undefined) params.push(ullong(`${name}.${field}`, value))
     }
+    if (block.path === undefined) continue
     for (const field of ['allocation', 'capacity', 'physical'] as const) {
-      const value = block[field]
+      // Of a running domain, how far it has written.
+      const written = field === 'allocation' ? block.counters?.['wr_highest_offset'] : undefined
+      const value = written ?? block[field]
       if (value !== undefined) params.push(ullong(`${name}.${field}`, value))
     }
   }

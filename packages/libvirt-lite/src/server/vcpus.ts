@@ -72,18 +72,44 @@ export function vcpuHandlers({ domains }: ServerContext): Handlers {
     async DOMAIN_GET_VCPUS({ dom, maxInfo, mapLength }) {
       const threads = await vcpuThreads(domains.of(dom))
       const info = threads.slice(0, Math.max(0, maxInfo))
-      // A vCPU may run on each processor of the host.
-      const map = new Uint8Array(Math.max(0, Math.min(mapLength, 2048)))
-      const most = presentCpus()
-      for (const cpu of onlineCpus()) {
-        if (cpu < most && cpu >> 3 < map.length) map[cpu >> 3]! |= 1 << (cpu & 7)
-      }
+      const map = anywhere(mapLength)
       return {
         info: info.map(({ number, time, cpu }) => ({ number, state: 1, cpuTime: time, cpu })),
         maps: Buffer.concat(info.map(() => map)),
       }
     },
+    DOMAIN_GET_VCPU_PIN_INFO({ dom, count, mapLength, flags }) {
+      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetVcpuPinInfo')
+      const { maxVcpus } = factsOf(definitionFor(domains.of(dom), flags))
+      const pins = Array.from({ length: Math.max(0, Math.min(count, maxVcpus)) }, () =>
+        anywhere(mapLength),
+      )
+      return { maps: Buffer.concat(pins), count: pins.length }
+    },
+    DOMAIN_GET_EMULATOR_PIN_INFO({ dom, mapLength, flags }) {
+      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetEmulatorPinInfo')
+      definitionFor(domains.of(dom), flags)
+      return { maps: anywhere(mapLength), result: 1 }
+    },
+    DOMAIN_GET_IOTHREAD_INFO({ dom, flags }) {
+      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetIOThreadInfo')
+      // A definition that has any is not started.
+      const { isLive } = impactOf(domains.of(dom), flags)
+      const { iothreads = 0 } = isLive ? {} : domains.of(dom).definition!
+      const info = Array.from({ length: iothreads }, (_, i) => ({ id: i + 1, map: anywhere(2048) }))
+      return { info, count: info.length }
+    },
   }
+}
+
+/** A thread may run on each processor of the host: nothing here is tied to some of them. */
+function anywhere(bytes: number): Uint8Array {
+  const map = new Uint8Array(Math.max(0, Math.min(bytes, 2048)))
+  const most = presentCpus()
+  for (const cpu of onlineCpus()) {
+    if (cpu < most && cpu >> 3 < map.length) map[cpu >> 3]! |= 1 << (cpu & 7)
+  }
+  return map
 }
 
 function refuseGuest(flags: number): void {

@@ -28,7 +28,9 @@ export class Images {
 
   /** Makes a volume. Rejects with VirtError; what was begun is removed then. */
   async create(pool: Pool, definition: VolumeDefinition, metadata: boolean): Promise<void> {
-    const { format, capacity, allocation, backing } = definition
+    const { format, capacity, backing } = definition
+    // A raw image has all its place at once, unless the definition says otherwise.
+    const { allocation = format === 'raw' ? capacity : undefined } = definition
     if (capacity === undefined && backing === undefined) {
       throw new VirtError(ErrorCode.XML_ERROR, 'XML error: missing capacity element')
     }
@@ -68,8 +70,8 @@ export class Images {
   async #make(pool: Pool, name: string, work: (path: string) => Promise<void>): Promise<void> {
     const path = join(pool.path, name)
     if (existsSync(path) || this.#making.has(path)) {
-      const text = `storage volume name '${name}' already in use.`
-      throw new VirtError(ErrorCode.STORAGE_VOL_EXIST, `operation failed: ${text}`)
+      const text = `storage volume '${name}' exists already`
+      throw new VirtError(ErrorCode.STORAGE_VOL_EXIST, text)
     }
     this.#making.add(path)
     const unfinished = join(pool.path, `${UNFINISHED}${randomUUID()}`)

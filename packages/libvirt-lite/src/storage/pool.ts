@@ -1,6 +1,7 @@
 // A storage pool: a folder, whose regular files are its volumes.
-import { readdirSync, statfsSync } from 'node:fs'
+import { readdirSync, statSync, statfsSync } from 'node:fs'
 import { element, printXml, text } from '../xml/index.ts'
+import type { XmlElement } from '../xml/index.ts'
 import { findVolume, isVolumeName } from './volume.ts'
 import type { Volume } from './volume.ts'
 
@@ -41,6 +42,19 @@ export class Pool {
     return { capacity, allocation: capacity - bsize * bfree, available: bsize * bavail }
   }
 
+  /** Of the folder, if it is there. */
+  #permissions(): XmlElement[] {
+    const folder = this.isActive ? statSync(this.path, { throwIfNoEntry: false }) : undefined
+    if (folder === undefined) return []
+    const values = {
+      mode: `0${(folder.mode & 0o777).toString(8)}`,
+      owner: String(folder.uid),
+      group: String(folder.gid),
+    }
+    const children = Object.entries(values).map(([name, value]) => element(name, {}, [text(value)]))
+    return [element('permissions', {}, children)]
+  }
+
   /** As `virsh pool-dumpxml` shows it; without the space it is what is kept. */
   describe({ space }: { space: boolean }): string {
     const sizes = space ? Object.entries(this.space()) : []
@@ -49,8 +63,9 @@ export class Pool {
         element('name', {}, [text(this.name)]),
         element('uuid', {}, [text(this.uuid)]),
         ...sizes.map(([name, value]) => element(name, { unit: 'bytes' }, [text(String(value))])),
-        element('source'),
-        element('target', {}, [element('path', {}, [text(this.path)])]),
+        // It is nothing but a line break in libvirt.
+        element('source', {}, [text('\n  ')]),
+        element('target', {}, [element('path', {}, [text(this.path)]), ...this.#permissions()]),
       ]),
     )
   }

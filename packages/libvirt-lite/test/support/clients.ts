@@ -15,7 +15,7 @@ export interface Outcome {
 
 /** Runs Debian's virsh on a daemon's socket. */
 export async function virsh(socket: string, ...args: string[]): Promise<Outcome> {
-  const uri = `qemu+unix:///session?socket=${socket}`
+  const uri = `qemu:///session?socket=${socket}`
   const env = { ...process.env, LC_ALL: 'C' }
   try {
     const { stdout } = await promisify(execFile)('virsh', ['-c', uri, ...args], {
@@ -41,7 +41,7 @@ export function watchEvents(
   socket: string,
   ...args: string[]
 ): { output(): string } {
-  const uri = `qemu+unix:///session?socket=${socket}`
+  const uri = `qemu:///session?socket=${socket}`
   const env = { ...process.env, LC_ALL: 'C' }
   // Its output is a terminal's or a file's: to a pipe it comes late.
   const command = ['-oL', 'virsh', '-c', uri, 'event', '--loop', ...args]

@@ -1,4 +1,4 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import {
   chmodSync,
@@ -12,6 +12,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import type { MachineType } from '../../src/domain/index.ts'
 
 export const qemu = '/usr/bin/qemu-system-x86_64'
@@ -98,6 +99,27 @@ export class Libvirtd {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: 60_000,
     })
+  }
+
+  get uri(): string {
+    return `qemu:///session?socket=${this.folder}/run/libvirt/libvirt-sock`
+  }
+
+  /** Runs a client as whom the daemon runs as, with how it ended. */
+  async outcome(
+    args: readonly string[],
+    program: string = '/usr/bin/virsh',
+  ): Promise<{ code: number; output: string }> {
+    const all = program.endsWith('/virsh') ? ['-c', this.uri, ...args] : args
+    const [command, words] = this.#command(program, all)
+    const options = { env: this.#environment, timeout: 60_000, cwd: this.folder }
+    try {
+      const { stdout } = await promisify(execFile)(command, words, options)
+      return { code: 0, output: stdout }
+    } catch (error) {
+      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string }
+      return { code, output: stdout + stderr }
+    }
   }
 
   /** What a definition becomes, or the message with which it is refused. */

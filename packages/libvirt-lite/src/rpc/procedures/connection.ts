@@ -11,6 +11,7 @@ import {
   struct,
   uhyper,
   uint,
+  uuid,
 } from '../codec.ts'
 import { action, query } from './procedure.ts'
 
@@ -80,6 +81,19 @@ export const CONNECTION = {
     284,
     listing,
     struct({ interfaces: array(nameAndMac), count: uint }),
+  ),
+  CONNECT_LIST_ALL_NWFILTERS: query(
+    286,
+    listing,
+    struct({ filters: array(struct({ name: string, uuid })), count: uint }),
+  ),
+  CONNECT_LIST_ALL_SECRETS: query(
+    287,
+    listing,
+    struct({
+      secrets: array(struct({ uuid, usageType: int, usageId: string })),
+      count: uint,
+    }),
   ),
   CONNECT_LIST_ALL_NODE_DEVICES: query(
     285,

@@ -26,7 +26,14 @@ const text = struct({ xml: string })
 const domPathFlags = struct({ dom: domainRef, path: string, flags: uint })
 const paramsAndCount = struct({ params: array(typedParam, 64), count: int })
 const vcpuInfo = struct({ number: uint, state: int, cpuTime: uhyper, cpu: int })
+const snapshot = struct({ name: string, dom: domainRef })
 const record = struct({ dom: domainRef, params: array(typedParam, 4096) })
+const filesystem = struct({
+  mountpoint: string,
+  name: string,
+  type: string,
+  aliases: array(string, 256),
+})
 const address = struct({ type: int, address: string, prefix: uint })
 const guestInterface = struct({
   name: string,
@@ -108,6 +115,11 @@ export const DOMAIN = {
     }),
   ),
   DOMAIN_GET_SECURITY_LABEL: query(121, dom, struct({ label: chars(4097), enforcing: int })),
+  CONNECT_DOMAIN_XML_TO_NATIVE: action(
+    136,
+    struct({ format: string, xml: string, flags: uint }),
+    struct({ config: string }),
+  ),
   DOMAIN_IS_ACTIVE: query(150, dom, struct({ active: flag })),
   DOMAIN_IS_PERSISTENT: query(151, dom, struct({ persistent: flag })),
   DOMAIN_MEMORY_STATS: query(
@@ -118,6 +130,7 @@ export const DOMAIN = {
   DOMAIN_ATTACH_DEVICE_FLAGS: action(160, domXmlFlags, nothing),
   DOMAIN_DETACH_DEVICE_FLAGS: action(161, domXmlFlags, nothing),
   DOMAIN_UPDATE_DEVICE_FLAGS: action(174, domXmlFlags, nothing),
+  DOMAIN_ABORT_JOB: action(164, dom, nothing),
   DOMAIN_GET_JOB_INFO: query(
     163,
     dom,
@@ -138,6 +151,12 @@ export const DOMAIN = {
   ),
   DOMAIN_HAS_MANAGED_SAVE_IMAGE: query(183, domFlags, struct({ result: int })),
   DOMAIN_SNAPSHOT_NUM: query(187, domFlags, count),
+  DOMAIN_SNAPSHOT_LOOKUP_BY_NAME: query(
+    189,
+    struct({ dom: domainRef, name: string, flags: uint }),
+    struct({ snapshot }),
+  ),
+  DOMAIN_HAS_CURRENT_SNAPSHOT: query(190, domFlags, struct({ result: int })),
   DOMAIN_GET_BLOCK_INFO: query(
     194,
     domPathFlags,
@@ -158,6 +177,21 @@ export const DOMAIN = {
     251,
     struct({ dom: domainRef, path: string, size: uhyper, flags: uint }),
     nothing,
+  ),
+  DOMAIN_GET_DISK_ERRORS: query(
+    263,
+    struct({ dom: domainRef, max: uint, flags: uint }),
+    struct({ errors: array(struct({ disk: string, error: int }), 256), count: int }),
+  ),
+  DOMAIN_GET_EMULATOR_PIN_INFO: query(
+    280,
+    struct({ dom: domainRef, mapLength: int, flags: uint }),
+    struct({ maps: opaque(8_388_608), result: int }),
+  ),
+  DOMAIN_GET_IOTHREAD_INFO: query(
+    351,
+    domFlags,
+    struct({ info: array(struct({ id: uint, map: opaque(2048) }), 16_384), count: uint }),
   ),
   DOMAIN_SET_METADATA: action(
     264,
@@ -205,6 +239,21 @@ export const DOMAIN = {
     }),
     nothing,
   ),
+  DOMAIN_GET_CONTROL_INFO: query(
+    229,
+    domFlags,
+    struct({
+      state: uint,
+      details: uint,
+      /** Milliseconds. */
+      stateTime: uhyper,
+    }),
+  ),
+  DOMAIN_GET_VCPU_PIN_INFO: query(
+    230,
+    struct({ dom: domainRef, count: int, mapLength: int, flags: uint }),
+    struct({ maps: opaque(8_388_608), count: int }),
+  ),
   DOMAIN_UNDEFINE_FLAGS: action(231, domFlags, nothing),
   DOMAIN_DESTROY_FLAGS: action(234, domFlags, nothing),
   DOMAIN_BLOCK_STATS_FLAGS: query(
@@ -219,6 +268,14 @@ export const DOMAIN = {
     struct({ dom: domainRef, type: int, uri: optional(string), flags: uint }),
     struct({ metadata: string }),
   ),
+  DOMAIN_GET_HOSTNAME: query(277, domFlags, struct({ hostname: string })),
+  DOMAIN_GET_TIME: query(337, domFlags, struct({ seconds: hyper, nanoseconds: uint })),
+  DOMAIN_GET_FSINFO: query(349, domFlags, struct({ info: array(filesystem, 256), count: uint })),
+  DOMAIN_GET_GUEST_INFO: query(
+    418,
+    struct({ dom: domainRef, types: uint, flags: uint }),
+    struct({ params: array(typedParam, 2048) }),
+  ),
   CONNECT_LIST_ALL_DOMAINS: query(
     273,
     struct({ needResults: int, flags: uint }),
@@ -227,7 +284,7 @@ export const DOMAIN = {
   DOMAIN_LIST_ALL_SNAPSHOTS: query(
     274,
     struct({ dom: domainRef, needResults: int, flags: uint }),
-    struct({ snapshots: array(struct({ name: string, dom: domainRef })), count: int }),
+    struct({ snapshots: array(snapshot), count: int }),
   ),
   CONNECT_GET_ALL_DOMAIN_STATS: query(
     344,
