@@ -87,7 +87,7 @@ export class Domains {
 
   byId(id: number): Domain {
     const found = this.all().find((domain) => domain.isActive && domain.id === id)
-    return found ?? missing(`no domain with matching id '${id}'`)
+    return found ?? missing(`no domain with matching id ${id}`)
   }
 
   /** Finds what a call names: only its UUID counts. */

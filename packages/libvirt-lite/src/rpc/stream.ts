@@ -92,7 +92,8 @@ export class RpcStream extends Duplex {
     let error = new VirtError(ErrorCode.RPC, 'stream aborted at client request', {
       domain: ErrorDomain.STREAMS,
     })
-    if (this.#side === 'server') this.#send(Status.ERROR, encodeError(error))
+    // As libvirt does: who aborts is told that this was done, not that it is an error.
+    if (this.#side === 'server') this.#send(Status.OK, Buffer.alloc(0))
     else error = decodeError(payload)
     this.#confirmed?.(error)
     this.destroy(error)

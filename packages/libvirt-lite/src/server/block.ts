@@ -50,7 +50,9 @@ export function blockHandlers({ domains }: ServerContext): Handlers {
         const value = counters[key]
         return value === undefined ? [] : [{ field, type: 'llong', value: BigInt(value) }]
       })
-      return { params: max === 0 ? [] : params.slice(0, max), count: params.length }
+      // Without room a client asks how much it needs.
+      if (max === 0) return { params: [], count: params.length }
+      return { params: params.slice(0, max), count: 0 }
     },
     async DOMAIN_GET_BLOCK_INFO({ dom, path, flags }) {
       checkFlags(flags, 0, 'virDomainGetBlockInfo')

@@ -101,7 +101,11 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
     },
     DOMAIN_GET_OS_TYPE: ({ dom }) => ({ type: domains.of(dom).facts.osType }),
     DOMAIN_GET_MAX_MEMORY: ({ dom }) => ({ memory: BigInt(domains.of(dom).facts.memoryKib) }),
-    DOMAIN_GET_MAX_VCPUS: ({ dom }) => ({ count: domains.of(dom).facts.maxVcpus }),
+    DOMAIN_GET_MAX_VCPUS({ dom }) {
+      const { isActive, facts } = domains.of(dom)
+      if (!isActive) throw invalid('domain is not running')
+      return { count: facts.maxVcpus }
+    },
     DOMAIN_IS_ACTIVE: ({ dom }) => ({ active: domains.of(dom).isActive }),
     DOMAIN_IS_PERSISTENT: ({ dom }) => ({ persistent: domains.of(dom).isPersistent }),
     DOMAIN_IS_UPDATED({ dom }) {

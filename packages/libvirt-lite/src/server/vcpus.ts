@@ -70,7 +70,9 @@ export function vcpuHandlers({ domains }: ServerContext): Handlers {
       return { count: (flags & VCPU.MAXIMUM) !== 0 ? maxVcpus : vcpus }
     },
     async DOMAIN_GET_VCPUS({ dom, maxInfo, mapLength }) {
-      const threads = await vcpuThreads(domains.of(dom))
+      const domain = domains.of(dom)
+      if (!domain.isActive) throw invalid('cannot retrieve vcpu information for inactive domain')
+      const threads = await vcpuThreads(domain)
       const info = threads.slice(0, Math.max(0, maxInfo))
       const map = anywhere(mapLength)
       return {

@@ -101,8 +101,12 @@ export class Libvirtd {
     })
   }
 
+  get socket(): string {
+    return join(this.folder, 'run/libvirt/libvirt-sock')
+  }
+
   get uri(): string {
-    return `qemu:///session?socket=${this.folder}/run/libvirt/libvirt-sock`
+    return `qemu:///session?socket=${this.socket}`
   }
 
   /** Runs a client as whom the daemon runs as, with how it ended. */
@@ -144,7 +148,8 @@ export class Libvirtd {
     if (child !== undefined && child.exitCode === null) {
       const ended = new Promise((resolve) => child.once('close', resolve))
       child.kill('SIGTERM')
-      await Promise.race([ended, sleep(10_000)])
+      // A timer that is left over would keep the tests from ending.
+      await Promise.race([ended, sleep(10_000, undefined, { ref: false })])
       if (child.exitCode === null) child.kill('SIGKILL')
     }
     rmSync(this.folder, { recursive: true, force: true })
