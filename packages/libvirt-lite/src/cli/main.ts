@@ -1,14 +1,31 @@
 import { readFileSync } from 'node:fs'
 import { Daemon } from '../daemon/daemon.ts'
 import { DaemonError } from '../daemon/daemon-error.ts'
-import { USAGE, parseOptions } from './options.ts'
+import { examine, report } from '../doctor/index.ts'
+import { USAGE, parseDoctor, parseOptions } from './options.ts'
 
 const say = (text: string): void => {
   process.stderr.write(`libvirt-lite: ${text}\n`)
 }
 
 try {
-  const options = parseOptions(process.argv.slice(2))
+  const given = process.argv.slice(2)
+  const args = given.includes('--help') ? ['--help'] : given
+  const doctor = parseDoctor(args)
+  if (doctor === undefined) await serve(args)
+  else {
+    const findings = await examine(doctor)
+    process.stdout.write(report(findings))
+    if (findings.some(({ verdict }) => verdict === 'bad')) process.exitCode = 1
+  }
+} catch (error) {
+  if (!(error instanceof DaemonError)) throw error
+  say(error.message)
+  process.exitCode = 1
+}
+
+async function serve(args: readonly string[]): Promise<void> {
+  const options = parseOptions(args)
   if (options === 'help') process.stdout.write(USAGE)
   else if (options === 'version') {
     const file = new URL('../../package.json', import.meta.url)
@@ -21,8 +38,4 @@ try {
       process.once(signal, () => void daemon.stop().then(() => process.exit(0)))
     }
   }
-} catch (error) {
-  if (!(error instanceof DaemonError)) throw error
-  say(error.message)
-  process.exitCode = 1
 }

@@ -1,8 +1,10 @@
 import { parseArgs } from 'node:util'
 import { DaemonError } from '../daemon/daemon-error.ts'
+import type { DoctorOptions } from '../doctor/index.ts'
 import type { DaemonOptions } from '../daemon/daemon.ts'
 
 export const USAGE = `Usage: libvirt-lite --state DIR --socket PATH [OPTION]...
+       libvirt-lite doctor [--state DIR] [--emulator PATH]
 
 Runs the daemon in the foreground. Clients of libvirt connect to the socket:
 
@@ -14,7 +16,22 @@ Runs the daemon in the foreground. Clients of libvirt connect to the socket:
   --emulator PATH         emulator of domains that name none (default: qemu-kvm beside this package or in the path)
   --version               version
   --help                  this text
+
+doctor looks at what domains need of the host, and says what to do where something is missing. It changes nothing, and
+ends with 1 when the daemon could not work.
 `
+
+/** @returns what `doctor` is to look at; undefined when it is not asked for @throws DaemonError */
+export function parseDoctor(args: readonly string[]): DoctorOptions | undefined {
+  const [first, ...rest] = args
+  if (first !== 'doctor') return undefined
+  const { state, emulator, ...others } = parse(rest)
+  const [other] = Object.keys(others)
+  if (other !== undefined) {
+    throw new DaemonError(`--${other} is not for doctor; --help lists the options`)
+  }
+  return { stateDir: state, emulator }
+}
 
 /** @returns what the command line asks for @throws DaemonError for what it may not be */
 export function parseOptions(args: readonly string[]): DaemonOptions | 'help' | 'version' {

@@ -37,13 +37,7 @@ export interface StateFolder {
  */
 export async function openStateFolder(given: string): Promise<StateFolder> {
   const path = resolve(given)
-  const longest = Buffer.byteLength(join(path, LONGEST_SOCKET))
-  if (longest > SOCKET_PATH_BYTES) {
-    const most = SOCKET_PATH_BYTES - LONGEST_SOCKET.length - 1
-    throw new DaemonError(
-      `the state folder '${path}' has too long a name for sockets in it: ${Buffer.byteLength(path)} bytes, at most ${most}`,
-    )
-  }
+  checkLength(path)
   takeFolder(path)
   const folder = (name: string): string => {
     const below = join(path, name)
@@ -64,6 +58,28 @@ export async function openStateFolder(given: string): Promise<StateFolder> {
   }
 }
 
+/** Why a folder cannot be that of a daemon; undefined for one that can be, or be made. Changes nothing. */
+export function stateFolderFault(given: string): string | undefined {
+  const path = resolve(given)
+  try {
+    checkLength(path)
+    const stats = lstatSync(path, { throwIfNoEntry: false })
+    if (stats !== undefined) checkOurs(path, stats)
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+function checkLength(path: string): void {
+  const longest = Buffer.byteLength(join(path, LONGEST_SOCKET))
+  if (longest <= SOCKET_PATH_BYTES) return
+  const most = SOCKET_PATH_BYTES - LONGEST_SOCKET.length - 1
+  throw new DaemonError(
+    `the state folder '${path}' has too long a name for sockets in it: ${Buffer.byteLength(path)} bytes, at most ${most}`,
+  )
+}
+
 /** A folder that is ours alone. */
 function takeFolder(path: string): void {
   let stats: Stats | undefined
@@ -77,6 +93,10 @@ function takeFolder(path: string): void {
       throw new DaemonError(`cannot make the folder '${path}': ${(error as Error).message}`)
     }
   }
+  checkOurs(path, stats)
+}
+
+function checkOurs(path: string, stats: Stats): void {
   if (stats.isSymbolicLink()) {
     throw new DaemonError(
       `'${path}' is a symbolic link: whoever made it decides where it leads; name the folder itself`,
