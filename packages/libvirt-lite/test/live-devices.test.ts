@@ -71,7 +71,7 @@ for (const [name, emulator] of emulators) {
       t.regex(await ok('domblkstat', 'a', 'vdb'), /vdb wr_bytes 0/)
       await ok('blockresize', 'a', 'vdb', '2M')
       t.regex(await ok('domblkinfo', 'a', 'vdb'), /Capacity: +2097152/)
-      t.regex(await fails('attach-disk', 'a', disk, 'vdb'), /target vdb already exists/)
+      t.regex(await fails('attach-disk', 'a', disk, 'vdb'), /target 'vdb' duplicated/)
       t.regex(
         await fails('detach-interface', 'a', 'network', '--mac', '52:54:00:00:00:08'),
         /No interface/,

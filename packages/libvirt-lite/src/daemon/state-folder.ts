@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, realpathSync } from 'node:fs'
+import { lstatSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
 import type { Stats } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Server } from 'node:net'
@@ -136,7 +136,12 @@ async function takeLock(path: string): Promise<Server> {
     server.listen({ path: `\0libvirt-lite/${dev}/${ino}` })
   })
   server.unref()
-  writeWhole(pidFile, `${process.pid}\n`)
+  rmSync(pidFile, { force: true })
+  try {
+    writeWhole(pidFile, `${process.pid}\n`)
+  } catch {
+    // It is for a message alone, and a full disk is to keep nobody from stopping domains.
+  }
   return server
 }
 

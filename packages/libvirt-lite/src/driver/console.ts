@@ -6,6 +6,7 @@ import { ReadStream, WriteStream } from 'node:tty'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Domain } from './domain.ts'
 import { invalid } from './domain.ts'
+import { isConsole } from './machine.ts'
 
 /** Flags of `virDomainOpenConsole`. */
 const FORCE = 1
@@ -23,7 +24,7 @@ export async function openConsole(
   flags: number,
 ): Promise<Duplex> {
   const { terminals } = domain.machine
-  const names = [...terminals.keys()].filter((name) => /^char(serial|console)\d+$/.test(name))
+  const names = [...terminals.keys()].filter(isConsole)
   const label = device === undefined ? names[0] : names.find((name) => name === `char${device}`)
   if (label === undefined) {
     const known = names.map((name) => name.slice('char'.length)).join(', ') || 'none'
@@ -33,6 +34,7 @@ export async function openConsole(
     )
   }
   const path = terminals.get(label)!
+  const tap = domain.machine.taps.get(path)
   const other = taken.get(path)
   if (other !== undefined) {
     if ((flags & FORCE) === 0) {
@@ -48,9 +50,10 @@ export async function openConsole(
       ),
     )
     // The emulator takes the next one when it has seen the last one go.
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    if (tap === undefined) await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  const opened = lstatSync(path).isSocket() ? await openSocket(path) : await openTerminal(path)
+  const opened =
+    tap?.watch() ?? (lstatSync(path).isSocket() ? await openSocket(path) : await openTerminal(path))
   taken.set(path, opened)
   opened.once('close', () => {
     if (taken.get(path) === opened) taken.delete(path)

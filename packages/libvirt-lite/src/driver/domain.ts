@@ -36,6 +36,8 @@ export interface DomainHost {
   lifecycle(domain: Domain, event: number, detail: number): void
   rebooted(domain: Domain): void
   notice(domain: Domain, notice: Notice): void
+  /** Told of what goes wrong without anybody's asking. */
+  warn(message: string): void
   /** It is neither defined nor running any more. */
   gone(domain: Domain): void
   /** Throws for what a domain must not be started with now. */
@@ -243,7 +245,12 @@ export class Domain {
   running(live: DomainDefinition): void {
     numberSources(live)
     this.live = live
-    this.#machine?.changed(formatRunning(live))
+    try {
+      this.#machine?.changed(formatRunning(live))
+    } catch (error) {
+      // It is so all the same; a further daemon would not know.
+      this.#host.warn(`cannot note what '${this.name}' runs with: ${(error as Error).message}`)
+    }
   }
 
   tell(notice: Notice): void {

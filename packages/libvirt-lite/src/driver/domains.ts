@@ -60,6 +60,7 @@ export class Domains {
       notice: ({ ref }, notice) => {
         for (const listener of this.#listeners) listener.notice?.(ref, notice)
       },
+      warn: options.warn,
       gone: (domain) => this.#remove(domain),
       check: (domain, facts) => this.#checkDisks(domain, facts),
     }
@@ -131,7 +132,11 @@ export class Domains {
         this.#options.warn(`cannot autostart ${domain.name}: ${(error as Error).message}`)
       }
     }
-    writeWhole(stamp, now)
+    try {
+      writeWhole(stamp, now)
+    } catch (error) {
+      this.#options.warn(`cannot note that domains were autostarted: ${(error as Error).message}`)
+    }
   }
 
   /** Defines a domain, or changes what it starts from the next time. */

@@ -1,10 +1,11 @@
 import { readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { writeWhole } from '../daemon/atomic.ts'
 import type { DomainCommand } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import { findProcesses, isAlive, kill, pause, start } from './process.ts'
 import type { ProcessId } from './process.ts'
+import { ConsoleTap } from './console-tap.ts'
 import { QmpClient } from './qmp.ts'
 import type { QmpEvent } from './qmp.ts'
 
@@ -45,6 +46,8 @@ export class Machine {
   readonly process: ProcessId
   /** Paths of terminals and sockets of character devices, by their name in the emulator. */
   terminals: ReadonlyMap<string, string> = new Map()
+  /** Consoles that this daemon listens to, by their path. */
+  readonly taps: Map<string, ConsoleTap> = new Map()
   #qmp: QmpClient | undefined
   readonly #events: MachineEvents
   readonly #status: MachineStatus
@@ -146,7 +149,7 @@ export class Machine {
   /** Lets go of the process, which goes on. */
   detach(): void {
     this.#hasEnded = true
-    this.#qmp?.close()
+    this.#release()
   }
 
   /** Ends the process. `graceMs` is how long it may take to write what it has. */
@@ -200,6 +203,21 @@ export class Machine {
         return path === undefined ? [] : [[label, path] as const]
       }),
     )
+    await this.#tap()
+  }
+
+  /** Listens to what guests write on consoles that are the daemon's; those with a path of their own are somebody else's. */
+  async #tap(): Promise<void> {
+    for (const [label, path] of this.terminals) {
+      if (!isConsole(label) || dirname(path) !== this.folder) continue
+      const tap = await ConsoleTap.open(path).catch(() => undefined)
+      if (tap !== undefined) this.taps.set(path, tap)
+    }
+  }
+
+  #release(): void {
+    this.#qmp?.close()
+    for (const tap of this.taps.values()) tap.close()
   }
 
   /** The monitor is gone: usually because the process is. */
@@ -215,7 +233,7 @@ export class Machine {
   #end(): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    this.#qmp?.close()
+    this.#release()
     this.#events.ended()
   }
 
@@ -223,6 +241,9 @@ export class Machine {
     saveStatus(this.folder, this.#status)
   }
 }
+
+/** Whether a character device is one that `virsh console` opens. */
+export const isConsole = (label: string): boolean => /^char(serial|console)\d+$/.test(label)
 
 function saveStatus(folder: string, status: MachineStatus): void {
   writeWhole(join(folder, 'status.json'), JSON.stringify(status))
