@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import type { Server } from 'node:net'
 import { join, resolve } from 'node:path'
 import { readFileSync } from 'node:fs'
-import { writeWhole } from './atomic.ts'
+import { allSynced, writeWhole } from './atomic.ts'
 import { DaemonError } from './daemon-error.ts'
 
 /** The longest path of a UNIX socket in bytes. */
@@ -54,7 +54,10 @@ export async function openStateFolder(given: string): Promise<StateFolder> {
     logs: folder('log'),
     images: folder('images'),
     nvram: folder('nvram'),
-    release: () => new Promise((resolve) => lock.close(() => resolve())),
+    release: async () => {
+      await allSynced()
+      await new Promise<void>((resolve) => lock.close(() => resolve()))
+    },
   }
 }
 
