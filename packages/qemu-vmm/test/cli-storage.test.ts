@@ -1,3 +1,6 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import test from 'ava'
 import { defaultDevices } from '../src/cli/default-devices.ts'
 import { parseCommand } from '../src/cli/parse.ts'
@@ -82,6 +85,36 @@ test('blockdev: nodes stand on files, named or described in place', (t) => {
   t.deepEqual(config('-blockdev', 'file,node-name=f,filename=x,read-only=on').drives, [
     { id: 'f', file: 'x', format: 'raw', locking: true, readOnly: true },
   ])
+})
+
+test('blockdev: a file that must not be written to is read only, if it may be', (t) => {
+  const file = join(mkdtempSync(join(tmpdir(), 'blockdev-')), 'disk')
+  t.teardown(() => rmSync(dirname(file), { recursive: true }))
+  chmodSync(dirname(file), 0o755)
+  writeFileSync(file, 'x', { mode: 0o444 })
+  const node = (auto: string) => `file,node-name=f,filename=${file}${auto}`
+  // Root may write everywhere: it is asked as somebody else.
+  const isRoot = process.geteuid?.() === 0
+  if (isRoot) process.seteuid?.(65_534)
+  try {
+    const drive = { id: 'f', format: 'raw', file, locking: true } as const
+    t.deepEqual(config('-blockdev', node(',auto-read-only=on')).drives, [
+      { ...drive, readOnly: true },
+    ])
+    t.deepEqual(config('-blockdev', node('')).drives, [drive])
+    t.deepEqual(config('-blockdev', node(',auto-read-only=off')).drives, [drive])
+    // A format says by itself whether it writes.
+    const above = ['-blockdev', node(',auto-read-only=on'), '-blockdev', 'raw,node-name=r,file=f']
+    t.deepEqual(config(...above).drives, [{ ...drive, id: 'r' }])
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+  }
+  t.deepEqual(
+    config('-blockdev', `file,node-name=f,filename=${file}.no,auto-read-only=on`).drives,
+    [{ id: 'f', format: 'raw', file: `${file}.no`, locking: true }],
+  )
+  t.regex(refusal('-blockdev', node(',auto-read-only=maybe')), /auto-read-only/)
+  t.regex(refusal('-blockdev', 'raw,node-name=d,file.filename=x,auto-read-only=on'), /unexpected/)
 })
 
 test('blockdev: what is wrong is named', (t) => {

@@ -122,7 +122,15 @@ test('commands do what they say, and events tell of it', async (t) => {
   const key = (data: string): object => ({ type: 'qcode', data })
   const keys = { keys: [key('ctrl'), key('a')], 'hold-time': 5 }
   t.deepEqual(await say(JSON.stringify({ execute: 'send-key', arguments: keys })), [{ return: {} }])
-  t.deepEqual(machine.calls, ['keys ctrl a 5'])
+  const numbers = [0x1d, 0x9d, 0x1e].map((data) => ({ type: 'number', data }))
+  const send = (named: object): string =>
+    JSON.stringify({ execute: 'send-key', arguments: { keys: named } })
+  t.deepEqual(await say(send(numbers)), [{ return: {} }])
+  t.deepEqual(machine.calls.slice(0, 1), ['keys ctrl a 5'])
+  t.regex(machine.calls[1] ?? '', /^keys ctrl ctrl_r a /)
+  t.like(await say(send([{ type: 'number', data: 0x7f }])), [
+    { error: { desc: "Parameter 'data' does not accept value '127'" } },
+  ])
   const file = { filename: '/nowhere/screen', format: 'png' }
   device.type(JSON.stringify({ execute: 'screendump', arguments: file }))
   // The file system takes its time.

@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs'
 import type { DriveConfig } from '../../machine/drive-config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
@@ -11,7 +12,7 @@ const DRIVERS = ['raw', 'qcow2', 'file'] as const
 /** Keys of a node that are its own. */
 const NODE_KEYS = ['driver', 'node-name', 'read-only', 'discard', 'cache.direct', 'cache.no-flush']
 const FORMAT_KEYS = [...NODE_KEYS, 'file']
-const FILE_KEYS = [...NODE_KEYS, 'filename', 'locking', 'aio']
+const FILE_KEYS = [...NODE_KEYS, 'filename', 'locking', 'aio', 'auto-read-only']
 
 /** A file that a format node lies on. */
 export interface FileNode {
@@ -35,6 +36,7 @@ export const blockdev: OptionSpec = {
     { name: 'filename', value: 'file', help: 'file: the image' },
     { name: 'locking', value: 'on|off|auto', help: 'file: lock it against other programs' },
     { name: 'read-only', value: 'on|off', help: 'no writes' },
+    { name: 'auto-read-only', value: 'on|off', help: 'file: no writes if it cannot be written to' },
     { name: 'discard', value: 'ignore|unmap', help: "what a guest's discard does" },
     { name: 'cache.direct', value: 'on|off', help: 'past the page cache of the host' },
     { name: 'cache.no-flush', value: 'on|off', help: "ignore the guest's flushes" },
@@ -62,7 +64,11 @@ function addNode(settings: Settings, map: Map<string, string>): void {
     const node = fileNode(map, '')
     settings.fileNodes.set(name, node)
     // A file alone is a raw disk.
-    settings.drives.push({ id: name, format: 'raw', ...common(map), ...node })
+    const drive: DriveConfig = { id: name, format: 'raw', ...common(map), ...node }
+    // A format node above says itself whether it writes, and cannot where its file does not.
+    const isAuto = parseBool(map.get('auto-read-only') ?? 'off', 'auto-read-only')
+    if (isAuto && !isWritable(node.file)) drive.readOnly = true
+    settings.drives.push(drive)
     return
   }
   const inner = new Map<string, string>()
@@ -96,10 +102,21 @@ function fileNode(map: Map<string, string>, prefix: string): FileNode {
   if (map.has('aio')) choice(map.get('aio') ?? '', ['threads'], `Parameter '${prefix}aio' is not`)
   const locking = map.get('locking') ?? 'auto'
   const readOnly = map.get('read-only')
+  parseBool(map.get('auto-read-only') ?? 'off', 'auto-read-only')
   return {
     file,
     locking: locking === 'auto' || parseBool(locking, 'locking'),
     ...(readOnly === undefined ? {} : { readOnly: parseBool(readOnly, 'read-only') }),
+  }
+}
+
+/** What is wrong with a file in other ways is told when the disk is opened. */
+function isWritable(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'r+'))
+    return true
+  } catch (error) {
+    return !['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '')
   }
 }
 
