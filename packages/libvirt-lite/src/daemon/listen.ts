@@ -5,6 +5,8 @@ import { resolve } from 'node:path'
 import { DaemonError } from './daemon-error.ts'
 
 const SOCKET_PATH_BYTES = 107
+/** Clients that connect at once, and wait to be accepted; others are told that the daemon is busy. The host may allow less. */
+const BACKLOG = 4096
 
 /**
  * Listens on a UNIX socket that only its owner may use.
@@ -30,7 +32,7 @@ export async function listenUnix(
     // The socket is made with its final rights: in between, others could connect.
     const before = process.umask(0o077)
     try {
-      server.listen({ path })
+      server.listen({ path, backlog: BACKLOG })
     } finally {
       process.umask(before)
     }
@@ -45,7 +47,7 @@ export async function listenTcp(
   onConnection: (socket: Socket) => void,
 ): Promise<Server> {
   const server = createServer({ keepAlive: true, noDelay: true }, onConnection)
-  await listening(server, `${host}:${port}`, () => server.listen({ host, port }))
+  await listening(server, `${host}:${port}`, () => server.listen({ host, port, backlog: BACKLOG }))
   return server
 }
 

@@ -10,13 +10,14 @@ const SMALL_BYTES = 4096
  * reserves nothing, and many small pieces take no more than one large one.
  */
 export class FrameReader {
-  readonly #limit: number
+  /** The longest message that is taken. */
+  limit: number
   #bytes: Buffer = Buffer.alloc(0)
   #start = 0
   #end = 0
 
   constructor(limit: number = MESSAGE_BYTES) {
-    this.#limit = limit
+    this.limit = limit
   }
 
   /** Bytes of a message whose end has not come. */
@@ -30,7 +31,7 @@ export class FrameReader {
       const isRoomy = this.#bytes.length >= needed
       const target = isRoomy
         ? this.#bytes
-        : Buffer.allocUnsafe(Math.max(needed, Math.min(this.pending * 2, this.#limit), SMALL_BYTES))
+        : Buffer.allocUnsafe(Math.max(needed, Math.min(this.pending * 2, this.limit), SMALL_BYTES))
       this.#bytes.copy(target, 0, this.#start, this.#end)
       this.#end -= this.#start
       this.#start = 0
@@ -48,10 +49,10 @@ export class FrameReader {
   next(): Message | undefined {
     if (this.pending < 4) return undefined
     const length = this.#bytes.readUInt32BE(this.#start)
-    if (length < HEADER_BYTES || length > this.#limit) {
+    if (length < HEADER_BYTES || length > this.limit) {
       throw new RpcError(
         'E_FRAME',
-        `a message of ${length} bytes; they have from ${HEADER_BYTES} to ${this.#limit}`,
+        `a message of ${length} bytes; they have from ${HEADER_BYTES} to ${this.limit}`,
       )
     }
     if (this.pending < length) return undefined

@@ -1,6 +1,14 @@
 import type { Duplex } from 'node:stream'
 import { ErrorCode, ErrorDomain, RpcError, VirtError } from './errors.ts'
-import { MessageType, Program, Status, decode, encode, encodeError } from './message.ts'
+import {
+  MESSAGE_BYTES,
+  MessageType,
+  Program,
+  Status,
+  decode,
+  encode,
+  encodeError,
+} from './message.ts'
 import type { Message } from './message.ts'
 import { EVENT_MESSAGES, PROCEDURES, QEMU } from './procedures/index.ts'
 import type { Args, EventMessages, EventName, ProcedureName, Result } from './procedures/index.ts'
@@ -17,6 +25,8 @@ const KEEPALIVE_MS = 5000
 const KEEPALIVE_COUNT = 5
 /** A peer that has not opened its connection by then is sent away. */
 const OPEN_MS = 30_000
+/** Until then it sends nothing long: whoever connects could have memory reserved otherwise. */
+const BEFORE_OPEN_BYTES = 64 * 1024
 /** The feature number by which a client asks for keepalive. */
 const FEATURE_KEEPALIVE = 10
 /** What may be called before {@link PROCEDURES.CONNECT_OPEN}. */
@@ -95,6 +105,7 @@ export class ServerConnection {
       message: (message) => this.#message(message),
       closed: (error) => this.#closed(error),
     })
+    this.#wire.messageLimit = BEFORE_OPEN_BYTES
     this.#opening = setTimeout(
       () => this.close(new RpcError('E_TIMEOUT', 'the connection was not opened')),
       options.openTimeoutMs ?? OPEN_MS,
@@ -221,6 +232,7 @@ export class ServerConnection {
   #note(name: string, args: unknown): void {
     if (name === 'CONNECT_OPEN') {
       this.#isOpen = true
+      this.#wire.messageLimit = MESSAGE_BYTES
       clearTimeout(this.#opening)
       // A connection can give up its rights, never gain them.
       if (((args as Args<'CONNECT_OPEN'>).flags & OPEN_READ_ONLY) !== 0) this.#readOnly = true

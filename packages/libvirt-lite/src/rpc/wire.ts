@@ -55,6 +55,11 @@ export class Wire {
     return this.#isClosed
   }
 
+  /** The longest message that the peer may send, in bytes. */
+  set messageLimit(bytes: number) {
+    this.#frames.limit = bytes
+  }
+
   /** Bytes that the peer has not taken. */
   get waiting(): number {
     return this.#stream.writableLength

@@ -110,7 +110,8 @@ export const CONNECTION = {
     struct({ format: string, xml: string, flags: uint }),
     struct({ native: string }),
   ),
-  CONNECT_GET_DOMAIN_CAPABILITIES: query(
+  // It runs the emulator that it names.
+  CONNECT_GET_DOMAIN_CAPABILITIES: action(
     342,
     struct({
       emulator: optional(string),
