@@ -99,13 +99,15 @@ export class Domains {
   /** Reads what is kept, and takes over what runs. */
   async load(): Promise<void> {
     const { state, warn } = this.#options
-    for (const file of readdirSync(state.domains)) {
+    // Read once: with thousands of definitions it is long.
+    const files = new Set(readdirSync(state.domains))
+    for (const file of files) {
       if (!file.endsWith('.xml')) continue
       try {
         const definition = this.#parse(readFileSync(join(state.domains, file), 'utf8'))
         const domain = this.#add(definition)
         domain.definition = definition
-        domain.autostart = readdirSync(state.domains).includes(`${definition.uuid}.autostart`)
+        domain.autostart = files.has(`${definition.uuid}.autostart`)
       } catch (error) {
         warn(`ignoring ${join(state.domains, file)}: ${(error as Error).message}`)
       }
