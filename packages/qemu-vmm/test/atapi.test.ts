@@ -35,7 +35,7 @@ test('packets: what there is of a medium', async (t) => {
     [0, 0x14, 0xaa, 0, 0, 0, 2, 64],
   )
   t.deepEqual([...(await driver.ask([0x46, 0, 0, 0, 0, 0, 0, 0, 8]))].slice(6), [0, 8])
-  t.deepEqual([...(await driver.ask([0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8]))], [0, 6, 4, 16, 0, 2, 0, 0])
+  t.deepEqual([...(await driver.ask([0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8]))], [0, 4, 4, 16, 0, 2, 0, 0])
   const mode = await driver.ask([0x5a, 0, 0x2a, 0, 0, 0, 0, 0, 28])
   t.deepEqual(Array.from(mode.subarray(0, 10)), [0, 26, 1, 0, 0, 0, 0, 0, 0x2a, 0x12])
 })

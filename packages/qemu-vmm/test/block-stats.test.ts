@@ -109,6 +109,7 @@ test('drives count what their devices ask, and monitors show it', async (t) => {
   await drive.writev(512, [new Uint8Array(512)])
   const { machine, say } = await negotiated()
   machine.open = drives.list()
+  machine.answers = { blockBackends: drives.backends() }
   const [answer] = (await say('{"execute":"query-blockstats"}')) as [{ return: object[] }]
   t.is(answer.return.length, 1)
   t.like(answer.return[0], {

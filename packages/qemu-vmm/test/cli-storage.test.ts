@@ -2,7 +2,6 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test from 'ava'
-import { defaultDevices } from '../src/cli/default-devices.ts'
 import { parseCommand } from '../src/cli/parse.ts'
 import { commandLine } from './support/command-line.ts'
 
@@ -163,22 +162,29 @@ test('drive: an IDE disk has a place, and the CD drive is where QEMU has it', (t
   const { plug: others } = config('-drive', 'file=x,bus=1,serial=S', '-drive', 'media=cdrom,unit=1')
   t.deepEqual(others, [
     { driver: 'ide-hd', properties: { drive: 'ide1-hd0', serial: 'S', bus: 'ide.1', unit: '0' } },
-    { driver: 'ide-cd', properties: { bus: 'ide.0', unit: '1' } },
+    { driver: 'ide-cd', properties: { drive: 'ide0-cd1', bus: 'ide.0', unit: '1' } },
   ])
 })
 
-test('default devices: an empty CD drive, unless another is there', (t) => {
+test('default devices: empty CD and floppy drives, unless others are there', (t) => {
   const drivers = (...argv: string[]): string[] => {
     const command = parseCommand(['-kernel', 'k', '-nographic', ...argv])
     if (command.kind === 'print') throw new Error(command.text)
-    return defaultDevices(command.settings).map(({ driver }) => driver)
+    return command.settings.driveDevices.map(({ driver }) => driver)
   }
-  t.deepEqual(drivers(), ['ide-cd'])
-  t.deepEqual(drivers('-hda', 'x'), ['ide-cd'])
+  t.deepEqual(drivers(), ['ide-cd', 'floppy'])
+  t.deepEqual(drivers('-hda', 'x'), ['ide-hd', 'ide-cd', 'floppy'])
   t.deepEqual(drivers('-nodefaults'), [])
-  t.deepEqual(drivers('-cdrom', 'x'), [])
-  t.deepEqual(drivers('-hdc', 'x'), [])
-  t.deepEqual(drivers('-device', 'ide-cd'), [])
+  t.deepEqual(drivers('-cdrom', 'x'), ['ide-cd', 'floppy'])
+  t.deepEqual(drivers('-hdc', 'x'), ['ide-hd', 'floppy'])
+  t.deepEqual(drivers('-device', 'ide-cd'), ['floppy'])
+  t.deepEqual(drivers('-device', 'floppy'), ['ide-cd'])
+  t.deepEqual(drivers('-fda', 'x'), ['floppy', 'ide-cd'])
+  t.deepEqual(drivers('-fdb', 'x'), ['floppy', 'ide-cd', 'floppy'])
+  t.deepEqual(drivers('-M', 'q35'), ['ide-cd'])
+  const { drives } = config('-drive', 'if=none,id=spare')
+  t.deepEqual(drives, [{ id: 'spare', deleteWithDevice: true }])
+  t.regex(refusal('-drive', 'if=virtio'), /'file' is missing/)
 })
 
 test('floppy disks: -fda, -fdb and if=floppy are drives of the controller', (t) => {

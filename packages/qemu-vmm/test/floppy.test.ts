@@ -225,7 +225,7 @@ test('DMA goes down in memory, and wraps in its page', async (t) => {
 compare('what is told without a disk is what QEMU 7.2 tells', async (t) => {
   const peer = startPeer('-M', 'pc')
   const d = new FloppyDriver()
-  d.fdc.attach(0, new FloppyDrive(undefined))
+  d.fdc.attach(0, new FloppyDrive())
   const out = async (offset: number, value: number): Promise<void> => {
     d.fdc.write(offset, 1, value)
     await peer.ask(`outb ${0x3f0 + offset} ${value}`)

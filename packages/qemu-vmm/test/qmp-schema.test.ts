@@ -109,6 +109,7 @@ test('every event tells what its description says', (t) => {
     ...eventsOf('guest-crashloaded', undefined),
     ...eventsOf('device-deleted', { path: '/machine/peripheral/r', id: 'r' }),
     ...eventsOf('balloon-change', { actual: 1 }),
+    ...eventsOf('tray-moved', { device: '', id: 'cd', isOpen: true }),
   ]
   t.deepEqual(new Set(told.map(({ event }) => event)), new Set(Object.keys(QMP_EVENTS)))
   for (const { event, data } of told) {

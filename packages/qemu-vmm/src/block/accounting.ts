@@ -27,6 +27,32 @@ export interface BlockStats extends Record<BlockOperation, OperationStats> {
   idleNs?: number
 }
 
+/** What a device has asked of its drive so far; it goes on when another medium is put in. */
+export class BlockCounters {
+  readonly counts: Record<BlockOperation, OperationStats> = {
+    read: none(),
+    write: none(),
+    flush: none(),
+    unmap: none(),
+  }
+  highestWrite = 0
+  /** When the last request was. */
+  lastNs: number | undefined
+
+  /** The same as plain data, for which `nowNs` is the time. */
+  stats(nowNs: number): BlockStats {
+    const { read, write, flush, unmap } = this.counts
+    return {
+      read: { ...read },
+      write: { ...write },
+      flush: { ...flush },
+      unmap: { ...unmap },
+      highestWrite: this.highestWrite,
+      ...(this.lastNs === undefined ? {} : { idleNs: nowNs - this.lastNs }),
+    }
+  }
+}
+
 /** What devices use of a node. */
 type Counted = Omit<BlockNode, 'close'>
 
@@ -34,25 +60,19 @@ type Counted = Omit<BlockNode, 'close'>
 export class Accounting implements Counted {
   readonly #node: Counted
   readonly #nowNs: () => number
-  readonly #counts: Record<BlockOperation, OperationStats> = {
-    read: none(),
-    write: none(),
-    flush: none(),
-    unmap: none(),
-  }
+  readonly #counters: BlockCounters
   /** Told when the size has changed; set by a device that can tell its guest. */
   onResized: (() => void) | undefined
-  #highestWrite = 0
   #inFlight = 0
   #onIdle: (() => void) | undefined
   /** Requests wait for this while the size changes. */
   #gate: Promise<void> | undefined
-  #lastNs: number | undefined
 
   /** `nowNs` is the host's time, which goes on while the machine stands. */
-  constructor(node: Counted, nowNs: () => number) {
+  constructor(node: Counted, nowNs: () => number, counters: BlockCounters = new BlockCounters()) {
     this.#node = node
     this.#nowNs = nowNs
+    this.#counters = counters
   }
 
   get sizeBytes(): number {
@@ -70,21 +90,13 @@ export class Accounting implements Counted {
 
   /** What has been counted so far. */
   stats(): BlockStats {
-    const { read, write, flush, unmap } = this.#counts
-    return {
-      read: { ...read },
-      write: { ...write },
-      flush: { ...flush },
-      unmap: { ...unmap },
-      highestWrite: this.#highestWrite,
-      ...(this.#lastNs === undefined ? {} : { idleNs: this.#nowNs() - this.#lastNs }),
-    }
+    return this.#counters.stats(this.#nowNs())
   }
 
   /** The device has refused a request by itself. */
   refused(operation: BlockOperation): void {
-    this.#counts[operation].invalid++
-    this.#lastNs = this.#nowNs()
+    this.#counters.counts[operation].invalid++
+    this.#counters.lastNs = this.#nowNs()
   }
 
   /** Carries out a change of the size while no request is under way; those that come meanwhile wait. */
@@ -95,11 +107,7 @@ export class Accounting implements Counted {
       open = resolve
     })
     try {
-      if (this.#inFlight > 0) {
-        await new Promise<void>((resolve) => {
-          this.#onIdle = resolve
-        })
-      }
+      await this.idle()
       await change()
     } finally {
       this.#gate = undefined
@@ -108,9 +116,19 @@ export class Accounting implements Counted {
     this.onResized?.()
   }
 
+  /** Resolves when no request is under way; who waits for it sees to it that none comes. */
+  async idle(): Promise<void> {
+    if (this.#inFlight === 0) return
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve
+    })
+  }
+
   readNow(offset: number, target: MemoryParts): boolean {
     const node = this.#node
     if (node.readNow === undefined || this.#gate !== undefined) return false
+    // What is not on the disk any more fails in its turn.
+    if (offset + target.length > this.sizeBytes) return false
     const start = this.#nowNs()
     if (!node.readNow(offset, target)) return false
     this.#succeeded('read', start, target.length)
@@ -159,25 +177,26 @@ export class Accounting implements Counted {
       await request()
     } catch (error) {
       const now = this.#nowNs()
-      const count = this.#counts[operation]
+      const count = this.#counters.counts[operation]
       count.failed++
       count.timeNs += now - start
-      this.#lastNs = now
+      this.#counters.lastNs = now
       throw error
     } finally {
       if (--this.#inFlight === 0) this.#onIdle?.()
     }
     this.#succeeded(operation, start, bytes)
-    if (operation === 'write' && end > this.#highestWrite) this.#highestWrite = end
+    if (operation === 'write')
+      this.#counters.highestWrite = Math.max(this.#counters.highestWrite, end)
   }
 
   #succeeded(operation: BlockOperation, start: number, bytes: number): void {
     const now = this.#nowNs()
-    const count = this.#counts[operation]
+    const count = this.#counters.counts[operation]
     count.operations++
     count.bytes += bytes
     count.timeNs += now - start
-    this.#lastNs = now
+    this.#counters.lastNs = now
   }
 }
 

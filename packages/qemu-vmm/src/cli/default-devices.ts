@@ -1,11 +1,10 @@
 import type { DeviceOption } from '../devices/device-type.ts'
 import { parseUserOptions } from '../net/user/options.ts'
-import { ideLayout, takenPlaces } from './options/drive-place.ts'
+import { drive } from './options/drive.ts'
+import { floppyUnits, ideLayout, takenPlaces } from './options/drive-place.ts'
 import { nicDevice } from './options/nic-models.ts'
 import type { Settings } from './settings.ts'
 
-/** Devices that a user gives to have another place for the CD drive. */
-const DISPLACES_CDROM = new Set(['ide-cd', 'ide-hd'])
 const CDROM_PLACE = 2
 
 /** The VGA that comes before all other devices, as in QEMU: `-vga`, or one by default. */
@@ -15,13 +14,18 @@ export function videoDevices({ vga, defaultDevices, devices }: Settings): Device
   return kind === 'std' ? [{ driver: 'VGA', properties: {} }] : []
 }
 
-/** Devices that a machine has without being asked, as QEMU's: an empty CD drive. */
-export function defaultDevices(settings: Settings): DeviceOption[] {
-  if (!settings.defaultDevices) return []
-  const isDisplaced = settings.devices.some(({ driver }) => DISPLACES_CDROM.has(driver))
-  if (isDisplaced || takenPlaces(settings).has(CDROM_PLACE)) return []
-  const bus = `ide.${CDROM_PLACE / ideLayout(settings).units}`
-  return [{ driver: 'ide-cd', properties: { bus, unit: '0' } }]
+/** Adds the drives that a machine has without being asked, as QEMU's: for a CD, and on `pc` for a floppy. */
+export function addDefaultDrives(settings: Settings): void {
+  if (!settings.defaultDevices || settings.machine === 'none') return
+  const given = new Set(settings.devices.map(({ driver }) => driver))
+  const { units } = ideLayout(settings)
+  if (!given.has('ide-cd') && !given.has('ide-hd') && !takenPlaces(settings).has(CDROM_PLACE)) {
+    drive.apply(settings, `index=${CDROM_PLACE},media=cdrom`, '-cdrom')
+  }
+  // The board of q35 has no controller unless there is a drive.
+  if (units > 1 && !given.has('floppy') && !floppyUnits(settings).has(0)) {
+    drive.apply(settings, 'if=floppy,index=0', '-fda')
+  }
 }
 
 /** The network and the card of a machine that is told nothing of either, as QEMU's: one in user mode. */

@@ -4,7 +4,7 @@ import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
 import { CliError } from './cli-error.ts'
 import type { CharWiring } from './char-open.ts'
-import { defaultDevices, videoDevices } from './default-devices.ts'
+import { videoDevices } from './default-devices.ts'
 import type { Accelerator, Settings } from './settings.ts'
 
 /** What QEMU assumes. */
@@ -43,10 +43,10 @@ export function machineConfig(
         properties: { chardev },
       })),
       ...settings.driveDevices,
-      ...defaultDevices(settings),
     ].map((option) => withGlobals(settings, option)),
     cpus: settings.smp,
     serial: chardevs.serials,
+    onlyConnectedSerial: true,
     chardevs: chardevs.devices,
     netdevs: settings.netdevs,
     rebootAction: settings.reboot ? 'reset' : 'shutdown',

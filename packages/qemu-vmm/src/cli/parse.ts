@@ -1,6 +1,6 @@
 import { CliError } from './cli-error.ts'
 import { ABSENT_OPTIONS } from './qemu-options.ts'
-import { addDefaultNetwork } from './default-devices.ts'
+import { addDefaultDrives, addDefaultNetwork } from './default-devices.ts'
 import { OPTIONS } from './registry.ts'
 import { defaultSettings } from './settings.ts'
 import type { Settings } from './settings.ts'
@@ -35,6 +35,7 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
   }
   checkTogether(settings)
   addDefaultNetwork(settings)
+  addDefaultDrives(settings)
   return { kind: 'run', settings }
 }
 

@@ -4,10 +4,10 @@ import {
   FLOPPY_PORT,
   FloppyController,
 } from '../chipset/floppy/controller.ts'
-import { FLOPPY_SIZES, FloppyDrive, formatOf } from '../chipset/floppy/drive.ts'
+import { FloppyDrive } from '../chipset/floppy/drive.ts'
 import { VmmError } from '../errors.ts'
 import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
-import type { DeviceOption, DeviceType, PluggedDevice } from './device-type.ts'
+import type { DeviceOption, DeviceType } from './device-type.ts'
 import type { PlugContext } from './plug-context.ts'
 import { PCI_PATH } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
@@ -19,8 +19,12 @@ const PORTS = [
   [FLOPPY_PORT + 7, 1],
 ] as const
 
-/** The floppy controller of a machine, from its first drive on. */
+/** What an empty drive is: one for 2.88 MB, which takes all disks of that size. */
+const EMPTY_TYPE = 5
+
+/** The floppy drives of a machine, and their controller. */
 export interface FloppySlot {
+  /** Which `pc` has always, and `q35` from its first drive on. */
   controller?: FloppyController
   /** Types of the drives as CMOS has them; 0 for none. */
   readonly types: [number, number]
@@ -30,51 +34,40 @@ export const floppy: DeviceType = {
   name: 'floppy',
   bus: 'floppy-bus',
   category: 'Storage devices',
-  description: 'virtual floppy drive; the first one brings the controller',
+  description: 'virtual floppy drive; on q35 the first one brings the controller',
   properties: [
     { name: 'drive', type: 'str', help: 'Node name or ID of a drive with the disk, if any' },
     { name: 'unit', type: 'uint32', help: 'Drive 0 or 1; the first free one by default' },
     BOOT_INDEX_PROPERTY,
   ],
   plug(context, option) {
-    const owner = option.id ?? option.driver
     const unit = unitOf(context, option)
-    const id = option.properties['drive']
-    const medium = id === undefined ? undefined : context.drive(id, owner)
-    if (medium !== undefined && formatOf(medium.sizeBytes) === undefined) {
-      const sizes = FLOPPY_SIZES.map((bytes) => `${bytes / 1024}k`).join(', ')
-      throw new VmmError(
-        'E_DEVICE_OPTION',
-        `Property 'floppy.drive' of ${owner}: an image of ${medium.sizeBytes} bytes is no floppy ` +
-          `disk; there are ${sizes}`,
-        { fields: { device: owner, size: medium.sizeBytes } },
-      )
-    }
-    const drive = new FloppyDrive(medium)
-    context.floppy.types[unit] = drive.format.type
+    const drive = new FloppyDrive()
+    context.removable(option.properties['drive'], option.id ?? option.driver, drive)
+    context.floppy.types[unit] = drive.medium === undefined ? EMPTY_TYPE : drive.format.type
     addBootIndex(context, option, firmwarePath(context, unit))
-    const { controller } = context.floppy
-    if (controller !== undefined) {
-      controller.attach(unit, drive)
-      // The controller, which came with the other drive, has the state of both.
-      return { reset() {}, save: () => ({}), load() {} }
-    }
-    return withController(context, unit, drive)
+    const controller = floppyController(context)
+    controller.attach(unit, drive)
+    // The controller has the state of both.
+    const quiesce = (): Promise<void> => controller.quiesce()
+    return { reset() {}, save: () => ({}), load() {}, quiesce }
   },
 }
 
-function withController(context: PlugContext, unit: number, drive: FloppyDrive): PluggedDevice {
-  const controller = new FloppyController(
-    context.irqs.source(FLOPPY_IRQ),
-    context.dma.channel(FLOPPY_DMA),
-  )
-  controller.attach(unit, drive)
-  context.floppy.controller = controller
+/** The controller of a machine, which it has from now on if it had none. */
+export function floppyController(
+  parts: Pick<PlugContext, 'floppy' | 'irqs' | 'dma' | 'bus' | 'isaDevices'>,
+): FloppyController {
+  const known = parts.floppy.controller
+  if (known !== undefined) return known
+  const channel = parts.dma.channel(FLOPPY_DMA)
+  const controller = new FloppyController(parts.irqs.source(FLOPPY_IRQ), channel)
+  parts.floppy.controller = controller
   for (const [base, len] of PORTS) {
     const place = { name: 'fdc', base, len, origin: FLOPPY_PORT, access: { max: 1 } } as const
-    context.bus.pio.map({ ...place, handler: controller })
+    parts.bus.pio.map({ ...place, handler: controller })
   }
-  context.isaDevices.push({ kind: 'floppy' })
+  parts.isaDevices.push({ kind: 'floppy' })
   return controller
 }
 

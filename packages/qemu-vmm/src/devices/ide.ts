@@ -103,10 +103,8 @@ export const ideCd: DeviceType = {
   plug(context, option) {
     const read = propertyReader(option)
     const place = findPlace(context, option)
-    const id = read.text('drive')
-    const drive = id === undefined ? undefined : context.drive(id, place.owner)
-    const model = read.text('model') ?? 'QEMU DVD-ROM'
-    const cdrom = new AtapiCdrom({ ...identity(option, place, model), drive })
+    const cdrom = new AtapiCdrom(identity(option, place, read.text('model') ?? 'QEMU DVD-ROM'))
+    context.removable(read.text('drive'), place.owner, cdrom)
     return plugIn(context, option, place, cdrom)
   },
 }

@@ -10,6 +10,7 @@ import type { SerialBackend } from '../chipset/serial-port.ts'
 import type { VideoMemory } from '../chipset/vga/video-memory.ts'
 import type { Clock, Entropy } from '../device.ts'
 import type { IsaDevice } from '../machine/acpi/isa-devices.ts'
+import type { MediaDevice } from '../machine/block-backend.ts'
 import type { BootIndex } from '../machine/boot-index.ts'
 import type { Display } from '../display/display.ts'
 import type { Bus } from '../machine/bus.ts'
@@ -56,6 +57,11 @@ export interface PlugContext extends PlugLife {
   readonly devices: ReadonlyMap<string, PluggedDevice>
   /** Takes a drive for a device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   drive(id: string, owner: string): Drive
+  /**
+   * Takes a drive, which may be empty, for a device whose medium can be changed; without an id it has no
+   * medium yet. Throws `E_DEVICE_OPTION` as `drive`, and what the device says of the medium.
+   */
+  removable(id: string | undefined, owner: string, media: MediaDevice): void
   /** Takes a character device. Throws `E_DEVICE_OPTION` when there is none or it is taken. */
   chardev(id: string, owner: string): SerialBackend
   /** Takes the end of a network's cable. Throws `E_DEVICE_OPTION` when there is none or it is taken. */

@@ -11,6 +11,7 @@ import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { machineKind } from './machine-type.ts'
 import { PCI_PATH } from '../devices/pci-address.ts'
+import { floppyController } from '../devices/floppy.ts'
 import { isaSerial } from '../devices/serial.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { PcBoard } from './pc.ts'
@@ -66,7 +67,9 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     actions,
     memory,
     serial,
-    onlyConnected: config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false,
+    onlyConnected:
+      config.onlyConnectedSerial === true ||
+      (config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false),
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(shadow === undefined ? {} : { shadow }),
@@ -102,7 +105,10 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     runsFirmware: config.kernel === undefined,
   }
   const tree = new DeviceTree(context)
+  if (board.kind === 'i440fx') floppyController(context)
   tree.plugAll(config.plug ?? [])
+  const { controller } = context.floppy
+  if (controller !== undefined) board.addPlugged('isa-fdc', controller)
   board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
   const chips = parts.flash(bus)
   for (const chip of chips) board.addPlugged(chip.name, chip)

@@ -30,6 +30,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'initrd',
   'append',
   'serial',
+  'onlyConnectedSerial',
   'drives',
   'chardevs',
   'netdevs',

@@ -99,6 +99,8 @@ export interface MachineConfig {
    * the list the machine keeps COM1 for itself, for `expect` and `type`.
    */
   serial?: readonly (SerialBackend | undefined)[]
+  /** Entries that are absent have no UART either. Default false. */
+  onlyConnectedSerial?: boolean
   /** Character devices by id, for devices of `plug`. */
   chardevs?: Readonly<Record<string, SerialBackend>>
   /** Networks, which devices of `plug` name by their ids. */

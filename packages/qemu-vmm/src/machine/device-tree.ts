@@ -5,16 +5,18 @@ import type { PlugContext } from '../devices/plug-context.ts'
 import type { PlugLife, PlugPlace } from '../devices/plug-place.ts'
 import { VmmError } from '../errors.ts'
 import type { ObjectRegistry } from '../objects/registry.ts'
+import type { Drives } from './drives.ts'
 import { busRefuses, checkHotplug, fixedBus } from './hotplug-check.ts'
 import { slots, typeOf } from './plug-slots.ts'
 import type { Slot } from './plug-slots.ts'
 
 /** What plugging needs beside the tree itself, and what gives things back. */
-export type PlugParts = Omit<PlugContext, 'devices' | 'rng' | keyof PlugLife> & {
+export type PlugParts = Omit<
+  PlugContext,
+  'devices' | 'rng' | 'drive' | 'removable' | keyof PlugLife
+> & {
   readonly objects: ObjectRegistry
-  /** Fails the requests to a drive that wait, so that its device can be taken out. */
-  abandonDrive(id: string): void
-  releaseDrive(id: string): Promise<void>
+  readonly drives: Drives
   releaseChardev(id: string): void
   releaseNetdev(id: string): void
 }
@@ -40,6 +42,8 @@ interface Entry extends Slot {
   /** In states and messages: its id, or its kind and place. */
   name: string
   readonly path: string
+  /** Its id, or else its path, by which monitors name it. */
+  readonly qdev: string
   device?: PluggedDevice
   place?: PlugPlace
   readonly drives: string[]
@@ -146,6 +150,11 @@ export class DeviceTree {
     return this.#entries.find((entry) => entry.path === path)?.device
   }
 
+  /** Whether a device has this id, or this path. */
+  has(qdev: string): boolean {
+    return this.#entries.some((entry) => entry.path === qdev || idsOf(entry).includes(qdev))
+  }
+
   /** The id of the device that has a function of PCI; empty where it has none. */
   idOf(fn: PciFunction): string {
     return this.#entries.find(({ place }) => place?.fn === fn)?.option.id ?? ''
@@ -174,10 +183,12 @@ export class DeviceTree {
     const { id, driver } = slot.option
     const anonymous = `device[${this.#anonymous}]`
     if (id === undefined) this.#anonymous++
+    const path = `/machine/${id === undefined ? `peripheral-anon/${anonymous}` : `peripheral/${id}`}`
     return {
       ...slot,
       name: id ?? `${driver} ${anonymous}`,
-      path: `/machine/${id === undefined ? `peripheral-anon/${anonymous}` : `peripheral/${id}`}`,
+      path,
+      qdev: id ?? path,
       drives: [],
       claims: [],
     }
@@ -200,10 +211,14 @@ export class DeviceTree {
       devices: this.#byId(),
       isHotplugged,
       drive: (id, owner) => {
-        const drive = parts.drive(id, owner)
+        const drive = parts.drives.take(id, owner, entry.qdev)
         entry.drives.push(id)
-        claims.push(() => parts.releaseDrive(id))
+        claims.push(() => parts.drives.release(id))
         return drive
+      },
+      removable: (id, owner, media) => {
+        parts.drives.takeRemovable(id, owner, entry.qdev, media)
+        claims.push(() => parts.drives.releaseRemovable(entry.qdev))
       },
       chardev: (id, owner) => {
         const chardev = parts.chardev(id, owner)
@@ -245,7 +260,7 @@ export class DeviceTree {
     this.#events?.removed(entry.name)
     device!.reset()
     if (place !== undefined) unplug(place)
-    for (const id of drives) this.#parts.abandonDrive(id)
+    for (const id of drives) this.#parts.drives.abandonOne(id)
     const leaving = this.#leave(entry)
     this.#leaving.set(entry, leaving)
   }

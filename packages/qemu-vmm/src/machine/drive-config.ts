@@ -8,7 +8,8 @@ export const ERROR_ACTIONS = ['report', 'ignore', 'stop', 'enospc'] as const
 export interface DriveConfig {
   /** Name by which devices find it. */
   id: string
-  file: string
+  /** Without one it is empty: a medium may come while the machine runs. */
+  file?: string
   /** By its content when absent. */
   format?: 'raw' | 'qcow2'
   /** Default `writeback`. */

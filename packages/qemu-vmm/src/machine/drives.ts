@@ -3,6 +3,8 @@ import type { MemoryParts } from 'virtio'
 import { Accounting } from '../block/accounting.ts'
 import type { BlockOperation, BlockStats } from '../block/accounting.ts'
 import { VmmError } from '../errors.ts'
+import { createBackend, describeBackend } from './block-backend.ts'
+import type { BackendInfo, BlockBackend, MediaDevice, TrayMoved } from './block-backend.ts'
 import type { DriveConfig } from './drive-config.ts'
 
 /** A disk's contents as a device uses them. Rejected promises are I/O errors. */
@@ -47,10 +49,13 @@ export interface DriveEvents {
 }
 
 /** Opens an image. */
-export type DriveOpener = (config: DriveConfig, events: DriveEvents) => Promise<OpenDrive>
+export type DriveOpener = (config: ImageConfig, events: DriveEvents) => Promise<OpenDrive>
+
+/** A drive that has an image. */
+export type ImageConfig = DriveConfig & { file: string }
 
 /** A drive as it was opened. Plain data. */
-export interface DriveInfo extends DriveConfig {
+export interface DriveInfo extends ImageConfig {
   sizeBytes: number
   readOnly: boolean
   /** Images below the one that is written to. */
@@ -63,12 +68,14 @@ export interface DriveInfo extends DriveConfig {
   owner?: string
 }
 
-interface Entry {
+/** An image that is open. */
+interface Node {
   readonly drive: OpenDrive
-  /** The same, as devices have it. */
-  readonly counted: Accounting
-  readonly config: DriveConfig
-  owner: string | undefined
+  readonly config: ImageConfig
+  /** The same as its device has it; without counters where none has. */
+  counted: Accounting
+  /** Somebody waits until nothing is under way: what fails meanwhile does not wait for the machine. */
+  isSettling: boolean
 }
 
 /** What drives tell the machine, by their ids. */
@@ -77,11 +84,13 @@ export interface DrivesEvents {
   log(message: string): void
   /** The host's time, from any moment on, for what requests take. */
   nowNs(): number
+  trayMoved?(moved: TrayMoved): void
 }
 
-/** The drives of a machine. Each belongs to one device at most. */
+/** The drives of a machine: open images, and what they belong to, of which each has one at most. */
 export class Drives {
-  readonly #entries = new Map<string, Entry>()
+  readonly #nodes = new Map<string, Node>()
+  readonly #backends: BlockBackend[] = []
   readonly #open: DriveOpener
   readonly #events: DrivesEvents
 
@@ -106,72 +115,151 @@ export class Drives {
     return drives
   }
 
-  /** Opens one more. Rejects with `E_CONFIG` for an id that another has, and as images do. */
+  /**
+   * Opens one more, or makes an empty one. Rejects with `E_CONFIG` for an id that another has, and as
+   * images do.
+   */
   async add(config: DriveConfig): Promise<void> {
-    const { id } = config
-    if (this.#entries.has(id)) {
+    const { id, file } = config
+    if (this.#nodes.has(id) || this.#backends.some(({ name }) => name === id)) {
       throw new VmmError('E_CONFIG', `Duplicate nodes with node-name='${id}'`, {
         fields: { drive: id },
       })
     }
+    if (file !== undefined) await this.addNode({ ...config, file })
+    if (config.deleteWithDevice === true || file === undefined) {
+      this.#backends.push(createBackend(id, config, file === undefined ? undefined : id))
+    }
+  }
+
+  /** Opens an image that belongs to nothing yet. Rejects as images do. */
+  async addNode(config: ImageConfig): Promise<void> {
+    const { id } = config
     const drive = await this.#open(config, {
-      onStop: (error) => this.#events.onStop(id, error),
+      onStop: (error) => {
+        const node = this.#nodes.get(id)
+        if (node?.isSettling === true) node.drive.abandon()
+        else this.#events.onStop(id, error)
+      },
       log: (message) => this.#events.log(message),
     })
-    const counted = new Accounting(drive, () => this.#events.nowNs())
-    this.#entries.set(id, { drive, counted, config, owner: undefined })
+    this.#nodes.set(id, { drive, config, counted: this.#count(drive), isSettling: false })
   }
 
   /** Closes one. Rejects with `E_NO_DRIVE` when there is none, `E_IN_USE` while a device has it. */
   async remove(id: string): Promise<void> {
-    const entry = this.#entries.get(id)
-    if (entry === undefined) {
+    const backend = this.#backends.find(({ name, node }) => name === id || node === id)
+    if (backend === undefined && !this.#nodes.has(id)) {
       throw new VmmError('E_NO_DRIVE', `Failed to find node with node-name='${id}'`, {
         fields: { drive: id },
       })
     }
-    if (entry.owner !== undefined) {
-      throw new VmmError('E_IN_USE', `Node ${id} is in use by ${entry.owner}; remove that first`, {
-        fields: { drive: id, owner: entry.owner },
+    const user = backend?.owner ?? (backend?.name === id ? undefined : backend?.name)
+    if (user !== undefined) {
+      throw new VmmError('E_IN_USE', `Node ${id} is in use by ${user}; remove that first`, {
+        fields: { drive: id, owner: user },
       })
     }
-    this.#entries.delete(id)
-    await entry.drive.close()
+    if (backend === undefined) await this.#closeNode(id)
+    else await this.#drop(backend)
   }
 
-  /** What there is, and whose. */
+  /** What is open, and whose. */
   list(): DriveInfo[] {
-    return Array.from(this.#entries.values(), ({ drive, counted, config, owner }) => ({
-      ...config,
-      ...drive.image,
-      sizeBytes: drive.sizeBytes,
-      readOnly: drive.readOnly,
-      isWaiting: drive.waiting > 0,
-      stats: counted.stats(),
-      ...(owner === undefined ? {} : { owner }),
-    }))
+    return Array.from(this.#nodes.values(), ({ drive, counted, config }) => {
+      const owner = this.backendOf(config.id)?.owner
+      return {
+        ...config,
+        ...drive.image,
+        sizeBytes: drive.sizeBytes,
+        readOnly: drive.readOnly,
+        isWaiting: drive.waiting > 0,
+        stats: counted.stats(),
+        ...(owner === undefined ? {} : { owner }),
+      }
+    })
   }
 
-  /** Gives a drive to a device. Throws `E_DEVICE_OPTION` when there is none, or it is in use. */
-  take(id: string, owner: string): Drive {
-    const entry = this.#entries.get(id)
-    if (entry === undefined) {
-      const known = [...this.#entries.keys()].join(', ') || 'none'
+  /** What devices have, or will have, with and without media: those with names first, as QEMU has it. */
+  backends(): BackendInfo[] {
+    const named = this.#backends.filter(({ name }) => name !== '')
+    const others = this.#backends.filter(({ name }) => name === '')
+    const now = this.#events.nowNs()
+    return [...named, ...others].map((backend) => describeBackend(backend, now))
+  }
+
+  /** The backend that a node belongs to. */
+  backendOf(node: string): BlockBackend | undefined {
+    return this.#backends.find((backend) => backend.node === node)
+  }
+
+  /** One that monitors name, by its own name or by its device. */
+  findBackend(by: { device: string } | { id: string }): BlockBackend | undefined {
+    return this.#backends.find((backend) =>
+      'device' in by ? backend.name === by.device : backend.qdev === by.id,
+    )
+  }
+
+  /**
+   * Gives a drive to a device. Throws `E_DEVICE_OPTION` when there is none, or it is in use, or is empty.
+   *
+   * @param qdev the device as monitors name it
+   */
+  take(id: string, owner: string, qdev: string = owner): Drive {
+    const backend = this.#claim(id, owner)
+    const node = backend.node === undefined ? undefined : this.#nodes.get(backend.node)
+    if (node === undefined) {
       throw new VmmError(
         'E_DEVICE_OPTION',
-        `Property '${owner}.drive' can't find value '${id}' (drives: ${known})`,
+        `Device needs media, but drive is empty: ${owner} is no drive for media that come and go, ` +
+          `give '${id}' a file`,
         { fields: { device: owner, drive: id } },
       )
     }
-    if (entry.owner !== undefined) {
-      throw new VmmError(
-        'E_DEVICE_OPTION',
-        `Drive '${id}' is already in use by ${entry.owner}; give ${owner} another`,
-        { fields: { device: owner, drive: id, owner: entry.owner } },
-      )
-    }
-    entry.owner = owner
-    return entry.counted
+    this.#own(backend, owner, qdev)
+    node.counted = this.#count(node.drive, backend)
+    return node.counted
+  }
+
+  /**
+   * Gives a drive, which may be empty, to a device whose medium can be changed; without an id the device
+   * has one of its own, and no medium. Throws as `take`, and what the device says of the medium.
+   */
+  takeRemovable(id: string | undefined, owner: string, qdev: string, media: MediaDevice): void {
+    const backend =
+      id === undefined ? createBackend('', { id: '' }, undefined) : this.#claim(id, owner)
+    const { node: medium } = backend
+    if (medium !== undefined) this.#fill(backend, medium, media)
+    this.#own(backend, owner, qdev)
+    backend.media = media
+    media.onTrayMoved = (isOpen) => this.trayMoved(backend, isOpen)
+  }
+
+  /** Makes a free node the medium of a backend. Throws what its device says of it. */
+  insert(backend: BlockBackend, id: string): void {
+    if (backend.media !== undefined) this.#fill(backend, id, backend.media)
+    backend.node = id
+  }
+
+  /** Takes the medium of a backend out, when nothing of it is under way any more. */
+  async eject(backend: BlockBackend): Promise<void> {
+    const { node: id, media } = backend
+    if (id === undefined) return
+    backend.node = undefined
+    media?.setMedium(undefined)
+    const node = this.#nodes.get(id)!
+    node.isSettling = true
+    node.drive.abandon()
+    await node.counted.idle()
+    node.isSettling = false
+    node.counted = this.#count(node.drive)
+    backend.wasReadOnly = node.drive.readOnly
+    if (node.config.deleteWithDevice === true) await this.#closeNode(id)
+  }
+
+  /** Tells the machine of a tray. */
+  trayMoved({ name, qdev = '' }: BlockBackend, isOpen: boolean): void {
+    this.#events.trayMoved?.({ device: name, id: qdev, isOpen })
   }
 
   /**
@@ -179,9 +267,10 @@ export class Drives {
    * device cannot tell, and as images do.
    */
   async resize(id: string, sizeBytes: number): Promise<void> {
-    const entry = this.#entries.get(id)
-    if (entry === undefined) throw new VmmError('E_NO_DRIVE', `Cannot find device='${id}'`)
-    const { drive, counted, owner } = entry
+    const node = this.#nodes.get(id)
+    if (node === undefined) throw new VmmError('E_NO_DRIVE', `Cannot find device='${id}'`)
+    const { drive, counted } = node
+    const owner = this.backendOf(id)?.owner
     if (drive.resize === undefined || (owner !== undefined && counted.onResized === undefined)) {
       throw new VmmError(
         'E_IN_USE',
@@ -190,48 +279,120 @@ export class Drives {
       )
     }
     if (drive.readOnly) throw new VmmError('E_READ_ONLY', 'Image is read-only')
+    if (drive.waiting > 0) {
+      throw new VmmError(
+        'E_IN_USE',
+        `Node ${id} has requests that failed and wait; resume the machine first`,
+        { fields: { drive: id } },
+      )
+    }
     const block = drive.logicalBlockBytes
     // As QEMU does it, the disk has whole blocks.
     const size = Math.ceil(sizeBytes / block) * block
-    await counted.resize(() => drive.resize!(size))
+    node.isSettling = true
+    try {
+      await counted.resize(() => drive.resize!(size))
+    } finally {
+      node.isSettling = false
+    }
   }
 
-  /** Its device is gone: another may have it, if it does not go with the device. */
+  /** The device with this drive is gone: another may have it, if it does not go with the device. */
   async release(id: string): Promise<void> {
-    const entry = this.#entries.get(id)
-    if (entry === undefined) return
-    entry.owner = undefined
-    entry.counted.onResized = undefined
-    if (entry.config.deleteWithDevice === true) await this.remove(id)
+    const backend = this.#backends.find(({ name, node }) => name === id || node === id)
+    if (backend !== undefined) await this.#drop(backend)
+  }
+
+  /** A device with removable media is gone, and with it what it had. */
+  async releaseRemovable(qdev: string): Promise<void> {
+    const backend = this.findBackend({ id: qdev })
+    if (backend !== undefined) await this.#drop(backend)
   }
 
   /** Fails what waits of one. */
   abandonOne(id: string): void {
-    this.#entries.get(id)?.drive.abandon()
+    this.#nodes.get(id)?.drive.abandon()
   }
 
   /** Lets requests go on that failed and were kept. */
   retry(): void {
-    for (const { drive } of this.#entries.values()) drive.retry()
+    for (const { drive } of this.#nodes.values()) drive.retry()
   }
 
   /** The first drive of which failed requests wait. */
   get waiting(): string | undefined {
-    for (const [id, { drive }] of this.#entries) if (drive.waiting > 0) return id
+    for (const [id, { drive }] of this.#nodes) if (drive.waiting > 0) return id
     return undefined
   }
 
   /** Rejects what waits: the machine ends. */
   abandon(): void {
-    for (const { drive } of this.#entries.values()) drive.abandon()
+    for (const { drive } of this.#nodes.values()) drive.abandon()
   }
 
   /** Closes all; what was written is in the images then. */
   async close(): Promise<void> {
-    const entries = [...this.#entries.values()]
-    this.#entries.clear()
-    const results = await Promise.allSettled(entries.map(({ drive }) => drive.close()))
+    const nodes = [...this.#nodes.values()]
+    this.#nodes.clear()
+    this.#backends.length = 0
+    const results = await Promise.allSettled(nodes.map(({ drive }) => drive.close()))
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) throw failed.reason
+  }
+
+  #count(drive: OpenDrive, backend?: BlockBackend): Accounting {
+    return new Accounting(drive, () => this.#events.nowNs(), backend?.counters)
+  }
+
+  /** What a device names: a drive that it alone will have. */
+  #claim(id: string, owner: string): BlockBackend {
+    const backend = this.#backends.find(({ name, node }) => name === id || node === id)
+    const node = this.#nodes.get(id)
+    if (backend === undefined && node === undefined) {
+      const known = [...this.#nodes.keys()].join(', ') || 'none'
+      throw new VmmError(
+        'E_DEVICE_OPTION',
+        `Property '${owner}.drive' can't find value '${id}' (drives: ${known})`,
+        { fields: { device: owner, drive: id } },
+      )
+    }
+    const user = backend?.owner ?? (backend?.name === id ? undefined : backend?.name)
+    if (user !== undefined) {
+      throw new VmmError(
+        'E_DEVICE_OPTION',
+        `Drive '${id}' is already in use by ${user}; give ${owner} another`,
+        { fields: { device: owner, drive: id, owner: user } },
+      )
+    }
+    return backend ?? createBackend('', node!.config, id)
+  }
+
+  #own(backend: BlockBackend, owner: string, qdev: string): void {
+    backend.owner = owner
+    backend.qdev = qdev
+    if (!this.#backends.includes(backend)) this.#backends.push(backend)
+  }
+
+  #fill(backend: BlockBackend, id: string, media: MediaDevice): void {
+    const node = this.#nodes.get(id)!
+    const counted = this.#count(node.drive, backend)
+    media.setMedium(counted)
+    node.counted = counted
+  }
+
+  /** Forgets a backend; its medium stays if it has come without it. */
+  async #drop(backend: BlockBackend): Promise<void> {
+    this.#backends.splice(this.#backends.indexOf(backend), 1)
+    const { node: id } = backend
+    const node = id === undefined ? undefined : this.#nodes.get(id)
+    if (node === undefined) return
+    if (node.config.deleteWithDevice === true) await this.#closeNode(node.config.id)
+    else node.counted = this.#count(node.drive)
+  }
+
+  async #closeNode(id: string): Promise<void> {
+    const node = this.#nodes.get(id)
+    this.#nodes.delete(id)
+    await node?.drive.close()
   }
 }

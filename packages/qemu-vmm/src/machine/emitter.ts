@@ -1,3 +1,4 @@
+import type { TrayMoved } from './block-backend.ts'
 import type { DeletedDevice } from './device-tree.ts'
 
 /** What listeners are told beside that it happened. */
@@ -11,6 +12,7 @@ export interface EventDetails {
   'device-deleted': DeletedDevice
   /** Bytes that the guest has now. */
   'balloon-change': { actual: number }
+  'tray-moved': TrayMoved
 }
 
 /** Names of the events that a machine emits. */
@@ -26,6 +28,8 @@ export type MachineEvent =
   | 'device-deleted'
   /** The guest has given memory back, or has taken some. */
   | 'balloon-change'
+  /** The tray of a CD drive was opened or closed. */
+  | 'tray-moved'
 
 /** What an event's listener is called with. */
 export type EventDetail<E extends MachineEvent> = E extends keyof EventDetails

@@ -28,7 +28,8 @@ export interface FlashImage {
 export function findFlashFiles(config: MachineConfig): readonly DriveConfig[] {
   const { drives = [], flash = [], firmwareFolders = [] } = config
   return drives.map((drive) => {
-    if (!flash.includes(drive.id) || existsSync(drive.file)) return drive
+    if (!flash.includes(drive.id) || drive.file === undefined || existsSync(drive.file))
+      return drive
     const wanted = { name: drive.file, what: 'flash image', package: 'ovmf' }
     return { ...drive, file: findFirmware(wanted, firmwareFolders) }
   })

@@ -151,9 +151,7 @@ export class Hardware {
           if (!this.#irqs.isHeld) vm.signalMsi(address, data)
           return !this.#irqs.isHeld
         },
-        drive: (id, owner) => drives.take(id, owner),
-        abandonDrive: (id) => drives.abandonOne(id),
-        releaseDrive: (id) => drives.release(id),
+        drives,
         chardev: (id, owner) => chardevs.take(id, owner),
         releaseChardev: (id) => chardevs.release(id),
         netdev: (id, card) => this.networks.take(id, card),

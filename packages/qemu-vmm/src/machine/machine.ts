@@ -84,6 +84,7 @@ export class Machine implements MachineBackend {
       },
       log: (message) => events.log(message),
       nowNs: () => performance.now() * 1e6,
+      trayMoved: (moved) => events.event('tray-moved', moved),
     })
     try {
       made.machine = new Machine(config, events, devices, drives, await readFlash(config, drives))

@@ -1,11 +1,14 @@
 import type { DeviceProperty } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
 import type { VmHandles } from './assemble.ts'
+import type { BackendInfo } from './block-backend.ts'
 import type { DeviceTree } from './device-tree.ts'
 import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
 import { pciInfo } from './pci-info.ts'
 import type { PciFunctionInfo } from './pci-info.ts'
+import { RemovableMedia } from './removable-media.ts'
+import type { DriveName, NewMedium } from './removable-media.ts'
 
 const PAGE_BYTES = 4096
 
@@ -29,12 +32,14 @@ export class Management {
 
   readonly #memory: number
   readonly #handles: Pick<VmHandles, 'vm' | 'vcpus'>
+  readonly #media: RemovableMedia
 
   /** `memory` is what the guest has, in bytes. */
   constructor(memory: number, handles: Pick<VmHandles, 'vm' | 'vcpus'>, parts: ManagedParts) {
     this.#memory = memory
     this.#handles = handles
     this.#parts = parts
+    this.#media = new RemovableMedia(parts.drives, (id) => parts.tree.has(id))
   }
 
   /** Bytes that the guest has: its memory without the balloon. Throws `E_DEVICE_NOT_FOUND` without one. */
@@ -52,6 +57,41 @@ export class Management {
   /** Makes a drive larger or smaller. Rejects as `Drives.resize` does. */
   resizeDrive(id: string, sizeBytes: number): Promise<void> {
     return this.#parts.drives.resize(id, sizeBytes)
+  }
+
+  /** What devices have of drives, with and without media. */
+  blockBackends(): BackendInfo[] {
+    return this.#parts.drives.backends()
+  }
+
+  /** Opens a tray, or asks a guest that keeps it locked for that. Throws `E_DEVICE_NOT_FOUND`, `E_MEDIUM`. */
+  openTray(name: DriveName, force: boolean): void {
+    this.#media.openTray(name, force)
+  }
+
+  /** Closes a tray. Throws as `openTray`. */
+  closeTray(name: DriveName): void {
+    this.#media.closeTray(name)
+  }
+
+  /** Puts a node into an open tray, or a drive without one. Throws as `openTray`, and `E_NO_DRIVE`. */
+  insertMedium(name: DriveName, node: string): void {
+    this.#media.insert(name, node)
+  }
+
+  /** Takes a medium out of an open tray, or a drive without one. Rejects as `openTray` throws. */
+  removeMedium(name: DriveName): Promise<void> {
+    return this.#media.remove(name)
+  }
+
+  /** Opens a tray and takes the medium out. Rejects as `openTray` throws, also while the tray is locked. */
+  eject(name: DriveName, force: boolean): Promise<void> {
+    return this.#media.eject(name, force)
+  }
+
+  /** Puts another image into a drive. Rejects as `eject`, and as images do. */
+  changeMedium(name: DriveName, medium: NewMedium): Promise<void> {
+    return this.#media.change(name, medium)
   }
 
   /** What is on the PCI buses. */

@@ -6,6 +6,7 @@ import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
 import { LINK_COMMANDS, NETWORK_COMMANDS } from './network.ts'
+import { MEDIA_COMMANDS } from './media.ts'
 import { MEMORY_COMMANDS } from './memory.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
@@ -24,6 +25,7 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
     },
   },
   ...DEVICE_COMMANDS,
+  ...MEDIA_COMMANDS,
   {
     name: 'help',
     alias: '?',

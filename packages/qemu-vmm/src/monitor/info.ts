@@ -7,7 +7,8 @@ import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { networkLines } from './network.ts'
 import { PCI_INFO } from './pci.ts'
-import { isBlockDevice } from './qmp/block-queries.ts'
+import { blockDevices } from './qmp/block-queries.ts'
+import type { BlockDevice } from './qmp/block-queries.ts'
 import { formatStats } from './qmp/block-stats.ts'
 import { formatRegisters } from './registers.ts'
 
@@ -38,15 +39,14 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     params: '',
     help: 'show the disk images and who has them',
     maxArgs: 0,
-    run: async ({ machine }) => (await machine.drives()).map(driveText).join('\n'),
+    run: async ({ machine }) => (await blockDevices(machine)).map(driveText).join('\n'),
   },
   {
     name: 'blockstats',
     params: '',
     help: 'show what has been asked of the disk images',
     maxArgs: 0,
-    run: async ({ machine }) =>
-      lines((await machine.drives()).filter(isBlockDevice).map(statsText)),
+    run: async ({ machine }) => lines((await blockDevices(machine)).map(statsText)),
   },
   {
     name: 'chardev',
@@ -130,18 +130,30 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
   },
 ]
 
-function driveText(drive: DriveInfo): string {
-  const { id, file, format = 'by content', readOnly, owner, cache = 'writeback' } = drive
+function driveText({ backend, medium }: BlockDevice): string {
+  const { name, qdev, isRemovable, isLocked, isTrayOpen = false } = backend
+  const node = medium?.id ?? ''
+  const title = name === '' ? node || (qdev ?? '') : name === node ? name : `${name} (${node})`
   return lines([
-    `${id}: ${file} (${format}${readOnly ? ', read-only' : ''})`,
-    ...(owner === undefined ? [] : [`    Attached to:      ${owner}`]),
-    `    Cache mode:       ${cache}`,
+    medium === undefined ? `${name || (qdev ?? '')}: [not inserted]` : `${title}: ${image(medium)}`,
+    ...(qdev === undefined ? [] : [`    Attached to:      ${qdev}`]),
+    ...(isRemovable
+      ? [
+          `    Removable device: ${isLocked ? '' : 'not '}locked, tray ${isTrayOpen ? 'open' : 'closed'}`,
+        ]
+      : []),
+    ...(medium === undefined ? [] : [`    Cache mode:       ${medium.cache ?? 'writeback'}`]),
   ])
 }
 
-function statsText({ id, stats }: DriveInfo): string {
-  const all = formatStats(stats)
-  return `${id}:${STAT_NAMES.map((name) => ` ${name}=${String(all[name] ?? 0)}`).join('')}`
+function image({ file, format, readOnly }: DriveInfo): string {
+  return `${file} (${format ?? 'by content'}${readOnly ? ', read-only' : ''})`
+}
+
+function statsText({ backend }: BlockDevice): string {
+  const all = formatStats(backend.stats)
+  const name = backend.name || (backend.node ?? backend.qdev ?? '')
+  return `${name}:${STAT_NAMES.map((stat) => ` ${stat}=${String(all[stat] ?? 0)}`).join('')}`
 }
 
 function selectCpus(cpus: CpuInfo[], which: string | undefined): CpuInfo[] {

@@ -15,12 +15,14 @@ export class FloppyDriver {
   readonly dma: DmaControllers = new DmaControllers(this.ram)
   readonly irq: FakeIrq = new FakeIrq()
   readonly disk: FakeDrive
+  readonly drive: FloppyDrive = new FloppyDrive()
   readonly fdc: FloppyController
 
   constructor(readOnly = false, sizeBytes: number = DISK_BYTES) {
     this.disk = new FakeDrive(sizeBytes, readOnly)
     this.fdc = new FloppyController(this.irq, this.dma.channel(2))
-    this.fdc.attach(0, new FloppyDrive(this.disk))
+    this.drive.setMedium(this.disk)
+    this.fdc.attach(0, this.drive)
     this.fdc.reset()
   }
 

@@ -21,13 +21,15 @@ export class IdeDriver {
   readonly ide: PiixIde
   readonly disk: FakeDrive
   readonly cd: FakeDrive
+  readonly cdrom: AtapiCdrom
 
   constructor(sectors: number = 4096, cdSectors: number = 64) {
     this.ide = new PiixIde(this.bus, this.ram, this.irqs)
     this.disk = new FakeDrive(sectors * 512)
     this.cd = new FakeDrive(cdSectors * 2048, true)
     this.ide.buses[0].attach(0, 'disk', createDisk(this.disk))
-    this.ide.buses[1].attach(0, 'cd', createCdrom(cdSectors > 0 ? this.cd : undefined))
+    this.cdrom = createCdrom(cdSectors > 0 ? this.cd : undefined)
+    this.ide.buses[1].attach(0, 'cd', this.cdrom)
     this.ide.enable()
     this.ide.fn.configWrite(0x20, 4, BM)
     this.ide.fn.configWrite(4, 2, 0x05)
@@ -174,5 +176,7 @@ export function createDisk(drive: Drive): AtaDisk {
 }
 
 export function createCdrom(drive: FakeDrive | undefined): AtapiCdrom {
-  return new AtapiCdrom({ drive, model: 'QEMU DVD-ROM', serial: 'QM00003', version: '2.5+' })
+  const cdrom = new AtapiCdrom({ model: 'QEMU DVD-ROM', serial: 'QM00003', version: '2.5+' })
+  cdrom.setMedium(drive)
+  return cdrom
 }

@@ -1,5 +1,6 @@
 import { SeededEntropy } from '../../src/machine/entropy.ts'
 import { setUpBoard } from '../../src/machine/board-setup.ts'
+import type { MachineConfig } from '../../src/machine/config.ts'
 import { ManualClock } from '../../src/machine/clock.ts'
 import type { DeletedDevice, DeviceTree } from '../../src/machine/device-tree.ts'
 import { Drives } from '../../src/machine/drives.ts'
@@ -40,6 +41,7 @@ export async function plugBoard(
   kind: BoardKind,
   plug: readonly DeviceOption[] = [],
   networks: readonly NetdevConfig[] = [],
+  more: Partial<MachineConfig> = {},
 ): Promise<PlugBoard> {
   const clock = new ManualClock()
   const lines = new Set<number>()
@@ -70,7 +72,7 @@ export async function plugBoard(
     },
   })
   const { board, tree } = setUpBoard({
-    config: { memory: 64 << 20, machine: { type: machine }, plug },
+    config: { memory: 64 << 20, machine: { type: machine }, plug, ...more },
     devices: [],
     deleted: (device) => deleted.push(device),
     flash: () => [],
@@ -90,9 +92,7 @@ export async function plugBoard(
     netdev: (id, card) => netdevs.take(id, card),
     releaseNetdev: (id) => netdevs.release(id),
     nextMac: () => defaultMac(0),
-    drive: (id, owner) => drives.take(id, owner),
-    abandonDrive: (id) => drives.abandonOne(id),
-    releaseDrive: (id) => drives.release(id),
+    drives,
     chardev: () => {
       throw new Error('no device of these tests has a character device')
     },

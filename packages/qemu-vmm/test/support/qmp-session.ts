@@ -27,7 +27,8 @@ export class QmpMachine extends FakeMachine {
   override async addDrive(config: DriveConfig): Promise<void> {
     if (config.file === '/nowhere') throw new VmmError('E_FILE', 'Could not open')
     const found = { readOnly: false, sizeBytes: 0, isWaiting: false, stats: NO_STATS }
-    this.open.push({ ...found, ...config } satisfies DriveInfo)
+    const { file = '' } = config
+    this.open.push({ ...found, ...config, file } satisfies DriveInfo)
     await super.addDrive(config)
   }
 

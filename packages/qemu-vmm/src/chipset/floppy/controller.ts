@@ -40,7 +40,7 @@ const PART_ID = 0x41
 export class FloppyController implements Device<FloppyState> {
   readonly #irq: IrqLine
   readonly #transfer: FloppyTransfer
-  readonly #drives: FloppyDrive[] = Array.from({ length: DRIVES }, () => new FloppyDrive(undefined))
+  readonly #drives: FloppyDrive[] = Array.from({ length: DRIVES }, () => new FloppyDrive())
   readonly #fifo: Uint8Array = new Uint8Array(FIFO_BYTES)
   #dor = DOR_RUN | DOR_DMA
   #tdr = 0

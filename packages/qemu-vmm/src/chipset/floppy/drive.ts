@@ -1,5 +1,7 @@
 import { int, parseState } from '../../machine/state.ts'
+import type { MediaDevice } from '../../machine/block-backend.ts'
 import type { Drive } from '../../machine/drives.ts'
+import { VmmError } from '../../errors.ts'
 
 export const SECTOR_BYTES = 512
 
@@ -47,10 +49,7 @@ const FORMATS: readonly FloppyFormat[] = [
   format(80, 2, 10, RATE_250K, 4),
 ]
 
-/** Bytes of each format, for messages. */
-export const FLOPPY_SIZES: readonly number[] = FORMATS.map(sizeOf)
-
-export function formatOf(sizeBytes: number): FloppyFormat | undefined {
+function formatOf(sizeBytes: number): FloppyFormat | undefined {
   return FORMATS.find((known) => sizeOf(known) === sizeBytes)
 }
 
@@ -66,20 +65,45 @@ export interface FloppyDriveState {
 }
 
 /** A drive: where its heads are, and the disk in it. */
-export class FloppyDrive {
-  readonly medium: Drive | undefined
-  readonly format: FloppyFormat
+export class FloppyDrive implements MediaDevice {
+  readonly hasTray = false
+  readonly isTrayOpen = false
+  readonly isLocked = false
+  onTrayMoved: (open: boolean) => void = () => {}
+  #medium: Drive | undefined
+  #format: FloppyFormat = HIGH_DENSITY
   track = 0
   head = 0
   sector = 1
   /** The disk may be another one than at the last step. */
   changed = true
 
-  /** @param medium of a size that `formatOf` knows; undefined for an empty drive */
-  constructor(medium: Drive | undefined) {
-    this.medium = medium
-    this.format = (medium && formatOf(medium.sizeBytes)) ?? HIGH_DENSITY
+  /** Undefined for an empty drive. */
+  get medium(): Drive | undefined {
+    return this.#medium
   }
+
+  /** Of the disk that is in, or was last. */
+  get format(): FloppyFormat {
+    return this.#format
+  }
+
+  /** Puts a disk in or takes it out. Throws `E_MEDIUM` for an image of a size that no disk has. */
+  setMedium(medium: Drive | undefined): void {
+    if (medium !== undefined) {
+      const found = formatOf(medium.sizeBytes)
+      if (found === undefined) throw noFloppy(medium.sizeBytes)
+      this.#format = found
+    }
+    this.#medium = medium
+    this.changed = true
+  }
+
+  /** There is no tray. */
+  moveTray(): void {}
+
+  /** A disk is not locked: it is taken out without asking. */
+  requestEject(): void {}
 
   /** Status register 3, but for the number of the drive. An empty drive counts as protected. */
   get status(): number {
@@ -121,4 +145,13 @@ export class FloppyDrive {
     this.sector = s.sector
     this.changed = s.changed === 1
   }
+}
+
+function noFloppy(sizeBytes: number): VmmError {
+  const sizes = FORMATS.map((known) => `${sizeOf(known) / 1024}k`).join(', ')
+  return new VmmError(
+    'E_MEDIUM',
+    `an image of ${sizeBytes} bytes is no floppy disk; there are ${sizes}`,
+    { fields: { size: sizeBytes } },
+  )
 }

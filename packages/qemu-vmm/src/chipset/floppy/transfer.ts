@@ -166,6 +166,8 @@ export class FloppyTransfer {
     if ('sr1' in plan) return this.#host.end(plan.sr0, plan.sr1)
     const { drive } = this.#order
     const medium = drive.medium!
+    // Another disk may have been put in since the command began.
+    if (medium.readOnly) return this.#host.end(SR0_ABNORMAL, SR1_NOT_WRITABLE)
     let { offsets } = plan
     if (this.#order.name === 'format') {
       const ids = Array.from({ length: this.#dataLength >> 2 }, (_, i) =>

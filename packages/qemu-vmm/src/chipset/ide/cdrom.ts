@@ -1,3 +1,4 @@
+import type { MediaDevice } from '../../machine/block-backend.ts'
 import type { Drive } from '../../machine/drives.ts'
 import { flag, int, parseState, u8 } from '../../machine/state.ts'
 import { transferModes } from './disk.ts'
@@ -9,6 +10,8 @@ import { ERROR_ABRT, TaskFile } from './task-file.ts'
 import type { TaskFileState } from './task-file.ts'
 import { answer, transfer } from './transfer.ts'
 import type { Transfer } from './transfer.ts'
+import { Tray } from './tray.ts'
+import type { TrayState } from './tray.ts'
 import { DONE } from './unit.ts'
 import type { AtaUnit, Outcome } from './unit.ts'
 
@@ -20,20 +23,11 @@ const SIGNATURE_MID = 0x14
 const SIGNATURE_HIGH = 0xeb
 const ABORTED: Outcome = { kind: 'error', error: ERROR_ABRT }
 
-export interface CdromOptions extends Identity {
-  /** Without one the tray is empty. */
-  drive: Drive | undefined
-}
-
-export interface CdromState {
+export interface CdromState extends TrayState {
   file: TaskFileState
   key: number
   code: number
   qualifier: number
-  locked: boolean
-  trayOpen: boolean
-  /** What GET EVENT STATUS NOTIFICATION tells next: 0 nothing, 1 eject wanted, 2 new, 3 removed. */
-  event: number
   dma: boolean
   byteLimit: number
   multiword: number
@@ -41,41 +35,51 @@ export interface CdromState {
 }
 
 /** A CD or DVD drive with the commands of QEMU's `ide-cd` (ATA/ATAPI-6, MMC-5). */
-export class AtapiCdrom implements AtaUnit {
+export class AtapiCdrom implements AtaUnit, MediaDevice {
   readonly file: TaskFile = new TaskFile()
   readonly isPacketDevice = true
-  readonly #options: CdromOptions
-  readonly #medium: Medium | undefined
-  readonly #discSectors: number
+  readonly hasTray = true
+  onTrayMoved: (open: boolean) => void = () => {}
+  readonly #identity: Identity
+  #medium: Medium | undefined
   #key = packet.SENSE_NONE
   #code = 0
   #qualifier = 0
-  #locked = false
-  #trayOpen = false
-  #event = 0
+  readonly #tray = new Tray()
   /** How the packet that is being received wants its data. */
   #dma = false
   #byteLimit = 0
   #modes: TransferModes = POWER_ON_MODES
 
-  constructor(options: CdromOptions) {
-    this.#options = options
-    this.#medium = options.drive && new Medium(options.drive)
-    this.#discSectors = Math.floor((options.drive?.sizeBytes ?? 0) / SECTOR)
+  constructor(identity: Identity) {
+    this.#identity = identity
   }
 
-  /** Whether the tray is out, as after an eject. */
-  get trayOpen(): boolean {
-    return this.#trayOpen
+  get isTrayOpen(): boolean {
+    return this.#tray.isOpen
+  }
+
+  get isLocked(): boolean {
+    return this.#tray.isLocked
+  }
+
+  setMedium(medium: Drive | undefined): void {
+    this.#medium = medium && new Medium(medium)
+  }
+
+  moveTray(open: boolean): void {
+    this.#tray.move(open, this.#discSectors > 0, true)
+  }
+
+  requestEject(force: boolean): void {
+    this.#tray.requestEject(force)
   }
 
   reset(hard: boolean): void {
     this.file.sign(SIGNATURE_MID, SIGNATURE_HIGH)
     if (!hard) return
     this.#setSense(packet.SENSE_NONE, 0)
-    this.#locked = false
-    this.#trayOpen = false
-    this.#event = 0
+    this.#tray.reset()
     this.#dma = false
     this.#byteLimit = 0
     this.#modes = POWER_ON_MODES
@@ -87,7 +91,7 @@ export class AtapiCdrom implements AtaUnit {
       case 0xa0:
         return this.#packet()
       case 0xa1: {
-        const data = identifyPacketDevice({ ...this.#options, modes: this.#modes })
+        const data = identifyPacketDevice({ ...this.#identity, modes: this.#modes })
         return { kind: 'transfer', transfer: answer(data) }
       }
       case 0xef: {
@@ -146,9 +150,7 @@ export class AtapiCdrom implements AtaUnit {
       key: this.#key,
       code: this.#code,
       qualifier: this.#qualifier,
-      locked: this.#locked,
-      trayOpen: this.#trayOpen,
-      event: this.#event,
+      ...this.#tray.save(),
       dma: this.#dma,
       byteLimit: this.#byteLimit,
       multiword: this.#modes.multiword ?? -1,
@@ -157,13 +159,10 @@ export class AtapiCdrom implements AtaUnit {
   }
 
   load(state: unknown): void {
-    const saved = parseState<Omit<CdromState, 'file'>>('ide-cd', state, {
+    const saved = parseState<Omit<CdromState, 'file' | keyof TrayState>>('ide-cd', state, {
       key: int(0, 15),
       code: u8,
       qualifier: u8,
-      locked: flag,
-      trayOpen: flag,
-      event: int(0, 3),
       dma: flag,
       byteLimit: int(0, 0xffff),
       multiword: int(-1, 2),
@@ -171,9 +170,7 @@ export class AtapiCdrom implements AtaUnit {
     })
     this.file.load((state as CdromState).file)
     this.#setSense(saved.key, saved.code, saved.qualifier)
-    this.#locked = saved.locked
-    this.#trayOpen = saved.trayOpen
-    this.#event = saved.event
+    this.#tray.load(state)
     this.#dma = saved.dma
     this.#byteLimit = saved.byteLimit
     this.#modes = {
@@ -204,7 +201,7 @@ export class AtapiCdrom implements AtaUnit {
   #execute(cdb: Uint8Array): Outcome {
     const view = new DataView(cdb.buffer, cdb.byteOffset, cdb.length)
     const code = cdb[0]!
-    // INQUIRY, REQUEST SENSE and events are answered whatever has happened.
+    // INQUIRY, REQUEST SENSE, events and the configuration are answered whatever has happened.
     const sense = packet.sense(this.#key, this.#code, this.#qualifier)
     if (code === 0x03) {
       this.#setSense(packet.SENSE_NONE, 0)
@@ -213,16 +210,17 @@ export class AtapiCdrom implements AtaUnit {
     if (code === 0x12) {
       if ((cdb[1]! & 0x03) !== 0 || cdb[2] !== 0) return this.#invalidField()
       return this.#answer(
-        packet.inquiry('QEMU', this.#options.model, this.#options.version),
+        packet.inquiry('QEMU', this.#identity.model, this.#identity.version),
         cdb[4]!,
       )
     }
     if (code === 0x4a) return this.#eventStatus(cdb)
-    if (this.#event > 1 && this.#key !== packet.UNIT_ATTENTION) {
-      // The medium came or went: the next command is told.
-      const isNew = this.#event === 2
-      this.#event = 0
-      if (isNew) return this.#fail(packet.UNIT_ATTENTION, packet.ASC_MEDIUM_MAY_HAVE_CHANGED)
+    if (code !== 0x46 && this.#hasMedium) {
+      const change = this.#tray.takeChange()
+      if (change === 'was out') return this.#fail(packet.NOT_READY, packet.ASC_NO_MEDIUM, 1)
+      if (change === 'is another') {
+        return this.#fail(packet.UNIT_ATTENTION, packet.ASC_MEDIUM_MAY_HAVE_CHANGED)
+      }
     }
     this.#setSense(packet.SENSE_NONE, 0)
     switch (code) {
@@ -231,7 +229,7 @@ export class AtapiCdrom implements AtaUnit {
       case 0x1b:
         return this.#startStop(cdb[4]!)
       case 0x1e:
-        this.#locked = (cdb[4]! & 1) !== 0
+        this.#tray.isLocked = (cdb[4]! & 1) !== 0
         return DONE
       case 0x25:
         return this.#withMedium(() => this.#answer(packet.capacity(this.#discSectors), 8))
@@ -268,12 +266,16 @@ export class AtapiCdrom implements AtaUnit {
   }
 
   get #hasMedium(): boolean {
-    return this.#medium !== undefined && this.#discSectors > 0 && !this.#trayOpen
+    return this.#discSectors > 0 && !this.#tray.isOpen
+  }
+
+  get #discSectors(): number {
+    return Math.floor((this.#medium?.drive.sizeBytes ?? 0) / SECTOR)
   }
 
   #withMedium(command: () => Outcome): Outcome {
     if (this.#hasMedium) return command()
-    return this.#fail(packet.NOT_READY, packet.ASC_NO_MEDIUM, this.#trayOpen ? 2 : 1)
+    return this.#fail(packet.NOT_READY, packet.ASC_NO_MEDIUM, this.#tray.isOpen ? 2 : 1)
   }
 
   #readSectors(lba: number, count: number): Outcome {
@@ -326,11 +328,11 @@ export class AtapiCdrom implements AtaUnit {
   #modeSense(page: number, limit: number, header: 4 | 8): Outcome {
     const control = page >> 6
     if (control === 3) return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_SAVING_UNSUPPORTED)
-    const mediumType = this.#trayOpen ? 0x71 : this.#hasMedium ? 0x01 : 0x70
+    const mediumType = this.#tray.isOpen ? 0x71 : this.#hasMedium ? 0x01 : 0x70
     const data = packet.modePages(page & 0x3f, {
       header,
       mediumType,
-      locked: this.#locked,
+      locked: this.#tray.isLocked,
       changeable: control === 1,
     })
     return data === undefined ? this.#invalidField() : this.#answer(data, limit)
@@ -339,13 +341,13 @@ export class AtapiCdrom implements AtaUnit {
   #startStop(flags: number): Outcome {
     if ((flags & 0x02) === 0) return DONE
     const open = (flags & 0x01) === 0
-    if (open && this.#locked) {
+    if (open && this.#tray.isLocked) {
       const key = this.#hasMedium ? packet.ILLEGAL_REQUEST : packet.NOT_READY
       return this.#fail(key, packet.ASC_REMOVAL_PREVENTED, 2)
     }
-    if (open !== this.#trayOpen) {
-      this.#trayOpen = open
-      if (this.#medium !== undefined) this.#event = open ? 3 : 2
+    if (open !== this.#tray.isOpen) {
+      this.#tray.move(open, this.#discSectors > 0, false)
+      this.onTrayMoved(open)
     }
     return DONE
   }
@@ -354,10 +356,9 @@ export class AtapiCdrom implements AtaUnit {
   #eventStatus(cdb: Uint8Array): Outcome {
     const limit = cdb[7]! * 0x100 + cdb[8]!
     if ((cdb[1]! & 0x01) === 0) return this.#invalidField()
-    if ((cdb[4]! & 0x10) === 0) return this.#answer(Uint8Array.of(0, 2, 0x80, 0x10), limit)
-    const status = (this.#trayOpen ? 0x01 : 0) | (this.#hasMedium ? 0x02 : 0)
-    const data = Uint8Array.of(0, 6, 0x04, 0x10, this.#event, status, 0, 0)
-    if (this.#event !== 2) this.#event = 0
+    if ((cdb[4]! & 0x10) === 0) return this.#answer(Uint8Array.of(0, 0, 0x80, 0x10), limit)
+    const status = (this.#tray.isOpen ? 0x01 : 0) | (this.#hasMedium ? 0x02 : 0)
+    const data = Uint8Array.of(0, 4, 0x04, 0x10, this.#tray.takeEvent(), status, 0, 0)
     return this.#answer(data, limit)
   }
 

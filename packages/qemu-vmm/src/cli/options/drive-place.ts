@@ -90,7 +90,8 @@ function idePlace(
   })
 }
 
-function floppyUnits({ driveDevices }: Settings): Set<number> {
+/** Which floppy drives `-drive` has filled. */
+export function floppyUnits({ driveDevices }: Pick<Settings, 'driveDevices'>): Set<number> {
   const floppies = driveDevices.filter(({ driver }) => driver === 'floppy')
   return new Set(floppies.map(({ properties }) => Number(properties['unit'])))
 }

@@ -32,7 +32,11 @@ export const drive: OptionSpec = keyvalOption({
     "'if=none' a -device names it by its id",
   ],
   keys: [
-    { name: 'file', value: 'file', help: 'the image, required for disks' },
+    {
+      name: 'file',
+      value: 'file',
+      help: 'the image; CD and floppy drives, and drives for those, are empty without one',
+    },
     {
       name: 'if',
       value: 'ide|virtio|floppy|pflash|none',
@@ -86,16 +90,16 @@ function takeDrive(settings: Settings, values: Map<string, string>): void {
   const place = findPlace(settings, kind, values)
   const file = values.get('file')
   const isEmpty = file === undefined || file === ''
-  if (isEmpty && !(isCdrom && kind === 'ide')) throw new CliError("Parameter 'file' is missing")
+  const hasMedia = kind === 'none' || kind === 'floppy' || (kind === 'ide' && isCdrom)
+  if (isEmpty && !hasMedia) throw new CliError("Parameter 'file' is missing")
   const id = values.get('id') ?? defaultId(settings, kind, place, isCdrom)
   if (settings.drives.some((other) => other.id === id)) {
     throw new CliError(`Duplicate ID '${id}' for drive`)
   }
-  if (!isEmpty) {
-    const config: DriveConfig = { id, file, ...driveOptions(values), deleteWithDevice: true }
-    settings.drives.push(isCdrom ? { ...config, readOnly: true } : config)
-  }
-  const properties: Record<string, string> = isEmpty ? {} : { drive: id }
+  const image = isEmpty ? {} : { file }
+  const config: DriveConfig = { id, ...image, ...driveOptions(values), deleteWithDevice: true }
+  settings.drives.push(isCdrom ? { ...config, readOnly: true } : config)
+  const properties: Record<string, string> = { drive: id }
   takeProperties(kind, values, properties)
   if (kind === 'none') return
   if (kind === 'pflash') {

@@ -1,3 +1,4 @@
+import { blockDevices } from './block-queries.ts'
 import type { QmpCommand } from './command.ts'
 import { QmpError } from './message.ts'
 import { bool, int, membersOf, oneOf, str, struct } from './types.ts'
@@ -50,11 +51,12 @@ export const BLOCK_COMMANDS: readonly QmpCommand[] = [
     name: 'block_resize',
     args: struct({ 'device?': str, 'node-name?': str, size: int }),
     run: async ({ machine }, { device = '', 'node-name': node = '', size }) => {
-      const drives = await machine.drives()
-      // A drive of -drive is a device and a node of the same name; others are nodes alone.
-      const found = drives.find(({ id, deleteWithDevice }) =>
-        device === '' ? id === node : deleteWithDevice === true && id === device,
-      )
+      const devices = await blockDevices(machine)
+      const nodes = await machine.drives()
+      const found =
+        device === ''
+          ? nodes.find(({ id }) => id === node)
+          : devices.find(({ backend }) => backend.name === device)?.medium
       if (found === undefined) {
         throw new QmpError(`Cannot find device='${String(device)}' nor node-name='${String(node)}'`)
       }

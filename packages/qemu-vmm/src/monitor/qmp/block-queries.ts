@@ -1,4 +1,6 @@
+import type { BackendInfo } from '../../machine/block-backend.ts'
 import type { DriveInfo } from '../../machine/drives.ts'
+import type { MonitoredMachine } from '../command.ts'
 import type { QmpCommand } from './command.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
@@ -25,6 +27,7 @@ const DEVICE = struct({
   type: str,
   removable: bool,
   locked: bool,
+  'tray_open?': bool,
   'inserted?': NODE,
   'io-status?': oneOf(['ok', 'failed']),
 })
@@ -35,16 +38,7 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
     name: 'query-block',
     args: struct({}),
     returns: listOf(DEVICE),
-    run: async ({ machine }) =>
-      (await machine.drives()).filter(isBlockDevice).map((drive) => ({
-        'io-status': drive.isWaiting ? 'failed' : 'ok',
-        device: drive.deleteWithDevice === true ? drive.id : '',
-        locked: false,
-        removable: false,
-        inserted: inserted(drive),
-        ...(drive.owner === undefined ? {} : { qdev: drive.owner }),
-        type: 'unknown',
-      })),
+    run: async ({ machine }) => (await blockDevices(machine)).map(device),
   },
   {
     name: 'query-named-block-nodes',
@@ -54,9 +48,36 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
   },
 ]
 
-/** A node of -blockdev that no device has is no block device yet. */
-export function isBlockDevice({ owner, deleteWithDevice }: DriveInfo): boolean {
-  return owner !== undefined || deleteWithDevice === true
+/** What a device has, with its medium. */
+export interface BlockDevice {
+  backend: BackendInfo
+  medium: DriveInfo | undefined
+}
+
+/** What devices have of drives; a node of -blockdev that none has is no block device yet. */
+export async function blockDevices(
+  machine: Pick<MonitoredMachine, 'drives' | 'manage'>,
+): Promise<BlockDevice[]> {
+  const drives = await machine.drives()
+  const backends = await machine.manage('blockBackends')
+  return backends.map((backend) => ({
+    backend,
+    medium: drives.find(({ id }) => id === backend.node),
+  }))
+}
+
+function device({ backend, medium }: BlockDevice): object {
+  const { name, qdev, isLocked, isRemovable, isTrayOpen, hasIoStatus } = backend
+  return {
+    ...(hasIoStatus ? { 'io-status': medium?.isWaiting === true ? 'failed' : 'ok' } : {}),
+    device: name,
+    locked: isLocked,
+    removable: isRemovable,
+    ...(medium === undefined ? {} : { inserted: inserted(medium) }),
+    ...(qdev === undefined ? {} : { qdev }),
+    ...(isTrayOpen === undefined ? {} : { tray_open: isTrayOpen }),
+    type: 'unknown',
+  }
 }
 
 function inserted(drive: DriveInfo): object {

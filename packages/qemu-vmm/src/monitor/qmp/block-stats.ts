@@ -1,6 +1,5 @@
 import type { BlockOperation, BlockStats } from '../../block/accounting.ts'
-import type { DriveInfo } from '../../machine/drives.ts'
-import { isBlockDevice } from './block-queries.ts'
+import { blockDevices } from './block-queries.ts'
 import type { QmpCommand } from './command.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
@@ -27,16 +26,16 @@ export const BLOCK_STATS: QmpCommand = {
   args: struct({ 'query-nodes?': bool }),
   returns: listOf(struct({ 'device?': str, 'qdev?': str, 'node-name?': str, stats: STATS })),
   run: async ({ machine }, { 'query-nodes': nodes = false }) => {
-    const drives = await machine.drives()
     if (nodes === true) {
+      const drives = await machine.drives()
       // Requests are counted between a device and its drive; no node is anywhere else here.
       return drives.map(({ id, stats }) => ({ stats: formatStats(stats), 'node-name': id }))
     }
-    return drives.filter(isBlockDevice).map((drive: DriveInfo) => ({
-      device: drive.deleteWithDevice === true ? drive.id : '',
-      stats: formatStats(drive.stats),
-      'node-name': drive.id,
-      ...(drive.owner === undefined ? {} : { qdev: drive.owner }),
+    return (await blockDevices(machine)).map(({ backend: { name, node, qdev, stats } }) => ({
+      device: name,
+      stats: formatStats(stats),
+      ...(node === undefined ? {} : { 'node-name': node }),
+      ...(qdev === undefined ? {} : { qdev }),
     }))
   },
 }

@@ -9,6 +9,7 @@ import { CPU_QUERIES } from './cpu-queries.ts'
 import { QMP_DISPLAY_COMMANDS } from './display-commands.ts'
 import { QMP_EVENTS } from './events.ts'
 import { MACHINE_QUERIES } from './machine-queries.ts'
+import { MEDIA_COMMANDS } from './media-commands.ts'
 import { NETWORK_COMMANDS } from './network-commands.ts'
 import { OPTION_QUERIES } from './option-queries.ts'
 import { OBJECT_ARGUMENTS } from './object-types.ts'
@@ -76,6 +77,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   },
   ...BALLOON_COMMANDS,
   ...BLOCK_COMMANDS,
+  ...MEDIA_COMMANDS,
   ...NETWORK_COMMANDS,
   {
     name: 'object-add',

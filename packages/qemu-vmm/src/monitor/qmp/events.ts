@@ -1,3 +1,4 @@
+import type { TrayMoved } from '../../machine/block-backend.ts'
 import type { DeletedDevice } from '../../machine/device-tree.ts'
 import type { MachineEvent } from '../../machine/emitter.ts'
 import { bool, int, oneOf, str, struct } from './types.ts'
@@ -23,6 +24,7 @@ export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   GUEST_CRASHLOADED: PANICKED,
   DEVICE_DELETED: struct({ 'device?': str, path: str }),
   BALLOON_CHANGE: struct({ actual: int }),
+  DEVICE_TRAY_MOVED: struct({ device: str, id: str, 'tray-open': bool }),
 }
 
 /** An event without its time. */
@@ -57,6 +59,10 @@ export function eventsOf(event: MachineEvent, detail: unknown): QmpEvent[] {
       return [{ event: 'GUEST_CRASHLOADED', data: { action: 'run' } }]
     case 'balloon-change':
       return [{ event: 'BALLOON_CHANGE', data: detail as object }]
+    case 'tray-moved': {
+      const { device, id, isOpen } = detail as TrayMoved
+      return [{ event: 'DEVICE_TRAY_MOVED', data: { device, 'tray-open': isOpen, id } }]
+    }
     case 'device-deleted': {
       const { id, path } = detail as DeletedDevice
       return [

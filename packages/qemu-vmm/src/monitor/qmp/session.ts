@@ -25,6 +25,7 @@ const EVENTS: readonly MachineEvent[] = [
   'guest-crashloaded',
   'device-deleted',
   'balloon-change',
+  'tray-moved',
 ]
 
 /** The QEMU Machine Protocol on a character device: commands are run one after the other. */
