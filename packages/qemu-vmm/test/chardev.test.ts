@@ -83,8 +83,8 @@ test('a server carries bytes both ways, and tells who is there', async (t) => {
     heard += text(data)
   }
   t.deepEqual(wiring.list(), [
-    { label: 'serial0', filename: `disconnected:unix:${path},server=on` },
-    { label: 'parallel0', filename: 'null' },
+    { label: 'serial0', filename: `disconnected:unix:${path},server=on`, isOpen: true },
+    { label: 'parallel0', filename: 'null', isOpen: true },
   ])
   t.true(serial.write(bytes('nobody hears this')))
   const peer = await Peer.to(path)
@@ -285,7 +285,7 @@ test('a monitor greets each peer anew', async (t) => {
     machine: new FakeMachine(),
     name: 'fake',
     uuid: undefined,
-    chardevs: () => wiring.list(),
+    characters: wiring.characters,
     quit() {},
   })
   const first = await Peer.to(path)
@@ -324,7 +324,7 @@ test('a multiplexed socket is shared by a serial port and a monitor', async (t) 
     machine: new FakeMachine(),
     name: 'fake',
     uuid: undefined,
-    chardevs: () => wiring.list(),
+    characters: wiring.characters,
     quit() {},
   })
   const peer = await Peer.to(path)
@@ -364,7 +364,7 @@ test('the monitor reads and writes a ringbuf', async (t) => {
         machine: new FakeMachine(),
         name: undefined,
         uuid: undefined,
-        chardevs: () => wiring.list(),
+        characters: wiring.characters,
         quit() {},
         history: () => [],
       },

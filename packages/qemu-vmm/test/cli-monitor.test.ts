@@ -5,7 +5,7 @@ import { completeMonitorLine } from '../src/monitor/commands.ts'
 import { LineEditor } from '../src/monitor/line-editor.ts'
 import { Monitor } from '../src/monitor/monitor.ts'
 import { formatRegisters } from '../src/monitor/registers.ts'
-import { FakeMachine, monitorOf } from './fixtures/fake-machine.ts'
+import { FakeMachine, monitorOf, noCharacters } from './fixtures/fake-machine.ts'
 import { FakeDevice, bytes, text } from './fixtures/fake-device.ts'
 import { NO_STATS } from './support/qmp-session.ts'
 
@@ -94,7 +94,7 @@ test('commands of the monitor', async (t) => {
   t.is(await run('help stop'), 'stop|s  -- stop the machine\n')
   t.is(await run('help info status'), 'info status  -- show whether the machine runs\n')
   t.is(await run('info'), await run('help info'))
-  t.regex(await run('?'), /^balloon .*\ncont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
+  t.regex(await run('?'), /^balloon .*\nchange .*\n[^]*\ncont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
   t.regex(await run('info registers 7'), /CPU#7 not available/)
   t.regex(await run('info jit'), /only available with accel=tcg/)
   machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }
@@ -162,7 +162,7 @@ test('a monitor runs piped lines one after the other', async (t) => {
     machine,
     name: undefined,
     uuid: undefined,
-    chardevs: () => [],
+    characters: noCharacters(),
     quit() {},
   })
   device.type('stop\ninfo status\ncont\ninfo status\n')
@@ -189,7 +189,7 @@ test('a monitor behind the multiplexer keeps still until it has the keyboard', a
     machine: new FakeMachine(),
     name: undefined,
     uuid: undefined,
-    chardevs: () => [],
+    characters: noCharacters(),
     quit() {},
   })
   serial.write(bytes('boot'))

@@ -23,6 +23,10 @@ const DRIVES = `
   -device virtio-rng-pci,id=r
   -blockdev driver=raw,node-name=hdn,file.driver=file,file.filename=h.img
   -device ide-hd,id=hd,drive=hdn,bus=ide.0,unit=0
+  -blockdev driver=file,node-name=plain,filename=p.img
+  -device virtio-blk-pci,id=vp,drive=plain
+  -blockdev driver=file,node-name=below,filename=q.img
+  -blockdev driver=raw,node-name=above,file=below
   -drive if=none,id=hdd,file=h2.img,format=raw -device virtio-blk-pci,id=vb,drive=hdd
   -drive if=none,id=spare
   -blockdev driver=raw,node-name=n2,read-only=on,file.driver=file,file.filename=a.iso
@@ -116,7 +120,8 @@ function plain(value: unknown): unknown {
     if (UNTOLD.has(name) || name.endsWith('_ns')) return []
     if (name === 'node-name' && NAMELESS.test(member as string)) return [[name, '#']]
     // There is no object behind a virtio device, and those of -drive are elsewhere.
-    if (name === 'qdev') return [[name, (member as string).replace(/^\/.*\/(vb)\/.*$|^\/.*/, '$1')]]
+    if (name === 'qdev')
+      return [[name, (member as string).replace(/^\/.*\/(vb|vp)\/.*$|^\/.*/, '$1')]]
     return [[name, plain(member)]]
   })
   return Object.fromEntries(entries)
@@ -141,6 +146,8 @@ compare('media are moved with the answers and events of QEMU', async (t) => {
     ['c.iso', 1 << 20],
     ['d.iso', 2 << 20],
     ['h.img', 1 << 20],
+    ['p.img', 1 << 20],
+    ['q.img', 1 << 20],
     ['h2.img', 1 << 20],
     ['f.img', 1440 << 10],
   ] as const) {
@@ -150,6 +157,43 @@ compare('media are moved with the answers and events of QEMU', async (t) => {
   const [ours, theirs] = await both(folder('.'), args, COMMANDS)
   for (const [i, command] of COMMANDS.entries()) {
     t.deepEqual(ours[i], theirs[i], JSON.stringify(command))
+  }
+})
+
+compare('nodes that have names are listed as by QEMU', async (t) => {
+  t.timeout(120_000)
+  const folder = temporary(t)
+  for (const name of ['p.img', 'q.img', 'r.img'])
+    writeFileSync(folder(name), new Uint8Array(65_536))
+  const args = [
+    '-M',
+    'pc',
+    '-nodefaults',
+    '-blockdev',
+    'driver=file,node-name=plain,filename=p.img',
+    '-blockdev',
+    'driver=file,node-name=below,filename=q.img',
+    '-blockdev',
+    'driver=raw,node-name=above,file=below',
+  ]
+  const commands = [
+    call('query-named-block-nodes'),
+    call('blockdev-add', { driver: 'file', 'node-name': 'late', filename: 'r.img' }),
+    call('blockdev-add', { driver: 'raw', 'node-name': 'over', file: 'late', 'read-only': true }),
+    call('query-named-block-nodes'),
+    call('blockdev-del', { 'node-name': 'over' }),
+    call('query-named-block-nodes', { flat: true }),
+    call('blockdev-del', { 'node-name': 'late' }),
+    call('query-named-block-nodes'),
+  ]
+  const [ours, theirs] = await both(folder('.'), args, commands)
+  for (const [i, command] of commands.entries()) {
+    const sorted = (answer: unknown): unknown => {
+      const { return: list } = answer as { return: { 'node-name': string }[] }
+      if (!Array.isArray(list)) return answer
+      return list.toSorted((a, b) => (a['node-name'] < b['node-name'] ? -1 : 1))
+    }
+    t.deepEqual(sorted(ours[i]), sorted(theirs[i]), JSON.stringify(command))
   }
 })
 

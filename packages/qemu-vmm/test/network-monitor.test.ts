@@ -3,12 +3,12 @@ import test from 'ava'
 import { runMonitorLine } from '../src/monitor/commands.ts'
 import { networkLines } from '../src/monitor/network.ts'
 import type { NetworkInfo } from '../src/net/config.ts'
-import { FakeMachine } from './fixtures/fake-machine.ts'
+import { FakeMachine, noCharacters } from './fixtures/fake-machine.ts'
 import { create } from './support/qmp-session.ts'
 
 test('the human monitor adds and removes networks, and pulls cables out', async (t) => {
   const machine = new FakeMachine()
-  const context = { machine, name: undefined, uuid: undefined, chardevs: () => [] }
+  const context = { machine, name: undefined, uuid: undefined, characters: noCharacters() }
   const run = (line: string): Promise<string> =>
     runMonitorLine({ ...context, quit() {}, history: () => [] }, line)
   t.is(await run('netdev_add hubport,id=h,hubid=3'), '')

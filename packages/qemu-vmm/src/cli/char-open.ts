@@ -3,7 +3,6 @@ import { dirname } from 'node:path'
 
 import type { Chardev } from '../chardev/chardev.ts'
 import { FileChardev } from '../chardev/file.ts'
-import { Mux } from '../chardev/mux.ts'
 import { NullChardev } from '../chardev/null.ts'
 import { PtyChardev } from '../chardev/pty.ts'
 import { RingbufChardev } from '../chardev/ringbuf.ts'
@@ -13,6 +12,7 @@ import { VmmError } from '../errors.ts'
 import type { ChardevInfo } from '../monitor/command.ts'
 import { openPty } from '../native/pty.ts'
 import { RawMode } from '../terminal/raw-mode.ts'
+import { CharDevices } from './char-devices.ts'
 import type { CharPlan } from './char-plan.ts'
 import { CliError } from './cli-error.ts'
 import type { ChardevSettings } from './settings.ts'
@@ -23,6 +23,8 @@ const STALL_MS = 2000
 
 /** Open character devices, connected to those who will use them. */
 export interface CharWiring {
+  /** What monitors do with them. */
+  characters: CharDevices
   serials: (Chardev | undefined)[]
   monitors: { chardev: Chardev; control?: { pretty: boolean } }[]
   /** Ids of those behind parallel ports. */
@@ -47,33 +49,16 @@ export interface WiringOptions {
   announce: (message: string) => void
 }
 
-interface Opened {
-  label: string
-  base: Chardev
-  mux: boolean
-  /** What the next user gets. */
-  user(): Chardev
-}
-
 /** @throws CliError when a device cannot be opened; none stays open then */
 export async function openChardevs(plan: CharPlan, options: WiringOptions): Promise<CharWiring> {
-  const opened = new Map<string, Opened>()
-  const close = (): void => {
-    for (const { base } of opened.values()) base.close()
-  }
+  const characters = new CharDevices(openBase, options)
   try {
     for (const [id, chardev] of plan.chardevs) {
-      const base = await openBase(chardev, options)
-      const mux = chardev.mux ? new Mux(base, options) : undefined
-      opened.set(id, {
-        label: plan.labels.get(id) ?? id,
-        base,
-        mux: chardev.mux,
-        user: () => mux?.addPort() ?? base,
-      })
+      const label = plan.labels.get(id) ?? id
+      const base = await characters.open(id, label, chardev)
       if (base instanceof PtyChardev) {
-        const label = `${plan.labels.get(id) ?? id}${chardev.mux ? '-base' : ''}`
-        options.announce(`char device redirected to ${base.path} (label ${label})`)
+        const shown = `${label}${chardev.mux ? '-base' : ''}`
+        options.announce(`char device redirected to ${base.path} (label ${shown})`)
       }
       if (base instanceof SocketChardev && chardev.wait === true) {
         options.inform(`${chardev.at}: info: QEMU waiting for connection on: ${base.filename}`)
@@ -81,15 +66,16 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
       }
     }
   } catch (error) {
-    close()
+    characters.close()
     throw error
   }
   const user = (id: string | undefined): Chardev | undefined =>
-    id === undefined ? undefined : opened.get(id)?.user()
+    id === undefined ? undefined : characters.use(id, 'device')
   return {
+    characters,
     serials: plan.serials.map(user),
     monitors: plan.monitors.flatMap(({ id, ...how }) => {
-      const chardev = user(id)
+      const chardev = characters.use(id, 'monitor')
       return chardev === undefined ? [] : [{ chardev, ...how }]
     }),
     parallels: plan.parallels,
@@ -99,23 +85,10 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
         return chardev === undefined ? [] : [[id, chardev] as const]
       }),
     ),
-    list: () => [...opened.values()].flatMap(describe),
-    async drained() {
-      await Promise.all([...opened.values()].map(({ base }) => base.drained?.(STALL_MS)))
-    },
-    close,
+    list: () => characters.list(),
+    drained: () => characters.drained(STALL_MS),
+    close: () => characters.close(),
   }
-}
-
-/** The multiplexer has the name of the device, and the device below it another one. */
-function describe({ label, base, mux }: Opened): ChardevInfo[] {
-  const filename = base.filename ?? ''
-  const ring = base instanceof RingbufChardev ? { ring: base } : {}
-  if (!mux) return [{ label, filename, ...ring }]
-  return [
-    { label, filename: 'mux' },
-    { label: `${label}-base`, filename, ...ring },
-  ]
 }
 
 async function openBase(chardev: ChardevSettings, options: WiringOptions): Promise<Chardev> {

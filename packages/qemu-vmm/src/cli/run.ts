@@ -91,11 +91,11 @@ async function life(
   daemon: Daemon | undefined,
 ): Promise<ExitInfo> {
   const { name, uuid } = settings
-  const chardevs = (): ReturnType<CharWiring['list']> => wiring.list()
+  const { characters } = wiring
   await vm.start()
   // Bytes that arrived before there was anybody to read them.
   for (const user of [...wiring.serials, ...Object.values(wiring.devices)]) user?.notifyReadable?.()
-  const context = { machine: vm, name, uuid, chardevs, quit }
+  const context = { machine: vm, name, uuid, characters, quit }
   const facts = {
     type: settings.machine,
     smp: settings.smp,

@@ -1,4 +1,5 @@
 import type { Picture } from '../chipset/vga/render.ts'
+import type { ChardevSettings } from '../cli/settings.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
 import type { DriveConfig } from '../machine/drive-config.ts'
@@ -36,8 +37,22 @@ export interface MonitoredMachine {
 export interface ChardevInfo {
   label: string
   filename: string
+  /** Whether something in the machine has it. */
+  isOpen: boolean
   /** The memory of a `ringbuf`. */
   ring?: { read(length: number): Uint8Array; write(data: Uint8Array): unknown }
+}
+
+/** Character devices that come and go. Methods throw, or reject with, `E_CHARDEV`. */
+export interface CharacterControl {
+  list(): readonly ChardevInfo[]
+  /** Resolves to where a terminal is. */
+  add(id: string, settings: ChardevSettings): Promise<{ pty?: string }>
+  remove(id: string): void
+  /** Puts another device in the place of one, for its user as well. */
+  change(id: string, settings: ChardevSettings): Promise<{ pty?: string }>
+  /** As if the other end had sent a break. */
+  sendBreak(id: string): void
 }
 
 /** What commands work on. */
@@ -45,7 +60,7 @@ export interface MonitorContext {
   machine: MonitoredMachine
   name: string | undefined
   uuid: string | undefined
-  chardevs(): readonly ChardevInfo[]
+  characters: CharacterControl
   /** Ends the machine and the process. */
   quit(): void
   /** Lines entered so far. */

@@ -2,6 +2,7 @@ import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
 import { hint } from '../cli/suggest.ts'
 import { BALLOON_COMMANDS } from './balloon.ts'
+import { CHARDEV_COMMANDS } from './chardev.ts'
 import { DISPLAY_COMMANDS } from './display.ts'
 import { DEVICE_COMMANDS, OBJECT_COMMANDS } from './hotplug.ts'
 import { INFO_COMMANDS } from './info.ts'
@@ -10,9 +11,9 @@ import { MEDIA_COMMANDS } from './media.ts'
 import { MEMORY_COMMANDS } from './memory.ts'
 import { RINGBUF_COMMANDS } from './ringbuf.ts'
 
-/** Every command of the monitor, in alphabetical order. */
-export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
+const COMMANDS: readonly MonitorCommand[] = [
   ...BALLOON_COMMANDS,
+  ...CHARDEV_COMMANDS,
   {
     name: 'cont',
     alias: 'c',
@@ -101,6 +102,11 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = [
   },
   ...MEMORY_COMMANDS,
 ]
+
+/** Every command of the monitor, in alphabetical order. */
+export const MONITOR_COMMANDS: readonly MonitorCommand[] = COMMANDS.toSorted((a, b) =>
+  a.name < b.name ? -1 : 1,
+)
 
 /**
  * Runs one line of the monitor.

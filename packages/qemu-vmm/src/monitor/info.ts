@@ -53,8 +53,8 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     params: '',
     help: 'show the character devices',
     maxArgs: 0,
-    run: ({ chardevs }) =>
-      lines(chardevs().map(({ label, filename }) => `${label}: filename=${filename}`)),
+    run: ({ characters }) =>
+      lines(characters.list().map(({ label, filename }) => `${label}: filename=${filename}`)),
   },
   {
     name: 'cpus',

@@ -30,7 +30,7 @@ export const RINGBUF_COMMANDS: readonly MonitorCommand[] = [
 ]
 
 function find(context: MonitorContext, label: string = ''): NonNullable<ChardevInfo['ring']> {
-  const device = context.chardevs().find((candidate) => candidate.label === label)
+  const device = context.characters.list().find((candidate) => candidate.label === label)
   if (device === undefined) throw new MonitorError(`Error: Device '${label}' not found`)
   if (device.ring === undefined) {
     throw new MonitorError(`Error: ${label} is not a ringbuf device`)

@@ -2,6 +2,8 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
+import { openChardevs } from '../../src/cli/char-open.ts'
+import { planChardevs } from '../../src/cli/char-plan.ts'
 import { machineConfig } from '../../src/cli/machine-config.ts'
 import { parseCommand } from '../../src/cli/parse.ts'
 import { VirtualMachine } from '../../src/machine/virtual-machine.ts'
@@ -55,13 +57,26 @@ export async function runOurs(
   const command = parseCommand([...MACHINE, ...args])
   if (command.kind === 'print') throw new Error(command.text)
   const { settings } = command
-  const nobody = { serials: [], parallels: [], devices: {} }
-  const config = machineConfig(settings, nobody, () => {})
+  const ignore = (): void => {}
+  const wiring = await openChardevs(planChardevs(settings), {
+    escapeCode: 1,
+    onQuit: ignore,
+    report: ignore,
+    inform: ignore,
+    announce: ignore,
+  })
+  const config = machineConfig(settings, wiring, ignore)
   const vm = new VirtualMachine({ ...config, host: 'inline', accel: 'tcg' })
   try {
     await vm.start()
     const device = new FakeDevice()
-    const context = { machine: vm, name: undefined, uuid: undefined, chardevs: () => [], quit() {} }
+    const context = {
+      machine: vm,
+      name: undefined,
+      uuid: undefined,
+      characters: wiring.characters,
+      quit() {},
+    }
     const human = (line: string): Promise<string> =>
       runMonitorLine({ ...context, history: () => [] }, line)
     const facts = {
@@ -92,6 +107,7 @@ export async function runOurs(
     return replies.list.slice(1)
   } finally {
     await vm.quit()
+    wiring.close()
     process.chdir(before)
   }
 }

@@ -7,7 +7,7 @@ import { Emitter } from '../../src/machine/emitter.ts'
 import { BlockNodes } from '../../src/monitor/qmp/block-nodes.ts'
 import { QmpMonitor } from '../../src/monitor/qmp/session.ts'
 import { FakeDevice } from '../fixtures/fake-device.ts'
-import { FakeMachine } from '../fixtures/fake-machine.ts'
+import { FakeMachine, noCharacters } from '../fixtures/fake-machine.ts'
 
 const NONE = { operations: 0, bytes: 0, timeNs: 0, failed: 0, invalid: 0 }
 /** Of a drive that nobody has asked for anything. */
@@ -73,7 +73,7 @@ export async function create(pretty = false): Promise<QmpFixture> {
       facts: { type: 'pc', smp: { cpus: 2 }, cpuModel: 'qemu64', memory: 64 << 20 },
       name: 'vm1',
       uuid: undefined,
-      chardevs: () => [{ label: 'serial0', filename: 'stdio' }],
+      characters: noCharacters([{ label: 'serial0', filename: 'stdio', isOpen: true }]),
       migration: { events: false },
       nodes: new BlockNodes(machine, new Map()),
       human: async (line) => `${line}?\n`,

@@ -5,13 +5,21 @@ import type { KeySpec, OptionSpec } from '../option.ts'
 import type { ChardevBackend, ChardevSettings, Settings } from '../settings.ts'
 import { parseSize } from '../size.ts'
 
-const BACKENDS: readonly ChardevBackend[] = ['file', 'null', 'pty', 'ringbuf', 'socket', 'stdio']
+/** What there is. */
+export const BACKENDS: readonly ChardevBackend[] = [
+  'file',
+  'null',
+  'pty',
+  'ringbuf',
+  'socket',
+  'stdio',
+]
 const RINGBUF_BYTES = 64 * 1024
 const MAX_RINGBUF_BYTES = 64 * 1024 * 1024
 /** `sun_path` of a socket address, without the zero at its end. */
 const MAX_PATH_BYTES = 107
 /** A day: a longer time is a mistake, and timers cannot count much further. */
-const MAX_RECONNECT_SECONDS = 86_400
+export const MAX_RECONNECT_SECONDS = 86_400
 
 const SOCKET_KEYS: readonly KeySpec[] = [
   {
@@ -187,7 +195,8 @@ function reconnectSeconds(text: string): number {
   )
 }
 
-function ringbufSize(text: string | undefined): number {
+/** @throws CliError for a size that a ringbuf cannot have */
+export function ringbufSize(text: string | undefined): number {
   const size = text === undefined ? RINGBUF_BYTES : parseSize(text, 'B', 'size')
   if (size < 1 || size > MAX_RINGBUF_BYTES || (size & (size - 1)) !== 0) {
     throw new CliError(

@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs'
+
 import { blockdev } from '../../cli/options/blockdev.ts'
 import type { FileNode } from '../../cli/options/blockdev.ts'
 import { defaultSettings } from '../../cli/settings.ts'
@@ -5,6 +7,12 @@ import type { Settings } from '../../cli/settings.ts'
 import type { DriveConfig } from '../../machine/drive-config.ts'
 import type { DriveInfo } from '../../machine/drives.ts'
 import type { MonitoredMachine } from '../command.ts'
+
+/** A node with its driver. */
+export interface BlockNode {
+  drive: DriveInfo
+  driver: 'file' | 'raw' | 'qcow2' | undefined
+}
 
 type Machine = Pick<MonitoredMachine, 'drives' | 'addDrive' | 'removeDrive'>
 
@@ -48,6 +56,22 @@ export class BlockNodes {
     for (const { id } of added) for (const file of covered) this.#below.set(id, file.id)
   }
 
+  /** All nodes: those of drives, then the named files below them. */
+  async list(): Promise<BlockNode[]> {
+    const drives = await this.#machine.drives()
+    const nodes = drives.map((drive) => ({
+      drive,
+      // A file alone is a disk as it is.
+      driver: this.#files.has(drive.id) ? ('file' as const) : drive.format,
+    }))
+    for (const [name, file] of this.#files) {
+      const above = drives.find((drive) => drive.file === file.file)
+      if (above === undefined || drives.some(({ id }) => id === name)) continue
+      nodes.push({ drive: fileInfo(name, file, above), driver: 'file' })
+    }
+    return nodes
+  }
+
   /** Removes one that nothing uses; a file node below it is free then. */
   async remove(name: string): Promise<void> {
     for (const [format, file] of this.#below) {
@@ -62,6 +86,14 @@ export class BlockNodes {
     const node = this.#files.get(below)
     if (node !== undefined) await this.#machine.addDrive({ id: below, format: 'raw', ...node })
   }
+}
+
+/** A file node as drives are told of: it has the size of the file. */
+function fileInfo(id: string, { file, readOnly = false }: FileNode, above: DriveInfo): DriveInfo {
+  const sizeBytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0
+  const { cache } = above
+  const known = { id, file, readOnly, sizeBytes, isWaiting: false }
+  return { ...known, stats: above.stats, ...(cache === undefined ? {} : { cache }) }
 }
 
 /** Without what the machine found out. */

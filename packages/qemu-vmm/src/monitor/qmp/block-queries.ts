@@ -1,6 +1,7 @@
 import type { BackendInfo } from '../../machine/block-backend.ts'
 import type { DriveInfo } from '../../machine/drives.ts'
 import type { MonitoredMachine } from '../command.ts'
+import type { BlockNode } from './block-nodes.ts'
 import type { QmpCommand } from './command.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
@@ -38,13 +39,21 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
     name: 'query-block',
     args: struct({}),
     returns: listOf(DEVICE),
-    run: async ({ machine }) => (await blockDevices(machine)).map(device),
+    run: async ({ machine, nodes }) => {
+      const known = await nodes.list()
+      return (await blockDevices(machine)).map((each) =>
+        device(
+          each,
+          known.find(({ drive }) => drive.id === each.medium?.id),
+        ),
+      )
+    },
   },
   {
     name: 'query-named-block-nodes',
     args: struct({ 'flat?': bool }),
     returns: listOf(NODE),
-    run: async ({ machine }) => (await machine.drives()).map(inserted),
+    run: async ({ nodes }) => (await nodes.list()).map(describeNode),
   },
 ]
 
@@ -66,33 +75,33 @@ export async function blockDevices(
   }))
 }
 
-function device({ backend, medium }: BlockDevice): object {
+function device({ backend, medium }: BlockDevice, node: BlockNode | undefined): object {
   const { name, qdev, isLocked, isRemovable, isTrayOpen, hasIoStatus } = backend
   return {
     ...(hasIoStatus ? { 'io-status': medium?.isWaiting === true ? 'failed' : 'ok' } : {}),
     device: name,
     locked: isLocked,
     removable: isRemovable,
-    ...(medium === undefined ? {} : { inserted: inserted(medium) }),
+    ...(node === undefined ? {} : { inserted: describeNode(node) }),
     ...(qdev === undefined ? {} : { qdev }),
     ...(isTrayOpen === undefined ? {} : { tray_open: isTrayOpen }),
     type: 'unknown',
   }
 }
 
-function inserted(drive: DriveInfo): object {
-  const { id, file, format, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback' } = drive
+function describeNode({ drive, driver }: BlockNode): object {
+  const { id, file, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback' } = drive
   return {
     ...NO_LIMITS,
     'node-name': id,
     file,
-    drv: format,
+    drv: driver,
     ro: readOnly,
     encrypted: false,
     detect_zeroes: 'off',
     backing_file_depth: backingDepth,
     write_threshold: 0,
-    image: { filename: file, format, 'virtual-size': sizeBytes },
+    image: { filename: file, format: driver, 'virtual-size': sizeBytes },
     cache: {
       writeback: cache !== 'writethrough' && cache !== 'directsync',
       direct: cache === 'none' || cache === 'directsync',

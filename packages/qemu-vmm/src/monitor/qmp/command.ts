@@ -1,7 +1,7 @@
 import type { MachineType } from '../../machine/config.ts'
 import type { SmpConfig } from '../../machine/topology.ts'
 import type { VirtualMachine } from '../../machine/virtual-machine.ts'
-import type { ChardevInfo, MonitoredMachine } from '../command.ts'
+import type { CharacterControl, MonitoredMachine } from '../command.ts'
 import type { BlockNodes } from './block-nodes.ts'
 import { checkType } from './types.ts'
 import type { QmpObject, QmpType } from './types.ts'
@@ -21,7 +21,7 @@ export interface QmpContext {
   facts: MachineFacts
   name: string | undefined
   uuid: string | undefined
-  chardevs(): readonly ChardevInfo[]
+  characters: CharacterControl
   nodes: BlockNodes
   /** What has been chosen for migrations; all monitors share it. */
   migration: { events: boolean }

@@ -4,6 +4,7 @@ import { formatKeyval } from '../../cli/keyval.ts'
 import { defaultSettings } from '../../cli/settings.ts'
 import { BALLOON_COMMANDS } from './balloon-commands.ts'
 import { BLOCK_COMMANDS } from './block-commands.ts'
+import { CHARDEV_COMMANDS } from './chardev-commands.ts'
 import type { QmpCommand } from './command.ts'
 import { CPU_QUERIES } from './cpu-queries.ts'
 import { QMP_DISPLAY_COMMANDS } from './display-commands.ts'
@@ -78,6 +79,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   ...BALLOON_COMMANDS,
   ...BLOCK_COMMANDS,
   ...MEDIA_COMMANDS,
+  ...CHARDEV_COMMANDS,
   ...NETWORK_COMMANDS,
   {
     name: 'object-add',

@@ -74,8 +74,10 @@ export const QUERIES: readonly QmpCommand[] = [
     name: 'query-chardev',
     args: NOTHING,
     returns: listOf(struct({ label: str, filename: str, 'frontend-open': bool })),
-    run: ({ chardevs }) =>
-      chardevs().map(({ label, filename }) => ({ 'frontend-open': true, filename, label })),
+    run: ({ characters }) =>
+      characters
+        .list()
+        .map(({ label, filename, isOpen }) => ({ 'frontend-open': isOpen, filename, label })),
   },
 ]
 
