@@ -40,6 +40,7 @@ export class VmImpl implements Vm {
   readonly id: number
   readonly #native: NativeVm
   readonly #nativeMemory: NativeMemory
+  readonly #regions = new Map<number, Omit<UserMemoryRegion, 'ram'>>()
   readonly #memory: GuestMemoryImpl
   /** Made by this isolate, so its end is the VM's end. */
   readonly #creator: boolean
@@ -104,9 +105,15 @@ export class VmImpl implements Vm {
     })
     const handles = rams.map((ram) => ram.handle)
     native(() => this.#nativeMemory.setRegions(Float64Array.from(numbers), handles))
-    for (const { size, ram } of regions) {
-      if (ram instanceof GuestRamImpl && size > 0) this.#memory.adopt(ram)
+    for (const { ram, ...region } of regions) {
+      if (region.size === 0) this.#regions.delete(region.slot)
+      else this.#regions.set(region.slot, { ...this.#regions.get(region.slot), ...region })
+      if (ram instanceof GuestRamImpl && region.size > 0) this.#memory.adopt(ram)
     }
+  }
+
+  userMemoryRegions(): Omit<UserMemoryRegion, 'ram'>[] {
+    return [...this.#regions.values()].toSorted((a, b) => a.gpa - b.gpa)
   }
 
   getDirtyLog(slot: number): Uint8Array {

@@ -198,6 +198,11 @@ test('memslots follow the rules of KVM', async (t) => {
   t.regex(huge?.message ?? '', /needs 33554432 pages of 2 MiB|no pool of 2 MiB pages/)
   // The same bytes at two addresses.
   set(1, 0x10_0000, 0x1000)
+  set(2, 0, 0x1000)
+  const slots = vm.userMemoryRegions().map(({ slot, gpa }) => `${slot} at ${gpa}`)
+  t.deepEqual(slots, ['2 at 0', '0 at 4096', '1 at 1048576'], 'what was refused is not there')
+  vm.setUserMemoryRegion({ slot: 2, gpa: 0, size: 0 })
+  t.is(vm.userMemoryRegions().length, 2)
   vm.memory.write(0x10_0004, Uint8Array.of(1, 2, 3))
   t.is(vm.memory.view(0x1004, 2).getUint16(0, true), 0x0201)
   const { generation } = vm.memory

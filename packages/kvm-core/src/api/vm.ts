@@ -102,6 +102,8 @@ export interface Vm extends AsyncDisposable {
    * meanwhile may see each. After an error nothing has changed, unless the kernel refused.
    */
   setUserMemoryRegions(regions: readonly UserMemoryRegion[]): void
+  /** The slots that were set here, by address; without the RAM behind them. */
+  userMemoryRegions(): Omit<UserMemoryRegion, 'ram'>[]
   /** One bit per page; clears them unless `setManualDirtyLogProtect(true)`. */
   getDirtyLog(slot: number): Uint8Array
   clearDirtyLog(log: ClearDirtyLog): void

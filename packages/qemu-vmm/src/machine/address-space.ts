@@ -90,6 +90,13 @@ export class AddressSpace {
     return this.#regions.filter((region) => region.posted).map(({ base, len }) => ({ base, len }))
   }
 
+  /** The ranges, by address. */
+  regions(): Pick<Region, 'name' | 'base' | 'len' | 'priority'>[] {
+    return this.#regions
+      .map(({ name, base, len, priority = 0 }) => ({ name, base, len, priority }))
+      .toSorted((a, b) => a.base - b.base || b.len - a.len)
+  }
+
   /** The name of the range that answers at `address`, for logs. */
   nameAt(address: number): string {
     return this.#find(address)?.region.name ?? `unclaimed ${this.#name} 0x${address.toString(16)}`

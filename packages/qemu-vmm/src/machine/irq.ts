@@ -11,6 +11,8 @@ interface Gsi {
   seen: boolean
   /** It has risen since the lines were held. */
   rose: boolean
+  /** How often it has risen. */
+  rises: number
 }
 
 const MAX_GSI = 255
@@ -47,6 +49,7 @@ export class IrqLines implements Stateful<IrqLinesState> {
       if (level === high) return
       high = level
       line.count += level ? 1 : -1
+      if (level && line.count === 1) line.rises++
       if (!this.#isHeld) this.#show(gsi, line)
       else if (level && line.count === 1) line.rose = true
     }
@@ -57,6 +60,13 @@ export class IrqLines implements Stateful<IrqLinesState> {
         set(false)
       },
     }
+  }
+
+  /** How often devices have raised each line, of those that they have. */
+  rises(): [gsi: number, count: number][] {
+    return Array.from(this.#gsis, ([gsi, { rises }]) => [gsi, rises] as [number, number])
+      .filter(([, rises]) => rises > 0)
+      .toSorted(([a], [b]) => a - b)
   }
 
   /** Whether changes are kept back, and messages with them. */
@@ -126,7 +136,7 @@ export class IrqLines implements Stateful<IrqLinesState> {
   #line(gsi: number): Gsi {
     let line = this.#gsis.get(gsi)
     if (line === undefined) {
-      line = { count: 0, seen: false, rose: false }
+      line = { count: 0, seen: false, rose: false, rises: 0 }
       this.#gsis.set(gsi, line)
     }
     return line

@@ -1,5 +1,7 @@
 import type { DeviceProperty } from '../devices/device-type.ts'
 import { VmmError } from '../errors.ts'
+import { addressRanges } from './address-ranges.ts'
+import type { AddressRange } from './address-ranges.ts'
 import type { VmHandles } from './assemble.ts'
 import type { BackendInfo } from './block-backend.ts'
 import type { DeviceTree } from './device-tree.ts'
@@ -92,6 +94,16 @@ export class Management {
   /** Puts another image into a drive. Rejects as `eject`, and as images do. */
   changeMedium(name: DriveName, medium: NewMedium): Promise<void> {
     return this.#media.change(name, medium)
+  }
+
+  /** What answers in the address spaces, memory and ports. */
+  addressRanges(): AddressRange[] {
+    return addressRanges(this.#handles.vm, this.#parts.board.bus)
+  }
+
+  /** How often devices have raised each interrupt line, by its number. */
+  irqRises(): [gsi: number, count: number][] {
+    return this.#parts.board.irqRises()
   }
 
   /** What is on the PCI buses. */

@@ -211,6 +211,11 @@ export class PcBoard {
     return this.chipset.pm
   }
 
+  /** How often devices have raised each interrupt line. */
+  irqRises(): [gsi: number, count: number][] {
+    return this.#irqs.rises()
+  }
+
   /** The machine goes on. */
   resume(): void {
     this.chipset.resume()

@@ -22,6 +22,8 @@ export interface MonitoredMachine {
   sendKeys(names: readonly string[], holdMs?: number): Promise<void>
   addDevice(option: DeviceOption): Promise<void>
   removeDevice(id: string): Promise<void>
+  /** Options that make the devices that are plugged in now. */
+  devices(): Promise<DeviceOption[]>
   drives(): Promise<DriveInfo[]>
   networks(): Promise<NetworkInfo[]>
   changeNetwork(change: NetworkChange): Promise<void>

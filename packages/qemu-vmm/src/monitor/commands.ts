@@ -108,13 +108,30 @@ export const MONITOR_COMMANDS: readonly MonitorCommand[] = COMMANDS.toSorted((a,
   a.name < b.name ? -1 : 1,
 )
 
+/** Commands of QEMU's that there is nothing for, and why. */
+const ABSENT: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    savevm: 'images keep no states of machines; saveState() of the library saves one',
+    loadvm: 'images keep no states of machines; loadState() of the library loads one',
+    delvm: 'images keep no states of machines',
+    'info snapshots': 'images keep no states of machines',
+    'info usb': 'there is no controller for USB',
+    'info usbhost': 'there is no controller for USB',
+    migrate: 'machines do not migrate yet',
+  }),
+)
+
 /**
  * Runs one line of the monitor.
  *
  * @returns what to show, with `\n` at the end of each line; errors of the command included
  */
 export async function runMonitorLine(context: MonitorContext, line: string): Promise<string> {
-  const words = line.trim().split(/\s+/)
+  // A format may stand at the name of its command.
+  const words = line
+    .trim()
+    .replace(/^(print|p|x|xp)(?=\/)/, '$1 ')
+    .split(/\s+/)
   if (words[0] === '' || words[0] === undefined) return ''
   try {
     const { command, args, path } = resolve(words)
@@ -154,11 +171,14 @@ function resolve(words: readonly string[]): {
     const word = words[used - 1] ?? ''
     const command = commands.find((candidate) => isNamed(candidate, word))
     if (command === undefined) {
+      const line = [...path, word].join(' ')
+      const why = ABSENT.get(line)
+      if (why !== undefined) throw new MonitorError(`Error: ${line}: ${why}`)
       const near = hint(
         word,
         commands.map((candidate) => candidate.name),
       )
-      throw new MonitorError(`unknown command: '${[...path, word].join(' ')}'${near}`)
+      throw new MonitorError(`unknown command: '${line}'${near}`)
     }
     path.push(command.name)
     const args = words.slice(used)

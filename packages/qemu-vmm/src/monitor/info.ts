@@ -5,7 +5,9 @@ import { formatJit } from './jit.ts'
 import { BALLOON_INFO } from './balloon.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand, MonitorContext } from './command.ts'
+import { HARDWARE_INFO } from './hardware-info.ts'
 import { networkLines } from './network.ts'
+import { PAGING_INFO } from './paging.ts'
 import { PCI_INFO } from './pci.ts'
 import { blockDevices } from './qmp/block-queries.ts'
 import type { BlockDevice } from './qmp/block-queries.ts'
@@ -31,9 +33,11 @@ const STAT_NAMES = (
 
 const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 
-/** The words after `info`. */
-export const INFO_COMMANDS: readonly MonitorCommand[] = [
+/** The words after `info`, but for some. */
+const COMMANDS: readonly MonitorCommand[] = [
   BALLOON_INFO,
+  ...HARDWARE_INFO,
+  ...PAGING_INFO,
   {
     name: 'block',
     params: '',
@@ -129,6 +133,11 @@ export const INFO_COMMANDS: readonly MonitorCommand[] = [
     run: () => `${versionText()}\n`,
   },
 ]
+
+/** The words after `info`, in alphabetical order. */
+export const INFO_COMMANDS: readonly MonitorCommand[] = COMMANDS.toSorted((a, b) =>
+  a.name < b.name ? -1 : 1,
+)
 
 function driveText({ backend, medium }: BlockDevice): string {
   const { name, qdev, isRemovable, isLocked, isTrayOpen = false } = backend

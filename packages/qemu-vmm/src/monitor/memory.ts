@@ -20,6 +20,14 @@ interface Format {
 /** Commands that show guest memory. */
 export const MEMORY_COMMANDS: readonly MonitorCommand[] = [
   {
+    name: 'print',
+    alias: 'p',
+    params: '/fmt expr',
+    help: 'show a sum of numbers and registers of the first processor, in format fmt: x d u o or c',
+    maxArgs: 2,
+    run: printValue,
+  },
+  {
     name: 'x',
     params: '/fmt addr',
     help: 'show memory at a virtual address of the first processor, in format fmt',
@@ -34,6 +42,34 @@ export const MEMORY_COMMANDS: readonly MonitorCommand[] = [
     run: (context, args) => dump(context, args, 'xp'),
   },
 ]
+
+/** Letters of formats may stand at the command's name, with or without a space. */
+async function printValue({ machine }: MonitorContext, args: readonly string[]): Promise<string> {
+  const hasFormat = args[0]?.startsWith('/') === true
+  const letters = hasFormat ? args[0]!.slice(1) : 'x'
+  const text = args[hasFormat ? 1 : 0]
+  if (!/^[xduoc]?$/.test(letters)) {
+    throw new MonitorError(
+      `invalid char in format: '${letters}'\nTry "help print" for more information`,
+    )
+  }
+  if (text === undefined) {
+    throw new MonitorError('unexpected end of expression\nTry "help print" for more information')
+  }
+  const value = addressOf(text, text.includes('$') ? await machine.cpus() : [])
+  switch (letters) {
+    case 'd':
+      return `${BigInt.asIntN(64, value)}\n`
+    case 'u':
+      return `${value}\n`
+    case 'o':
+      return `${value === 0n ? '' : '0'}${value.toString(8)}\n`
+    case 'c':
+      return `${character(Number(BigInt.asUintN(8, value)))}\n`
+    default:
+      return `0x${value.toString(16)}\n`
+  }
+}
 
 async function dump(
   { machine }: MonitorContext,

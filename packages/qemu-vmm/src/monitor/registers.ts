@@ -55,6 +55,20 @@ interface Segment {
   flags: number
 }
 
+/** What says how addresses are translated. */
+export interface ControlRegisters {
+  cr0: bigint
+  cr3: bigint
+  cr4: bigint
+  efer: bigint
+}
+
+export function controlRegisters({ sregs }: Pick<CpuInfo, 'sregs'>): ControlRegisters {
+  const view = new DataView(sregs.buffer, sregs.byteOffset, sregs.byteLength)
+  const [cr0, cr3, cr4, efer] = [CR0, CR3, CR4, EFER].map((at) => view.getBigUint64(at, true))
+  return { cr0: cr0!, cr3: cr3!, cr4: cr4!, efer: efer! }
+}
+
 /** Registers in the layout of QEMU's `info registers`. */
 export function formatRegisters(cpu: CpuInfo): string {
   const sregs = new DataView(cpu.sregs.buffer, cpu.sregs.byteOffset, cpu.sregs.byteLength)

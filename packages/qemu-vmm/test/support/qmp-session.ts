@@ -38,7 +38,7 @@ export class QmpMachine extends FakeMachine {
     this.open.splice(at, 1)
   }
 
-  async devices(): Promise<DeviceOption[]> {
+  override async devices(): Promise<DeviceOption[]> {
     return [
       { driver: 'virtio-rng-pci', id: 'r', properties: { bus: 'pci.0', addr: '2.0' } },
       { driver: 'VGA', properties: {} },
