@@ -56,6 +56,9 @@ test('global: properties of what is on the board', (t) => {
   })
   t.regex(refusal('-global', 'hpet.timers=33'), /from 3 to 32/)
   t.regex(refusal('-global', 'PIIX4_PM.disable_s4=0'), /S4/)
+  const hotplug = 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support'
+  t.is(refusal('-global', `${hotplug}=off`), 'taken')
+  t.regex(refusal('-global', `${hotplug}=on`), /by PCI Express, not by ACPI: use off/)
 })
 
 test('global: what there is not is refused', (t) => {
