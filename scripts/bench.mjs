@@ -1,9 +1,9 @@
 // npm run bench: all benchmarks, or those that are named; --quick measures less often, and
-// --items=ITEM,... chooses items of the benchmark "engine".
+// --items=ITEM,... chooses items of the benchmarks "engine", "fio" and "network".
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { build } from './build.mjs'
-import { bootGuest, engineGuest, firmwareGuest, programsGuest } from './guests.mjs'
+import { bootGuest, debianGuest, engineGuest, firmwareGuest, programsGuest } from './guests.mjs'
 import { bin, root } from './lib/paths.mjs'
 import { script } from './lib/run.mjs'
 import { newerPeer } from './newer-peer.mjs'
@@ -14,7 +14,10 @@ await script(async () => {
   await firmwareGuest()
   await bootGuest()
   const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'))
-  if (named.length === 0 || named.includes('engine')) {
+  const wants = (/** @type {string[]} */ ...names) =>
+    named.length === 0 || names.some((name) => named.includes(name))
+  if (wants('network', 'fio')) await debianGuest()
+  if (wants('engine')) {
     await engineGuest()
     await programsGuest()
     await newerPeer()

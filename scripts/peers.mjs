@@ -9,6 +9,8 @@ const imageTool = 'qemu-io'
 // libvirt's daemon is started by the tests that use it, and its schemas come with it.
 const daemon = '/usr/sbin/libvirtd'
 const client = 'virsh'
+// What guests measure their network against.
+const network = 'iperf3'
 // Debian's own interpreter is the one that its packages are for.
 const python = '/usr/bin/python3'
 const packages = [
@@ -18,6 +20,7 @@ const packages = [
   'libvirt-clients',
   'libxml2-utils',
   'python3-libvirt',
+  'iperf3',
 ]
 
 /**
@@ -31,12 +34,13 @@ export async function peers() {
     capture(imageTool, ['--version']) !== undefined &&
     capture(daemon, ['--version']) !== undefined &&
     capture(client, ['--version']) !== undefined &&
+    capture(network, ['--version']) !== undefined &&
     capture('xmllint', ['--version']) !== undefined &&
     capture(python, ['-c', 'import libvirt']) !== undefined
   if (!complete()) {
     if (process.getuid?.() !== 0 || capture('apt-get', ['--version']) === undefined) {
       log(
-        `one of ${program}, ${imageTool}, ${daemon}, ${client}, xmllint and python3-libvirt is missing, so there is less to compare with. On Debian, as root:`,
+        `one of ${program}, ${imageTool}, ${daemon}, ${client}, ${network}, xmllint and python3-libvirt is missing, so there is less to compare with. On Debian, as root:`,
       )
       log(`  apt-get install --no-install-recommends ${packages.join(' ')}`)
       return version()

@@ -1,28 +1,15 @@
 // A command of QMP and its answer while the guest's processor is busy, beside QEMU.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Effort, Results } from '../lib/benchmark.ts'
 import { GuestProcess, ownCommand, peerCommand, peerVersion } from '../lib/guest-process.ts'
 import { median, paired, repeated, rounded } from '../lib/paired.ts'
 import { portLoopImage } from '../lib/port-loop.ts'
+import { ask } from '../lib/qmp.ts'
 
 const WARM_UP = 200
-
-/** Sends a command and waits for its answer. */
-function ask(socket: Socket, execute: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const heard = (text: string): void => {
-      if (!text.includes('"return"')) return
-      socket.off('data', heard).off('error', reject)
-      resolve()
-    }
-    socket.on('data', heard).once('error', reject)
-    socket.write(JSON.stringify({ execute }))
-  })
-}
 
 /** Microseconds of each round trip. */
 async function roundTrips(command: string, folder: string, count: number): Promise<number[]> {

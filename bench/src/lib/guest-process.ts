@@ -14,6 +14,8 @@ export const guestFiles = {
   /** The folder with SeaBIOS, and a whole disk that it boots. */
   firmware: `${root}.cache/guests/firmware`,
   bootDisk: `${root}.cache/guests/boot.qcow2`,
+  /** A whole Debian; made for the benchmarks that need programs of it. */
+  debian: `${root}.cache/guests/debian.qcow2`,
 } as const
 
 /** The published commands. */
