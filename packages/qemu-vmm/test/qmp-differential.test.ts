@@ -44,6 +44,8 @@ async function ours(commands: readonly string[]): Promise<Answer[]> {
 const call = (execute: string, args?: unknown): string =>
   JSON.stringify({ execute, ...(args === undefined ? {} : { arguments: args }) })
 
+const noLimits = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 }
+
 compare('what is wrong is said with the same words', async (t) => {
   const commands = [
     call('nope'),
@@ -59,6 +61,11 @@ compare('what is wrong is said with the same words', async (t) => {
     call('block_resize', { 'node-name': 'zz', size: 512 }),
     call('block_resize', { size: 512 }),
     call('block_resize', {}),
+    call('block_set_io_throttle', { device: 'zz' }),
+    call('block_set_io_throttle', { device: 'zz', ...noLimits }),
+    call('block_set_io_throttle', { id: 'zz', ...noLimits }),
+    call('block_set_io_throttle', noLimits),
+    call('block_set_io_throttle', { id: 'zz', device: 'zz', ...noLimits }),
     call('qom-list', { path: '/nowhere' }),
     call('qom-get', { path: '/nowhere', property: 'x' }),
     call('qom-set', { path: '/nowhere', property: 'x', value: 1 }),

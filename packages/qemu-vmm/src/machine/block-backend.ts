@@ -1,6 +1,6 @@
 import { BlockCounters } from '../block/accounting.ts'
 import type { BlockStats } from '../block/accounting.ts'
-import type { DriveConfig } from './drive-config.ts'
+import type { DriveConfig, DriveThrottle } from './drive-config.ts'
 import type { Drive } from './drives.ts'
 
 /** A device whose medium comes and goes. */
@@ -34,6 +34,8 @@ export interface BlockBackend {
   media: MediaDevice | undefined
   /** The node that is its medium. */
   node: string | undefined
+  /** Limits that wait for a medium. */
+  throttle: DriveThrottle | undefined
   /** Whether the last medium that was taken out had been opened without writes, or the drive is to be so. */
   wasReadOnly: boolean | undefined
 }
@@ -75,6 +77,7 @@ export function createBackend(
     qdev: undefined,
     media: undefined,
     node,
+    throttle: node === undefined ? config.throttle : undefined,
     wasReadOnly: name === '' ? undefined : (config.readOnly ?? false),
   }
 }

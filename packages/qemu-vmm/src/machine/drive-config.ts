@@ -1,8 +1,18 @@
+import type { ThrottleLimits } from '../block/throttle/limits.ts'
+
 /** How the host caches an image; with QEMU's meanings. */
 export const CACHE_MODES = ['writeback', 'none', 'writethrough', 'directsync', 'unsafe'] as const
 export const DISCARD_MODES = ['ignore', 'unmap'] as const
 /** What a failed request does: the guest is told, or not, or the machine stops until resumed. */
 export const ERROR_ACTIONS = ['report', 'ignore', 'stop', 'enospc'] as const
+
+/** Limits of a drive, which it may share with others. Plain data. */
+export interface DriveThrottle {
+  /** Drives with the same name of a group have its limits together. Default: the drive's id. */
+  group?: string
+  /** Default: those that the group has. */
+  limits?: ThrottleLimits
+}
 
 /** A disk image and how it is opened. Plain data. */
 export interface DriveConfig {
@@ -27,4 +37,6 @@ export interface DriveConfig {
   deleteWithDevice?: boolean
   /** Whether the image is locked against other programs. Default true. */
   locking?: boolean
+  /** Bytes and requests per second. Default: as many as there are. */
+  throttle?: DriveThrottle
 }

@@ -2,6 +2,10 @@ import type { MemoryParts } from 'virtio'
 
 import { Accounting } from '../block/accounting.ts'
 import type { BlockOperation, BlockStats } from '../block/accounting.ts'
+import { ThrottleGroups } from '../block/throttle/groups.ts'
+import { checkLimits } from '../block/throttle/limits.ts'
+import type { ThrottleLimits } from '../block/throttle/limits.ts'
+import { Throttled } from '../block/throttle/throttled.ts'
 import { VmmError } from '../errors.ts'
 import { createBackend, describeBackend } from './block-backend.ts'
 import type { BackendInfo, BlockBackend, MediaDevice, TrayMoved } from './block-backend.ts'
@@ -71,6 +75,8 @@ export interface DriveInfo extends ImageConfig {
 /** An image that is open. */
 interface Node {
   readonly drive: OpenDrive
+  /** The same with limits. */
+  readonly throttled: Throttled
   readonly config: ImageConfig
   /** The same as its device has it; without counters where none has. */
   counted: Accounting
@@ -91,12 +97,14 @@ export interface DrivesEvents {
 export class Drives {
   readonly #nodes = new Map<string, Node>()
   readonly #backends: BlockBackend[] = []
+  readonly #groups: ThrottleGroups
   readonly #open: DriveOpener
   readonly #events: DrivesEvents
 
   private constructor(open: DriveOpener, events: DrivesEvents) {
     this.#open = open
     this.#events = events
+    this.#groups = new ThrottleGroups(() => events.nowNs())
   }
 
   /** Opens all; when one cannot be opened none stays open. */
@@ -127,6 +135,7 @@ export class Drives {
       })
     }
     if (file !== undefined) await this.addNode({ ...config, file })
+    else if (config.throttle?.limits !== undefined) checkLimits(config.throttle.limits)
     if (config.deleteWithDevice === true || file === undefined) {
       this.#backends.push(createBackend(id, config, file === undefined ? undefined : id))
     }
@@ -134,7 +143,8 @@ export class Drives {
 
   /** Opens an image that belongs to nothing yet. Rejects as images do. */
   async addNode(config: ImageConfig): Promise<void> {
-    const { id } = config
+    const { id, throttle } = config
+    if (throttle?.limits !== undefined) checkLimits(throttle.limits)
     const drive = await this.#open(config, {
       onStop: (error) => {
         const node = this.#nodes.get(id)
@@ -143,7 +153,12 @@ export class Drives {
       },
       log: (message) => this.#events.log(message),
     })
-    this.#nodes.set(id, { drive, config, counted: this.#count(drive), isSettling: false })
+    const throttled = new Throttled(drive)
+    if (throttle !== undefined) {
+      this.#groups.put(throttled, throttle.group ?? id, throttle.limits)
+    }
+    const counted = this.#count(throttled)
+    this.#nodes.set(id, { drive, throttled, config, counted, isSettling: false })
   }
 
   /** Closes one. Rejects with `E_NO_DRIVE` when there is none, `E_IN_USE` while a device has it. */
@@ -166,10 +181,10 @@ export class Drives {
 
   /** What is open, and whose. */
   list(): DriveInfo[] {
-    return Array.from(this.#nodes.values(), ({ drive, counted, config }) => {
+    return Array.from(this.#nodes.values(), ({ drive, throttled, counted, config }) => {
       const owner = this.backendOf(config.id)?.owner
       return {
-        ...config,
+        ...withLimits(config, throttled),
         ...drive.image,
         sizeBytes: drive.sizeBytes,
         readOnly: drive.readOnly,
@@ -217,7 +232,7 @@ export class Drives {
       )
     }
     this.#own(backend, owner, qdev)
-    node.counted = this.#count(node.drive, backend)
+    node.counted = this.#count(node.throttled, backend)
     return node.counted
   }
 
@@ -249,10 +264,13 @@ export class Drives {
     media?.setMedium(undefined)
     const node = this.#nodes.get(id)!
     node.isSettling = true
+    // The limits are the drive's, and wait for its next medium.
+    backend.throttle = withLimits(node.config, node.throttled).throttle
+    this.#groups.take(node.throttled)
     node.drive.abandon()
     await node.counted.idle()
     node.isSettling = false
-    node.counted = this.#count(node.drive)
+    node.counted = this.#count(node.throttled)
     backend.wasReadOnly = node.drive.readOnly
     if (node.config.deleteWithDevice === true) await this.#closeNode(id)
   }
@@ -297,6 +315,16 @@ export class Drives {
     }
   }
 
+  /**
+   * Limits a drive, as one of a group, or ends that when there are no limits.
+   * @throws VmmError `E_NO_DRIVE`, `E_BLOCK_OPTION` for limits that make no sense
+   */
+  throttle(id: string, limits: ThrottleLimits, group: string): void {
+    const node = this.#nodes.get(id)
+    if (node === undefined) throw new VmmError('E_NO_DRIVE', `Cannot find device='${id}'`)
+    this.#groups.limit(node.throttled, group, limits)
+  }
+
   /** The device with this drive is gone: another may have it, if it does not go with the device. */
   async release(id: string): Promise<void> {
     const backend = this.#backends.find(({ name, node }) => name === id || node === id)
@@ -311,7 +339,9 @@ export class Drives {
 
   /** Fails what waits of one. */
   abandonOne(id: string): void {
-    this.#nodes.get(id)?.drive.abandon()
+    const node = this.#nodes.get(id)
+    node?.throttled.release()
+    node?.drive.abandon()
   }
 
   /** Lets requests go on that failed and were kept. */
@@ -327,7 +357,10 @@ export class Drives {
 
   /** Rejects what waits: the machine ends. */
   abandon(): void {
-    for (const { drive } of this.#nodes.values()) drive.abandon()
+    for (const { drive, throttled } of this.#nodes.values()) {
+      throttled.release()
+      drive.abandon()
+    }
   }
 
   /** Closes all; what was written is in the images then. */
@@ -335,13 +368,14 @@ export class Drives {
     const nodes = [...this.#nodes.values()]
     this.#nodes.clear()
     this.#backends.length = 0
+    for (const { throttled } of nodes) this.#groups.take(throttled)
     const results = await Promise.allSettled(nodes.map(({ drive }) => drive.close()))
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) throw failed.reason
   }
 
-  #count(drive: OpenDrive, backend?: BlockBackend): Accounting {
-    return new Accounting(drive, () => this.#events.nowNs(), backend?.counters)
+  #count(throttled: Throttled, backend?: BlockBackend): Accounting {
+    return new Accounting(throttled, () => this.#events.nowNs(), backend?.counters)
   }
 
   /** What a device names: a drive that it alone will have. */
@@ -375,7 +409,12 @@ export class Drives {
 
   #fill(backend: BlockBackend, id: string, media: MediaDevice): void {
     const node = this.#nodes.get(id)!
-    const counted = this.#count(node.drive, backend)
+    const { throttle } = backend
+    if (throttle !== undefined) {
+      this.#groups.rejoin(node.throttled, throttle.group ?? backend.name, throttle.limits)
+      backend.throttle = undefined
+    }
+    const counted = this.#count(node.throttled, backend)
     media.setMedium(counted)
     node.counted = counted
   }
@@ -387,12 +426,21 @@ export class Drives {
     const node = id === undefined ? undefined : this.#nodes.get(id)
     if (node === undefined) return
     if (node.config.deleteWithDevice === true) await this.#closeNode(node.config.id)
-    else node.counted = this.#count(node.drive)
+    else node.counted = this.#count(node.throttled)
   }
 
   async #closeNode(id: string): Promise<void> {
     const node = this.#nodes.get(id)
     this.#nodes.delete(id)
+    if (node !== undefined) this.#groups.take(node.throttled)
     await node?.drive.close()
   }
+}
+
+/** The description of a drive, with the limits that it has now in place of those that it began with. */
+function withLimits<T extends Omit<DriveConfig, 'file'>>(config: T, { group }: Throttled): T {
+  const now = { ...config }
+  if (group === undefined) delete now.throttle
+  else now.throttle = { group: group.name, limits: group.limits }
+  return now
 }

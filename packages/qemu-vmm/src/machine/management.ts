@@ -1,4 +1,5 @@
 import type { DeviceProperty } from '../devices/device-type.ts'
+import type { ThrottleLimits } from '../block/throttle/limits.ts'
 import { VmmError } from '../errors.ts'
 import { addressRanges } from './address-ranges.ts'
 import type { AddressRange } from './address-ranges.ts'
@@ -104,6 +105,11 @@ export class Management {
   /** How often devices have raised each interrupt line, by its number. */
   irqRises(): [gsi: number, count: number][] {
     return this.#parts.board.irqRises()
+  }
+
+  /** Limits a drive, or no longer. Throws as `Drives.throttle` does. */
+  throttleDrive(id: string, limits: ThrottleLimits, group: string): void {
+    this.#parts.drives.throttle(id, limits, group)
   }
 
   /** What is on the PCI buses. */

@@ -4,6 +4,7 @@ import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { choice, keyvalOption } from '../option.ts'
 import type { OptionSpec } from '../option.ts'
+import { LIMIT_KEYS, driveLimits } from './drive-limits.ts'
 import { findPlace, ideLayout } from './drive-place.ts'
 import type { Settings } from '../settings.ts'
 
@@ -65,12 +66,12 @@ export const drive: OptionSpec = keyvalOption({
     { name: 'serial', value: 'text', help: 'serial number that the guest sees' },
     { name: 'bootindex', value: 'n', help: 'place in the boot order' },
     { name: 'addr', value: 'slot', help: 'PCI address, with if=virtio' },
+    ...LIMIT_KEYS,
   ],
   refused: {
     aio: 'files are read and written by a pool of threads',
     'copy-on-read': 'images are not filled from their backing files yet',
     'detect-zeroes': 'zeros are written as they come',
-    throttling: 'there are no limits yet',
   },
   take: takeDrive,
 })
@@ -147,7 +148,7 @@ function defaultId(settings: Settings, kind: Interface, place: number, isCdrom: 
 
 /** The keys that say how an image is opened. */
 function driveOptions(values: Map<string, string>): Partial<DriveConfig> {
-  const options: Partial<DriveConfig> = {}
+  const options: Partial<DriveConfig> = driveLimits(values)
   const format = values.get('format')
   if (format !== undefined) options.format = choice(format, FORMATS, 'unknown driver')
   const cache = values.get('cache')

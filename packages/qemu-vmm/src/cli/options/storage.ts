@@ -7,6 +7,7 @@ import { legacyDrives } from './legacy-drive.ts'
 
 export const storage: OptionGroup = {
   title: 'Disks and devices',
+  page: 'cli-disks.md',
   options: [
     drive,
     ...legacyDrives,

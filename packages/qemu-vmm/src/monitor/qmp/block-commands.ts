@@ -1,4 +1,4 @@
-import { blockDevices } from './block-queries.ts'
+import { blockDevices } from './block-devices.ts'
 import type { QmpCommand } from './command.ts'
 import { QmpError } from './message.ts'
 import { bool, int, membersOf, oneOf, str, struct } from './types.ts'

@@ -1,12 +1,9 @@
-import type { BackendInfo } from '../../machine/block-backend.ts'
-import type { DriveInfo } from '../../machine/drives.ts'
-import type { MonitoredMachine } from '../command.ts'
+import { blockDevices } from './block-devices.ts'
+import type { BlockDevice } from './block-devices.ts'
 import type { BlockNode } from './block-nodes.ts'
 import type { QmpCommand } from './command.ts'
+import { LIMIT_MEMBERS, limitMembers } from './block-limits.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
-
-/** Limits of bytes and requests per second, of which there are none. */
-const NO_LIMITS = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 } as const
 
 const NODE = struct({
   'node-name': str,
@@ -19,7 +16,7 @@ const NODE = struct({
   write_threshold: int,
   image: struct({ filename: str, 'format?': str, 'virtual-size': int }),
   cache: struct({ writeback: bool, direct: bool, 'no-flush': bool }),
-  ...Object.fromEntries(Object.keys(NO_LIMITS).map((name) => [name, int])),
+  ...LIMIT_MEMBERS,
 })
 
 const DEVICE = struct({
@@ -57,24 +54,6 @@ export const BLOCK_QUERIES: readonly QmpCommand[] = [
   },
 ]
 
-/** What a device has, with its medium. */
-export interface BlockDevice {
-  backend: BackendInfo
-  medium: DriveInfo | undefined
-}
-
-/** What devices have of drives; a node of -blockdev that none has is no block device yet. */
-export async function blockDevices(
-  machine: Pick<MonitoredMachine, 'drives' | 'manage'>,
-): Promise<BlockDevice[]> {
-  const drives = await machine.drives()
-  const backends = await machine.manage('blockBackends')
-  return backends.map((backend) => ({
-    backend,
-    medium: drives.find(({ id }) => id === backend.node),
-  }))
-}
-
 function device({ backend, medium }: BlockDevice, node: BlockNode | undefined): object {
   const { name, qdev, isLocked, isRemovable, isTrayOpen, hasIoStatus } = backend
   return {
@@ -90,9 +69,9 @@ function device({ backend, medium }: BlockDevice, node: BlockNode | undefined): 
 }
 
 function describeNode({ drive, driver }: BlockNode): object {
-  const { id, file, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback' } = drive
+  const { id, file, readOnly, sizeBytes, backingDepth = 0, cache = 'writeback', throttle } = drive
   return {
-    ...NO_LIMITS,
+    ...limitMembers(throttle),
     'node-name': id,
     file,
     drv: driver,

@@ -1,5 +1,5 @@
 import type { BlockOperation, BlockStats } from '../../block/accounting.ts'
-import { blockDevices } from './block-queries.ts'
+import { blockDevices } from './block-devices.ts'
 import type { QmpCommand } from './command.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 

@@ -5,6 +5,7 @@ import { defaultSettings } from '../../cli/settings.ts'
 import { BALLOON_COMMANDS } from './balloon-commands.ts'
 import { BLOCK_COMMANDS } from './block-commands.ts'
 import { CHARDEV_COMMANDS } from './chardev-commands.ts'
+import { BLOCK_LIMITS } from './block-limits.ts'
 import type { QmpCommand } from './command.ts'
 import { CPU_QUERIES } from './cpu-queries.ts'
 import { QMP_DISPLAY_COMMANDS } from './display-commands.ts'
@@ -80,6 +81,7 @@ export const QMP_COMMANDS: readonly QmpCommand[] = [
   ...BLOCK_COMMANDS,
   ...MEDIA_COMMANDS,
   ...CHARDEV_COMMANDS,
+  BLOCK_LIMITS,
   ...NETWORK_COMMANDS,
   {
     name: 'object-add',
