@@ -221,32 +221,19 @@ impl Vcpu {
         }
     }
 
-    /// Called before the vCPU sleeps. A guest that has done next to nothing for some time gives the
-    /// memory of its code back: what it needs to be idle is soon there again.
-    pub(crate) fn rest(&mut self) {
-        /// Nanoseconds.
-        const SOME_TIME: u64 = 1_000_000_000;
-        /// Nanoseconds of it in which it ran.
-        const NEXT_TO_NOTHING: u64 = 10_000_000;
-        /// Blocks worth the effort.
-        const MANY_BLOCKS: usize = 4_000;
-        let now = self.context.clock.now_ns();
-        if now.saturating_sub(self.rested.0) < SOME_TIME {
+    /// Called before the vCPU sleeps: a guest that has done next to nothing for some time gives the
+    /// memory of its code back.
+    pub(crate) fn give_code_back(&mut self) {
+        if !self.rest.gives_back(self.context.clock.now_ns(), thread_ns, self.blocks.len()) {
             return;
         }
-        let ran = thread_ns();
-        // What another thread did for this vCPU is not seen, and the code is translated anew.
-        let done = ran.saturating_sub(self.rested.1);
-        self.rested = (now, ran);
-        if done < NEXT_TO_NOTHING && self.blocks.len() > MANY_BLOCKS {
-            self.drop_all_code();
-            self.blocks.shrink();
-            if let Some(translator) = &mut self.translator {
-                translator.reset(&mut self.blocks);
-            }
-            // SAFETY: gives free pages of the heap back.
-            unsafe { libc::malloc_trim(0) };
+        self.drop_all_code();
+        self.blocks.shrink();
+        if let Some(translator) = &mut self.translator {
+            translator.reset(&mut self.blocks);
         }
+        // SAFETY: gives free pages of the heap back.
+        unsafe { libc::malloc_trim(0) };
     }
 
     /// Forgets all decoded code.

@@ -21,6 +21,7 @@ mod op;
 mod ops;
 mod page_code;
 mod physical;
+mod rest;
 mod run;
 mod serve;
 mod slice;

@@ -231,7 +231,7 @@ impl Vcpu {
                 return Some(exit);
             }
             if self.cpu.mp_state != MpState::Runnable && !self.wake_up() {
-                self.rest();
+                self.give_code_back();
                 return Some(Exit::Hlt);
             }
             // Whoever leaves the code often must not pay for the time each time.

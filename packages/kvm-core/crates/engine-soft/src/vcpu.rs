@@ -13,6 +13,7 @@ use kvm_memory::SlotTable;
 use crate::block::BlockCache;
 use crate::features::GuestFeatures;
 use crate::io::IoLog;
+use crate::rest::Rest;
 use crate::slice::Slice;
 use crate::thunk::{HostCpu, VectorState};
 use crate::tlb::{Class, Tlb};
@@ -87,8 +88,8 @@ pub struct Vcpu {
     /// This vCPU as the memory watch knows it, and the last change it took notice of.
     pub(crate) member: Arc<Member>,
     pub(crate) noticed: u64,
-    /// Time, and the time that the thread ran, at the last look for whether the guest rests.
-    pub(crate) rested: (u64, u64),
+    /// Whether the guest rests.
+    pub(crate) rest: Rest,
     /// PAUSEs in a row, and when the last one was.
     pub(crate) pauses: u32,
     pub(crate) last_pause: u64,
@@ -162,7 +163,7 @@ impl Vcpu {
             exact: false,
             member,
             noticed: 0,
-            rested: (0, 0),
+            rest: Rest::default(),
             pauses: 0,
             last_pause: 0,
             unhalted: false,

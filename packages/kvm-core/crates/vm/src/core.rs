@@ -14,6 +14,8 @@ use crate::sys::usable_cpus;
 pub const INTERNAL_ERROR_PANIC: u32 = 0x1_0000;
 /// The longest look, as KVM's `halt_poll_ns` has it.
 const HALT_POLL_NS: u32 = 200_000;
+/// The same while devices are at work; code of theirs that is rarely used takes as long.
+const SERVED_POLL_NS: u32 = 400_000;
 /// Bits of `kvm_valid_regs` and `kvm_dirty_regs`.
 const SYNC_REGS: u64 = 1;
 const SYNC_SREGS: u64 = 2;
@@ -43,6 +45,8 @@ pub(crate) struct Core {
     pub failure: Option<String>,
     /// How long a halted vCPU looks for requests before it sleeps.
     pub halting: SpinWindow,
+    /// The same while devices are at work on something, which may end in an interrupt.
+    pub served: SpinWindow,
     /// Where the code of the guest is executed in software.
     pub sampler: Option<Sampler>,
 }
@@ -50,6 +54,7 @@ pub(crate) struct Core {
 impl Core {
     pub fn new(engine: Box<dyn VcpuEngine>, sampler: Option<Sampler>) -> Self {
         let page_is_kernels = engine.run_mapping().is_some();
+        let alone = usable_cpus() < 2;
         Self {
             engine,
             answer: Answer::None,
@@ -58,10 +63,8 @@ impl Core {
             unanswered: None,
             failure: None,
             sampler,
-            halting: SpinWindow::new(
-                if usable_cpus() < 2 { 0 } else { HALT_POLL_NS },
-                HALT_POLL_NS,
-            ),
+            halting: SpinWindow::new(if alone { 0 } else { HALT_POLL_NS }, HALT_POLL_NS),
+            served: SpinWindow::new(if alone { 0 } else { SERVED_POLL_NS }, SERVED_POLL_NS),
         }
     }
 

@@ -177,6 +177,11 @@ impl Host {
         self.runners.leave_guest(self.owner());
     }
 
+    /// True from a ring of the doorbell until the isolate that answers goes to sleep.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.page.u32(control::ARMED).load(Ordering::Relaxed) == 0 && self.owner() != 0
+    }
+
     /// Tells everyone who looks at the page that the VM is closing.
     pub(crate) fn close(&self) {
         self.page.u32(control::CLOSED).store(1, Ordering::SeqCst);

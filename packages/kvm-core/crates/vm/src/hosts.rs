@@ -42,6 +42,12 @@ impl Hosts {
         list.values().any(|host| host.owner() == isolate && host.has_work())
     }
 
+    /// One whose isolate was rung and is not done yet.
+    pub fn awake(&self) -> Option<Arc<Host>> {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.values().find(|host| host.is_awake()).cloned()
+    }
+
     /// Forgets all: the VM is closed.
     pub fn clear(&self) {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).clear();

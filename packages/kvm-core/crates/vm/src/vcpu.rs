@@ -311,7 +311,7 @@ impl Vcpu {
             let exit = Self::enter_guest(core);
             let (Exit::Hlt, Some(Chip::Own(chip))) = (&exit, &self.chip) else { return exit };
             bump(&self.counters.halts);
-            self.sleep(chip, &mut core.halting);
+            self.sleep(chip, &mut core.halting, &mut core.served);
         }
     }
 
@@ -325,8 +325,12 @@ impl Vcpu {
     }
 
     /// Sleeps until a request is there or a timer is due. As on KVM it looks for the request first where
-    /// that paid of late: a disk may answer sooner than a thread wakes up.
-    fn sleep(&self, chip: &Irqchip, looks: &mut SpinWindow) {
+    /// that paid of late: a disk may answer sooner than a thread wakes up. While devices are at work, as
+    /// after a kick of a queue, it looks as long as they are.
+    fn sleep(&self, chip: &Irqchip, halting: &mut SpinWindow, served: &mut SpinWindow) {
+        let host = self.hosts.awake();
+        let looks = if host.is_some() { served } else { halting };
+        let in_vain = || host.as_ref().is_some_and(|host| !host.is_awake());
         let mut look = Duration::from_nanos(u64::from(looks.next()));
         while !self.kicker.requests().any() {
             let timeout = match chip.next_deadline_ns(self.id) {
@@ -341,10 +345,14 @@ impl Vcpu {
                 continue;
             }
             look = look.min(timeout.unwrap_or(look));
-            if spin_until(look, || self.kicker.requests().any()) {
+            spin_until(look, || self.kicker.requests().any() || in_vain());
+            if self.kicker.requests().any() {
                 return looks.hit();
             }
-            looks.miss();
+            // Who stops in time has lost nothing.
+            if !in_vain() {
+                looks.miss();
+            }
             look = Duration::ZERO;
         }
     }
