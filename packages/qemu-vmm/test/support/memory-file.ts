@@ -17,6 +17,8 @@ export class MemoryFile implements BlockFile {
   readonly physicalBlockBytes = 512
   sizeBytes: number
   reads = 0
+  /** Bytes of all writes, also of those over each other. */
+  writtenBytes = 0
   /** Called before each write with its place; what it returns is the errno that the write fails with. */
   fail: ((offset: number, length: number) => string | undefined) | undefined
   #bytes: Uint8Array
@@ -74,6 +76,7 @@ export class MemoryFile implements BlockFile {
     const bytes = new Uint8Array(Buffer.concat(iov))
     const errno = this.fail?.(offset, bytes.byteLength)
     if (errno !== undefined) throw new BlockError('E_BLOCK_IO', `write: ${errno}`, { errno })
+    this.writtenBytes += bytes.byteLength
     this.#put(offset, bytes)
     this.#pending.push({ offset, bytes })
   }
