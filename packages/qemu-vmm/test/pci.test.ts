@@ -116,6 +116,46 @@ test('pci: read-only fields stay, BARs are sized, moved and switched', (t) => {
   t.is(bus.pio.read(0xd001, 1), 0x21)
 })
 
+test('pci: what a guest puts on top of each other is apart again when it moves one', (t) => {
+  const { bus, pci, config, set } = createPci()
+  const cards = [0x10, 0x20].map((answer) => {
+    const handler = recorder(answer)
+    const fn = new PciFunction(`card ${answer}`, bus, { vendor: 1, device: 2, classCode: 0x020000 })
+    fn.addBar(0, { space: 'pio', size: 0x10, handler })
+    fn.addBar(1, { space: 'mmio', size: 0x1000, handler })
+    return pci.add(fn).slot
+  })
+  const [one = 0, two = 0] = cards
+  for (const slot of cards) {
+    set(slot, 0, 0x10, 4, 0xc000)
+    set(slot, 0, 0x14, 4, 0xfebd_0000)
+    set(slot, 0, 4, 2, 0x3)
+  }
+  const seen = (): number[] => [bus.pio.read(0xc001, 1), bus.mmio.read(0xfebd_0001, 1)]
+  t.true(
+    seen().every((value) => value === 0x11 || value === 0x21),
+    'one of them answers',
+  )
+  for (const [moved, left] of [
+    [one, 0x21],
+    [two, 0x11],
+  ] as const) {
+    set(moved, 0, 0x10, 4, 0xd000)
+    set(moved, 0, 0x14, 4, 0xfebe_0000)
+    t.deepEqual(seen(), [left, left])
+    set(moved, 0, 0x10, 4, 0xc000)
+    set(moved, 0, 0x14, 4, 0xfebd_0000)
+  }
+  // Over the ports by which configuration space is reached: these stay, or no guest could undo it.
+  set(one, 0, 0x10, 4, 0xcf0)
+  t.is(config(one, 0, 0x10), 0xcf1)
+  t.is(bus.pio.read(0xcf1, 1), 0x11)
+  t.is(bus.pio.read(0xcfc, 4), 0xcf1)
+  set(one, 0, 0x10, 4, 0xd000)
+  t.is(bus.pio.read(0xcf1, 1), 0xff)
+  t.is(bus.pio.read(0xd001, 1), 0x11)
+})
+
 test('pci: an expansion ROM is sized, moved and switched, and cannot be written', (t) => {
   const { bus, pci, config, set } = createPci()
   const fn = new PciFunction('card', bus, { vendor: 0x1af4, device: 0x1000, classCode: 0x020000 })
