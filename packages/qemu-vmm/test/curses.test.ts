@@ -78,7 +78,10 @@ test('curses: the terminal shows the machine, types on it, and is left as it was
   })
   let quits = 0
   const display = new CursesDisplay({
-    machine: { sendKeys: (keys) => machine.sendKeys(keys), screenState: async () => screen },
+    machine: {
+      sendKeys: (keys, holdMs) => machine.sendKeys(keys, holdMs),
+      screenState: async () => screen,
+    },
     input,
     output,
     raw: new RawMode({}),
@@ -95,7 +98,7 @@ test('curses: the terminal shows the machine, types on it, and is left as it was
   input.emit('data', Buffer.from('y\u0001\u0001\u0001x'))
   input.emit('data', Buffer.from('z\u0001\u0001'))
   t.is(quits, 1)
-  t.deepEqual(machine.calls, ['keys z 0', 'keys ctrl a 0'])
+  t.deepEqual(machine.calls, ['keys z 20', 'keys ctrl a 20'])
   display.close()
   t.true(written.endsWith('\u001b[0m\u001b[?25h\u001b[?1049l'))
 })

@@ -5,6 +5,7 @@ import test from 'ava'
 import { SeededEntropy, VirtualMachine, VmmError, debugExit, defineDevice } from 'qemu-vmm'
 import type { MachineConfig } from 'qemu-vmm'
 
+import type { I8042State } from '../src/chipset/i8042.ts'
 import { GuestCode } from './support/guest-code.ts'
 import { multiboot, scratchFolder, writeImage } from './support/images.ts'
 
@@ -182,6 +183,14 @@ test('a saved state goes on in another machine', async (t) => {
   t.true(possible.includes(text.charCodeAt(0)), `${text[0]} after ${String.fromCharCode(next)}`)
   const other = { ...state, memory: 1 }
   await t.throwsAsync(second.loadState(other), { code: 'E_STATE', message: /memory/ })
+})
+
+test('what is typed comes key by key, not more at once than a BIOS keeps', async (t) => {
+  await using vm = await VirtualMachine.start(guest(counter(), { startPaused: true }))
+  await vm.typeKeys('a line of text that is longer than 15 keys')
+  const { keyboard } = (await vm.saveState()).devices['i8042'] as I8042State
+  // Time stands: the first key is down, and nothing is behind it.
+  t.true(keyboard.queue.length <= 1, keyboard.queue.join())
 })
 
 test('a custom device reads, writes, interrupts and reaches memory', async (t) => {

@@ -1,6 +1,7 @@
 import type { ByteInput, ByteOutput } from '../chardev/stdio.ts'
 import type { RawMode } from '../terminal/raw-mode.ts'
 import { TerminalPainter } from './curses.ts'
+import { TYPED_MS } from './key-queue.ts'
 import type { Screen } from './screen.ts'
 import { keysOfInput } from './terminal-keys.ts'
 
@@ -9,7 +10,7 @@ const REFRESH_MS = 40
 /** The machine whose screen is shown. */
 export interface ShownMachine {
   screenState(): Promise<Screen>
-  sendKeys(names: readonly string[]): Promise<void>
+  sendKeys(names: readonly string[], holdMs: number): Promise<void>
 }
 
 export interface CursesOptions {
@@ -96,6 +97,6 @@ export class CursesDisplay {
       if (!this.#isEscaped || char === escape) typed += char
       this.#isEscaped = false
     }
-    for (const keys of keysOfInput(typed)) machine.sendKeys(keys).catch(() => {})
+    for (const keys of keysOfInput(typed)) machine.sendKeys(keys, TYPED_MS).catch(() => {})
   }
 }

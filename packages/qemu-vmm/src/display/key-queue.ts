@@ -11,7 +11,13 @@ type Step = { key: Key; isDown: boolean } | { waitNs: number }
 
 const RETRY_NS = 5_000_000
 /** What waits for the keyboard at most; a guest that takes no keys must not fill memory. */
-const MAX_STEPS = 4096
+const MAX_STEPS = 16_384
+
+/**
+ * How long each key of a typed text is held. A BIOS has room for 15 keys, and whoever reads them may be busy with the screen:
+ * more than that at once would be lost behind the keyboard, where nobody can tell.
+ */
+export const TYPED_MS = 20
 
 /** Keys on their way to a keyboard that holds few of them at a time. */
 export class KeyQueue {

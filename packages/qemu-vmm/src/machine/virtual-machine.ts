@@ -1,5 +1,6 @@
 import type { Picture } from '../chipset/vga/render.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
+import { TYPED_MS } from '../display/key-queue.ts'
 import { keysOfCharacter } from '../display/keys.ts'
 import { encodePng } from '../display/png.ts'
 import { screenText } from '../display/screen.ts'
@@ -275,7 +276,7 @@ export class VirtualMachine implements AsyncDisposable {
   }
 
   /**
-   * Types on the PC keyboard, as on one with a US layout. Rejects with `E_KEY` for characters that it
+   * Types on the PC keyboard, as on one with a US layout, 50 keys in a second of guest time. Rejects with `E_KEY` for characters that it
    * does not have, before it types any.
    */
   async typeKeys(text: string): Promise<void> {
@@ -287,7 +288,7 @@ export class VirtualMachine implements AsyncDisposable {
       })
     })
     const backend = await this.#running
-    for (const keys of chords) await backend.sendKeys(keys)
+    for (const keys of chords) await backend.sendKeys(keys, TYPED_MS)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
