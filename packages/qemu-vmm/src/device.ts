@@ -13,6 +13,12 @@ export interface IoHandler {
 }
 
 /**
+ * Takes what a read of a register gives as long as that has no other effect, whenever it changes, and before an interrupt
+ * that says so: reads then cost no exit. After `undefined`, which is for good, each read comes to the device.
+ */
+export type Latch = (value: number | undefined) => void
+
+/**
  * A device: plain methods and a plain state.
  *
  * Calls are synchronous and never overlap, so a device needs no locks. Slow work starts here,

@@ -1,4 +1,4 @@
-import type { Device, IrqLine } from '../device.ts'
+import type { Device, IrqLine, Latch } from '../device.ts'
 import { flag, int, list, parseState, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 import { Ps2Keyboard } from './ps2-keyboard.ts'
@@ -88,6 +88,8 @@ export interface I8042Lines {
   mouseIrq: IrqLine
   /** The reset line of the processor. */
   reset(): void
+  /** The status register. */
+  status?: Latch
 }
 
 /**
@@ -104,6 +106,7 @@ export class I8042 implements Device<I8042State> {
     this.#lines = lines
     this.keyboard = new Ps2Keyboard(() => this.#fill())
     this.mouse = new Ps2Mouse(() => this.#fill())
+    this.#latch()
   }
 
   reset(): void {
@@ -138,6 +141,7 @@ export class I8042 implements Device<I8042State> {
     const byte = value & 0xff
     if (offset === 0) this.#writeData(byte)
     else this.#command(byte)
+    this.#latch()
   }
 
   #status(): number {
@@ -280,7 +284,12 @@ export class I8042 implements Device<I8042State> {
     this.#update()
   }
 
+  #latch(): void {
+    this.#lines.status?.(this.#status())
+  }
+
   #update(): void {
+    this.#latch()
     const { mode, full, fromAux } = this.#s
     this.#lines.keyboardIrq.set(full && !fromAux && (mode & MODE_KBD_INT) !== 0)
     this.#lines.mouseIrq.set(full && fromAux && (mode & MODE_AUX_INT) !== 0)

@@ -1,4 +1,4 @@
-import type { Clock, IrqLine } from '../device.ts'
+import type { Clock, IrqLine, Latch } from '../device.ts'
 import { Uart16550 } from './uart16550.ts'
 
 /**
@@ -29,6 +29,9 @@ export const COM_PORTS: readonly { base: number; irq: number }[] = [
   { base: 0x2e8, irq: 3 },
 ]
 
+/** Offset of the line status register from a port's base. */
+export const LINE_STATUS = 5
+
 /** A UART and the backend behind it. Bytes of one burst of exits leave in one write. */
 export class SerialPort {
   readonly uart: Uart16550
@@ -37,11 +40,12 @@ export class SerialPort {
   #length = 0
   #flushQueued = false
 
-  constructor(irq: IrqLine, clock: Clock, backend: SerialBackend | undefined) {
-    this.uart = new Uart16550(irq, clock, {
-      transmit: (byte) => this.#transmit(byte),
+  constructor(irq: IrqLine, clock: Clock, backend: SerialBackend | undefined, lineStatus?: Latch) {
+    const link = {
+      transmit: (byte: number) => this.#transmit(byte),
       readable: () => this.#backend?.notifyReadable?.(),
-    })
+    }
+    this.uart = new Uart16550(irq, clock, link, lineStatus)
     this.#backend = backend
     if (backend === undefined) return
     backend.canRead = () => this.uart.room

@@ -1,17 +1,20 @@
-import type { Device } from '../device.ts'
+import type { Device, Latch } from '../device.ts'
 import { parseState, u8 } from '../machine/state.ts'
 
 /** Port 0x92: fast reset and the fast A20 bit, which is only remembered. */
 export class Port92 implements Device<{ value: number }> {
   readonly #reset: () => void
+  readonly #latch: Latch
   #value = 0x02
 
-  constructor(reset: () => void) {
+  constructor(reset: () => void, latch: Latch = () => {}) {
     this.#reset = reset
+    this.#latch = latch
+    latch(this.#value)
   }
 
   reset(): void {
-    this.#value = 0x02
+    this.#set(0x02)
   }
 
   save(): { value: number } {
@@ -19,7 +22,7 @@ export class Port92 implements Device<{ value: number }> {
   }
 
   load(state: { value: number }): void {
-    this.#value = parseState<{ value: number }>('port92', state, { value: u8 }).value
+    this.#set(parseState<{ value: number }>('port92', state, { value: u8 }).value)
   }
 
   read(): number {
@@ -28,8 +31,13 @@ export class Port92 implements Device<{ value: number }> {
 
   write(_offset: number, _size: number, value: number): void {
     const rising = (value & 1) !== 0 && (this.#value & 1) === 0
-    this.#value = value & 0xff
+    this.#set(value & 0xff)
     if (rising) this.#reset()
+  }
+
+  #set(value: number): void {
+    this.#value = value
+    this.#latch(value)
   }
 }
 

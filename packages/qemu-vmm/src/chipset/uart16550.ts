@@ -1,4 +1,4 @@
-import type { Clock, ClockTimer, Device, IrqLine } from '../device.ts'
+import type { Clock, ClockTimer, Device, IrqLine, Latch } from '../device.ts'
 import { flag, int, list, parseState, time, u16, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 
@@ -88,15 +88,19 @@ const STATE: { readonly [K in keyof UartState]: Field<UartState[K]> } = {
 export class Uart16550 implements Device<UartState> {
   readonly #irq: IrqLine
   readonly #clock: Clock
+  readonly #latch: Latch
   #link: UartLink
   #s: UartState = powerOn()
   #iir = IIR_NONE
   #timeout: ClockTimer | undefined
 
-  constructor(irq: IrqLine, clock: Clock, link: UartLink) {
+  /** `latch` is of the line status. */
+  constructor(irq: IrqLine, clock: Clock, link: UartLink, latch: Latch = () => {}) {
     this.#irq = irq
     this.#clock = clock
     this.#link = link
+    this.#latch = latch
+    latch(this.#s.lsr)
   }
 
   /** Connects another far end. */
@@ -355,6 +359,8 @@ export class Uart16550 implements Device<UartState> {
   #update(): void {
     const s = this.#s
     const { ier, lsr } = s
+    // A read takes errors away.
+    this.#latch(lsr & LSR_ERRORS ? undefined : lsr)
     const fifoBelowTrigger = (s.fcr & FCR_ENABLE) !== 0 && s.rx.length < this.#trigger()
     let iir = IIR_NONE
     if (ier & IER_RLSI && lsr & LSR_ERRORS) iir = IIR_RLSI

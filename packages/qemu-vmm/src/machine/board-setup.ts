@@ -56,7 +56,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
   const { serial = [] } = config
-  const { shadow, sendMessage, setPit } = parts
+  const { shadow, sendMessage, setPit, latches } = parts
   const board = new PcBoard({
     kind: machineKind(config.machine).board,
     sendMessage,
@@ -72,6 +72,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
       (config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false),
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
+    ...(latches === undefined ? {} : { latches }),
     ...(shadow === undefined ? {} : { shadow }),
   })
   setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)

@@ -36,6 +36,7 @@ import { connectPit } from './firmware-chips.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { BoardActions, PcBoard } from './pc.ts'
+import { portLatches } from './port-latch.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
 import { ShadowMemory } from './shadow-memory.ts'
@@ -146,6 +147,7 @@ export class Hardware {
         memory: vm.memory,
         createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,
+        latches: portLatches(vm),
         // What is sent while the machine stands would be lost with the state that it goes on from.
         sendMessage: (address, data) => {
           if (!this.#irqs.isHeld) vm.signalMsi(address, data)

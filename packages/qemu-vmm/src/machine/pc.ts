@@ -8,7 +8,7 @@ import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
 import { Rtc } from '../chipset/rtc.ts'
-import { COM_PORTS, SerialPort } from '../chipset/serial-port.ts'
+import { COM_PORTS, LINE_STATUS, SerialPort } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
 import type { BalloonSlot } from '../devices/virtio-balloon.ts'
@@ -28,6 +28,7 @@ import { createI440fx } from './i440fx-chipset.ts'
 import type { IrqLines } from './irq.ts'
 import type { BoardKind } from './machine-type.ts'
 import type { MemoryMap } from './memory-map.ts'
+import type { Latches } from './port-latch.ts'
 import { createQ35 } from './q35-chipset.ts'
 
 /** Firmware shows its progress here, and Linux writes to it to wait: nothing answers. */
@@ -76,6 +77,8 @@ export interface BoardConfig {
   hpet?: HpetOptions
   /** Cuts the PIT's interrupt off, or connects it again. */
   setPit?(connected: boolean): void
+  /** Where reads of some ports are answered without an exit; by default nowhere. */
+  latches?: Latches
   /** Makes the host bridge's attribute map take effect. */
   shadow?: ShadowControl
   actions: BoardActions
@@ -123,7 +126,13 @@ export class PcBoard {
     this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
-    this.i8042 = new I8042({ keyboardIrq: line(1), mouseIrq: line(12), reset: actions.reset })
+    const { latches = () => () => {} } = config
+    this.i8042 = new I8042({
+      keyboardIrq: line(1),
+      mouseIrq: line(12),
+      reset: actions.reset,
+      status: latches(0x64),
+    })
     this.keys = new KeyQueue(this.i8042.keyboard, clock)
     this.#shadow = config.shadow
     const chipset = CHIPSETS[this.kind]({
@@ -137,15 +146,15 @@ export class PcBoard {
     })
     this.chipset = chipset
     this.rtc.onAlarm = () => chipset.pm.rtcAlarm()
-    this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(({ irq }, i) =>
+    this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(({ irq, base }, i) =>
       config.onlyConnected === true && config.serial[i] === undefined
         ? undefined
-        : new SerialPort(line(irq), clock, config.serial[i]),
+        : new SerialPort(line(irq), clock, config.serial[i], latches(base + LINE_STATUS)),
     )
 
     const dma = new DmaControllers(memory)
     this.dma = dma
-    const port92 = new Port92(actions.reset)
+    const port92 = new Port92(actions.reset, latches(0x92))
     const resetControl = new ResetControl((hard) => {
       if (hard) this.resetPci()
       actions.reset()
@@ -162,6 +171,8 @@ export class PcBoard {
       pio.map({ name: 'dma', base, len, origin: 0, handler: dma, access: byte })
     }
     at('rtc', 0x70, 2, this.rtc)
+    // The index cannot be read, but firmware does it again and again.
+    latches(0x70)(0xff)
     if (this.hpet !== undefined) {
       const place = { name: 'hpet', base: HPET_BASE, len: HPET_BYTES }
       this.bus.mmio.map({ ...place, handler: this.hpet })
