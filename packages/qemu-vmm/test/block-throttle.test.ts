@@ -273,3 +273,35 @@ test('block_set_io_throttle limits a drive, and query-block shows it', async (t)
   })
   t.throws(() => drives.throttle('none', only({}), 'vd'), { code: 'E_NO_DRIVE' })
 })
+
+test('limits are those of the drive, whatever medium is in it', async (t) => {
+  const folder = temporary(t)
+  writeFileSync(folder('disk'), new Uint8Array(1 << 20))
+  const throttle = { group: 'g', limits: only({ 'iops-total': { average: 3 } }) }
+  const bad = { limits: only({ 'iops-total': { average: -3 } }) }
+  const events = { onStop() {}, log() {}, nowNs: () => 0 }
+  await t.throwsAsync(Drives.open([{ id: 'cd', throttle: bad }], openDrive, events), {
+    code: 'E_BLOCK_OPTION',
+  })
+  const drives = await Drives.open([{ id: 'cd', throttle }], openDrive, events)
+  t.teardown(() => drives.close())
+  drives.takeRemovable('cd', 'ide-cd', 'ide-cd', {
+    hasTray: true,
+    isTrayOpen: true,
+    isLocked: false,
+    setMedium() {},
+    moveTray() {},
+    requestEject() {},
+    onTrayMoved() {},
+  })
+  const backend = drives.findBackend({ device: 'cd' })!
+  const image = { file: folder('disk'), format: 'raw' as const, locking: false }
+  for (const id of ['first', 'second']) {
+    await drives.addNode({ id, ...image })
+    t.is(drives.list().find((drive) => drive.id === id)?.throttle, undefined)
+    drives.insert(backend, id)
+    t.deepEqual(drives.list().find((drive) => drive.id === id)?.throttle, throttle)
+    await drives.eject(backend)
+    t.is(drives.list().find((drive) => drive.id === id)?.throttle, undefined)
+  }
+})
