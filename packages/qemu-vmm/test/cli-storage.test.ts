@@ -21,7 +21,7 @@ test('drive: a virtio disk is an image and a device', (t) => {
 
 test('drive: every key has its effect', (t) => {
   const keys =
-    'file=x,if=none,id=d,format=raw,cache=none,readonly=on,snapshot=off,discard=on,werror=stop,rerror=stop'
+    'file=x,if=none,id=d,format=raw,cache=none,readonly=on,snapshot=off,discard=on,werror=stop,rerror=stop,aio=threads'
   t.deepEqual(config('-drive', keys).drives, [
     {
       id: 'd',
@@ -61,7 +61,9 @@ test('drive: what is not there is refused with what is', (t) => {
   t.regex(refusal('-hda', 'x', '-drive', 'file=y,index=0'), /bus=0, unit=0 \(index=0\) exists/)
   t.regex(refusal('-drive', 'file=x,if=virtio,unit=1'), /needs if=ide/)
   t.regex(refusal('-drive', 'file=x,if=virtio,index=many'), /number/)
-  t.regex(refusal('-drive', 'file=x,if=virtio,aio=native'), /not supported/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,aio=native'), /not supported: use aio=threads/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,aio=io_uring'), /not supported: use aio=threads/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,aio=thread'), /did you mean 'threads'/)
   t.regex(refusal('-drive', 'file=x,if=virtio,redonly=on'), /did you mean 'readonly'/)
 })
 

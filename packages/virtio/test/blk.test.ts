@@ -212,66 +212,6 @@ test('requests that end in callbacks of one turn share an interrupt', async (t) 
   t.is(interrupts, 1)
 })
 
-test('what the backend has at hand is read before the kick returns', async (t) => {
-  const memory = new FakeMemory([
-    { gpa: 0, bytes: 1 << 20 },
-    { gpa: 1 << 20, bytes: 1 << 22 },
-  ])
-  const backend = new RamDisk(1 << 22)
-  for (let i = 0; i < backend.data.length; i++) backend.data[i] = i >> 9
-  const errors: unknown[] = []
-  const device = createBlk({ memory, backend, onError: (error) => errors.push(error) })
-  const driver = FakeDriver.direct(memory, device)
-  let interrupts = 0
-  device.connect({ queue: () => void interrupts++, config() {} })
-  driver.start()
-  backend.now = true
-  const ring = driver.queue(0)
-  const submit = (sector: number, gpa: number, length: number): void => {
-    const headerGpa = 0x1_8000 + 16 * ring.availIdx
-    memory.view(headerGpa, 16).setBigUint64(8, BigInt(sector), true)
-    ring.submit([
-      { gpa: headerGpa, length: 16 },
-      { gpa, length: length - 512, writable: true },
-      { gpa: gpa + length - 512, length: 513, writable: true },
-    ])
-  }
-  // Over the edge from one piece of memory to the next, and back.
-  submit(1, (1 << 20) - 1024, 4096)
-  submit(9, (1 << 20) + 8192, 1024)
-  driver.kick(0)
-  t.deepEqual(backend.calls, ['now 512 4096', 'now 4608 1024'])
-  const length = { written: 4097 }
-  t.like(ring.takeUsed()[0], length)
-  t.is(interrupts, 1)
-  t.deepEqual(memory.read((1 << 20) - 1024, 4096), backend.data.slice(512, 4608))
-  t.deepEqual(memory.read((1 << 20) + 8192, 1024), backend.data.slice(4608, 5632))
-  t.true(memory.written.some(({ gpa }) => gpa === (1 << 20) - 1024))
-  await turns()
-  t.is(interrupts, 1)
-  // Nobody waits for more than two MiB.
-  backend.calls.length = 0
-  const mib = 1 << 20
-  ring.setUsedEvent(ring.usedIdx)
-  for (const at of [0, 1, 2]) submit(0, mib + at * mib, mib)
-  driver.kick(0)
-  await turns()
-  t.deepEqual(backend.calls, [`now 0 ${mib}`, `now 0 ${mib}`, `read 0 ${mib}`])
-  t.is(ring.takeUsed().length, 3)
-  t.is(interrupts, 2)
-  // What is not at hand is read as ever, also where that fails.
-  backend.broken = true
-  submit(0, 0x8_0000, 1024)
-  driver.kick(0)
-  await turns()
-  t.is(memory.read(0x8_0000 + 1024, 1)[0], IOERR)
-  backend.broken = false
-  submit(0, 5 * mib - 512, 1024)
-  driver.kick(0)
-  t.truthy(device.status & VIRTIO_CONFIG_S_NEEDS_RESET)
-  t.is(errors.length, 1)
-})
-
 test('a request without header, status or memory needs a reset', async (t) => {
   const chains = [
     [

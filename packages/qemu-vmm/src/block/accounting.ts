@@ -140,6 +140,18 @@ export class Accounting implements Counted {
     return this.#run('read', length, () => this.#node.readv(offset, iov), offset + length)
   }
 
+  writeNow(offset: number, source: MemoryParts): boolean {
+    const node = this.#node
+    if (node.writeNow === undefined || this.#gate !== undefined) return false
+    if (offset + source.length > this.sizeBytes) return false
+    const start = this.#nowNs()
+    if (!node.writeNow(offset, source)) return false
+    this.#succeeded('write', start, source.length)
+    const end = offset + source.length
+    this.#counters.highestWrite = Math.max(this.#counters.highestWrite, end)
+    return true
+  }
+
   writev(offset: number, iov: Iovec): Promise<void> {
     const length = iovLength(iov)
     return this.#run('write', length, () => this.#node.writev(offset, iov), offset + length)

@@ -92,6 +92,10 @@ export class ErrorPolicy implements BlockNode {
     )
   }
 
+  writeNow(offset: number, source: MemoryParts): boolean {
+    return this.#node.writeNow?.(offset, source) === true
+  }
+
   writev(offset: number, iov: Iovec): Promise<void> {
     const request = this.#node.writev(offset, iov)
     return request.catch((error: unknown) =>

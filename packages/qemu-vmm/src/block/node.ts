@@ -71,6 +71,8 @@ export interface BlockNode {
    */
   readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  /** Writes the parts before it returns, if that takes no time; false where `writev` is to be asked. */
+  writeNow?(offset: number, source: MemoryParts): boolean
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
   /** What was written before the call survives a crash of the host once this resolves. */
   flush(): Promise<void>

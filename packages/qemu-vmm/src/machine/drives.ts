@@ -20,6 +20,8 @@ export interface Drive {
   /** Fills the parts at once; false where only `readv` can. */
   readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  /** Writes the parts at once; false where `writev` is to be asked. */
+  writeNow?(offset: number, source: MemoryParts): boolean
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
   flush(): Promise<void>
   discard(offset: number, length: number): Promise<void>

@@ -23,6 +23,14 @@ export interface HostIo {
     parts: Uint32Array,
     count: number,
   ): number
+  /** pwritev(2) on the calling thread, from parts as `readCached` fills them. Returns bytes or a negative errno. */
+  writeHere(
+    fd: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    parts: Uint32Array,
+    count: number,
+  ): number
   /** fallocate(2): resolves to 0 or a negative errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>
   /**

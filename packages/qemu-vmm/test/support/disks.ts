@@ -55,6 +55,16 @@ export function readNow(node: BlockNode, offset: number, length: number): Uint8A
   return Buffer.concat([buffers[1]!, buffers[0]!.subarray(7, 7 + rest)])
 }
 
+/** Writes at once, from two parts in the wrong order; false where that cannot be. */
+export function writeNow(node: BlockNode, offset: number, bytes: Uint8Array): boolean {
+  const { length } = bytes
+  const rest = length - 512
+  const buffers = [new Uint8Array(length + 512), bytes.slice(0, 512)]
+  buffers[0]!.set(bytes.subarray(512), 7)
+  const parts = Uint32Array.of(1, 0, 512, 0, 7, rest)
+  return node.writeNow?.(offset, { buffers, parts, count: 2, length }) === true
+}
+
 /** A folder that goes away at the end of the test. */
 export function temporary(t: { teardown(work: () => void): void }): (name: string) => string {
   const folder = mkdtempSync(join(tmpdir(), 'block-test-'))

@@ -71,6 +71,19 @@ export class MemoryFile implements BlockFile {
     }
   }
 
+  writeNow(offset: number, { buffers, parts, count, length }: MemoryParts): boolean {
+    if (this.fail?.(offset, length) !== undefined || offset + length > this.sizeBytes) return false
+    let at = offset
+    for (let part = 0; part < count; part++) {
+      const [buffer = 0, from = 0, here = 0] = parts.subarray(3 * part)
+      const bytes = buffers[buffer]!.slice(from, from + here)
+      this.#put(at, bytes)
+      this.#pending.push({ offset: at, bytes })
+      at += here
+    }
+    return true
+  }
+
   async writev(offset: number, iov: Iovec): Promise<void> {
     await Promise.resolve()
     const bytes = new Uint8Array(Buffer.concat(iov))

@@ -151,6 +151,23 @@ export class DescriptorChain {
     return this.#views(this.readableCount, this.count, offset, length, true)
   }
 
+  /** Adds `length` device-readable bytes from `offset` on. */
+  readableParts(offset: number, length: number, list: PartList): void {
+    let skip = offset
+    let left = length
+    for (let i = 0; i < this.readableCount && left > 0; i++) {
+      const size = this.lengths[i]!
+      if (skip >= size) {
+        skip -= size
+        continue
+      }
+      const part = Math.min(size - skip, left)
+      list.add(this.gpas[i]! + skip, part)
+      left -= part
+      skip = 0
+    }
+  }
+
   /** Adds the first `length` device-writable bytes; follow a write with {@link markWritten}. */
   writableParts(length: number, list: PartList): void {
     const most = Math.min(length, this.writableBytes)

@@ -13,7 +13,7 @@ export class RamDisk implements BlkBackend {
   hold = false
   /** Requests fail while true. */
   broken = false
-  /** Reads are answered at once while true, unless they are held or fail. */
+  /** Reads and writes are answered at once while true, unless they are held or fail. */
   now = false
   /** Kinds of requests that the device has refused. */
   readonly refusals: string[] = []
@@ -48,6 +48,18 @@ export class RamDisk implements BlkBackend {
     for (let part = 0; part < target.count; part++) {
       const [buffer = 0, from = 0, length = 0] = target.parts.subarray(3 * part)
       target.buffers[buffer]!.set(this.data.subarray(at, at + length), from)
+      at += length
+    }
+    return true
+  }
+
+  writeNow(offset: number, source: MemoryParts): boolean {
+    if (!this.now || this.hold || this.broken) return false
+    this.calls.push(`write now ${offset} ${source.length}`)
+    let at = offset
+    for (let part = 0; part < source.count; part++) {
+      const [buffer = 0, from = 0, length = 0] = source.parts.subarray(3 * part)
+      this.data.set(source.buffers[buffer]!.subarray(from, from + length), at)
       at += length
     }
     return true

@@ -58,3 +58,27 @@ impl Hosts {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_host_is_awake_from_a_ring_until_it_sleeps() -> Result<(), KvmError> {
+        let hosts = Hosts::default();
+        assert!(hosts.awake().is_none());
+        let host = hosts.get(0)?;
+        assert!(hosts.awake().is_none(), "nobody answers");
+        host.bind(7, Duration::ZERO)?;
+        assert!(hosts.awake().is_none());
+        host.signal_ioevent(3);
+        assert_eq!(hosts.awake().map(|host| host.id()), Some(0));
+        assert!(!host.rearm(), "the event waits");
+        assert!(hosts.awake().is_some());
+        host.unbind(7);
+        assert!(hosts.awake().is_none());
+        Ok(())
+    }
+}

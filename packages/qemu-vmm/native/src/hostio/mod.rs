@@ -6,6 +6,6 @@ mod allocation;
 mod geometry;
 mod lock;
 mod memory;
+mod now;
 mod pty;
-mod read;
 mod zeros;

@@ -12,7 +12,7 @@ use ::usernet::config::{Forward, Protocol};
 use ::usernet::net::Net;
 use ::usernet::question::Question;
 use napi::Env;
-use napi::bindgen_prelude::{Function, Uint8Array};
+use napi::bindgen_prelude::{Function, Uint8ArraySlice};
 use napi_derive::napi;
 
 use crate::errno::{Result, js};
@@ -78,7 +78,13 @@ impl UserNet {
     /// Takes the records of `batch`, and writes answers behind the `used` bytes of `out`. Returns how many
     /// bytes of `out` are used then; -1 when the network had a defect and is gone.
     #[napi]
-    pub fn input(&mut self, now_us: f64, batch: Uint8Array, mut out: Uint8Array, used: u32) -> i32 {
+    pub fn input(
+        &mut self,
+        now_us: f64,
+        batch: Uint8ArraySlice<'_>,
+        mut out: Uint8ArraySlice<'_>,
+        used: u32,
+    ) -> i32 {
         self.guarded(|net| {
             // SAFETY: JavaScript does not run meanwhile, and nothing else looks at the memory.
             let mut out = Out::new(unsafe { out.as_mut() }, used as usize);
@@ -90,7 +96,7 @@ impl UserNet {
     /// Writes what there is for the guest behind the `used` bytes of `out`. Returns twice the number of
     /// bytes that are used then, and 1 more when it should be called again; -1 as `input`.
     #[napi]
-    pub fn poll(&mut self, now_us: f64, mut out: Uint8Array, used: u32) -> i32 {
+    pub fn poll(&mut self, now_us: f64, mut out: Uint8ArraySlice<'_>, used: u32) -> i32 {
         self.guarded(|net| {
             // SAFETY: as in `input`.
             let mut out = Out::new(unsafe { out.as_mut() }, used as usize);
@@ -149,7 +155,7 @@ impl UserNet {
         now_us: f64,
         id: f64,
         answer: UserAnswer,
-        mut out: Uint8Array,
+        mut out: Uint8ArraySlice<'_>,
         used: u32,
     ) -> Result<i32> {
         let answer = answer.parse()?;

@@ -25,6 +25,7 @@ import { DirectIo } from './direct-io.ts'
 import { lockFile } from './file-lock.ts'
 import type { LockRequest, Locking } from './file-lock.ts'
 import type { BlockFile } from './protocol.ts'
+import { WritePace } from './write-pace.ts'
 
 export interface PosixFileOptions {
   readonly readOnly: boolean
@@ -39,6 +40,7 @@ export interface PosixFileOptions {
 
 /** Requests of writes that fill with zeros are at most this long. */
 const ZERO_CHUNK = 4 << 20
+const PAGE_BYTES = 4096
 /** Linux takes no more in one call. */
 const MOST_PARTS = 1024
 const MISSING = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV', 'ESPIPE', 'EPERM'])
@@ -59,6 +61,7 @@ export class PosixFile implements BlockFile {
   #zeroRange = true
   /** The host can say what it has in memory. */
   #cached = true
+  readonly #pace = new WritePace(() => performance.now())
   #open = true
 
   /**
@@ -99,6 +102,16 @@ export class PosixFile implements BlockFile {
     const read = hostio().readCached(this.#fd, offset, buffers, parts, count)
     if (read < 0 && read !== -os.errno.EAGAIN) this.#cached = false
     return read === length
+  }
+
+  writeNow(offset: number, source: MemoryParts): boolean {
+    const { buffers, parts, count, length } = source
+    if (this.readOnly || this.#direct !== undefined || offset + length > this.sizeBytes)
+      return false
+    // The rest of a page may have to come from the disk first.
+    if (offset % PAGE_BYTES !== 0 || length % PAGE_BYTES !== 0) return false
+    const write = (): number => hostio().writeHere(this.#fd, offset, buffers, parts, count)
+    return this.#pace.run(write) === length
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

@@ -17,6 +17,8 @@ export interface BlockFile {
   /** Fills the parts at once; false where only `readv` can. */
   readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: Iovec): Promise<void>
+  /** Writes the parts at once; false, with some of them written perhaps, where `writev` is to be asked. */
+  writeNow?(offset: number, source: MemoryParts): boolean
   writev(offset: number, iov: Iovec): Promise<void>
   /** Makes all completed writes survive a crash of the host. */
   flush(): Promise<void>

@@ -93,6 +93,22 @@ export class Qcow2Node implements FormatNode {
     return settle(reading, done)
   }
 
+  writeNow(offset: number, source: MemoryParts): boolean {
+    const { length } = source
+    if (this.#broken !== undefined || this.readOnly) return false
+    if (!this.#locks.isFree(offset, offset + length)) return false
+    const { metadata, file } = this.#parts
+    try {
+      const mapping = metadata.tables.peekWhole(offset, length)
+      if (mapping?.kind !== Kind.Data || !mapping.inPlace) return false
+      metadata.claims.mustBeFree(mapping.host, length)
+      return file.writeNow?.(mapping.host, source) === true
+    } catch {
+      // As in `readNow`.
+      return false
+    }
+  }
+
   writev(offset: number, iov: Iovec): Promise<void> {
     const length = iovLength(iov)
     if (this.#broken !== undefined) return Promise.reject(this.#broken)

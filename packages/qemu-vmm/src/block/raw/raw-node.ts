@@ -46,6 +46,11 @@ export class RawNode implements FormatNode {
     return this.#file.readv(offset, iov)
   }
 
+  writeNow(offset: number, source: MemoryParts): boolean {
+    if (this.readOnly || (this.#options.probed && offset < SECTOR)) return false
+    return this.#file.writeNow?.(offset, source) === true
+  }
+
   writev(offset: number, iov: Iovec): Promise<void> {
     if (this.readOnly) return Promise.reject(readOnlyError(this.filename))
     if (this.#options.probed && offset < SECTOR) return this.#writeFirst(offset, iov)

@@ -47,14 +47,15 @@ export class Throttled implements Limited {
   }
 
   readNow(offset: number, target: MemoryParts): boolean {
-    const { readNow } = this.#node
-    if (readNow === undefined) return false
-    if (this.#group === undefined) return readNow.call(this.#node, offset, target)
-    // Who reads what the host has not in memory comes again, and is counted then.
-    if (!this.#group.wouldAdmit('read')) return false
-    if (!readNow.call(this.#node, offset, target)) return false
-    this.#group.count('read', target.length)
-    return true
+    const node = this.#node
+    if (node.readNow === undefined) return false
+    return this.#now('read', target.length, () => node.readNow!(offset, target))
+  }
+
+  writeNow(offset: number, source: MemoryParts): boolean {
+    const node = this.#node
+    if (node.writeNow === undefined) return false
+    return this.#now('write', source.length, () => node.writeNow!(offset, source))
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {
@@ -75,6 +76,15 @@ export class Throttled implements Limited {
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
     return this.#enter('write', length, () => this.#node.writeZeroes(offset, length, mayUnmap))
+  }
+
+  #now(direction: Direction, bytes: number, request: () => boolean): boolean {
+    const group = this.#group
+    if (group === undefined) return request()
+    // What cannot be done at once comes again, and is counted then.
+    if (!group.wouldAdmit(direction) || !request()) return false
+    group.count(direction, bytes)
+    return true
   }
 
   #enter(direction: Direction, bytes: number, request: () => Promise<void>): Promise<void> {

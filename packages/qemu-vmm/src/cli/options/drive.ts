@@ -58,6 +58,7 @@ export const drive: OptionSpec = keyvalOption({
       value: CACHE_MODES.join('|'),
       help: 'how the host caches, and whether a flush is honoured (default: writeback)',
     },
+    { name: 'aio', value: 'threads', help: 'who waits for the host: a pool of threads' },
     { name: 'snapshot', value: 'on|off', help: 'writes go to a temporary file' },
     { name: 'readonly', value: 'on|off', help: 'the guest cannot write' },
     { name: 'discard', value: DISCARD_MODES.join('|'), help: "what a guest's discard does" },
@@ -69,7 +70,6 @@ export const drive: OptionSpec = keyvalOption({
     ...LIMIT_KEYS,
   ],
   refused: {
-    aio: 'files are read and written by a pool of threads',
     'copy-on-read': 'images are not filled from their backing files yet',
     'detect-zeroes': 'zeros are written as they come',
   },
@@ -153,6 +153,7 @@ function driveOptions(values: Map<string, string>): Partial<DriveConfig> {
   if (format !== undefined) options.format = choice(format, FORMATS, 'unknown driver')
   const cache = values.get('cache')
   if (cache !== undefined) options.cache = choice(cache, CACHE_MODES, 'invalid cache option')
+  checkAio(values.get('aio'))
   const discard = values.get('discard')
   if (discard !== undefined) options.discard = discardMode(discard)
   const werror = values.get('werror')
@@ -167,6 +168,14 @@ function driveOptions(values: Map<string, string>): Partial<DriveConfig> {
   const snapshot = values.get('snapshot')
   if (snapshot !== undefined) options.snapshot = parseBool(snapshot, 'snapshot')
   return options
+}
+
+/** QEMU's other ways to wait for the host, which are not here. */
+function checkAio(value: string | undefined): void {
+  if (value === 'native' || value === 'io_uring') {
+    throw new CliError(`'aio=${value}' is not supported: use aio=threads, which is the default`)
+  }
+  if (value !== undefined) choice(value, ['threads'], 'invalid aio option')
 }
 
 /** `on` and `off` are other words for `unmap` and `ignore`. */

@@ -19,6 +19,11 @@ export interface BlkBackend {
   readNow?(offset: number, target: MemoryParts): boolean
   /** Fills the views, which are guest memory itself. */
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
+  /**
+   * Writes the parts before it returns, if that takes no time; false, with some of them written perhaps, where `writev` is
+   * to be asked.
+   */
+  writeNow?(offset: number, source: MemoryParts): boolean
   writev(offset: number, iov: readonly Uint8Array[]): Promise<void>
   /** What was written before is on stable storage afterwards. */
   flush(): Promise<void>

@@ -38,6 +38,8 @@ import { type Segment, parseSegments } from './segments.ts'
  * large requests are better off on several threads.
  */
 const READ_NOW_BYTES = 2 << 20
+/** The same for writes, of which nobody can say for certain that they do not wait. */
+const WRITE_NOW_BYTES = 256 << 10
 
 export interface BlkOptions extends VirtioDeviceOptions {
   backend: BlkBackend
@@ -75,6 +77,8 @@ export class BlkModel implements DeviceModel<BlkState> {
   readonly #parts: PartList
   /** Bytes that may still be read at once. */
   #readNow = 0
+  /** Bytes that may still be written at once. */
+  #writeNow = 0
   /** The queue that is being drained: the driver is told of its completions at the end of that. */
   #draining: Virtqueue | undefined
   #writeback = true
@@ -126,6 +130,7 @@ export class BlkModel implements DeviceModel<BlkState> {
 
   notify(queue: Virtqueue): void {
     this.#readNow = READ_NOW_BYTES
+    this.#writeNow = WRITE_NOW_BYTES
     this.#draining = queue
     try {
       this.#context.drain(queue, (chain) => this.#request(queue, chain))
@@ -213,9 +218,25 @@ export class BlkModel implements DeviceModel<BlkState> {
       return this.#finish(queue, chain, VIRTIO_BLK_S_IOERR)
     }
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    if (this.#isCached() && this.#acceptNow(chain, sector * SECTOR_BYTES, length)) {
+      return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    }
     const iov = chain.readableViews(HEADER_BYTES, length)
     const write = (): Promise<void> => this.#backend.writev(sector * SECTOR_BYTES, iov)
     this.#run(queue, chain, this.#stably(write))
+  }
+
+  /** Writes what takes no time to write. */
+  #acceptNow(chain: DescriptorChain, offset: number, length: number): boolean {
+    const parts = this.#parts
+    if (length > this.#writeNow || this.#backend.writeNow === undefined || !parts.possible) {
+      return false
+    }
+    parts.clear()
+    chain.readableParts(HEADER_BYTES, length, parts)
+    if (!this.#backend.writeNow(offset, parts)) return false
+    this.#writeNow -= length
+    return true
   }
 
   #zeroOrDiscard(queue: Virtqueue, chain: DescriptorChain, type: number): void {
@@ -238,13 +259,17 @@ export class BlkModel implements DeviceModel<BlkState> {
     this.#run(queue, chain, discard ? all : this.#stably(all))
   }
 
-  /** Without a volatile cache a write is stable before it is answered (section 5.2.6.2). */
-  #stably(write: () => Promise<void>): () => Promise<void> {
+  /** There is a volatile cache: a write need not be stable when it is answered (section 5.2.6.2). */
+  #isCached(): boolean {
     const context = this.#context
-    const cached = context.hasFeature(VIRTIO_BLK_F_CONFIG_WCE)
+    return context.hasFeature(VIRTIO_BLK_F_CONFIG_WCE)
       ? this.#writeback
       : context.hasFeature(VIRTIO_BLK_F_FLUSH)
-    if (cached) return write
+  }
+
+  /** Without one it must be. */
+  #stably(write: () => Promise<void>): () => Promise<void> {
+    if (this.#isCached()) return write
     return async () => {
       await write()
       await this.#backend.flush()

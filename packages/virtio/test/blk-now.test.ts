@@ -1,0 +1,127 @@
+// Requests that the backend of a block device answers before a kick returns.
+import test from 'ava'
+import { VIRTIO_CONFIG_S_NEEDS_RESET, createBlk } from 'virtio'
+import { FakeDriver, FakeMemory, RamDisk } from 'virtio/testing'
+import { turns } from './requests.ts'
+
+const IOERR = 1
+
+test('what the backend takes at once is written before the kick returns', async (t) => {
+  const memory = new FakeMemory([
+    { gpa: 0, bytes: 1 << 20 },
+    { gpa: 1 << 20, bytes: 1 << 20 },
+  ])
+  const backend = new RamDisk(1 << 20)
+  const device = createBlk({ memory, backend })
+  const driver = FakeDriver.direct(memory, device)
+  let interrupts = 0
+  device.connect({ queue: () => void interrupts++, config() {} })
+  driver.start()
+  backend.now = true
+  const ring = driver.queue(0)
+  const bytes = Uint8Array.from({ length: 1 << 18 }, (_, i) => i % 251)
+  const edge = (1 << 20) - 1024
+  memory.write(edge, bytes)
+  const submit = (sector: number, length: number, gpa = edge): void => {
+    // The header is in front of the data, in the same buffer but for the first bytes of it.
+    const headerGpa = 0x1_8000 + 16 * ring.availIdx
+    memory.view(headerGpa, 16).setBigUint64(8, BigInt(sector), true)
+    memory.view(headerGpa, 16).setUint32(0, 1, true)
+    ring.submit([
+      { gpa: headerGpa, length: 16 },
+      { gpa, length: 100 },
+      { gpa: gpa + 100, length: length - 100 },
+      { gpa: 0x1_0000, length: 1, writable: true },
+    ])
+  }
+  submit(1, 4096)
+  driver.kick(0)
+  t.deepEqual(backend.calls, ['write now 512 4096'])
+  t.like(ring.takeUsed()[0], { written: 1 })
+  t.is(interrupts, 1)
+  t.deepEqual(backend.data.subarray(512, 4608), bytes.subarray(0, 4096))
+  // Nobody waits for more than 256 KiB.
+  backend.calls.length = 0
+  const part = 1 << 17
+  for (let i = 0; i < 3; i++) submit(0, part)
+  driver.kick(0)
+  await turns()
+  const all = [`write now 0 ${part}`, `write now 0 ${part}`, `write 0 ${part}`]
+  t.deepEqual(backend.calls, all)
+  t.is(ring.takeUsed().length, 3)
+  // What is to be stable when it is answered takes the long way, and what fails does.
+  backend.calls.length = 0
+  device.configWrite(32, 1, 0)
+  submit(0, 512)
+  driver.kick(0)
+  await turns()
+  t.deepEqual(backend.calls, ['write 0 512', 'flush'])
+  device.configWrite(32, 1, 1)
+  backend.calls.length = 0
+  backend.broken = true
+  submit(0, 512)
+  driver.kick(0)
+  await turns()
+  t.deepEqual(backend.calls, ['write 0 512'])
+  t.is(memory.view(0x1_0000, 1).getUint8(0), 1)
+})
+
+test('what the backend has at hand is read before the kick returns', async (t) => {
+  const memory = new FakeMemory([
+    { gpa: 0, bytes: 1 << 20 },
+    { gpa: 1 << 20, bytes: 1 << 22 },
+  ])
+  const backend = new RamDisk(1 << 22)
+  for (let i = 0; i < backend.data.length; i++) backend.data[i] = i >> 9
+  const errors: unknown[] = []
+  const device = createBlk({ memory, backend, onError: (error) => errors.push(error) })
+  const driver = FakeDriver.direct(memory, device)
+  let interrupts = 0
+  device.connect({ queue: () => void interrupts++, config() {} })
+  driver.start()
+  backend.now = true
+  const ring = driver.queue(0)
+  const submit = (sector: number, gpa: number, length: number): void => {
+    const headerGpa = 0x1_8000 + 16 * ring.availIdx
+    memory.view(headerGpa, 16).setBigUint64(8, BigInt(sector), true)
+    ring.submit([
+      { gpa: headerGpa, length: 16 },
+      { gpa, length: length - 512, writable: true },
+      { gpa: gpa + length - 512, length: 513, writable: true },
+    ])
+  }
+  // Over the edge from one piece of memory to the next, and back.
+  submit(1, (1 << 20) - 1024, 4096)
+  submit(9, (1 << 20) + 8192, 1024)
+  driver.kick(0)
+  t.deepEqual(backend.calls, ['now 512 4096', 'now 4608 1024'])
+  const length = { written: 4097 }
+  t.like(ring.takeUsed()[0], length)
+  t.is(interrupts, 1)
+  t.deepEqual(memory.read((1 << 20) - 1024, 4096), backend.data.slice(512, 4608))
+  t.deepEqual(memory.read((1 << 20) + 8192, 1024), backend.data.slice(4608, 5632))
+  t.true(memory.written.some(({ gpa }) => gpa === (1 << 20) - 1024))
+  await turns()
+  t.is(interrupts, 1)
+  // Nobody waits for more than two MiB.
+  backend.calls.length = 0
+  const mib = 1 << 20
+  ring.setUsedEvent(ring.usedIdx)
+  for (const at of [0, 1, 2]) submit(0, mib + at * mib, mib)
+  driver.kick(0)
+  await turns()
+  t.deepEqual(backend.calls, [`now 0 ${mib}`, `now 0 ${mib}`, `read 0 ${mib}`])
+  t.is(ring.takeUsed().length, 3)
+  t.is(interrupts, 2)
+  // What is not at hand is read as ever, also where that fails.
+  backend.broken = true
+  submit(0, 0x8_0000, 1024)
+  driver.kick(0)
+  await turns()
+  t.is(memory.read(0x8_0000 + 1024, 1)[0], IOERR)
+  backend.broken = false
+  submit(0, 5 * mib - 512, 1024)
+  driver.kick(0)
+  t.truthy(device.status & VIRTIO_CONFIG_S_NEEDS_RESET)
+  t.is(errors.length, 1)
+})
