@@ -11,21 +11,13 @@ import test from 'ava'
 import { debianOverlay } from '../../src/debian.ts'
 import { debianArguments, errorMessages, kernelErrors, withDebian } from '../../src/debian-shell.ts'
 import { must, withFolder } from '../../src/disk.ts'
+import { freePort } from '../../src/free-port.ts'
 
 const wanted = process.env['GUESTS'] !== undefined ? test.serial : test.skip
 const hasSsh = spawnSync('ssh', ['-V']).status === 0
 const mebibytes = 64
 
 const sum = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
-
-/** A port that nobody has; somebody may take it, but hardly within the second. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 wanted('Debian gets an address, and ssh, scp and HTTP work in both directions', async (t) => {
   t.timeout(1_800_000)
