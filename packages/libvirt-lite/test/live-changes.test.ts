@@ -70,6 +70,37 @@ test.serial('processors: as many as are defined, and more at the next start', as
   ])
 })
 
+for (const [name, emulator] of [['qemu-kvm'], ...(existsSync(qemu) ? [['QEMU', qemu]] : [])]) {
+  test.serial(
+    `a processor as of the host is described by model and features: ${name}`,
+    async (t) => {
+      if (!hasVirsh) return without(t, 'virsh')
+      const { socket, at } = await setup(t)
+      const file = join(at, 'cpu.xml')
+      const run = async (mode: string): Promise<string> => {
+        const more = `<cpu mode='${mode}'/>`
+        writeFileSync(file, domainXml('m', { more, ...(emulator && { emulator }) }))
+        t.regex((await virsh(socket, 'create', file)).output, /created/)
+        const { output } = await virsh(socket, 'dumpxml', 'm')
+        await virsh(socket, 'destroy', 'm')
+        return /<cpu [^>]*\/>|<cpu [^]*?<\/cpu>/.exec(output)?.[0] ?? ''
+      }
+      const model = await run('host-model')
+      t.regex(
+        model,
+        /^<cpu mode='custom' match='exact' check='full'>\n +<model fallback='forbid'>qemu64</,
+      )
+      t.regex(model, /<feature policy='require' name='sse4\.1'\/>/)
+      // It describes the same: a domain that is defined so has the same features.
+      t.is(await run('maximum'), "<cpu mode='maximum' check='none'/>")
+      const again = domainXml('m', { more: model, ...(emulator && { emulator }) })
+      writeFileSync(file, again)
+      t.regex((await virsh(socket, 'create', file)).output, /created/)
+      await virsh(socket, 'destroy', 'm')
+    },
+  )
+}
+
 test.serial('title, description and metadata, and the event that tells of them', async (t) => {
   if (!hasVirsh) return without(t, 'virsh')
   const { steps, socket } = await setup(t)

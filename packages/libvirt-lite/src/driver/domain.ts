@@ -4,6 +4,7 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
 import { applyBalloon, askBalloon } from './balloon.ts'
 import { copyOnce } from './copy.ts'
+import { expandCpu } from './cpu.ts'
 import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
 import { Machine, bootId } from './machine.ts'
@@ -156,6 +157,8 @@ export class Domain {
       this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
       this.balloonKib = await applyBalloon(machine, facts)
       await this.devices.applyLinks()
+      const expanded = await expandCpu(machine, definition)
+      if (expanded !== definition) this.running(expanded)
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
       else {
         await machine.execute('cont')
