@@ -13,6 +13,8 @@ Runs the daemon in the foreground. Clients of libvirt connect to the socket:
   --state DIR             folder of definitions, logs and what runs; made if it is not there
   --socket PATH           UNIX socket for clients; PATH-ro is for those that may only read
   --listen-tcp HOST:PORT  a TCP port on this host as well, without authentication
+  --listen-tls HOST:PORT  a TCP port for clients with a certificate, usually 16514
+  --pki DIR               folder with cacert.pem, servercert.pem and serverkey.pem for that, and cacrl.pem if any are revoked
   --emulator PATH         emulator of domains that name none (default: qemu-kvm beside this package or in the path)
   --version               version
   --help                  this text
@@ -43,10 +45,18 @@ export function parseOptions(args: readonly string[]): DaemonOptions | 'help' | 
     throw new DaemonError('--state DIR is missing: where to keep definitions')
   if (socket === undefined) throw new DaemonError('--socket PATH is missing: where to listen')
   const tcp = options['listen-tcp']
+  const tls = options['listen-tls']
+  const { pki } = options
+  if ((tls === undefined) !== (pki === undefined)) {
+    throw new DaemonError(
+      '--listen-tls HOST:PORT and --pki DIR belong together: TLS needs certificates',
+    )
+  }
   return {
     stateDir: state,
     socket,
-    ...(tcp === undefined ? {} : { tcp: parseAddress(tcp) }),
+    ...(tcp === undefined ? {} : { tcp: parseAddress('--listen-tcp', tcp) }),
+    ...(tls === undefined ? {} : { tls: { ...parseAddress('--listen-tls', tls), pki: pki! } }),
     ...(emulator === undefined ? {} : { emulator }),
   }
 }
@@ -61,6 +71,8 @@ function parse(args: readonly string[]) {
         state: { type: 'string' },
         socket: { type: 'string' },
         'listen-tcp': { type: 'string' },
+        'listen-tls': { type: 'string' },
+        pki: { type: 'string' },
         emulator: { type: 'string' },
         help: { type: 'boolean' },
         version: { type: 'boolean' },
@@ -71,13 +83,11 @@ function parse(args: readonly string[]) {
   }
 }
 
-function parseAddress(text: string): { host: string; port: number } {
+function parseAddress(option: string, text: string): { host: string; port: number } {
   const match = /^(?:\[(.+)\]|([^:]+)):(\d{1,5})$/.exec(text)
   const port = Number(match?.[3])
   if (match === null || port > 65_535) {
-    throw new DaemonError(
-      `--listen-tcp expects HOST:PORT, for example 127.0.0.1:16509, not '${text}'`,
-    )
+    throw new DaemonError(`${option} expects HOST:PORT, for example 127.0.0.1:16509, not '${text}'`)
   }
   return { host: (match[1] ?? match[2])!, port }
 }

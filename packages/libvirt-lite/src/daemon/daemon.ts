@@ -8,6 +8,8 @@ import { Events } from '../server/events.ts'
 import { serverHandlers } from '../server/index.ts'
 import { DaemonError } from './daemon-error.ts'
 import { listenTcp, listenUnix } from './listen.ts'
+import { listenTls } from './tls.ts'
+import type { TlsAddress } from './tls.ts'
 import { Pools } from '../storage/pools.ts'
 import { openStateFolder } from './state-folder.ts'
 import type { StateFolder } from './state-folder.ts'
@@ -22,6 +24,8 @@ export interface DaemonOptions {
   socket: string
   /** A port on this host, without authentication. */
   tcp?: { host: string; port: number }
+  /** A port for everybody with a certificate. */
+  tls?: TlsAddress
   /** Path of the emulator of domains that name none (default: `qemu-kvm` beside this package or in the path). */
   emulator?: string
   /** Takes what the administrator should know (default: nothing does). */
@@ -104,16 +108,20 @@ export class Daemon {
     await this.#state.release()
   }
 
-  async #listen({ socket, tcp }: DaemonOptions): Promise<void> {
+  async #listen({ socket, tcp, tls }: DaemonOptions): Promise<void> {
     this.#servers.push(await listenUnix(socket, (peer) => this.#accept(peer, {})))
     const readOnly = await listenUnix(`${socket}-ro`, (peer) =>
       this.#accept(peer, { readOnly: true }),
     )
     this.#servers.push(readOnly)
+    if (tls !== undefined) {
+      const accept = (peer: Socket): void => this.#accept(peer, {})
+      this.#servers.push(await listenTls(tls, MOST_CLIENTS, accept, this.#log))
+    }
     if (tcp === undefined) return
     if (!['127.0.0.1', '::1', 'localhost'].includes(tcp.host)) {
       throw new DaemonError(
-        `TCP has neither authentication nor encryption, so it is for this host only: use 127.0.0.1 instead of '${tcp.host}', and ssh from elsewhere`,
+        `TCP has neither authentication nor encryption, so it is for this host only: use 127.0.0.1 instead of '${tcp.host}', and TLS or ssh from elsewhere`,
       )
     }
     this.#servers.push(await listenTcp(tcp, (peer) => this.#accept(peer, { isSecure: false })))

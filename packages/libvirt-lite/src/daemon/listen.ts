@@ -51,7 +51,8 @@ export async function listenTcp(
   return server
 }
 
-function listening(server: Server, name: string, listen: () => void): Promise<void> {
+/** Waits until a server listens. @throws DaemonError */
+export function listening(server: Server, name: string, listen: () => void): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('listening', resolve)
     server.once('error', (error) => {

@@ -8,6 +8,8 @@ import { EVENT_MESSAGES, PROCEDURES, QEMU } from './procedures/index.ts'
 import type { Args, EventMessages, EventName, ProcedureName, Result } from './procedures/index.ts'
 import type { Procedure } from './procedures/procedure.ts'
 import { RpcStream } from './stream.ts'
+import { connectTls } from './tls.ts'
+import type { TlsCredentials } from './tls.ts'
 import { Wire } from './wire.ts'
 
 const AUTH_NONE = 0
@@ -15,8 +17,14 @@ const FEATURE_KEEPALIVE = 10
 const FEATURE_EVENT_CALLBACKS = 14
 const MAX_SERIAL = 0xffffffff
 
-/** Where a daemon listens: the path of a UNIX socket, a TCP port, or a stream that is connected already. */
-export type Endpoint = { path: string } | { host?: string; port: number } | { stream: Duplex }
+/**
+ * Where a daemon listens: the path of a UNIX socket, a TCP port, usually 16514 with `tls`, or a stream that is connected
+ * already.
+ */
+export type Endpoint =
+  | { path: string }
+  | { host?: string; port: number; tls?: TlsCredentials }
+  | { stream: Duplex }
 
 export interface ClientOptions {
   /** What to open, without transport and query (default: `qemu:///system`). */
@@ -94,6 +102,9 @@ export class Client {
   /** Connects and does no more. */
   static async connect(endpoint: Endpoint): Promise<Client> {
     if ('stream' in endpoint) return new Client(endpoint.stream)
+    if ('tls' in endpoint && endpoint.tls !== undefined) {
+      return new Client(await connectTls(endpoint, endpoint.tls))
+    }
     const socket = connect('path' in endpoint ? { path: endpoint.path } : { ...endpoint })
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve)

@@ -1,5 +1,6 @@
 export { Client } from './client.ts'
 export type { ClientOptions, Endpoint } from './client.ts'
+export type { TlsCredentials } from './tls.ts'
 export type { Codec, Value } from './codec.ts'
 export { ErrorCode, ErrorDomain, RpcError, VirtError } from './errors.ts'
 export type { RpcFault, VirtErrorDetails } from './errors.ts'
