@@ -16,6 +16,8 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
   const file = join(at, 'a.xml')
   const card = `<interface type='network'><source network='default'/><model type='virtio'/></interface>`
   writeFileSync(file, domainXml('a', { devices: diskXml(buttonDisk(at)) + card }))
+  const network = join(at, 'n.xml')
+  writeFileSync(network, `<network><name>n</name><bridge name='virbr1'/></network>`)
   const steps: [string, RegExp][] = [
     ['list --all', /^ Id +Name +State\n-+\n\n$/],
     ['uri', /socket=/],
@@ -72,7 +74,15 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
     ['net-info default', /Active: +yes\nPersistent: +yes/],
     ['net-dumpxml default', /<forward mode='nat'\/>/],
     ['net-info other', /error: failed to get network 'other'/],
-    ['net-destroy default', /error: .*not supported/],
+    ['net-destroy default', /error: .*'default' is always there/],
+    ['net-undefine default', /error: .*'default' is always there/],
+    ['net-start default', /error: .*network is already active/],
+    ['net-autostart default', /marked as autostarted/],
+    ['net-autostart default --disable', /error: .*'default' is always there/],
+    ['net-dhcp-leases default', /Expiry Time/],
+    [`net-define ${network}`, /error: .*network 'n': there is only 'default'.*type 'user' an <ip>/],
+    [`net-create ${network}`, /error: .*network 'n': there is only 'default'/],
+    [`net-define ${file}`, /error: .*unexpected root element <domain>/],
     ['hostname', /\S/],
     ['domjobinfo nobody', /error: failed to get domain/],
     ['snapshot-create nobody', /error: /],

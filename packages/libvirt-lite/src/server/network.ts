@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers, NetworkRef } from '../rpc/index.ts'
+import { childNamed, parseXml, textOf } from '../xml/index.ts'
+import type { XmlElement } from '../xml/index.ts'
 import { checkFlags } from './check-flags.ts'
 
 const NAME = 'default'
@@ -62,6 +64,31 @@ export function networkHandlers(stateDir: string): Handlers {
       check(asked.net)
       return { autostart: true }
     },
+    // What is always there is started already, and starts with the daemon.
+    NETWORK_CREATE(asked) {
+      check(asked.net)
+      throw invalid('network is already active')
+    },
+    NETWORK_SET_AUTOSTART(asked) {
+      check(asked.net)
+      if (!asked.autostart) throw permanent()
+    },
+    NETWORK_DESTROY(asked) {
+      check(asked.net)
+      throw permanent()
+    },
+    NETWORK_UNDEFINE(asked) {
+      check(asked.net)
+      throw permanent()
+    },
+    NETWORK_DEFINE_XML: ({ xml }) => refuse(xml),
+    NETWORK_CREATE_XML: ({ xml }) => refuse(xml),
+    NETWORK_GET_DHCP_LEASES({ flags, net: asked }) {
+      checkFlags(flags, 0, 'virNetworkGetDHCPLeases')
+      check(asked)
+      // Each guest has the whole network to itself; what its emulator gave it reaches nobody else.
+      return { leases: [], count: 0 }
+    },
     NETWORK_GET_BRIDGE_NAME(asked) {
       check(asked.net)
       throw new VirtError(
@@ -87,6 +114,34 @@ function describe(uuid: string): string {
 </network>
 `
 }
+
+/** A network that guests share needs a bridge, and with it rights that a daemon here does without. */
+function refuse(xml: string): never {
+  let root: XmlElement
+  try {
+    root = parseXml(xml)
+  } catch (error) {
+    const text = `XML error: ${(error as Error).message}`
+    throw new VirtError(ErrorCode.XML_ERROR, text, { cause: error })
+  }
+  if (root.name !== 'network') {
+    const text = `XML error: unexpected root element <${root.name}>, expecting <network>`
+    throw new VirtError(ErrorCode.XML_ERROR, text)
+  }
+  const name = childNamed(root, 'name')
+  throw new VirtError(
+    ErrorCode.CONFIG_UNSUPPORTED,
+    `unsupported configuration: network '${name === undefined ? '' : textOf(name).trim()}': there is only '${NAME}', ` +
+      'where each guest is behind a router of its own; guests do not share a network here. For other addresses, give a ' +
+      "card of type 'user' an <ip>",
+  )
+}
+
+const invalid = (text: string): VirtError =>
+  new VirtError(ErrorCode.OPERATION_INVALID, `Requested operation is not valid: ${text}`)
+
+const permanent = (): VirtError =>
+  invalid(`network '${NAME}' is always there: it is a part of each emulator`)
 
 function missing(text: string): VirtError {
   return new VirtError(ErrorCode.NO_NETWORK, `Network not found: ${text}`)
