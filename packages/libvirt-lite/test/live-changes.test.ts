@@ -127,6 +127,15 @@ test.serial('title, description and metadata, and the event that tells of them',
     ['destroy a', /destroyed/],
     ['dumpxml a', /<description>a few words<\/description>\n  <memory/],
   ])
+  // What could not be read again is not kept.
+  for (const args of [
+    ['desc', 'a', '--title', 'x\u0001y'],
+    ['desc', 'a', '--live', 'x\u001by'],
+    ['metadata', 'a', 'urn:\u0001', '--key', 'k', '--set', '<a/>'],
+    ['metadata', 'a', uri, '--key', 'p', '--set', '<p:a xmlns:p="urn:p"/>'],
+  ]) {
+    t.is((await virsh(socket, ...args)).code, 1, args.join(' '))
+  }
   await until(() => events.output().includes(`domain 'a': type element, uri ${uri}`))
   t.regex(events.output(), /'metadata-change' for domain 'a': type title, uri <null>/)
 })

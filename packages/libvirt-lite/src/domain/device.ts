@@ -63,7 +63,17 @@ export function withDevice(
   options: DomainOptions,
 ): { definition: DomainDefinition; device: AnyDevice } {
   const definition = structuredClone(def)
-  if (options.isRunning === true) forgetAliases([device])
+  if (options.isRunning === true) {
+    forgetAliases([device])
+    const { alias } = device
+    if (alias !== undefined && allDevices(def).some((other) => other.alias?.name === alias.name)) {
+      throw refusal('another device has the same name', {
+        at: alias,
+        below: '/@name',
+        value: alias.name,
+      })
+    }
+  }
   const devices = (definition.devices ??= {}) as Record<string, unknown>
   if (isList) ((devices[key] ??= []) as AnyDevice[]).push(device)
   else if (devices[key] !== undefined && !isNone(devices[key])) {

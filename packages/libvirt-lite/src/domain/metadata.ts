@@ -33,6 +33,23 @@ export function readMetadata({ metadata }: DomainDefinition, uri: string): strin
   return printVerbatim(strip({ ...found, attributes }) as XmlElement)
 }
 
+/** The root is to be in the namespace of the program, whose prefix stands for nothing else in the document. */
+function refuseOwnNamespaces(root: XmlElement, key: string): void {
+  if (prefixOf(root.name) !== '' || root.attributes.some(({ name }) => name === 'xmlns')) {
+    throw new XmlError('the root element has a namespace: it gets the one that is given', {
+      path: `/${root.name}`,
+    })
+  }
+  const visit = (node: XmlNode): void => {
+    if (!isElement(node)) return
+    if (node.attributes.some(({ name }) => name === `xmlns:${key}`)) {
+      throw new XmlError('the document has this prefix for a namespace of its own', { value: key })
+    }
+    for (const child of node.children) visit(child)
+  }
+  visit(root)
+}
+
 /**
  * Changes what a program keeps in its namespace, or removes it without `xml`. The elements get the prefix `key`.
  *
@@ -52,6 +69,7 @@ export function withMetadata(
       throw new XmlError('expected the prefix of a namespace, such as "app"', value)
     }
     const root = withoutBlanks(parseXml(xml))
+    refuseOwnNamespaces(root, key)
     const add = (node: XmlNode): XmlNode => {
       if (!isElement(node)) return { ...node }
       const { name, attributes } = node

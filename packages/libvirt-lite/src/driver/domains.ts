@@ -161,6 +161,8 @@ export class Domains {
 
   /** Changes what a domain starts from, which has to be complete. Throws with all as it was. */
   change(domain: Domain, definition: DomainDefinition): void {
+    // What the next daemon could not read would be lost.
+    this.#parse(format(definition))
     try {
       this.#save(definition)
     } catch (error) {

@@ -7,6 +7,9 @@ import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 import { IMPACT_FLAGS, definitionFor, impactOf } from './impact.ts'
 
+/** Characters that XML cannot have. */
+const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/
+
 /** Kinds of `virDomainGetMetadata`. */
 const KIND = { DESCRIPTION: 0, TITLE: 1, ELEMENT: 2 } as const
 
@@ -69,6 +72,11 @@ function write(
   type: number,
   { metadata, key, uri }: Change,
 ): DomainDefinition {
+  for (const text of [metadata, uri]) {
+    if (text !== undefined && CONTROLS.test(text)) {
+      throw wrong('metadata with control characters, which no document can have')
+    }
+  }
   switch (type) {
     case KIND.DESCRIPTION:
       if (metadata === undefined || metadata === '') delete definition.description
