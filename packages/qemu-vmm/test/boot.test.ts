@@ -52,6 +52,11 @@ function refusal(config: BootConfig, memoryMib?: number): VmmError {
   throw new Error('the image was accepted')
 }
 
+test('bzImage: a file that ends within the last 16 bytes that its header counts is whole', (t) => {
+  const { memory } = boot({ kernel: file(bzImage().slice(0, -15)) })
+  t.deepEqual(memory.bytes(0x100_0000, 4), Uint8Array.of(0, 1, 2, 3))
+})
+
 test('bzImage: enters 64-bit kernels in long mode with zero page, e820 and identity map', (t) => {
   const { entry, memory, kind } = boot({ kernel: file(bzImage()), append: 'console=ttyS0' })
   t.is(kind, 'bzImage')
@@ -155,6 +160,7 @@ test('bad kernels: each has its own message', (t) => {
   const cases: [string, string, RegExp][] = [
     [file('#!/bin/sh\necho hello\n'), 'E_IMAGE_FORMAT', /is a text file/],
     [file(whole.slice(0, whole.length - 100)), 'E_IMAGE_TRUNCATED', /has 9116 bytes.*says 9216/],
+    [file(whole.slice(0, -16)), 'E_IMAGE_TRUNCATED', /has 9200 bytes/],
     [file(whole.slice(0, 1000)), 'E_IMAGE_TRUNCATED', /truncated/],
     [file(whole.slice(0, 600)), 'E_IMAGE_TRUNCATED', /truncated/],
     [file(new Uint8Array(0)), 'E_FILE', /is empty/],

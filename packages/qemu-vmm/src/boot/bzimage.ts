@@ -56,6 +56,8 @@ const MAGIC_BOOT_FLAG = 0xaa55
 const LOADED_HIGH = 0x01
 const XLF_KERNEL_64 = 0x01
 const LOADER_UNDEFINED = 0xff
+/** The unit of the size in the header. */
+const PARAGRAPH_BYTES = 16
 const SECTOR_BYTES = 512
 const BOOT_PARAMS_BYTES = 4096
 /** The 64-bit entry point follows the 32-bit one at this distance. */
@@ -195,8 +197,10 @@ function parseHeader(image: ImageFile): SetupHeader {
     )
   }
   const setupBytes = ((view.getUint8(SETUP_SECTS) || 4) + 1) * SECTOR_BYTES
-  const promised = setupBytes + view.getUint32(SYSSIZE, true) * 16
-  if (image.size <= setupBytes || (version >= 0x0204 && image.size < promised)) {
+  const promised = setupBytes + view.getUint32(SYSSIZE, true) * PARAGRAPH_BYTES
+  // Whoever rounds the size up need not fill the file up: memtest86+ does not.
+  const least = promised - (PARAGRAPH_BYTES - 1)
+  if (image.size <= setupBytes || (version >= 0x0204 && image.size < least)) {
     throw truncatedImage(image, WHAT, Math.max(promised, setupBytes + 1))
   }
   const since = <T>(at: number, value: T, before: T): T => (version >= at ? value : before)
