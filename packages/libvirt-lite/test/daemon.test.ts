@@ -205,6 +205,7 @@ test('lists are filtered by their flags, and unknown flags are refused', async (
 
 /** Where a name means something else. */
 const OTHERS: Record<string, object> = {
+  CONNECT_GET_CPU_MODEL_NAMES: { arch: 'x86_64' },
   CONNECT_GET_MAX_VCPUS: { type: undefined },
   DOMAIN_INTERFACE_STATS: { device: 'x' },
   DOMAIN_INTERFACE_ADDRESSES: { source: 0 },

@@ -28,7 +28,12 @@ test.serial('virsh runs a domain from its definition to its end', async (t) => {
     ['nodecpumap', /CPUs online: +\d/],
     ['freecell', /Total: \d+ KiB/],
     ['capabilities', /<domain type='qemu'\/>/],
-    ['domcapabilities --virttype qemu', /<machine>pc-i440fx-7.2</],
+    [
+      'domcapabilities --virttype qemu',
+      /<machine>pc-i440fx-7.2<[^]*<model usable='yes'>IvyBridge</,
+    ],
+    ['cpu-models x86_64', /^qemu64\nIvyBridge\n/],
+    ['cpu-models sparc', /error: .*only x86_64 is there/],
     [`define ${file}`, /Domain 'a' defined/],
     ['list --all', / - +a +shut off/],
     ['dominfo a', /Persistent: +yes\nAutostart: +disable/],

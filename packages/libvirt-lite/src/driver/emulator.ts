@@ -63,6 +63,21 @@ function once<T>(
   return asked
 }
 
+const models = new Map<string, Promise<string[]>>()
+
+/**
+ * The processors of an emulator that are the same on every host; a name stands for the version of it that the machine
+ * takes. Rejects with `VirtError`
+ */
+export function cpuModelsOf(emulator: string): Promise<string[]> {
+  return once(models, emulator, async () => {
+    const list = [...(await help(emulator, '-cpu')).matchAll(/^x86 (\S+)/gm)].map(
+      ([, name]) => name!,
+    )
+    return list.filter((name) => !/-v\d+$/.test(name) && !['max', 'host', 'base'].includes(name))
+  })
+}
+
 const versions = new Map<string, Promise<bigint>>()
 
 /** The version of QEMU that an emulator says that it is: MAJOR * 1000000 + MINOR * 1000 + MICRO. Rejects with `VirtError` */

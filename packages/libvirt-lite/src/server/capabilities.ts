@@ -1,5 +1,6 @@
+import { featuresOf } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import { isExecutable, machinesOf } from '../driver/emulator.ts'
+import { cpuModelsOf, isExecutable, machinesOf } from '../driver/emulator.ts'
 import type { Machine } from '../driver/emulator.ts'
 import { cpuFlags, hasKvm, hostInfo, hostUuid } from '../driver/host.ts'
 import type { ServerContext } from './context.ts'
@@ -106,6 +107,9 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     ...list.map((value) => `${indent}  <value>${value}</value>`),
     `${indent}</enum>`,
   ]
+  const cpuModels = await cpuModelsOf(emulator)
+  // Ours has only such that run everywhere; of others, each start tells.
+  const usable = featuresOf(emulator).tuning ? 'unknown' : 'yes'
   const buses = machine.name.includes('q35') ? ['virtio', 'sata'] : ['fdc', 'ide', 'virtio']
   return [
     '<domainCapabilities>',
@@ -128,7 +132,7 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     "    <mode name='maximum' supported='yes'/>",
     "    <mode name='host-model' supported='no'/>",
     "    <mode name='custom' supported='yes'>",
-    "      <model usable='yes'>qemu64</model>",
+    ...cpuModels.map((name) => `      <model usable='${usable}'>${escape(name)}</model>`),
     '    </mode>',
     '  </cpu>',
     '  <devices>',

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { versionOf } from '../driver/emulator.ts'
+import { cpuModelsOf, versionOf } from '../driver/emulator.ts'
 import {
   cpuStats,
   freeBytes,
@@ -54,6 +54,15 @@ export function connectionHandlers(context: ServerContext): Handlers {
     CONNECT_GET_DOMAIN_CAPABILITIES: async ({ flags, ...asked }) => {
       checkFlags(flags, 0, 'virConnectGetDomainCapabilities')
       return { xml: await domainCapabilitiesXml(context, asked) }
+    },
+    async CONNECT_GET_CPU_MODEL_NAMES({ arch, needResults, flags }) {
+      checkFlags(flags, 0, 'virConnectGetCPUModelNames')
+      if (arch !== 'x86_64') {
+        const text = `cannot find architecture ${arch}: only x86_64 is there`
+        throw new VirtError(ErrorCode.INVALID_ARG, `invalid argument: ${text}`)
+      }
+      const models = await cpuModelsOf(context.emulator)
+      return { models: needResults ? models : [], count: models.length }
     },
     NODE_GET_INFO() {
       const { memoryKib, cpus, mhz, sockets, cores, threads } = hostInfo()

@@ -51,7 +51,7 @@ export const SCRIPT: readonly Step[] = steps(`
 uri
 capabilities  # it lists what works here
 domcapabilities --virttype qemu  # it lists what works here
-cpu-models x86_64  # there is no data of models
+cpu-models x86_64  # those of the emulator are listed, in its order
 nwfilter-list
 secret-list
 version

@@ -95,6 +95,11 @@ export const CONNECTION = {
       count: uint,
     }),
   ),
+  CONNECT_GET_CPU_MODEL_NAMES: query(
+    312,
+    struct({ arch: string, needResults: int, flags: uint }),
+    struct({ models: array(string, 8192), count: int }),
+  ),
   CONNECT_LIST_ALL_NODE_DEVICES: query(
     285,
     listing,
