@@ -12,8 +12,8 @@ import { Client, PROCEDURES, QEMU } from '../src/rpc/index.ts'
 import { encodeMessage } from '../src/rpc/message.ts'
 import type { Message } from '../src/rpc/message.ts'
 import type { TestDaemon } from './support/daemon.ts'
-import { define, domainXml, folder, startDaemon } from './support/daemon.ts'
-import { MIB, REMOTE, Raw } from './support/rig.ts'
+import { define, domainXml, folder, startDaemon, until } from './support/daemon.ts'
+import { MIB, REMOTE, Raw, rig } from './support/rig.ts'
 
 const QEMU_PROGRAM = 0x20008087
 const DENIED = 29
@@ -268,4 +268,43 @@ test('a socket is not put where a link leads', async (t) => {
   }
   // Neither is anything left of what did not start.
   t.deepEqual(readdirSync(at).toSorted(), ['ok-ro', 's', 'state', 'theirs'])
+})
+
+test('packets of streams in any order break no connection, and every stream ends', async (t) => {
+  const STREAM = 3
+  const { number, args } = PROCEDURES.DOMAIN_OPEN_CONSOLE
+  const payload = Buffer.alloc(args.size)
+  let open = 0
+  const { raw: connectRaw } = await rig(t, {
+    DOMAIN_OPEN_CONSOLE: (_args, { stream }) => {
+      open++
+      stream.once('close', () => open--)
+      stream.on('data', (chunk: Buffer) => stream.write(chunk))
+      stream.once('end', () => stream.end('bye'))
+    },
+  })
+  const packet = fc.record({
+    // Few streams, so that many packets meet one; some call for a stream with a serial that has one.
+    serial: fc.integer({ min: 1, max: 3 }),
+    isCall: fc.boolean(),
+    status: fc.constantFrom(0, 1, 2, 2, 2, 7),
+    bytes: fc.constantFrom(0, 0, 1, 100, 70_000),
+    procedure: fc.constantFrom(number, number, 1, -1),
+  })
+  await fc.assert(
+    fc.asyncProperty(fc.array(packet, { maxLength: 40 }), async (packets) => {
+      const peer = await connectRaw()
+      await peer.open()
+      for (const { serial, isCall, status, bytes, procedure } of packets) {
+        if (isCall) peer.call(number, payload, { serial })
+        else peer.call(procedure, Buffer.alloc(bytes, 'x'), { serial, status, type: STREAM })
+      }
+      peer.call(PROCEDURES.CONNECT_GET_TYPE.number, Buffer.alloc(0), { serial: 9 })
+      for (let reply = await peer.next(); reply.serial !== 9;) reply = await peer.next()
+      peer.socket.destroy()
+    }),
+    { numRuns: 150 },
+  )
+  await until(() => open === 0)
+  t.pass()
 })

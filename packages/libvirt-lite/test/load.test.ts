@@ -109,3 +109,29 @@ test.serial(
     t.deepEqual((await stateOf(client, dom))[0], STOPPED)
   },
 )
+
+test.serial(
+  'a client that goes while its console is opened leaves the console to others',
+  async (t) => {
+    const at = folder(t)
+    const { client: open, socket, log } = await startDaemon(t, at)
+    const client = await open()
+    const dom = await define(client, domainXml('a', { emulator: monitorOnlyEmulator(at) }))
+    await client.call('DOMAIN_CREATE', { dom })
+    const console = { dom, device: undefined, flags: 0 }
+    const { stream: first } = await client.openStream('DOMAIN_OPEN_CONSOLE', console)
+    // To take a console over takes a moment, in which this one goes.
+    const taken = once(first, 'error')
+    const brief = await Client.open({ path: socket })
+    const asked = brief.openStream('DOMAIN_OPEN_CONSOLE', { ...console, flags: 1 })
+    await taken
+    brief.destroy()
+    await t.throwsAsync(asked)
+    await until(async () => {
+      const opened = await client.openStream('DOMAIN_OPEN_CONSOLE', console).catch(() => undefined)
+      opened?.stream.destroy()
+      return opened !== undefined
+    })
+    t.deepEqual(log, [])
+  },
+)

@@ -200,9 +200,13 @@ export class ServerConnection {
             },
           )
         }
-        const gone = (): void => void this.#streams.delete(message.serial)
-        stream = new RpcStream(this.#wire, header, 'server', gone)
-        this.#streams.set(message.serial, stream)
+        const { serial } = message
+        const made: RpcStream = new RpcStream(this.#wire, header, 'server', () => {
+          // Another one may have the serial by now.
+          if (this.#streams.get(serial) === made) this.#streams.delete(serial)
+        })
+        stream = made
+        this.#streams.set(serial, made)
       }
       const call = { connection: this, stream } as Call
       const result = await handler(args, call)
@@ -212,7 +216,6 @@ export class ServerConnection {
       stream?.opened()
       if (name === 'CONNECT_CLOSE') this.#wire.end()
     } catch (error) {
-      this.#streams.delete(message.serial)
       stream?.cut(error as Error)
       const payload = encodeError(this.#toVirtError(error, name))
       this.#wire.send({ ...header, status: Status.ERROR }, payload)

@@ -24,6 +24,7 @@ export class RpcStream extends Duplex {
   #beforeOpen: (() => void)[] | undefined = []
   /** The other end asked to finish, or confirmed. */
   #peerFinished = false
+  #inputEnded = false
   #finalSent = false
   #aborted = false
   #confirmed: ((error?: Error) => void) | undefined
@@ -60,8 +61,10 @@ export class RpcStream extends Duplex {
   receive({ status, payload }: Message): void {
     if (this.destroyed) return
     if (status === Status.CONTINUE) {
-      if (payload.length === 0) this.push(null)
-      else if (!this.#peerFinished && !this.push(payload)) this.#wire.hold(this)
+      // Nothing follows the end, and who sends more must not hold up its connection.
+      if (this.#inputEnded) return
+      if (payload.length === 0) this.#endInput()
+      else if (!this.push(payload)) this.#wire.hold(this)
     } else if (status === Status.OK) this.#finished()
     else this.#abortedByPeer(payload)
   }
@@ -72,19 +75,25 @@ export class RpcStream extends Duplex {
     this.destroy(error)
   }
 
+  #endInput(): void {
+    if (this.#inputEnded) return
+    this.#inputEnded = true
+    this.push(null)
+  }
+
   #finished(): void {
     this.#peerFinished = true
     if (this.#side === 'client') {
       this.#gone()
       this.#confirmed?.()
-      this.push(null)
+      this.#endInput()
       return
     }
     if (this.#finalSent) {
       this.#send(Status.OK, Buffer.alloc(0))
       this.#gone()
     }
-    this.push(null)
+    this.#endInput()
   }
 
   #abortedByPeer(payload: Buffer): void {

@@ -78,9 +78,13 @@ export class Wire {
     queueMicrotask(() => this.#read())
   }
 
-  /** Sends a message. `taken` is called when the peer, or the system on its behalf, has it. */
+  /** Sends a message. `taken` is called when the peer, or the system on its behalf, has it, or never will. */
   send(header: Header, payload: Uint8Array, taken?: () => void): void {
-    if (this.#isClosed) return
+    if (this.#isClosed) {
+      // Nobody is left to hold anything up.
+      if (taken) queueMicrotask(taken)
+      return
+    }
     this.#stream.write(encodeMessage(header, payload), () => taken?.())
     const waiting = this.#stream.writableLength
     if (waiting > OUTPUT_LIMIT_BYTES) {

@@ -125,6 +125,11 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
 
 /** Joins a console and a client's stream: when either has ended, so has the other. */
 function connect(console: Duplex, stream: Duplex): void {
+  // The client went while the console was opened: nobody will hear of its end any more.
+  if (stream.destroyed) {
+    console.destroy()
+    return
+  }
   // Ends the stream when the guest is gone.
   console.pipe(stream)
   stream.pipe(console, { end: false })
