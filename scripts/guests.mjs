@@ -13,7 +13,7 @@
 //   boot.qcow2         a whole disk: partition table, GRUB, kernel, initial RAM disk and the same file system
 //   i386               vmlinuz and initramfs.cpio of 32-bit packages; made for the long tests of guests only
 //   cd                 CDs: GRUB's rescue, memtest86+, Debian's installer; made for the long tests of guests only
-//   debian.qcow2       a whole Debian with systemd; made for the long tests of guests only
+//   debian.qcow2       a whole Debian with systemd, and debian32.qcow2 for 32-bit machines; for the long tests of guests only
 //   engine-suite       the programs of the engine benchmark, for the host
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
@@ -179,15 +179,18 @@ export async function bootGuest() {
 
 /**
  * A whole Debian that firmware boots. Not every machine can make it.
+ * @param {'amd64' | 'i386'} [architecture]
  * @returns {Promise<string>} its path
  */
-export async function debianGuest() {
-  const tarball = join(folder, `debian-${hashFiles([], debianRecipe).slice(0, 12)}.tar`)
-  const disk = join(folder, 'debian.qcow2')
-  await once('debian', '', [disk], async () => {
+export async function debianGuest(architecture = 'amd64') {
+  const name = architecture === 'amd64' ? 'debian' : 'debian32'
+  const recipe = hashFiles([], debianRecipe(architecture)).slice(0, 12)
+  const tarball = join(folder, `${name}-${recipe}.tar`)
+  const disk = join(folder, `${name}.qcow2`)
+  await once(name, '', [disk], async () => {
     const apt = new Apt(folder)
-    if (!existsSync(tarball)) await installDebian(tarball, apt)
-    const raw = join(folder, 'debian.img')
+    if (!existsSync(tarball)) await installDebian(tarball, apt, architecture)
+    const raw = join(folder, `${name}.img`)
     await debianDisk(raw, tarball, apt)
     await must(bin('qemu-img'), ['convert', '-f', 'raw', '-O', 'qcow2', raw, disk])
     rmSync(raw)
@@ -379,7 +382,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()
     if (process.argv.includes('--cd')) await cdGuests()
-    if (process.argv.includes('--i386')) await i386Guest()
+    if (process.argv.includes('--i386')) {
+      await i386Guest()
+      await debianGuest('i386')
+    }
     await ataGuest()
     await cardsGuest()
   })

@@ -11,6 +11,7 @@ await script(async () => {
   await ovmfGuest()
   await bootGuest()
   await debianGuest()
+  await debianGuest('i386')
   await i386Guest()
   await cdGuests()
   process.env['GUESTS'] = '1'

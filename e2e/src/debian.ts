@@ -15,10 +15,10 @@ export type Attachment = 'virtio' | 'ide' | 'ahci'
 const rootPrompt = /root@guest:~# $/
 const patience = { timeoutMs: 600_000 }
 
-/** An image in `folder` with Debian's disk behind it. */
-export function debianOverlay(folder: string): string {
+/** An image in `folder` with Debian's disk behind it, or another. */
+export function debianOverlay(folder: string, disk: string = guestFiles.debian): string {
   const image = join(folder, 'debian.qcow2')
-  must(imageCommand, ['create', '-f', 'qcow2', '-F', 'qcow2', '-b', guestFiles.debian, image])
+  must(imageCommand, ['create', '-f', 'qcow2', '-F', 'qcow2', '-b', disk, image])
   return image
 }
 

@@ -30,6 +30,8 @@ export const guestFiles = {
   cds: `${root}.cache/guests/cd`,
   /** A whole Debian, for `npm run test:guests` only. */
   debian: `${root}.cache/guests/debian.qcow2`,
+  /** The same for 32-bit machines. */
+  debian32: `${root}.cache/guests/debian32.qcow2`,
 } as const
 
 /** The commands as a user calls them. */

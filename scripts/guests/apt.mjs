@@ -52,6 +52,16 @@ export class Apt {
   }
 
   /**
+   * Where the system has a release from, without its updates.
+   * @param {string} release the codename
+   */
+  archive(release) {
+    const format = ['--format', '$(RELEASE) $(REPO_URI)', 'Created-By: Packages']
+    const lines = (capture('apt-get', ['indextargets', ...format]) ?? '').split('\n')
+    return lines.find((line) => line.startsWith(`${release} `))?.slice(release.length + 1)
+  }
+
+  /**
    * Downloads and unpacks a package, and returns the folder it is in.
    * @param {string} name
    * @returns {Promise<string | undefined>} undefined when the package cannot be had

@@ -7,9 +7,10 @@ import { efiSystem } from './efi.mjs'
 import { bootableDisk, grubMenu } from './grub.mjs'
 import { codename, mmdebstrap } from './programs.mjs'
 
+/** The kernel of each architecture. */
+const kernels = { amd64: 'linux-image-amd64', i386: 'linux-image-686-pae' }
 /** What is installed, beside what is essential. */
 const packages = [
-  'linux-image-amd64',
   'zstd',
   'systemd-sysv',
   'udev',
@@ -59,15 +60,18 @@ chroot "$1" passwd -d root
 rm -rf "$1/var/cache/apt/archives" "$1/var/lib/apt/lists"
 `
 
-/** Bound to all that decides what is installed. */
-export const debianRecipe = [packages, drivers, before, after].flat().join()
+/** Bound to all that decides what is installed. @param {keyof typeof kernels} architecture */
+export const debianRecipe = (architecture) =>
+  [kernels[architecture], packages, drivers, before, after].flat().join()
 
 /**
- * Installs this machine's Debian release. Needs root, for the owners of files, and no loop device.
+ * Installs this machine's Debian release. Needs root, for the owners of files, and no loop device; and a processor that runs
+ * programs of the architecture.
  * @param {string} tarball what is written
  * @param {import('./apt.mjs').Apt} apt
+ * @param {keyof typeof kernels} [architecture]
  */
-export async function installDebian(tarball, apt) {
+export async function installDebian(tarball, apt, architecture = 'amd64') {
   const release = codename()
   if (release === undefined) throw new Failure('this is not a Debian release')
   if (process.getuid?.() !== 0) throw new Failure('installing Debian for a disk needs root')
@@ -81,14 +85,20 @@ export async function installDebian(tarball, apt) {
       '--mode=root',
       '--variant=minbase',
       '--quiet',
-      `--include=${packages.join(',')}`,
+      `--architectures=${architecture}`,
+      // The check needs a program that is not everywhere: a 64-bit processor runs what is for the other architecture.
+      '--skip=check/qemu',
+      `--include=${[kernels[architecture], ...packages].join(',')}`,
     ]
     for (const [name, text] of Object.entries({ essential: before, customize: after })) {
       writeFileSync(join(hooks, name), text)
       options.push(`--${name}-hook=sh ${join(hooks, name)} "$1"`)
     }
     const onLine = () => {}
-    const code = await run('perl', [program, ...options, release, unfinished], { onLine })
+    // Of another architecture updates may be incomplete on the way to a mirror; the release itself never is.
+    const archive = architecture === 'amd64' ? undefined : apt.archive(release)
+    const what = [release, unfinished, ...(archive === undefined ? [] : [archive])]
+    const code = await run('perl', [program, ...options, ...what], { onLine })
     if (code !== 0) throw new Failure('mmdebstrap could not install Debian')
     renameSync(unfinished, tarball)
   } finally {
