@@ -302,7 +302,6 @@ test('a stream carries bytes both ways, and each end hears of the other one', as
   const [first] = (await once(stream, 'data')) as [Buffer]
   t.is(first.toString(), 'HELLO')
   // Data and end may come at once.
-  const closed = once(stream, 'close')
   stream.end()
   const [last] = (await once(stream, 'data')) as [Buffer]
   t.is(last.toString(), 'bye')
