@@ -155,31 +155,29 @@ test('devices, drives and objects are added and removed by commands', async (t) 
   )
 })
 
-test('a monitor runs piped lines one after the other', async (t) => {
-  const device = new FakeDevice()
-  const machine = new FakeMachine()
-  const monitor = new Monitor(device, {
-    machine,
-    name: undefined,
-    uuid: undefined,
-    characters: noCharacters(),
-    quit() {},
+for (const when of ['after', 'before'] as const) {
+  test(`a monitor runs lines one after the other that are piped ${when} it is there`, async (t) => {
+    const device = new FakeDevice()
+    const lines = 'stop\ninfo status\ncont\ninfo status\n'
+    if (when === 'before') device.type(lines)
+    const context = { machine: new FakeMachine(), name: undefined, uuid: undefined, quit() {} }
+    const monitor = new Monitor(device, { ...context, characters: noCharacters() })
+    if (when === 'after') device.type(lines)
+    await settle()
+    monitor.close()
+    const [greeting, ...shown] = device.take().split('\r\n')
+    t.regex(greeting ?? '', /^qemu-vmm .* monitor - type 'help' for more information$/)
+    t.deepEqual(shown, [
+      '(qemu) stop',
+      '(qemu) info status',
+      'VM status: paused',
+      '(qemu) cont',
+      '(qemu) info status',
+      'VM status: running',
+      '(qemu) ',
+    ])
   })
-  device.type('stop\ninfo status\ncont\ninfo status\n')
-  await settle()
-  monitor.close()
-  const lines = device.take().split('\r\n')
-  t.regex(lines[0] ?? '', /^qemu-vmm .* monitor - type 'help' for more information$/)
-  t.deepEqual(lines.slice(1), [
-    '(qemu) stop',
-    '(qemu) info status',
-    'VM status: paused',
-    '(qemu) cont',
-    '(qemu) info status',
-    'VM status: running',
-    '(qemu) ',
-  ])
-})
+}
 
 test('a monitor behind the multiplexer keeps still until it has the keyboard', async (t) => {
   const below = new FakeDevice()

@@ -51,6 +51,8 @@ export class Monitor {
       this.#output = ''
     }
     if (chardev.connected !== false) this.#greet()
+    // What came while there was nobody to read it.
+    chardev.notifyReadable?.()
   }
 
   /** Takes no more commands. */

@@ -77,6 +77,8 @@ export class QmpMonitor {
       context.machine.on(event, (detail) => this.#event(event, detail)),
     )
     if (chardev.connected !== false) this.#greet()
+    // What came while there was nobody to read it.
+    chardev.notifyReadable?.()
   }
 
   /** Takes no more commands. */
