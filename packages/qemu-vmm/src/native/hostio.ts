@@ -23,7 +23,10 @@ export interface HostIo {
     parts: Uint32Array,
     count: number,
   ): number
-  /** pwritev(2) on the calling thread, from parts as `readCached` fills them. Returns bytes or a negative errno. */
+  /**
+   * pwritev(2) on the calling thread, from parts as `readCached` fills them. Returns a negative errno, or twice the bytes, and 1
+   * more when it slept meanwhile.
+   */
   writeHere(
     fd: number,
     offset: number,

@@ -37,7 +37,8 @@ pub fn read_cached(
 }
 
 /// pwritev(2) on the calling thread, which waits as long as the host does, from parts of buffers as
-/// `read_cached` fills them. Returns how many bytes were written or a negative errno.
+/// `read_cached` fills them. Returns a negative errno, or twice the number of bytes that were written,
+/// and 1 more when the thread slept meanwhile: what it lost to other threads does not count.
 #[napi]
 pub fn write_here(
     fd: RawFd,
@@ -49,8 +50,21 @@ pub fn write_here(
     let Some(iov) = vectors(&mut buffers, parts, count) else {
         return -i64::from(libc::EINVAL);
     };
+    let before = sleeps();
     // SAFETY: as in `read_cached`; the kernel only reads.
-    outcome(unsafe { libc::pwritev(fd, iov.as_ptr(), iov.len() as libc::c_int, offset) })
+    let written =
+        outcome(unsafe { libc::pwritev(fd, iov.as_ptr(), iov.len() as libc::c_int, offset) });
+    if written < 0 { written } else { written << 1 | i64::from(sleeps() != before) }
+}
+
+/// How often the calling thread gave its processor up by itself.
+fn sleeps() -> libc::c_long {
+    // SAFETY: plain numbers, which the kernel fills in.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage.ru_nvcsw
+    }
 }
 
 /// The parts as the kernel takes them; None for those that are not in their buffers, or too many.

@@ -1,4 +1,4 @@
-/** A write to the page cache that took longer waited for something. */
+/** A write to the page cache that slept, and took longer, waited for something that matters. */
 const SLOW_MS = 1
 /** How long nothing is written at once after a slow write, and at most, as it doubles each time. */
 const FIRST_REST_MS = 100
@@ -20,19 +20,27 @@ export class WritePace {
     this.#nowMs = nowMs
   }
 
-  /** Runs `write`, if it may be now; undefined when it may not. */
+  /**
+   * Runs `write`, if it may be now, which returns what `writeHere` of the addon does; the bytes that were written, or
+   * undefined when none were.
+   */
   run(write: () => number): number | undefined {
     const start = this.#nowMs()
     if (start < this.#untilMs) return undefined
     const result = write()
+    this.#judge(result > 0 && result % 2 === 1, start)
+    return result < 0 ? undefined : Math.floor(result / 2)
+  }
+
+  #judge(slept: boolean, start: number): void {
     const end = this.#nowMs()
-    if (end - start < SLOW_MS) {
+    // One that was only kept from its processor, by other threads, would not have been quicker on another.
+    if (!slept || end - start < SLOW_MS) {
       if (++this.#quick >= MANY) this.#restMs = FIRST_REST_MS
-      return result
+      return
     }
     this.#quick = 0
     this.#untilMs = end + this.#restMs
     this.#restMs = Math.min(this.#restMs * 2, LONGEST_REST_MS)
-    return result
   }
 }
