@@ -1,5 +1,5 @@
 // 256 MiB read by dd in the guest from a virtio-blk disk, raw and qcow2, beside QEMU's own translator.
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { spawnSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,6 +14,7 @@ import {
   peerVersion,
   shellPrompt,
 } from '../lib/guest-process.ts'
+import { fillImage } from '../lib/fill-image.ts'
 import { paired, repeated, rounded } from '../lib/paired.ts'
 
 const memoryMib = 512
@@ -42,7 +43,7 @@ export async function run(effort: Effort): Promise<Results> {
   const folder = mkdtempSync(join(tmpdir(), 'bench-disk-'))
   try {
     const raw = join(folder, 'disk.raw')
-    fill(raw)
+    fillImage(raw, imageMib)
     const qcow2 = join(folder, 'disk.qcow2')
     const convert = ['convert', '-f', 'raw', '-O', 'qcow2', raw, qcow2]
     const { status } = spawnSync(ownImageCommand, convert, { stdio: 'inherit' })
@@ -68,15 +69,4 @@ export async function run(effort: Effort): Promise<Results> {
   } finally {
     rmSync(folder, { recursive: true })
   }
-}
-
-/** Every sector differs, so that no format stores less. */
-function fill(path: string): void {
-  const file = openSync(path, 'wx')
-  const chunk = new Uint32Array(1 << 18)
-  for (let mib = 0; mib < imageMib; mib++) {
-    for (let i = 0; i < chunk.length; i++) chunk[i] = Math.imul(mib * chunk.length + i, 0x9e37_79b1)
-    writeSync(file, chunk)
-  }
-  closeSync(file)
 }

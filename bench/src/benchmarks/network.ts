@@ -82,7 +82,9 @@ function comparison(
 async function idle(guest: DebianGuest, effort: Effort): Promise<number> {
   const settle = 15_000
   await new Promise((resolve) => setTimeout(resolve, settle))
-  return rounded(100 * (await coreShare(guest.pid, effort.quick ? 10 : 20)))
+  const percent = rounded(100 * (await coreShare(guest.pid, effort.quick ? 10 : 20)))
+  progress(`idle: ${percent} % of a core`)
+  return percent
 }
 
 /** Median microseconds of an echo, ten a second: each finds everybody asleep. */
