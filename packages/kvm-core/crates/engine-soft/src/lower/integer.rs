@@ -198,7 +198,12 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         | M::Prefetch
         | M::Prefetchw
         | M::Prefetchwt1
+        | M::Prefetchit0
+        | M::Prefetchit1
         | M::Reservednop
+        // No operation where there is no shadow stack; compilers have unwinders read its pointer unasked.
+        | M::Rdsspd
+        | M::Rdsspq
         | M::Cldemote => mov::nop,
         M::Ud0 | M::Ud1 | M::Ud2 => undefined,
         _ => return conditional(x),

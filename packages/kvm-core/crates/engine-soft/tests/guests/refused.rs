@@ -4,8 +4,8 @@ use super::machine::{CODE, DATA, Machine, Mode, STACK};
 
 const UD: u64 = 6;
 
-/// The vector that `code` ends in; HLT behind it is none.
-fn vector(m: &mut Machine, code: &[u8]) -> u64 {
+/// Makes the machine execute `code` next, and HLT behind it.
+fn start(m: &mut Machine, code: &[u8]) {
     let mut padded = code.to_vec();
     padded.resize(15, 0xf4);
     m.write(CODE, &padded);
@@ -18,6 +18,11 @@ fn vector(m: &mut Machine, code: &[u8]) -> u64 {
         (r.rsi, r.rdi, r.rbp) = (DATA, DATA, DATA);
     });
     m.resume();
+}
+
+/// The vector that `code` ends in; HLT behind it is none.
+fn vector(m: &mut Machine, code: &[u8]) -> u64 {
+    start(m, code);
     m.run_to_fault()
 }
 
@@ -86,5 +91,23 @@ fn other_extensions_are_undefined() {
     ];
     for (name, code) in cases {
         assert_eq!(vector(&mut m, code), UD, "{name}");
+    }
+}
+
+#[test]
+fn hints_that_the_cpu_does_not_know_are_no_operation() {
+    let mut m = Machine::new(Mode::Long, &[]);
+    for opcode in 0x18..=0x1fu8 {
+        for modrm in (0..=0x38u8).step_by(8).flat_map(|reg| [reg, 0xc0 | reg, 0xc6 | reg]) {
+            for prefix in [&[][..], &[0x66], &[0xf3], &[0xf2]] {
+                for rex in [&[][..], &[0x48]] {
+                    let code = [prefix, rex, &[0x0f, opcode, modrm]].concat();
+                    start(&mut m, &code);
+                    let after = m.run_to_halt();
+                    assert_eq!(after.rip, CODE + code.len() as u64 + 1, "{code:02x?}");
+                    assert_eq!((after.rax, after.rsi), (DATA, DATA), "{code:02x?}");
+                }
+            }
+        }
     }
 }
