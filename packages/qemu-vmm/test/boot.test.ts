@@ -256,6 +256,9 @@ test('multiboot: loads by address fields and passes modules, map and command lin
   t.is(table.getUint32(16, true) % 4096, 0)
   t.is(info.getUint32(44, true), 4 * 24)
   t.is(memory.view(info.getUint32(48, true), 24).getUint32(0, true), 20)
+  t.is(memory.view(0x40e, 2).getUint16(0, true), 0x9fc0, 'the extended BIOS data area')
+  t.is(memory.view(0x413, 2).getUint16(0, true), 639)
+  t.is(memory.bytes(0x9_fc00, 1)[0], 1)
 })
 
 test('multiboot: ELF images, and what is refused', (t) => {

@@ -31,6 +31,9 @@ const MAP_ENTRY_BYTES = 24
 const MAX_MODULES = 64
 const STRINGS_BYTES = 0x1_0000
 const PAGE = 4096
+/** Words of the BIOS data area: the segment of its extension, and KiB of memory below that. */
+const BDA_EBDA_SEGMENT = 0x40e
+const BDA_BASE_MEMORY = 0x413
 const LOADER_NAME = 'qemu-vmm'
 
 interface MultibootModule {
@@ -113,6 +116,11 @@ export class MultibootImage implements BootImage {
     memory.write(BOOT_DATA_GPA, mapTable)
     memory.write(modulesGpa, new Uint8Array(modules.buffer))
     memory.write(COMMAND_LINE_GPA, strings.bytes())
+    // Xen, for one, puts its start of other processors below what a BIOS says that it has, not the loader.
+    memory.write(BDA_EBDA_SEGMENT, word(EBDA_START >>> 4))
+    memory.write(BDA_BASE_MEMORY, word(EBDA_START >>> 10))
+    // The extension begins with its own length in KiB.
+    memory.write(EBDA_START, word(1))
     return {
       mode: 'protected',
       rip: this.#entry,
@@ -123,6 +131,10 @@ export class MultibootImage implements BootImage {
       gdtBytes: writeGdt(memory, 'protected'),
     }
   }
+}
+
+function word(value: number): Uint8Array {
+  return Uint8Array.of(value & 0xff, value >>> 8)
 }
 
 /** NUL-terminated strings one after the other, from `COMMAND_LINE_GPA` on. */
