@@ -1,7 +1,7 @@
 import { BlockCounters } from '../block/accounting.ts'
 import type { BlockStats } from '../block/accounting.ts'
 import type { DriveConfig, DriveThrottle } from './drive-config.ts'
-import type { Drive } from './drives.ts'
+import type { Drive } from './drive.ts'
 
 /** A device whose medium comes and goes. */
 export interface MediaDevice {

@@ -5,7 +5,7 @@ import { Cfi01Flash, FLASH_SECTOR_BYTES } from '../chipset/pflash/cfi01.ts'
 import type { FlashState } from '../chipset/pflash/cfi01.ts'
 import type { PluggedDevice } from '../devices/device-type.ts'
 import type { Bus } from './bus.ts'
-import type { Drive } from './drives.ts'
+import type { Drive } from './drive.ts'
 import type { FlashImage } from './flash-image.ts'
 
 const GIB4 = 0x1_0000_0000

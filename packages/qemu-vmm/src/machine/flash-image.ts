@@ -5,7 +5,8 @@ import { findFirmware } from '../firmware/find.ts'
 import { FLASH_SECTOR_BYTES } from '../chipset/pflash/cfi01.ts'
 import type { MachineConfig } from './config.ts'
 import type { DriveConfig } from './drive-config.ts'
-import type { Drive, Drives } from './drives.ts'
+import type { Drives } from './drives.ts'
+import type { Drive } from './drive.ts'
 
 /** Flash chips: the firmware, and its variables. */
 export const FLASH_CHIPS = 2

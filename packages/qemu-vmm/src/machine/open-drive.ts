@@ -1,7 +1,7 @@
 import { ErrorPolicy } from '../block/error-policy.ts'
 import { openImage } from '../block/open.ts'
 import { VmmError } from '../errors.ts'
-import type { DriveOpener, OpenDrive } from './drives.ts'
+import type { DriveOpener, OpenDrive } from './drive.ts'
 
 /** Opens the image of a drive; what goes wrong names the file as QEMU does. */
 export const openDrive: DriveOpener = async (config, { onStop, log }) => {

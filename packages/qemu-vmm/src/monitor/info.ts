@@ -1,6 +1,6 @@
 import { versionText } from '../cli/version.ts'
 import type { CpuInfo, MachineStatus } from '../machine/config.ts'
-import type { DriveInfo } from '../machine/drives.ts'
+import type { DriveInfo } from '../machine/drive.ts'
 import { formatJit } from './jit.ts'
 import { BALLOON_INFO } from './balloon.ts'
 import { MonitorError } from './command.ts'

@@ -1,6 +1,6 @@
 import type { MemoryParts } from 'virtio'
 
-import type { Drive } from '../../src/machine/drives.ts'
+import type { Drive } from '../../src/machine/drive.ts'
 
 /** A disk in memory: each byte tells its sector until it is written. */
 export class FakeDrive implements Drive {

@@ -1,6 +1,6 @@
 import { int, parseState } from '../../machine/state.ts'
 import type { MediaDevice } from '../../machine/block-backend.ts'
-import type { Drive } from '../../machine/drives.ts'
+import type { Drive } from '../../machine/drive.ts'
 import { VmmError } from '../../errors.ts'
 
 export const SECTOR_BYTES = 512

@@ -1,5 +1,5 @@
 import type { MediaDevice } from '../../machine/block-backend.ts'
-import type { Drive } from '../../machine/drives.ts'
+import type { Drive } from '../../machine/drive.ts'
 import { flag, int, parseState, u8 } from '../../machine/state.ts'
 import { transferModes } from './disk.ts'
 import { POWER_ON_MODES, identifyPacketDevice } from './identify.ts'

@@ -1,4 +1,4 @@
-import type { Drive } from '../../machine/drives.ts'
+import type { Drive } from '../../machine/drive.ts'
 import { flag, int, parseState, u8 } from '../../machine/state.ts'
 import type { Geometry } from './geometry.ts'
 import { MAX_MULTIPLE, POWER_ON_MODES, identifyDisk } from './identify.ts'

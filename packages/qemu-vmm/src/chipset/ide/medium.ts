@@ -1,6 +1,6 @@
 import type { MemoryParts } from 'virtio'
 
-import type { Drive } from '../../machine/drives.ts'
+import type { Drive } from '../../machine/drive.ts'
 
 /** Bytes of a drive for one device, at once where that works. */
 export class Medium {

@@ -17,7 +17,7 @@ import {
 import type { ObjectConfig } from '../../objects/config.ts'
 import type { CpuInfo, MachineConfig } from '../config.ts'
 import type { DriveConfig } from '../drive-config.ts'
-import type { DriveInfo } from '../drives.ts'
+import type { DriveInfo } from '../drive.ts'
 import type { MachineState } from '../machine-state.ts'
 import type { ManagementCall } from '../management.ts'
 import { takeWorker } from './device-worker.ts'

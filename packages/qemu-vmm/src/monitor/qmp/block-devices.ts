@@ -1,5 +1,5 @@
 import type { BackendInfo } from '../../machine/block-backend.ts'
-import type { DriveInfo } from '../../machine/drives.ts'
+import type { DriveInfo } from '../../machine/drive.ts'
 import type { MonitoredMachine } from '../command.ts'
 
 /** What a device has, with its medium. */

@@ -5,7 +5,7 @@ import type { FileNode } from '../../cli/options/blockdev.ts'
 import { defaultSettings } from '../../cli/settings.ts'
 import type { Settings } from '../../cli/settings.ts'
 import type { DriveConfig } from '../../machine/drive-config.ts'
-import type { DriveInfo } from '../../machine/drives.ts'
+import type { DriveInfo } from '../../machine/drive.ts'
 import type { MonitoredMachine } from '../command.ts'
 
 /** A node with its driver. */
