@@ -24,6 +24,8 @@ const ownDaemonCommand = fileURLToPath(
 const peerDaemonCommand = '/usr/sbin/libvirtd'
 /** Debian's user without rights, whom libvirt's session runs as when the benchmark is root's. */
 const nobody = 65_534
+/** Flag of `virConnectListAllDomains`. */
+const LIST_ACTIVE = 1
 
 /** Whether libvirt's daemon is installed. */
 export function hasPeerDaemon(): boolean {
@@ -138,7 +140,18 @@ export class LibvirtDaemon {
     await this.#end('SIGKILL')
   }
 
+  /** Ends it and its domains, which would go on without it. */
   async stop(): Promise<void> {
+    const client = await this.client().catch(() => undefined)
+    if (client !== undefined) {
+      const running = { needResults: 1, flags: LIST_ACTIVE }
+      const { domains } = await client.call('CONNECT_LIST_ALL_DOMAINS', running)
+      for (const dom of domains) {
+        // It may have ended by itself.
+        await client.call('DOMAIN_DESTROY', { dom }).catch(() => undefined)
+      }
+      await client.close()
+    }
     await this.#end('SIGTERM')
     rmSync(this.folder, { recursive: true, force: true })
   }
