@@ -286,6 +286,44 @@ test.serial('QMP plugs a disk into a port, and tells when it is gone', async (t)
   })
 })
 
+test.serial('a network card is plugged into a port of q35, used and removed, twice', async (t) => {
+  await withFolder(async (folder) => {
+    const path = join(folder, 'qmp')
+    const options = [
+      '-M',
+      'q35',
+      '-device',
+      'pcie-root-port,id=p1,chassis=1,slot=1',
+      '-nic',
+      'none',
+    ]
+    const qmpOption = ['-qmp', `unix:${path},server=on,wait=off`]
+    const boot = bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd })
+    await withGuest([...boot, ...options, ...qmpOption], async (guest) => {
+      const qmp = await machineProtocol(path)
+      try {
+        await qmp.ask('qmp_capabilities')
+        for (const round of [1, 2]) {
+          await qmp.ask('netdev_add', { type: 'user', id: 'lan', net: `10.${round}.0.0/24` })
+          const card = { driver: 'virtio-net-pci', id: 'card', netdev: 'lan', bus: 'p1' }
+          await qmp.ask('device_add', card)
+          await guest.shell('until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done')
+          await guest.shell(`ip addr add 10.${round}.0.15/24 dev eth0; ip link set eth0 up`)
+          t.regex(await guest.shell(`ping -c 2 10.${round}.0.2`), / 0% packet loss/)
+          await qmp.ask('device_del', { id: 'card' })
+          await qmp.event('DEVICE_DELETED', 'card')
+          t.notRegex(await guest.shell('ls /sys/class/net'), /eth0/)
+          await qmp.ask('netdev_del', { id: 'lan' })
+        }
+        await qmp.ask('quit')
+      } finally {
+        qmp.close()
+      }
+      t.is((await guest.end()).code, 0)
+    })
+  })
+})
+
 for (const { type, buses } of boards) {
   test.serial(`firmware leaves ${type} ready for devices that come later`, async (t) => {
     await withFolder(async (folder) => {
