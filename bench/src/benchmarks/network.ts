@@ -78,9 +78,9 @@ function comparison(
   }
 }
 
-/** Percent of a core at the login prompt, once all services have started. */
+/** Percent of a core a minute after the login prompt: services start behind it. */
 async function idle(guest: DebianGuest, effort: Effort): Promise<number> {
-  const settle = 15_000
+  const settle = 60_000
   await new Promise((resolve) => setTimeout(resolve, settle))
   const percent = rounded(100 * (await coreShare(guest.pid, effort.quick ? 10 : 20)))
   progress(`idle: ${percent} % of a core`)
