@@ -119,9 +119,9 @@ function plain(value: unknown): unknown {
   const entries = Object.entries(value).flatMap(([name, member]) => {
     if (UNTOLD.has(name) || name.endsWith('_ns')) return []
     if (name === 'node-name' && NAMELESS.test(member as string)) return [[name, '#']]
-    // There is no object behind a virtio device, and those of -drive are elsewhere.
+    // Devices of -drive are elsewhere in QEMU's tree.
     if (name === 'qdev')
-      return [[name, (member as string).replace(/^\/.*\/(vb|vp)\/.*$|^\/.*/, '$1')]]
+      return [[name, (member as string).replace(/^\/(?!machine\/peripheral\/).*/, '')]]
     return [[name, plain(member)]]
   })
   return Object.fromEntries(entries)

@@ -211,7 +211,10 @@ export class DeviceTree {
       devices: this.#byId(),
       isHotplugged,
       drive: (id, owner) => {
-        const drive = parts.drives.take(id, owner, entry.qdev)
+        // QEMU's virtio devices are two objects: the function on the bus, and behind it what has the drive.
+        const isVirtio = entry.type.name.startsWith('virtio-')
+        const qdev = isVirtio ? `${entry.path}/virtio-backend` : entry.qdev
+        const drive = parts.drives.take(id, owner, qdev)
         entry.drives.push(id)
         claims.push(() => parts.drives.release(id))
         return drive

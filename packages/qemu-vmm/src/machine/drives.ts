@@ -148,7 +148,7 @@ export class Drives {
   /** One that monitors name, by its own name or by its device. */
   findBackend(by: { device: string } | { id: string }): BlockBackend | undefined {
     return this.#backends.find((backend) =>
-      'device' in by ? backend.name === by.device : backend.qdev === by.id,
+      'device' in by ? backend.name === by.device : isDevice(backend, by.id),
     )
   }
 
@@ -380,4 +380,9 @@ function withLimits<T extends Omit<DriveConfig, 'file'>>(config: T, { group }: T
   if (group === undefined) delete now.throttle
   else now.throttle = { group: group.name, limits: group.limits }
   return now
+}
+
+/** A virtio device may be called by its id as well as by the object that has the drive. */
+export function isDevice({ qdev }: { qdev?: string | undefined }, id: string): boolean {
+  return qdev === id || qdev === `/machine/peripheral/${id}/virtio-backend`
 }

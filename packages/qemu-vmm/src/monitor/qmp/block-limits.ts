@@ -1,4 +1,5 @@
 import type { Limit, LimitName, ThrottleLimits } from '../../block/throttle/limits.ts'
+import { isDevice } from '../../machine/drives.ts'
 import type { DriveThrottle } from '../../machine/drive-config.ts'
 import { blockDevices } from './block-devices.ts'
 import type { QmpCommand } from './command.ts'
@@ -57,7 +58,7 @@ export const BLOCK_LIMITS: QmpCommand = {
       throw new QmpError("Need exactly one of 'device' and 'id'")
     }
     const found = (await blockDevices(machine)).find(({ backend }) =>
-      id === undefined ? backend.name === device : backend.qdev === id,
+      id === undefined ? backend.name === device : isDevice(backend, id),
     )
     if (found === undefined) {
       throw new QmpError(`Device '${device ?? id}' not found`, 'DeviceNotFound')
