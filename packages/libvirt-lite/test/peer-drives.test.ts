@@ -72,6 +72,8 @@ test('libvirtd defines, starts, watches, changes and ends a domain on qemu-kvm',
   t.regex(stats, /balloon\.maximum=131072\n/)
   t.regex(stats, /vcpu\.current=1\n/)
   t.regex(stats, /block\.0\.capacity=1048576/)
+  t.regex(stats, /block\.0\.rd\.reqs=[1-9]/, 'the firmware has read the boot sector')
+  t.regex(virsh('domblkstat', 'driven', 'vda'), /vda rd_req [1-9]/)
   // The guest has no driver for the balloon, so it is asked in vain, as with QEMU.
   virsh('setmem', 'driven', '64M', '--live')
   t.regex(virsh('dommemstat', 'driven'), /actual 131072\n/)
