@@ -211,7 +211,7 @@ export const DOMAIN = {
     nothing,
   ),
   DOMAIN_DETACH_DEVICE_ALIAS: action(
-    401,
+    392,
     struct({ dom: domainRef, alias: string, flags: uint }),
     nothing,
   ),
@@ -268,10 +268,11 @@ export const DOMAIN = {
     struct({ dom: domainRef, type: int, uri: optional(string), flags: uint }),
     struct({ metadata: string }),
   ),
-  DOMAIN_GET_HOSTNAME: query(277, domFlags, struct({ hostname: string })),
-  DOMAIN_GET_TIME: query(337, domFlags, struct({ seconds: hyper, nanoseconds: uint })),
-  DOMAIN_GET_FSINFO: query(349, domFlags, struct({ info: array(filesystem, 256), count: uint })),
-  DOMAIN_GET_GUEST_INFO: query(
+  // The guest's agent is asked, and may do something for it: no clients that may only read.
+  DOMAIN_GET_HOSTNAME: action(277, domFlags, struct({ hostname: string })),
+  DOMAIN_GET_TIME: action(337, domFlags, struct({ seconds: hyper, nanoseconds: uint })),
+  DOMAIN_GET_FSINFO: action(349, domFlags, struct({ info: array(filesystem, 256), count: uint })),
+  DOMAIN_GET_GUEST_INFO: action(
     418,
     struct({ dom: domainRef, types: uint, flags: uint }),
     struct({ params: array(typedParam, 2048) }),
