@@ -172,12 +172,13 @@ test.serial(
           await guest.shell('until [ -b /dev/vda ]; do sleep 0.1; done')
           await guest.shell('mkdir -p /mnt && mount -t ext4 /dev/vda /mnt && echo kept > /mnt/file')
           await refusals(t, monitor)
+          t.regex(await monitor.ask('info block'), /^d:/m)
           t.is(await monitor.ask('device_del disk'), '')
           // Linux lets go of a disk although it is mounted; what is written from then on is lost.
           await guest.shell('until ! [ -b /dev/vda ]; do sleep 0.1; done')
           t.regex(await guest.shell('echo lost > /mnt/other; sync; umount /mnt'), /./s)
           // Its drive goes with it; those of the machine stay.
-          while (/^d /m.test(await monitor.ask('info block'))) continue
+          while (/^d:/m.test(await monitor.ask('info block'))) continue
           t.regex(await monitor.ask('device_del disk'), /Device 'disk' not found/)
         } finally {
           monitor.close()

@@ -28,7 +28,7 @@ export interface BlockBackend {
   readonly counters: BlockCounters
   /** What messages call the device. */
   owner: string | undefined
-  /** Its id, or its path in QEMU's object model. */
+  /** Its id, or its path in QEMU's object model; of a virtio device that of the object behind it. */
   qdev: string | undefined
   /** Only of devices whose medium can be another one. */
   media: MediaDevice | undefined
@@ -95,4 +95,9 @@ export function describeBackend(backend: BlockBackend, nowNs: number): BackendIn
     ...(node === undefined ? {} : { node }),
     stats: counters.stats(nowNs),
   }
+}
+
+/** A virtio device may be called by its id as well as by the object that has the drive. */
+export function isDevice({ qdev }: { qdev?: string | undefined }, id: string): boolean {
+  return qdev === id || qdev === `/machine/peripheral/${id}/virtio-backend`
 }

@@ -4,7 +4,7 @@ import { checkLimits } from '../block/throttle/limits.ts'
 import type { ThrottleLimits } from '../block/throttle/limits.ts'
 import { Throttled } from '../block/throttle/throttled.ts'
 import { VmmError } from '../errors.ts'
-import { createBackend, describeBackend } from './block-backend.ts'
+import { createBackend, describeBackend, isDevice } from './block-backend.ts'
 import type { BackendInfo, BlockBackend, MediaDevice, TrayMoved } from './block-backend.ts'
 import type { DriveConfig } from './drive-config.ts'
 import type { Drive, OpenDrive, DriveOpener, ImageConfig, DriveInfo } from './drive.ts'
@@ -380,9 +380,4 @@ function withLimits<T extends Omit<DriveConfig, 'file'>>(config: T, { group }: T
   if (group === undefined) delete now.throttle
   else now.throttle = { group: group.name, limits: group.limits }
   return now
-}
-
-/** A virtio device may be called by its id as well as by the object that has the drive. */
-export function isDevice({ qdev }: { qdev?: string | undefined }, id: string): boolean {
-  return qdev === id || qdev === `/machine/peripheral/${id}/virtio-backend`
 }

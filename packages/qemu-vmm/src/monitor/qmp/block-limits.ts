@@ -1,5 +1,5 @@
 import type { Limit, LimitName, ThrottleLimits } from '../../block/throttle/limits.ts'
-import { isDevice } from '../../machine/drives.ts'
+import { isDevice } from '../../machine/block-backend.ts'
 import type { DriveThrottle } from '../../machine/drive-config.ts'
 import { blockDevices } from './block-devices.ts'
 import type { QmpCommand } from './command.ts'
