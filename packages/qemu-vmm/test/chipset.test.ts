@@ -106,6 +106,16 @@ test('rtc: update, alarm and periodic interrupts', (t) => {
   t.true(Math.abs(irq.edges - before - 1024) <= 1, `${irq.edges - before} of 1024`)
 })
 
+test('rtc: the pin falls when the guest turns off the interrupt that holds it', (t) => {
+  const { rtc, irq, clock } = createRtc('2024-01-01T10:20:29.500Z')
+  cmosWrite(rtc, 0x0b, 0x12)
+  clock.advance(SECOND_NS)
+  t.true(irq.level)
+  cmosWrite(rtc, 0x0b, 0x02)
+  t.false(irq.level)
+  t.is(cmosRead(rtc, 0x0c), 0x10, 'the flag stays, without IRQF')
+})
+
 test('rtc: flags are right without interrupts, also after a long time', (t) => {
   const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
   cmosRead(rtc, 0x0c)

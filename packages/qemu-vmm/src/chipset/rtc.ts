@@ -274,9 +274,10 @@ export class Rtc implements Device<RtcState> {
   #raise(flags: number): void {
     if ((flags & C_AF) !== 0 && (this.#b & B_AIE) !== 0) this.onAlarm()
     const c = (this.#c & C_FLAGS) | flags
-    const enabled = c & this.#b & C_FLAGS
+    const enabled = (c & this.#b & C_FLAGS) !== 0
     this.#cmos[REG_C] = enabled ? c | C_IRQF : c
-    if (enabled) this.#irq.set(true)
+    // The pin is IRQF: it falls, too, when the guest turns off the interrupt that holds it.
+    this.#irq.set(enabled)
   }
 
   /** A timer for the next second, only while an interrupt waits for it. */
