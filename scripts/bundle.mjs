@@ -1,8 +1,9 @@
 // What the packages publish: their modules joined into a few files. A command has some four hundred modules, which it would
 // load twice, as its devices have a thread of their own: to find and read each took half a second of every start.
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { build } from 'esbuild'
+import { bundleScripts } from './bundle-scripts.mjs'
+import { replaceFiles } from './lib/replace-files.mjs'
 import { root } from './lib/paths.mjs'
 
 /**
@@ -20,7 +21,6 @@ const packages = {
   'qemu-vmm': {
     index: 'index.ts',
     'qemu-img': 'qemu-img/main.ts',
-    'qemu-kvm': 'cli/start.ts',
     worker: 'machine/host/worker.ts',
   },
   'libvirt-lite': {
@@ -30,7 +30,7 @@ const packages = {
   },
 }
 
-/** Writes `dist/bundle` of all packages, as far as it is not there. */
+/** Writes `dist/bundle` of all packages, and the scripts of the command, as far as they are not there. */
 export async function bundle() {
   for (const [name, entries] of Object.entries(packages)) {
     const folder = join(root, 'packages', name)
@@ -52,12 +52,7 @@ export async function bundle() {
       write: false,
       logLevel: 'warning',
     })
-    mkdirSync(outdir, { recursive: true })
-    for (const { path, contents } of outputFiles) {
-      if (!existsSync(path) || !readFileSync(path).equals(contents)) writeFileSync(path, contents)
-    }
-    // Last, so that a command that is running finds what it has not loaded yet, if that did not change.
-    const current = new Set(outputFiles.map(({ path }) => basename(path)))
-    for (const old of readdirSync(outdir)) if (!current.has(old)) rmSync(join(outdir, old))
+    replaceFiles(outdir, outputFiles)
   }
+  await bundleScripts()
 }

@@ -30,6 +30,6 @@ function manifests() {
   const top = ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml']
   return [
     ...top.map((name) => join(root, name)),
-    ...filesBelow(folders, (path) => /\/(package\.json|bin\/[^/]+\.js)$/.test(path)),
+    ...filesBelow(folders, (path) => /\/(package\.json|bin\/[^/]+\.c?js)$/.test(path)),
   ]
 }

@@ -2,6 +2,7 @@
 //   npm run bench -- [NAME...] [--quick] [--items=ITEM,...]
 import { readdirSync } from 'node:fs'
 import type { Benchmark } from './lib/benchmark.ts'
+import { settled } from './lib/settled.ts'
 import { surroundings } from './lib/surroundings.ts'
 
 const folder = new URL('benchmarks/', import.meta.url)
@@ -37,6 +38,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const quick = options.includes('--quick')
   const items = itemsOption?.slice('--items='.length).split(',') ?? []
+  await settled()
   let failed = 0
   for (const { name, run } of benchmarks) {
     if (names.length > 0 && !names.includes(name)) continue

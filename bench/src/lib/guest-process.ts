@@ -18,8 +18,8 @@ export const guestFiles = {
   debian: `${root}.cache/guests/debian.qcow2`,
 } as const
 
-/** The published commands. */
-export const ownCommand = `${root}node_modules/.bin/qemu-kvm`
+/** The published commands. This one is what npm links; a shell script that pnpm puts before it would be measured, too. */
+export const ownCommand = `${root}packages/qemu-vmm/bin/qemu-kvm.cjs`
 export const ownImageCommand = `${root}node_modules/.bin/qemu-img`
 /** The peer's command. */
 export const peerCommand = 'qemu-system-x86_64'

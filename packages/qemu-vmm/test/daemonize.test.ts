@@ -10,7 +10,7 @@ import { GuestCode } from './support/guest-code.ts'
 import { multiboot, scratchFolder, writeImage } from './support/images.ts'
 
 // The command as it is installed: the worker of the devices exists only in the built package.
-const COMMAND = fileURLToPath(new URL('../bin/qemu-kvm.js', import.meta.url))
+const COMMAND = fileURLToPath(new URL('../bin/qemu-kvm.cjs', import.meta.url))
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
 const kernel = writeImage(folder, 'kernel', multiboot(new GuestCode().print('up').halt().bytes()))

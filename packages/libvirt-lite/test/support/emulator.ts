@@ -13,7 +13,7 @@ export interface Emulator {
   features: EmulatorFeatures
 }
 
-const ours = fileURLToPath(new URL('../../../qemu-vmm/bin/qemu-kvm.js', import.meta.url))
+const ours = fileURLToPath(new URL('../../../qemu-vmm/bin/qemu-kvm.cjs', import.meta.url))
 const debians = '/usr/bin/qemu-system-x86_64'
 
 /** The emulators that are there: our own always, Debian's when it is installed. */

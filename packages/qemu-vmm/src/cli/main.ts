@@ -1,15 +1,17 @@
+import type { Worker } from 'node:worker_threads'
+
 import { VmmError } from '../errors.ts'
 import { planChardevs } from './char-plan.ts'
 import { CliError, PROGRAM } from './cli-error.ts'
-import { enterDaemon, startDaemon } from './daemon.ts'
-import { prepareWorker } from '../machine/host/device-worker.ts'
+import { type Daemon, enterDaemon, startDaemon } from './daemon.ts'
+import { adoptWorker, prepareWorker } from '../machine/host/device-worker.ts'
 import { parseCommand } from './parse.ts'
 import { printError } from './stderr.ts'
 
 /** How long output that nobody reads holds up the end of the process. */
 const FLUSH_MS = 2000
 
-async function main(argv: readonly string[]): Promise<number> {
+async function main(argv: readonly string[], daemon: Daemon | undefined): Promise<number> {
   try {
     const command = parseCommand(argv)
     if (command.kind === 'print') {
@@ -58,14 +60,21 @@ function fail(error: unknown): void {
   process.exit(1)
 }
 
-// A reader that goes away (`qemu-kvm -help | head`) is no error.
-process.stdout.on('error', () => {})
-process.stderr.on('error', () => {})
-process.on('uncaughtException', fail)
-process.on('unhandledRejection', fail)
+/**
+ * Runs the command, and ends the process with its status.
+ * @param worker a thread for the devices that was started before
+ */
+export async function run(argv: readonly string[], worker?: Worker): Promise<never> {
+  // A reader that goes away (`qemu-kvm -help | head`) is no error.
+  process.stdout.on('error', () => {})
+  process.stderr.on('error', () => {})
+  process.on('uncaughtException', fail)
+  process.on('unhandledRejection', fail)
 
-const daemon = enterDaemon()
-const status = await main(process.argv.slice(2))
-await daemon?.flushed()
-await flushed(process.stdout)
-process.exit(status)
+  if (worker !== undefined) adoptWorker(worker)
+  const daemon = enterDaemon()
+  const status = await main(argv, daemon)
+  await daemon?.flushed()
+  await flushed(process.stdout)
+  process.exit(status)
+}

@@ -4,6 +4,10 @@ import type { WorkerSetup } from './protocol.ts'
 
 /** Two halves of 1 MiB between which what lives is moved, and 1 MiB for what is large. */
 const YOUNG_MIB = 3
+/** All its modules in one file, quick to load. */
+const SCRIPT = '../scripts/worker.cjs'
+/** The modules one by one, which are those that the modules of a user's own devices see. */
+const MODULE = '../bundle/worker.js'
 
 /** One that was started and has nothing to do yet. */
 let spare: Worker | undefined
@@ -15,22 +19,28 @@ let spare: Worker | undefined
 export function prepareWorker(): void {
   // Among the sources there is no module that a thread could load.
   if (spare !== undefined || import.meta.url.endsWith('.ts')) return
-  spare = startWorker()
-  spare.unref()
+  adoptWorker(startWorker())
+}
+
+/** Keeps a thread for the machine that is about to be made. */
+export function adoptWorker(worker: Worker): void {
+  spare = worker
+  worker.unref()
 }
 
 /** A thread that makes the machine of `setup`. */
 export function takeWorker(setup: WorkerSetup): Worker {
-  const worker = spare ?? startWorker()
-  spare = undefined
+  const worker = setup.devices.length > 0 ? startWorker(MODULE) : (spare ?? startWorker())
+  if (worker === spare) spare = undefined
   worker.ref()
   worker.postMessage(setup)
   return worker
 }
 
-function startWorker(): Worker {
+/** Starts a thread that waits for the setup of its machine. */
+export function startWorker(entry: string = SCRIPT): Worker {
   // The flags of this process are for its own code: a loader among them may not work in threads.
-  return new Worker(new URL('worker.js', import.meta.url), {
+  return new Worker(new URL(entry, import.meta.url), {
     execArgv: [],
     // Devices allocate little that lives: a young generation of 16 MiB would only fill before it is looked through.
     resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },

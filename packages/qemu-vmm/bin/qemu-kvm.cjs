@@ -3,4 +3,4 @@
 // this thread, which only talks to the terminal, needs no room for garbage. Only the start of a process can say so.
 //
 // The command must exist before the first build, because package managers link it when they install.
-import '../dist/bundle/qemu-kvm.js'
+require('../dist/scripts/qemu-kvm.cjs')

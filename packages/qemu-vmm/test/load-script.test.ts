@@ -1,0 +1,98 @@
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import test from 'ava'
+
+import { keepCode } from '../src/script/keep-code.ts'
+import { type LoadedScript, loadScript } from '../src/script/load-script.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'load-script-'))
+test.after.always(() => rmSync(scratch, { recursive: true, force: true }))
+
+/** A folder with the script `part`. */
+function folderOf(name: string, body: string): string {
+  const folder = join(scratch, name)
+  mkdirSync(folder, { recursive: true })
+  const text = `(function(require,module,exports,__urlOf){${body}})`
+  const digest = createHash('sha256').update(text).digest('hex').slice(0, 16)
+  writeFileSync(join(folder, 'part.script'), `//${digest}\n${text}`)
+  return folder
+}
+
+/** Loads it in a process of its own: within one, V8 remembers what it compiled. */
+function load(folder: string): LoadedScript {
+  const module = new URL('../src/script/load-script.ts', import.meta.url).href
+  const program = `
+    const { loadScript } = await import(${JSON.stringify(module)})
+    console.log(JSON.stringify(loadScript(${JSON.stringify(folder)}, 'part', { settledMs: 0 })))
+    await new Promise((resolve) => setTimeout(resolve, 1))`
+  const argv = ['--import=tsx', '--input-type=module', '-e', program]
+  return JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8' })) as LoadedScript
+}
+
+/** What was kept of it, of which there is one. */
+function codeOf(folder: string): string {
+  const names = readdirSync(join(folder, 'code'))
+  if (names.length !== 1) throw new Error(`${names.length} files: ${names.join(' ')}`)
+  return join(folder, 'code', names[0]!)
+}
+
+const BODY = `
+  function twice(x) { return 2 * x }
+  module.exports = { twice: twice(21), sep: require('node:path').sep, url: __urlOf('qemu-vmm') }`
+
+test('a script runs, with what it asks for, and what was compiled of it is kept and used', (t) => {
+  const folder = folderOf('kept', BODY)
+  const exports = { twice: 42, sep: '/', url: `file://${folder}/part.script` }
+  t.deepEqual(load(folder), { exports, fromCode: false })
+  const kept = readFileSync(codeOf(folder))
+  t.deepEqual(load(folder), { exports, fromCode: true })
+  t.deepEqual(readFileSync(codeOf(folder)), kept)
+})
+
+test('code that was cut off, or is of something else, is not used, and written anew', (t) => {
+  const folder = folderOf('damaged', BODY)
+  load(folder)
+  const path = codeOf(folder)
+  const whole = readFileSync(path)
+  for (const damaged of [
+    whole.subarray(0, 100),
+    Buffer.alloc(0),
+    Buffer.alloc(whole.length),
+    whole.subarray(0, -8),
+  ]) {
+    writeFileSync(path, damaged)
+    const again = load(folder)
+    t.false(again.fromCode, `${damaged.length} bytes`)
+    t.is((again.exports as { twice: number }).twice, 42)
+    t.is(readFileSync(codeOf(folder)).length, whole.length)
+    t.true(load(folder).fromCode)
+  }
+})
+
+test('code of one script is not used for another of the same length', (t) => {
+  const folder = folderOf('changed', 'module.exports = { one: 1 }')
+  load(folder)
+  folderOf('changed', 'module.exports = { two: 2 }')
+  t.deepEqual(load(folder), { exports: { two: 2 }, fromCode: false })
+})
+
+test('a script without its digest, and none at all, are errors that say so', (t) => {
+  const folder = folderOf('bad', BODY)
+  writeFileSync(join(folder, 'part.script'), '(function(){})')
+  t.throws(() => loadScript(folder, 'part'), { message: /part\.script is damaged: build it again/ })
+  t.throws(() => loadScript(folder, 'other'), { code: 'ENOENT' })
+})
+
+test('a place where code cannot be kept is no error, and nothing is left half written', (t) => {
+  const folder = join(scratch, 'unwritable')
+  writeFileSync(folder, 'a file where the folder would be')
+  t.notThrows(() => keepCode(join(folder, 'code', 'x'), Buffer.from('code')))
+  const path = join(scratch, 'folder', 'x')
+  mkdirSync(path, { recursive: true })
+  t.notThrows(() => keepCode(path, Buffer.from('code')))
+  t.deepEqual(readdirSync(join(scratch, 'folder')), ['x'])
+})

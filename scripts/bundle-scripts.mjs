@@ -1,0 +1,85 @@
+// The command `qemu-kvm` and the thread of its devices, each as one script, with all of the packages below it inside: only
+// of scripts does V8 keep what it compiled (src/script/load-script.ts of qemu-vmm says how).
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import { root } from './lib/paths.mjs'
+import { replaceFiles } from './lib/replace-files.mjs'
+
+const folder = join(root, 'packages/qemu-vmm')
+const outdir = join(folder, 'dist/scripts')
+
+/** What is loaded first, small. */
+const starters = { 'qemu-kvm': 'script/qemu-kvm.ts', worker: 'script/worker.ts' }
+/** What they load. */
+const scripts = { 'qemu-kvm': 'cli/main.ts', worker: 'machine/host/worker.ts' }
+
+/** A script has no URL of its own: modules are told where their package's would be. */
+const urls = {
+  name: 'urls',
+  /** @param {import('esbuild').PluginBuild} build */
+  setup({ onLoad }) {
+    onLoad({ filter: /[/](src|bundle)[/].*[.][jt]s$/ }, ({ path }) => {
+      const name = /[/]packages[/]([^/]+)[/]/.exec(path)?.[1] ?? ''
+      const contents = readFileSync(path, 'utf8')
+      return {
+        contents: contents.replaceAll('import.meta.url', `__urlOf(${JSON.stringify(name)})`),
+        loader: path.endsWith('.ts') ? 'ts' : 'js',
+      }
+    })
+  },
+}
+
+/**
+ * @param {Readonly<Record<string, string>>} entries
+ * @param {string} banner
+ * @param {string} footer
+ */
+async function joinModules(entries, banner, footer) {
+  const { outputFiles } = await build({
+    absWorkingDir: folder,
+    entryPoints: Object.fromEntries(
+      Object.entries(entries).map(([out, module]) => [out, join('src', module)]),
+    ),
+    outdir,
+    bundle: true,
+    format: 'cjs',
+    platform: 'node',
+    minifyWhitespace: true,
+    target: 'node20.19',
+    plugins: [urls],
+    banner: { js: banner },
+    footer: { js: footer },
+    write: false,
+    logLevel: 'warning',
+    logOverride: { 'ignored-bare-import': 'silent' },
+  })
+  return outputFiles
+}
+
+/** Writes `dist/scripts` of qemu-vmm, as far as it is not there. */
+export async function bundleScripts() {
+  const here = 'var __urlOf=()=>require("node:url").pathToFileURL(__filename).href;'
+  const starting = await joinModules(starters, here, '')
+  const joined = await joinModules(scripts, '(function(require,module,exports,__urlOf){', '})')
+  const digests = new Set()
+  const files = [
+    ...starting.map(({ path, contents }) => ({ path: path.replace(/js$/, 'cjs'), contents })),
+    ...joined.map(({ path, contents }) => {
+      const digest = createHash('sha256').update(contents).digest('hex').slice(0, 16)
+      digests.add(digest)
+      return {
+        path: path.replace(/js$/, 'script'),
+        contents: Buffer.concat([Buffer.from(`//${digest}\n`), contents]),
+      }
+    }),
+  ]
+  replaceFiles(outdir, files)
+  // What V8 compiled of scripts that are no more.
+  const code = join(outdir, 'code')
+  if (!existsSync(code)) return
+  for (const name of readdirSync(code)) {
+    if (!digests.has(name.split('-').at(-2))) rmSync(join(code, name))
+  }
+}
