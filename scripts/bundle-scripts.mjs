@@ -48,6 +48,8 @@ async function joinModules(entries, banner, footer) {
     platform: 'node',
     minifyWhitespace: true,
     target: 'node20.19',
+    // Scripts have no loader of modules, but that of an experimental interface; they require what they did not join.
+    supported: { 'dynamic-import': false },
     plugins: [urls],
     banner: { js: banner },
     footer: { js: footer },

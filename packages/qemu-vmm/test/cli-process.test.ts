@@ -4,7 +4,7 @@ import test from 'ava'
 import { Running, childOf, stopped } from './fixtures/running.ts'
 import type { Outcome } from './fixtures/running.ts'
 
-const MAIN = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+const COMMAND = fileURLToPath(new URL('fixtures/command-process.ts', import.meta.url))
 const TERMINAL = fileURLToPath(new URL('fixtures/terminal-process.ts', import.meta.url))
 const SCRIPT = '/usr/bin/script'
 
@@ -22,7 +22,7 @@ const fixture = (...args: string[]): string =>
   quote([process.execPath, '--import', 'tsx', TERMINAL, ...args])
 
 async function refuse(args: readonly string[]): Promise<Outcome> {
-  const run = node(MAIN, args)
+  const run = node(COMMAND, args)
   run.child.stdin.end()
   return run.done
 }
@@ -58,7 +58,7 @@ test.serial(
     const version = await refuse(['--version'])
     t.regex(version.stdout, /QEMU emulator version 7\.2\.\d+\n$/)
     t.is(version.code, 0)
-    const help = node(MAIN, ['-help'])
+    const help = node(COMMAND, ['-help'])
     help.child.stdout.destroy()
     const { code, stderr } = await help.done
     t.is(stderr, '')

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { cachedDataVersionTag } from 'node:v8'
-import { Script, constants } from 'node:vm'
+import { Script } from 'node:vm'
 
 import { keepCode } from './keep-code.ts'
 
@@ -49,7 +49,6 @@ export function loadScript(
   const script = new Script(source, {
     filename,
     ...(cachedData && { cachedData }),
-    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   })
   const fromCode = cachedData !== undefined && script.cachedDataRejected !== true
   if (!fromCode) {
