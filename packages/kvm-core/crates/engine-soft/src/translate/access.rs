@@ -171,11 +171,13 @@ impl Emitter<'_> {
         live: bool,
         data: bool,
     ) -> Rm {
-        if self.grouped(n)
-            && let Some((base, disp)) = self.simple(n)
-        {
+        if self.grouped(n) {
+            let rm = match self.simple(n) {
+                Some((base, disp)) => Rm::Mem { base, index: Some((host::R11, 0)), disp },
+                None => self.table_access(n),
+            };
             self.flags_before(n);
-            return Rm::Mem { base, index: Some((host::R11, 0)), disp };
+            return rm;
         }
         if live {
             self.protect_flags();
@@ -227,6 +229,18 @@ impl Emitter<'_> {
         };
         self.flags_before(n);
         rm
+    }
+
+    /// An access to a table that was checked as a whole, whose addend is in R11. Only the access itself
+    /// waits for the index.
+    fn table_access(&mut self, n: usize) -> Rm {
+        let op = self.source.ops[n];
+        let homes = self.home(op.base).zip(self.home(op.index));
+        let (base, index) = homes.expect("groups are of registers that have a home");
+        #[allow(clippy::cast_possible_truncation)]
+        let disp = op.disp as i32;
+        self.asm.lea(host::R11, base, Some((host::R11, 0)), disp);
+        Rm::Mem { base: host::R11, index: Some((index, op.scale)), disp: 0 }
     }
 
     /// Checks a stack slot at a pinned register plus `disp`; the addend is in R11 then.

@@ -63,7 +63,8 @@ impl Emitter<'_> {
             Shape::Nothing | Shape::Verbatim | Shape::InOpcode { .. } => true,
             Shape::Modrm(form) => match form.rm {
                 Operand::Register(rm) => home(rm),
-                Operand::Memory => self.in_group(n).is_some(),
+                // A table's place is made where its addend was.
+                Operand::Memory => self.in_group(n).is_some() && self.simple(n).is_some(),
             },
             Shape::Push(_) | Shape::PushImmediate(_) | Shape::Pop(_) | Shape::Leave => {
                 self.in_group(n).is_some()

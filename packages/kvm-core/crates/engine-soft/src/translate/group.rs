@@ -5,7 +5,12 @@
 //! the range crosses pages or some of it is no plain memory, the block goes on in a copy of itself in
 //! which each access is checked alone. The copy is also where a slow path comes back to, as the
 //! interpreter may have changed what the check found out.
+//!
+//! An access with an index is one of these if the index has just been made small: the whole table is
+//! checked. A check of the one place takes part in what the guest waits for, from the index to the
+//! data; the table's does not, so that even one access gains by it.
 
+use super::bounds;
 use super::flat::Kind;
 use super::guest::{Form, Operand, Register, Shape};
 use super::region::Source;
@@ -13,6 +18,8 @@ use super::system::System;
 
 /// Bytes between the first and the last of a group.
 const SPAN: i32 = 1024;
+/// The same for accesses with an index, which may lie anywhere in a table.
+const TABLE: i32 = 2048;
 /// Groups of a block.
 pub const GROUPS: usize = 8;
 const RSP: u8 = 4;
@@ -45,37 +52,43 @@ impl Group {
     }
 }
 
-/// One access relative to a register.
+/// One access relative to a register, with all bytes where it may be.
 #[derive(Clone, Copy)]
 struct Access {
     base: u8,
     disp: i32,
     size: i32,
     write: bool,
+    indexed: bool,
 }
 
 /// The access of an instruction, if it is one that a group can have.
 fn access(source: &Source<'_>, n: usize) -> Option<Access> {
     let op = &source.ops[n];
     let slot = source.kind.slot();
-    let stack = |disp, write| Some(Access { base: RSP, disp, size: slot, write });
+    let stack = |disp, write| Some(Access { base: RSP, disp, size: slot, write, indexed: false });
     let memory = |size: u8, write| {
-        let plain = source.direct(n) && usize::from(op.index) == kvm_cpu::reg::ZERO;
-        if !plain || op.base >= 16 {
+        if !source.direct(n) || op.base >= 16 {
             return None;
         }
+        let indexed = usize::from(op.index) != kvm_cpu::reg::ZERO;
+        let table = if indexed { bounds::table(source, n)? } else { 0 };
         let disp = source.displacement(n).filter(|d| d.unsigned_abs() < 1 << 20)?;
-        Some(Access { base: op.base, disp, size: i32::from(size), write })
+        Some(Access { base: op.base, disp, size: table + i32::from(size), write, indexed })
     };
     match source.shapes[n]? {
         Shape::Push(_) | Shape::PushImmediate(_) => stack(-slot, true),
         Shape::Pop(_) | Shape::Return(_) => stack(0, false),
-        Shape::Leave => Some(Access { base: RBP, disp: 0, size: slot, write: false }),
+        Shape::Leave => {
+            Some(Access { base: RBP, disp: 0, size: slot, write: false, indexed: false })
+        }
         Shape::Call => stack(-slot, true),
         Shape::Modrm(form) if form.rm == Operand::Memory && !form.locked => {
             memory(form.size, form.rm_access.write)
         }
-        Shape::Vector(form) => form.loose_memory().and_then(|(size, write)| memory(size, write)),
+        Shape::Vector(form) => {
+            form.loose_memory().and_then(|(size, write)| memory(size, write)).filter(|a| !a.indexed)
+        }
         _ => None,
     }
 }
@@ -146,18 +159,26 @@ pub fn plan(
     done: &mut Vec<Group>,
 ) {
     done.clear();
-    let mut open = OpenGroups::new();
+    let mut open = OpenGroups::new(SPAN, 2);
+    let mut tables = OpenGroups::new(TABLE, 1);
     for n in 0..source.ops.len() {
         if source.shapes[n].is_none() {
             open.close_all(done);
+            tables.close_all(done);
             continue;
         }
         if let Some(access) = access(source, n).filter(|a| has_home(a.base)) {
-            open.join(done, access, n, source.kind);
+            if !access.indexed {
+                open.join(done, access, n, source.kind);
+            } else if has_home(source.ops[n].index) && access.size <= TABLE {
+                tables.join(done, access, n, source.kind);
+            }
         }
         open.pass(source, n, done);
+        tables.pass(source, n, done);
     }
     open.close_all(done);
+    tables.close_all(done);
     for group in &mut *done {
         hoist(source, group, &flags_live);
     }
@@ -181,18 +202,22 @@ struct OpenGroups {
     of: [Option<Open>; 16],
     /// Registers that have one, as bits.
     registers: u32,
+    /// Bytes that one may have.
+    span: i32,
+    /// Accesses for which a check of their own pays.
+    least: u32,
 }
 
 impl OpenGroups {
-    fn new() -> Self {
-        Self { of: [None; 16], registers: 0 }
+    fn new(span: i32, least: u32) -> Self {
+        Self { of: [None; 16], registers: 0, span, least }
     }
 
     fn close(&mut self, register: u8, done: &mut Vec<Group>) {
         self.registers &= !(1 << register);
         let closed = self.of[usize::from(register)].take();
-        // One access alone has a check of its own.
-        done.extend(closed.map(|o| o.group).filter(|g| g.members.count_ones() > 1));
+        let least = self.least;
+        done.extend(closed.map(|o| o.group).filter(|g| g.members.count_ones() >= least));
     }
 
     fn close_all(&mut self, done: &mut Vec<Group>) {
@@ -220,7 +245,7 @@ impl OpenGroups {
             let low = o.group.low.min(o.moved + access.disp);
             let high = o.group.high.max(o.moved + access.disp + access.size);
             let (low, high) = with_register(low, high, o.moved, kind);
-            if high - low <= SPAN {
+            if high - low <= self.span {
                 o.group.low = low;
                 o.group.high = high;
                 o.group.write |= access.write;
@@ -258,7 +283,7 @@ fn hoist(source: &Source<'_>, group: &mut Group, flags_live: &impl Fn(usize) -> 
         }
     }
     let (low, high) = with_register(group.low + moved, group.high + moved, moved, source.kind);
-    if high - low > SPAN {
+    if high - low > SPAN.max(group.high - group.low) {
         return;
     }
     group.at = at;

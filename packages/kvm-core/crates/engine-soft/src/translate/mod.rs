@@ -11,6 +11,7 @@
 mod access;
 mod addend;
 mod asm;
+mod bounds;
 mod control;
 mod dispatch;
 mod emit;
