@@ -209,7 +209,7 @@ export class VmImpl implements Vm {
   }
 
   route(range: RouteRange): RouteHandle {
-    const { space, base, len, kind = 'js', host = 0 } = range
+    const { space, base, len, kind = 'js', size = 0, host = 0 } = range
     if (space !== 'pio' && space !== 'mmio') {
       throw invalid(`space '${String(space)}' is not 'pio' or 'mmio'`)
     }
@@ -218,7 +218,7 @@ export class VmImpl implements Vm {
       const kinds = Object.keys(routeKinds).join("', '")
       throw invalid(`kind '${String(kind)}' is not one of '${kinds}'`)
     }
-    const made = native(() => this.#native.route(space === 'pio', base, len, number, host))
+    const made = native(() => this.#native.route(space === 'pio', base, len, number, size, host))
     return this.#keep(new RouteImpl(made, this.#forget))
   }
 

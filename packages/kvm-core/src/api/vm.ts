@@ -78,6 +78,8 @@ export interface RouteRange {
    * `'ignore'`: reads give all ones, writes are dropped.
    */
   kind?: 'js' | 'posted' | 'latched' | 'ignore'
+  /** Bytes of the only writes that a `'posted'` route takes, 1, 2, 4 or 8; others exit. All by default. */
+  size?: number
   /** Device host that answers; default 0. */
   host?: number
 }

@@ -127,7 +127,14 @@ export interface NativeVm {
     id: number,
     host: number,
   ): NativeIoEvent
-  route(pio: boolean, base: number, len: number, kind: number, host: number): NativeRoute
+  route(
+    pio: boolean,
+    base: number,
+    len: number,
+    kind: number,
+    size: number,
+    host: number,
+  ): NativeRoute
   createDeviceHost(id: number, maxPollUs: number, onDoorbell: () => void): NativeHost
   getIrqchip(chip: number): Uint8Array
   setIrqchip(state: Uint8Array): void

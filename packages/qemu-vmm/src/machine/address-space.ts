@@ -16,9 +16,10 @@ export interface Region {
   access?: AccessSizes
   /**
    * Writes may come a little later, in order and before any other access: the guest does not wait for them. For
-   * ranges that are mapped when the machine is made and whose writes change nothing but what the device shows.
+   * ranges that are mapped when the machine is made and whose writes change nothing but what the device shows, or
+   * answers later. A number: only writes of so many bytes.
    */
-  posted?: boolean
+  posted?: true | number
   handler: IoHandler
 }
 
@@ -86,8 +87,14 @@ export class AddressSpace {
   }
 
   /** The ranges whose writes the guest need not wait for. */
-  postedRanges(): { base: number; len: number }[] {
-    return this.#regions.filter((region) => region.posted).map(({ base, len }) => ({ base, len }))
+  postedRanges(): { base: number; len: number; size?: number }[] {
+    return this.#regions
+      .filter(({ posted }) => posted !== undefined)
+      .map(({ base, len, posted }) => ({
+        base,
+        len,
+        ...(typeof posted === 'number' && { size: posted }),
+      }))
   }
 
   /** The ranges, by address. */

@@ -188,7 +188,9 @@ export class PcBoard {
       at(`serial${i}`, base, 8, port.uart)
       this.isaDevices.push(comPort(i))
     }
-    pio.map({ name: 'pci-address', base: 0xcf8, len: 4, handler: this.pci.addressPort })
+    // What it is for is the access to the data port that follows. A byte within is the reset control register.
+    const { addressPort } = this.pci
+    pio.map({ name: 'pci-address', base: 0xcf8, len: 4, posted: 4, handler: addressPort })
     pio.map({ name: 'pci-data', base: 0xcfc, len: 4, handler: this.pci.dataPort })
     pio.map({
       name: 'reset-control',

@@ -158,7 +158,7 @@ impl NativeVm {
         Ok(NativeIoEvent { open: Some((self.vm.clone(), event)) })
     }
 
-    /// A route; `kind` is 0 for js, 1 posted, 2 latched, 3 ignore.
+    /// A route; `kind` is 0 for js, 1 posted, 2 latched, 3 ignore. `size` is 0 for writes of all sizes.
     #[napi]
     pub fn route(
         &self,
@@ -166,6 +166,7 @@ impl NativeVm {
         base: f64,
         len: f64,
         kind: u32,
+        size: f64,
         host: f64,
     ) -> Result<NativeRoute> {
         let kind = match kind {
@@ -176,8 +177,9 @@ impl NativeVm {
             _ => return Err(js(KvmError::invalid(format!("there is no route kind {kind}")))),
         };
         let (base, len) = (integer(base, "base")?, integer(len, "len")?);
+        let size = Some(integer(size, "size")?).filter(|&size| size != 0);
         let host = word(host, "host")?;
-        let route = self.vm.route(space(pio), base, len, kind, host).map_err(js)?;
+        let route = self.vm.route(space(pio), base, len, kind, size, host).map_err(js)?;
         Ok(NativeRoute { open: Some((self.vm.clone(), route)) })
     }
 

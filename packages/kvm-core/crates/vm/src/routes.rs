@@ -41,6 +41,8 @@ pub struct Route {
     base: u64,
     len: u64,
     kind: RouteKind,
+    /// The only size of writes that are posted.
+    size: Option<u64>,
     host: Arc<Host>,
     latch: Option<Arc<SharedPage>>,
 }
@@ -49,12 +51,14 @@ impl Route {
     /// Checks the range.
     ///
     /// # Errors
-    /// `EINVAL` for an empty range, one outside its space, or a latched one of more than 64 bytes.
+    /// `EINVAL` for an empty range, one outside its space, a latched one of more than 64 bytes, or a size of
+    /// writes that are none or are not posted.
     pub(crate) fn new(
         space: Space,
         base: u64,
         len: u64,
         kind: RouteKind,
+        size: Option<u64>,
         host: Arc<Host>,
     ) -> Result<Self, KvmError> {
         let limit = match space {
@@ -71,11 +75,18 @@ impl Route {
                 "a latched range has at most {LATCH_BYTES} bytes, not {len}"
             )));
         }
+        if let Some(size) = size
+            && (kind != RouteKind::Posted || !matches!(size, 1 | 2 | 4 | 8))
+        {
+            return Err(KvmError::invalid(format!(
+                "writes of {size} bytes alone: posted ones can be of 1, 2, 4 or 8"
+            )));
+        }
         let latch = match kind {
             RouteKind::Latched => Some(SharedPage::new(LATCH_BYTES as usize)?),
             _ => None,
         };
-        Ok(Self { space, base, len, kind, host, latch })
+        Ok(Self { space, base, len, kind, size, host, latch })
     }
 
     /// The register block of a latched route.
@@ -110,7 +121,7 @@ impl Route {
         }
         match self.kind {
             RouteKind::Ignore => true,
-            RouteKind::Posted => {
+            RouteKind::Posted if self.size.is_none_or(|size| size == data.len() as u64) => {
                 let mut value = [0; 8];
                 let Some(low) = value.get_mut(..data.len()) else { return false };
                 low.copy_from_slice(data);
@@ -121,7 +132,7 @@ impl Route {
                     value: u64::from_le_bytes(value),
                 })
             }
-            RouteKind::Js | RouteKind::Latched => false,
+            RouteKind::Js | RouteKind::Posted | RouteKind::Latched => false,
         }
     }
 }
@@ -239,7 +250,7 @@ mod tests {
     }
 
     fn route(space: Space, base: u64, len: u64, kind: RouteKind) -> Result<Route, KvmError> {
-        Route::new(space, base, len, kind, host())
+        Route::new(space, base, len, kind, None, host())
     }
 
     #[test]
@@ -282,10 +293,23 @@ mod tests {
     }
 
     #[test]
+    fn posted_writes_may_be_of_one_size_alone() {
+        let routes = Routes::default();
+        let new = |kind, size| Route::new(Space::Pio, 0xcf8, 4, kind, Some(size), host());
+        routes.add(new(RouteKind::Posted, 4).unwrap()).unwrap();
+        assert!(routes.write(Space::Pio, 0xcf8, &[0; 4]));
+        assert!(!routes.write(Space::Pio, 0xcf9, &[6]));
+        assert!(!routes.write(Space::Pio, 0xcf8, &[0; 2]));
+        assert!(!routes.write(Space::Pio, 0xcf9, &[0; 4]), "only partly inside");
+        assert!(new(RouteKind::Js, 4).is_err() && new(RouteKind::Posted, 3).is_err());
+    }
+
+    #[test]
     fn a_full_posted_ring_makes_the_write_exit() {
         let host = host();
         let routes = Routes::default();
-        let posted = Route::new(Space::Pio, 0x3f8, 1, RouteKind::Posted, host.clone()).unwrap();
+        let posted =
+            Route::new(Space::Pio, 0x3f8, 1, RouteKind::Posted, None, host.clone()).unwrap();
         routes.add(posted).unwrap();
         let taken = (0..300).filter(|_| routes.write(Space::Pio, 0x3f8, b"x")).count();
         assert_eq!(taken, 256);

@@ -324,17 +324,19 @@ impl Vm {
     /// Says who handles a range.
     ///
     /// # Errors
-    /// `EEXIST` if another route has a part of it, `EINVAL` for a bad range.
+    /// `EEXIST` if another route has a part of it, `EINVAL` for a bad range or `size`: that of the only
+    /// writes that are posted.
     pub fn route(
         &self,
         space: Space,
         base: u64,
         len: u64,
         kind: RouteKind,
+        size: Option<u64>,
         host: u32,
     ) -> Result<Arc<Route>, KvmError> {
         let host = self.host(host)?;
-        self.bus.routes.add(Route::new(space, base, len, kind, host)?)
+        self.bus.routes.add(Route::new(space, base, len, kind, size, host)?)
     }
 
     /// Ends a route.

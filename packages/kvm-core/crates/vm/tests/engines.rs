@@ -100,7 +100,7 @@ fn string_output_is_one_exit_with_a_count_or_many() {
         // The same into a ring, without an exit.
         let Guest { vm, vcpu, .. } = guest(&engine, false, &code);
         vm.memory().write(0x700, b"hello").unwrap();
-        vm.route(Space::Pio, 0x3f8, 1, RouteKind::Posted, 0).unwrap();
+        vm.route(Space::Pio, 0x3f8, 1, RouteKind::Posted, None, 0).unwrap();
         assert_eq!(next(&vcpu), reason::HLT, "{name}");
         let host = vm.host(0).unwrap();
         let tail = host.page().u32(control::POSTED + control::POSTED_TAIL);

@@ -242,7 +242,7 @@ fn stop_gives_the_exit_up_and_the_next_run_shows_it_again() {
 fn the_next_isolate_inherits_the_exits_of_a_dead_one() {
     let (vm, vcpu, script) = vm(&[Step::In(0x60)], true);
     let host = vm.host(3).unwrap();
-    vm.route(Space::Pio, 0x60, 1, RouteKind::Js, 3).unwrap();
+    vm.route(Space::Pio, 0x60, 1, RouteKind::Js, None, 3).unwrap();
     host.bind(1, Duration::ZERO).unwrap();
     assert_eq!(host.bind(2, Duration::ZERO).unwrap_err().errno, Errno::EBUSY);
     vcpu.start(ThreadOptions::default()).unwrap();
@@ -261,9 +261,9 @@ fn the_next_isolate_inherits_the_exits_of_a_dead_one() {
 fn posted_latched_and_ignored_routes_need_no_exit() {
     let steps = [Step::Out(0x3f8, b'x'.into()), Step::In(0x3fd), Step::In(0x80), Step::In(0x81)];
     let (vm, vcpu, script) = vm(&steps, false);
-    vm.route(Space::Pio, 0x3f8, 1, RouteKind::Posted, 0).unwrap();
-    let lsr = vm.route(Space::Pio, 0x3fd, 1, RouteKind::Latched, 0).unwrap();
-    vm.route(Space::Pio, 0x80, 1, RouteKind::Ignore, 0).unwrap();
+    vm.route(Space::Pio, 0x3f8, 1, RouteKind::Posted, None, 0).unwrap();
+    let lsr = vm.route(Space::Pio, 0x3fd, 1, RouteKind::Latched, None, 0).unwrap();
+    vm.route(Space::Pio, 0x80, 1, RouteKind::Ignore, None, 0).unwrap();
     lsr.latch().unwrap().u8(0).store(0x60, Ordering::SeqCst);
     assert_eq!(vcpu.run_sync(ISOLATE, None).unwrap(), reason::IO);
     assert_eq!(vcpu.page().get(run::IO_PORT), [0x81, 0]);

@@ -154,6 +154,7 @@ export class Vga implements Stateful {
         base,
         len,
         access: { max: 1 },
+        posted: true,
         handler: {
           read: (offset) => this.#registers.read(base + offset),
           write: (offset, _size, value) => this.#registers.write(base + offset, value & 0xff),
