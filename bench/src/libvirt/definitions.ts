@@ -1,43 +1,67 @@
 // A thousand definitions: making them, listing them, what they cost, and whether they outlive the daemon's death.
 import { type Effort, type Results, progress } from '../lib/benchmark.ts'
 import { LibvirtDaemon } from '../lib/libvirt-daemon.ts'
-import { type Pair, median, paired, repeated, rounded } from '../lib/paired.ts'
+import { median, rounded } from '../lib/paired.ts'
 import { commonDomain } from './domain.ts'
 
 const DOMAINS = 1000
-const LISTS = 5
+/** Of each daemon in each round, in turn with the other's. */
+const LISTS = 11
+const ROUNDS = 5
 
-/** What a round measures besides the time that it takes to define. */
+/** What all rounds gave of one daemon. */
 interface Seen {
-  readonly listMs: number[]
+  readonly defineS: number[]
   readonly residentMib: number[]
+  /** Lists of a daemon that has listed before, round after round. */
+  readonly listMs: number[]
+  readonly firstListMs: number[]
 }
 
+const nothingSeen = (): Seen => ({ defineS: [], residentMib: [], listMs: [], firstListMs: [] })
+
 /** Seconds that a new daemon takes to define all, asked by one client, one after the other. */
-async function defineAll(side: 'own' | 'peer', seen: Seen): Promise<number> {
-  const daemon = await LibvirtDaemon.start(side)
+async function defineAll(daemon: LibvirtDaemon): Promise<number> {
+  const client = await daemon.client()
+  // The peer asks its emulator what it can do when it is first asked for one.
+  await client.call('DOMAIN_DEFINE_XML', { xml: commonDomain('warm-up') })
+  const start = performance.now()
+  for (let i = 0; i < DOMAINS; i++) {
+    await client.call('DOMAIN_DEFINE_XML', { xml: commonDomain(`domain-${i}`) })
+  }
+  const seconds = (performance.now() - start) / 1000
+  await client.close()
+  return seconds
+}
+
+/** Milliseconds of a `virsh list --all`. */
+async function listAll(daemon: LibvirtDaemon): Promise<number> {
+  const before = performance.now()
+  const lines = (await daemon.virsh('list', '--all')).trim().split('\n').length
+  const taken = performance.now() - before
+  if (lines !== DOMAINS + 1) throw new Error(`${lines} of ${DOMAINS + 1} domains are listed`)
+  return taken
+}
+
+type Side = 'own' | 'peer'
+
+/** New daemons of all sides at once, so that lists are measured in turn, and nothing that the machine does hits one side. */
+async function round(sides: readonly Side[], seen: Record<Side, Seen>): Promise<void> {
+  const daemons: [Seen, LibvirtDaemon][] = []
   try {
-    const client = await daemon.client()
-    // The peer asks its emulator what it can do when it is first asked for one.
-    await client.call('DOMAIN_DEFINE_XML', { xml: commonDomain('warm-up') })
-    const start = performance.now()
-    for (let i = 0; i < DOMAINS; i++) {
-      await client.call('DOMAIN_DEFINE_XML', { xml: commonDomain(`domain-${i}`) })
+    for (const side of sides) {
+      const daemon = await LibvirtDaemon.start(side)
+      daemons.push([seen[side], daemon])
+      seen[side].defineS.push(await defineAll(daemon))
+      seen[side].residentMib.push(daemon.residentMib)
     }
-    const seconds = (performance.now() - start) / 1000
-    seen.residentMib.push(daemon.residentMib)
-    const times: number[] = []
+    for (const [{ firstListMs }, daemon] of daemons) firstListMs.push(await listAll(daemon))
     for (let i = 0; i < LISTS; i++) {
-      const before = performance.now()
-      const lines = (await daemon.virsh('list', '--all')).trim().split('\n').length
-      times.push(performance.now() - before)
-      if (lines !== DOMAINS + 1) throw new Error(`${lines} of ${DOMAINS + 1} domains are listed`)
+      for (const [{ listMs }, daemon] of daemons) listMs.push(await listAll(daemon))
+      daemons.reverse()
     }
-    seen.listMs.push(median(times))
-    await client.close()
-    return seconds
   } finally {
-    await daemon.stop()
+    for (const [, daemon] of daemons) await daemon.stop()
   }
 }
 
@@ -64,33 +88,50 @@ async function lostByKill(): Promise<number> {
   }
 }
 
-const merge = (own: readonly number[], peer: readonly number[]): Pair => ({
-  own: median(own),
-  peer: median(peer),
-  ratio: median(own.map((value, round) => value / (peer[round] ?? Number.NaN))),
-})
+/** The median of own / peer, each of them with the other's next to it. */
+const ratioOf = (own: readonly number[], peer: readonly number[]): number =>
+  median(own.map((value, i) => value / (peer[i] ?? Number.NaN)))
+
+/** The smallest and the largest ratio that a round gave. */
+function ratioRange(own: readonly number[], peer: readonly number[]): number[] {
+  const ratios: number[] = []
+  for (let at = 0; at < own.length; at += LISTS) {
+    ratios.push(ratioOf(own.slice(at, at + LISTS), peer.slice(at, at + LISTS)))
+  }
+  return [Math.min(...ratios), Math.max(...ratios)]
+}
 
 export async function measureDefinitions(effort: Effort, hasPeer: boolean): Promise<Results> {
-  const own: Seen = { listMs: [], residentMib: [] }
-  const peer: Seen = { listMs: [], residentMib: [] }
   progress(`${DOMAINS} definitions`)
-  const measureOwn = (): Promise<number> => defineAll('own', own)
+  const seen = { own: nothingSeen(), peer: nothingSeen() }
+  const { own, peer } = seen
+  const count = effort.quick ? 2 : ROUNDS
+  for (let i = 0; i < count; i++) {
+    const sides: Side[] = hasPeer ? ['own', 'peer'] : ['own']
+    await round(i % 2 === 0 ? sides : sides.toReversed(), seen)
+    const of = ({ defineS, listMs }: Seen): string =>
+      `${defineS.at(-1)?.toFixed(2)} s, lists ${median(listMs.slice(-LISTS)).toFixed(0)} ms`
+    progress(`round ${i + 1} of ${count}: ${of(own)}; ${hasPeer ? `peer ${of(peer)}` : 'no peer'}`)
+  }
   const results: Results = {}
   if (hasPeer) {
-    const define = await paired({ own: measureOwn, peer: () => defineAll('peer', peer) }, effort)
-    const list = merge(own.listMs, peer.listMs)
+    const [least = Number.NaN, most = Number.NaN] = ratioRange(own.listMs, peer.listMs)
     Object.assign(results, {
-      peerDefineS: rounded(define.peer),
-      defineRatio: rounded(define.ratio),
-      peerListMs: rounded(list.peer),
-      listRatio: rounded(list.ratio),
+      peerDefineS: rounded(median(peer.defineS)),
+      defineRatio: rounded(ratioOf(own.defineS, peer.defineS)),
+      peerListMs: rounded(median(peer.listMs)),
+      peerFirstListMs: rounded(median(peer.firstListMs)),
+      listRatio: rounded(ratioOf(own.listMs, peer.listMs)),
+      listRatioLeast: rounded(least),
+      listRatioMost: rounded(most),
       peerIdleMiB: rounded(median(peer.residentMib)),
-      ownDefineS: rounded(define.own),
     })
-  } else results['ownDefineS'] = rounded(await repeated(measureOwn, effort))
+  }
   return {
     ...results,
+    ownDefineS: rounded(median(own.defineS)),
     ownListMs: rounded(median(own.listMs)),
+    ownFirstListMs: rounded(median(own.firstListMs)),
     ownIdleMiB: rounded(median(own.residentMib)),
     lostByKill: await lostByKill(),
   }

@@ -54,9 +54,9 @@ export const flag: Codec<boolean> = {
 export const string: Codec<string> = {
   size: 4,
   read(reader) {
-    const bytes = reader.opaque(reader.count(STRING_BYTES, 1))
-    if (bytes.includes(0)) throw new RpcError('E_VALUE', 'a string with a zero byte')
-    return bytes.toString('utf8')
+    const text = reader.text(reader.count(STRING_BYTES, 1), 'utf8')
+    if (text.includes('\0')) throw new RpcError('E_VALUE', 'a string with a zero byte')
+    return text
   },
   write(writer, value) {
     const bytes = Buffer.from(value, 'utf8')
@@ -86,8 +86,8 @@ export function opaque(max: number): Codec<Uint8Array> {
 export const uuid: Codec<string> = {
   size: 16,
   read(reader) {
-    const hex = reader.opaque(16).toString('hex')
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+    const hex = reader.text(16, 'hex')
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
   },
   write(writer, value) {
     if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)) {

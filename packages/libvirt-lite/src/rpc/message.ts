@@ -49,8 +49,24 @@ export interface Message extends Header {
   payload: Buffer
 }
 
+/** A message of a payload that is encoded already. */
 export function encodeMessage(header: Header, payload: Uint8Array): Buffer {
   const bytes = Buffer.allocUnsafe(HEADER_BYTES + payload.length)
+  writeHeader(bytes, header)
+  bytes.set(payload, HEADER_BYTES)
+  return bytes
+}
+
+/** A message of one value. @throws RpcError as {@link encode} does */
+export function encodeReply<T>(header: Header, codec: Codec<T>, value: T): Buffer {
+  const writer = new XdrWriter(MESSAGE_BYTES, HEADER_BYTES)
+  codec.write(writer, value)
+  const bytes = writer.finish()
+  writeHeader(bytes, header)
+  return bytes
+}
+
+function writeHeader(bytes: Buffer, header: Header): void {
   bytes.writeUInt32BE(bytes.length, 0)
   bytes.writeUInt32BE(header.program, 4)
   bytes.writeUInt32BE(header.version, 8)
@@ -58,8 +74,6 @@ export function encodeMessage(header: Header, payload: Uint8Array): Buffer {
   bytes.writeUInt32BE(header.type, 16)
   bytes.writeUInt32BE(header.serial, 20)
   bytes.writeUInt32BE(header.status, 24)
-  bytes.set(payload, HEADER_BYTES)
-  return bytes
 }
 
 /** @throws RpcError for a value that the codec has no form for, or that is too long for a message */

@@ -8,8 +8,9 @@ import {
   decode,
   encode,
   encodeError,
+  encodeReply,
 } from './message.ts'
-import type { Message } from './message.ts'
+import type { Header, Message } from './message.ts'
 import { EVENT_MESSAGES, PROCEDURES, QEMU } from './procedures/index.ts'
 import type { Args, EventMessages, EventName, ProcedureName, Result } from './procedures/index.ts'
 import type { Procedure } from './procedures/procedure.ts'
@@ -83,6 +84,28 @@ export interface ServerConnectionOptions {
   openTimeoutMs?: number
   /** Told of errors that no client caused. */
   onInternalError?: (error: unknown, procedure: string) => void
+}
+
+/** A call from its arrival to its reply. It does not keep the message. */
+class PendingCall {
+  /** Of the reply. */
+  readonly header: Header
+  name: string
+  procedure: AnyProcedure | undefined
+  args: unknown
+  stream: RpcStream | undefined
+
+  constructor({ program, version, procedure, serial }: Message) {
+    this.header = {
+      program,
+      version,
+      procedure,
+      type: MessageType.REPLY,
+      serial,
+      status: Status.OK,
+    }
+    this.name = `${procedure}`
+  }
 }
 
 /** The server's end of a connection: decodes calls, has them handled, and sends replies, events and streams. */
@@ -165,61 +188,80 @@ export class ServerConnection {
     if (message.type !== MessageType.CALL) {
       throw new RpcError('E_FRAME', `a message of type ${message.type} from a client`)
     }
+    const reply = this.#call(message)
+    // Most calls are answered at once, and a list of many domains makes thousands of them.
+    if (reply === undefined) return
     this.#calls++
     if (this.#calls >= CALLS) this.#wire.hold(this)
-    void this.#call(message).finally(() => {
+    void reply.finally(() => {
       this.#calls--
       this.#wire.release(this)
     })
   }
 
-  async #call(message: Message): Promise<void> {
-    const header = { ...message, type: MessageType.REPLY }
-    let stream: RpcStream | undefined
-    let name = `${message.procedure}`
+  /** @returns undefined when the reply was sent, otherwise what resolves when it was */
+  #call(message: Message): Promise<void> | undefined {
+    const call = new PendingCall(message)
     try {
-      const found = find(message)
-      name = found.name
-      const { procedure } = found
-      this.#allow(name, procedure)
-      const handler = this.#handlers[name as ProcedureName] as AnyHandler | undefined
-      if (handler === undefined) throw unsupported(name)
-      const args = decodeArgs(procedure, message)
-      if (procedure.hasStream) {
-        if (this.#streams.has(message.serial)) {
-          throw new VirtError(ErrorCode.RPC, `a stream with the serial ${message.serial} is open`, {
-            domain: ErrorDomain.RPC,
-          })
-        }
-        if (this.#streams.size >= STREAMS) {
-          throw new VirtError(
-            ErrorCode.RESOURCE_BUSY,
-            `${STREAMS} streams of this client are open`,
-            {
-              domain: ErrorDomain.STREAMS,
-            },
-          )
-        }
-        const { serial } = message
-        const made: RpcStream = new RpcStream(this.#wire, header, 'server', () => {
-          // Another one may have the serial by now.
-          if (this.#streams.get(serial) === made) this.#streams.delete(serial)
-        })
-        stream = made
-        this.#streams.set(serial, made)
+      const result = this.#handle(call, message)
+      if (result instanceof Promise) {
+        return result
+          .then((value) => this.#reply(call, value))
+          .catch((error: unknown) => this.#refuse(call, error))
       }
-      const call = { connection: this, stream } as Call
-      const result = await handler(args, call)
-      const payload = encode(procedure.result, result)
-      this.#note(name, args)
-      this.#wire.send({ ...header, status: Status.OK }, payload)
-      stream?.opened()
-      if (name === 'CONNECT_CLOSE') this.#wire.end()
+      this.#reply(call, result)
     } catch (error) {
-      stream?.cut(error as Error)
-      const payload = encodeError(this.#toVirtError(error, name))
-      this.#wire.send({ ...header, status: Status.ERROR }, payload)
+      this.#refuse(call, error)
     }
+    return undefined
+  }
+
+  /** @returns the result, or a promise of it */
+  #handle(call: PendingCall, message: Message): unknown {
+    const { name, procedure } = find(message)
+    call.name = name
+    call.procedure = procedure
+    this.#allow(name, procedure)
+    const handler = this.#handlers[name as ProcedureName] as AnyHandler | undefined
+    if (handler === undefined) throw unsupported(name)
+    call.args = decodeArgs(procedure, message)
+    if (procedure.hasStream) call.stream = this.#openStream(call.header)
+    return handler(call.args, { connection: this, stream: call.stream } as Call)
+  }
+
+  #reply({ header, name, procedure, args, stream }: PendingCall, result: unknown): void {
+    const bytes = encodeReply(header, procedure!.result, result)
+    this.#note(name, args)
+    this.#wire.sendBytes(bytes)
+    stream?.opened()
+    if (name === 'CONNECT_CLOSE') this.#wire.end()
+  }
+
+  #refuse({ header, name, stream }: PendingCall, error: unknown): void {
+    stream?.cut(error as Error)
+    const payload = encodeError(this.#toVirtError(error, name))
+    this.#wire.send({ ...header, status: Status.ERROR }, payload)
+  }
+
+  /** @throws VirtError when the client has too many, or this one already */
+  #openStream(header: Header): RpcStream {
+    const { serial } = header
+    const refuse = (code: number, text: string, domain: number): never => {
+      throw new VirtError(code, text, { domain })
+    }
+    if (this.#streams.has(serial)) {
+      refuse(ErrorCode.RPC, `a stream with the serial ${serial} is open`, ErrorDomain.RPC)
+    }
+    if (this.#streams.size >= STREAMS) {
+      const text = `${STREAMS} streams of this client are open`
+      refuse(ErrorCode.RESOURCE_BUSY, text, ErrorDomain.STREAMS)
+    }
+    const stream: RpcStream = new RpcStream(this.#wire, header, 'server', () => {
+      // Another one may have the serial by now.
+      if (this.#streams.get(serial) === stream) this.#streams.delete(serial)
+    })
+    this.#streams.set(serial, stream)
+    return stream
   }
 
   #allow(name: string, procedure: AnyProcedure): void {

@@ -85,7 +85,17 @@ export class Wire {
       if (taken) queueMicrotask(taken)
       return
     }
-    this.#stream.write(encodeMessage(header, payload), () => taken?.())
+    this.#write(encodeMessage(header, payload), taken)
+  }
+
+  /** Sends a message that has its header already. */
+  sendBytes(message: Buffer): void {
+    if (!this.#isClosed) this.#write(message)
+  }
+
+  #write(message: Buffer, taken?: () => void): void {
+    if (taken === undefined) this.#stream.write(message)
+    else this.#stream.write(message, () => taken())
     const waiting = this.#stream.writableLength
     if (waiting > OUTPUT_LIMIT_BYTES) {
       this.close(new RpcError('E_LIMIT', `the peer left ${waiting} bytes unread`))

@@ -66,6 +66,15 @@ export class XdrReader {
     return Buffer.from(this.#bytes.subarray(at, at + count))
   }
 
+  /** The same as text in UTF-8 or, for `hex`, as two digits a byte. */
+  text(count: number, encoding: 'utf8' | 'hex'): string {
+    if (count > this.left) {
+      throw new RpcError('E_TRUNCATED', `${count} bytes announced, of which ${this.left} are there`)
+    }
+    const at = this.#take(count + (-count & 3))
+    return this.#bytes.toString(encoding, at, at + count)
+  }
+
   /** A count of things, each of at least `size` bytes. */
   count(max: number, size: number): number {
     const count = this.uint()
@@ -81,10 +90,12 @@ export class XdrReader {
 export class XdrWriter {
   readonly #limit: number
   #bytes: Buffer = Buffer.allocUnsafe(256)
-  #at = 0
+  #at: number
 
-  constructor(limit: number) {
+  /** The first `reserved` bytes are for whoever takes the result. */
+  constructor(limit: number, reserved = 0) {
     this.#limit = limit
+    this.#at = reserved
   }
 
   /** What was written; the writer is used up. */
