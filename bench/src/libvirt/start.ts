@@ -13,6 +13,9 @@ import { median, paired, rounded } from '../lib/paired.ts'
 import { haltedDomain } from './domain.ts'
 
 const WAIT_MS = 60_000
+/** Pairs, and how many of them a median is made of to see how much it varies. */
+const ROUNDS = 25
+const GROUP = 5
 
 /** Waits for the guest's first byte in the file of its serial port. */
 async function firstByte(path: string): Promise<void> {
@@ -95,12 +98,17 @@ export async function measureStart(effort: Effort): Promise<Results> {
       bare.push(taken)
       return taken
     }
-    const pair = await paired({ own, peer }, effort)
+    const pair = await paired({ own, peer }, effort, ROUNDS)
     await client.close()
+    const more = starts.map((taken, round) => taken - (bare[round] ?? 0))
+    const groups: number[] = []
+    for (let at = 0; at < more.length; at += GROUP) groups.push(median(more.slice(at, at + GROUP)))
     return {
       domainStartMs: rounded(pair.own),
       bareStartMs: rounded(pair.peer),
-      startMoreMs: rounded(median(starts.map((taken, round) => taken - (bare[round] ?? 0)))),
+      startMoreMs: rounded(median(more)),
+      startMoreLeastMs: rounded(Math.min(...groups)),
+      startMoreMostMs: rounded(Math.max(...groups)),
       startAnswerMs: rounded(median(answers)),
     }
   } finally {

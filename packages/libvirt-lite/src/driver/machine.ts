@@ -14,6 +14,8 @@ const START_MS = 30_000
 /** What of a log goes into an error. */
 const LOG_CHARS = 1000
 const GRACE_MS = 5000
+/** How often a monitor that is not there yet is looked for. */
+const POLL_MS = 3
 
 /** What is kept of a running emulator, for the daemon that finds it again. */
 export interface MachineStatus {
@@ -193,7 +195,7 @@ export class Machine {
           )
         }
         if (performance.now() > until) throw error
-        await pause(10)
+        await pause(POLL_MS)
       }
     }
     const list = (await this.execute('query-chardev')) as { label: string; filename: string }[]
