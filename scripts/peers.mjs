@@ -22,6 +22,11 @@ const packages = [
   'python3-libvirt',
   'iperf3',
 ]
+// libvirt's program for desktops, and what a test uses it with: a screen that nobody sees, a session, and what reads screens.
+// It brings much along, and virt-install, virt-xml and virt-clone.
+const desktop = ['virt-manager', 'xvfb', 'dbus', 'gir1.2-atspi-2.0']
+const desktopLibrary =
+  "import gi; gi.require_version('Atspi', '2.0'); from gi.repository import Atspi"
 
 /**
  * Makes sure that the peer is there, if this machine lets us.
@@ -37,23 +42,37 @@ export async function peers() {
     capture(network, ['--version']) !== undefined &&
     capture('xmllint', ['--version']) !== undefined &&
     capture(python, ['-c', 'import libvirt']) !== undefined
+  const hasDesktop = () =>
+    capture('virt-manager', ['--version']) !== undefined &&
+    capture('sh', ['-c', 'command -v Xvfb']) !== undefined &&
+    capture('dbus-run-session', ['--version']) !== undefined &&
+    capture(python, ['-c', desktopLibrary]) !== undefined
   if (!complete()) {
-    if (process.getuid?.() !== 0 || capture('apt-get', ['--version']) === undefined) {
-      log(
-        `one of ${program}, ${imageTool}, ${daemon}, ${client}, ${network}, xmllint and python3-libvirt is missing, so there is less to compare with. On Debian, as root:`,
-      )
-      log(`  apt-get install --no-install-recommends ${packages.join(' ')}`)
-      return version()
-    }
-    log(`installing ${packages.join(' ')} to compare with`)
-    const install = ['install', '-y', '-qq', '--no-install-recommends', ...packages]
-    const env = { DEBIAN_FRONTEND: 'noninteractive' }
-    if ((await run('apt-get', install, { env })) !== 0) {
-      await run('apt-get', ['update', '-qq'], { env })
-      await run('apt-get', install, { env })
-    }
+    const what = `one of ${program}, ${imageTool}, ${daemon}, ${client}, ${network}, xmllint and python3-libvirt`
+    await install(packages, `${what} is missing, so there is less to compare with`)
   }
+  if (!hasDesktop())
+    await install(desktop, 'virt-manager is missing or nobody can look at it, so it is not tested')
   return version()
+}
+
+/**
+ * Installs packages of Debian if this machine lets us, and says what is lacking if not.
+ * @param {string[]} names
+ * @param {string} without
+ */
+async function install(names, without) {
+  if (process.getuid?.() !== 0 || capture('apt-get', ['--version']) === undefined) {
+    log(`${without}. On Debian, as root:`)
+    log(`  apt-get install --no-install-recommends ${names.join(' ')}`)
+    return
+  }
+  log(`installing ${names.join(' ')}`)
+  const command = ['install', '-y', '-qq', '--no-install-recommends', ...names]
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  if ((await run('apt-get', command, { env })) === 0) return
+  await run('apt-get', ['update', '-qq'], { env })
+  if ((await run('apt-get', command, { env })) !== 0) log(without)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
