@@ -268,6 +268,7 @@ test('every procedure that the protocol table has is answered or refused by name
     metadata: undefined,
     types: 0,
     feature: 0,
+    params: [],
   }
   for (const [name, { hasStream }] of Object.entries(PROCEDURES)) {
     if (

@@ -16,6 +16,7 @@ Runs the daemon in the foreground. Clients of libvirt connect to the socket:
   --listen-tls HOST:PORT  a TCP port for clients with a certificate, usually 16514
   --pki DIR               folder with cacert.pem, servercert.pem and serverkey.pem for that, and cacrl.pem if any are revoked
   --emulator PATH         emulator of domains that name none (default: qemu-kvm beside this package or in the path)
+  --cgroup DIR            control group for those of domains (default: the daemon's, if it is in it alone and may divide it)
   --version               version
   --help                  this text
 
@@ -40,7 +41,7 @@ export function parseOptions(args: readonly string[]): DaemonOptions | 'help' | 
   const options = parse(args)
   if (options.help) return 'help'
   if (options.version) return 'version'
-  const { state, socket, emulator } = options
+  const { state, socket, emulator, cgroup } = options
   if (state === undefined)
     throw new DaemonError('--state DIR is missing: where to keep definitions')
   if (socket === undefined) throw new DaemonError('--socket PATH is missing: where to listen')
@@ -58,6 +59,7 @@ export function parseOptions(args: readonly string[]): DaemonOptions | 'help' | 
     ...(tcp === undefined ? {} : { tcp: parseAddress('--listen-tcp', tcp) }),
     ...(tls === undefined ? {} : { tls: { ...parseAddress('--listen-tls', tls), pki: pki! } }),
     ...(emulator === undefined ? {} : { emulator }),
+    ...(cgroup === undefined ? {} : { cgroup }),
   }
 }
 
@@ -74,6 +76,7 @@ function parse(args: readonly string[]) {
         'listen-tls': { type: 'string' },
         pki: { type: 'string' },
         emulator: { type: 'string' },
+        cgroup: { type: 'string' },
         help: { type: 'boolean' },
         version: { type: 'boolean' },
       },

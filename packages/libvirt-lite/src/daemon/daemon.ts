@@ -1,4 +1,5 @@
 import type { Server, Socket } from 'node:net'
+import { ControlGroups } from '../driver/control-groups/groups.ts'
 import { Domains } from '../driver/domains.ts'
 import { findCommand, isExecutable, machinesOf } from '../driver/emulator.ts'
 import type { Machine } from '../driver/emulator.ts'
@@ -28,6 +29,10 @@ export interface DaemonOptions {
   tls?: TlsAddress
   /** Path of the emulator of domains that name none (default: `qemu-kvm` beside this package or in the path). */
   emulator?: string
+  /** Folder of the control group that those of domains go below (default: the daemon's own, where it may divide that). */
+  cgroup?: string
+  /** Control groups that somebody else has opened. */
+  groups?: ControlGroups
   /** Takes what the administrator should know (default: nothing does). */
   log?: (message: string) => void
 }
@@ -49,13 +54,15 @@ export class Daemon {
   ) {
     this.#state = state
     this.#log = options.log ?? (() => undefined)
-    this.#domains = new Domains({ state, emulator, machines, warn: this.#log })
+    const groups = options.groups ?? openGroups(options.cgroup, this.#log)
+    this.#domains = new Domains({ state, emulator, machines, groups, warn: this.#log })
     const events = new Events(this.#domains)
     const uri = process.geteuid!() === 0 ? 'qemu:///system' : 'qemu:///session'
     this.#handlers = serverHandlers({
       domains: this.#domains,
       events,
       emulator,
+      groups,
       pools: new Pools({ pools: state.pools, images: state.images, warn: this.#log }),
       imageCommand: findCommand('qemu-img'),
       stateDir: state.path,
@@ -77,7 +84,13 @@ export class Daemon {
       throw new DaemonError(error.message)
     })
     const state = await openStateFolder(options.stateDir)
-    const daemon = new Daemon(state, emulator, machines, options)
+    let daemon: Daemon
+    try {
+      daemon = new Daemon(state, emulator, machines, options)
+    } catch (error) {
+      await state.release()
+      throw error
+    }
     try {
       await daemon.#domains.load()
       await daemon.#listen(options)
@@ -143,4 +156,15 @@ export class Daemon {
     this.#connections.add(connection)
     connection.onClose(() => this.#connections.delete(connection))
   }
+}
+
+/** @throws DaemonError for a group that was named and cannot be used */
+function openGroups(cgroup: string | undefined, log: (message: string) => void): ControlGroups {
+  const groups = ControlGroups.open(cgroup)
+  if (groups.missing === undefined) return groups
+  const { reason, remedy } = groups.missing
+  if (cgroup !== undefined) throw new DaemonError(`--cgroup '${cgroup}': ${reason}: ${remedy}`)
+  // It is no trouble for most: what they wait for is said first.
+  setImmediate(() => log(`limits of domains cannot be kept: ${reason}`))
+  return groups
 }

@@ -1,4 +1,5 @@
 import { userInfo } from 'node:os'
+import { examineControlGroups } from './control-groups.ts'
 import { bad, note, ok } from './finding.ts'
 import type { Finding, Host } from './finding.ts'
 import { examineState } from './folders.ts'
@@ -50,6 +51,7 @@ export async function examine(
     ...examineFirmware(host),
     ...examineMemory(host),
     examineFiles(host),
+    examineControlGroups(host),
     ...(stateDir === undefined ? [] : examineState(stateDir, host)),
   ]
 }

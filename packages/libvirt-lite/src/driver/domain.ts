@@ -3,8 +3,11 @@ import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
 import { applyBalloon, askBalloon } from './balloon.ts'
+import { limitVcpus } from './control-groups/domain-limits.ts'
+import { limitsOf } from './control-groups/limits.ts'
 import { copyOnce } from './copy.ts'
 import { expandCpu } from './cpu.ts'
+import type { DomainHost } from './domain-host.ts'
 import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
 import { Machine, bootId } from './machine.ts'
@@ -27,23 +30,6 @@ import {
 import type { DomainState } from './states.ts'
 
 const GRACE_MS = 5000
-
-/** What a domain needs of the driver it belongs to. */
-export interface DomainHost {
-  /** Folder of what runs. */
-  run: string
-  logFile(name: string): string
-  nextId(): number
-  lifecycle(domain: Domain, event: number, detail: number): void
-  rebooted(domain: Domain): void
-  notice(domain: Domain, notice: Notice): void
-  /** Told of what goes wrong without anybody's asking. */
-  warn(message: string): void
-  /** It is neither defined nor running any more. */
-  gone(domain: Domain): void
-  /** Throws for what a domain must not be started with now. */
-  check(domain: Domain, facts: DomainFacts): void
-}
 
 /** One domain: its definition, the emulator that runs it, and the state it is in. */
 export class Domain {
@@ -145,10 +131,13 @@ export class Domain {
     this.#rebootsAfterShutdown = false
     try {
       this.#host.check(this, facts)
+      const group = this.#host.groups.make(this.uuid, limitsOf(definition))
+      if (group !== undefined) status.group = group
       rmSync(folder, { recursive: true, force: true })
       mkdirSync(folder, { mode: 0o700 })
       const qmpSocket = join(folder, 'qmp.sock')
-      const command = await commandOf(definition, { qmpSocket, logFile, stateDir: folder })
+      const options = { qmpSocket, logFile, stateDir: folder, limits: true }
+      const command = await commandOf(definition, options)
       for (const copy of command.copies) copyOnce(copy)
       const machine = await Machine.start(folder, status, { ...command, logFile }, this.#events())
       this.#machine = machine
@@ -157,6 +146,7 @@ export class Domain {
       this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
       this.balloonKib = await applyBalloon(machine, facts)
       await this.devices.applyLinks()
+      await limitVcpus(this.#host.groups, machine, {}, limitsOf(definition))
       const expanded = await expandCpu(machine, definition)
       if (expanded !== definition) this.running(expanded)
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
@@ -170,6 +160,7 @@ export class Domain {
       this.#ending = { reason: ShutoffReason.FAILED, detail: Detail.STOPPED_FAILED }
       if (machine === undefined) {
         rmSync(folder, { recursive: true, force: true })
+        if (status.group !== undefined) this.#host.groups.remove(status.group)
         this.live = undefined
         this.state = { state: State.SHUTOFF, reason: ShutoffReason.FAILED }
         if (!this.isPersistent) this.#host.gone(this)
@@ -367,6 +358,7 @@ export class Domain {
     // While it starts, that is for whoever starts it.
     if (machine === undefined) return
     machine.forget()
+    if (machine.group !== undefined) this.#host.groups.remove(machine.group)
     const { reason, detail } = this.#ending ?? {
       reason: ShutoffReason.CRASHED,
       detail: Detail.STOPPED_FAILED,

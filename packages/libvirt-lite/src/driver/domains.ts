@@ -6,7 +6,8 @@ import type { MachineType } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
 import { Domain, invalid } from './domain.ts'
-import type { DomainHost } from './domain.ts'
+import type { ControlGroups } from './control-groups/groups.ts'
+import type { DomainHost } from './domain-host.ts'
 import { bootId, loadStatus } from './machine.ts'
 import { commandLine } from './process.ts'
 import { commandOf, formatDomain, parseDomain, parseRunning } from './model.ts'
@@ -30,6 +31,8 @@ export interface DomainsOptions {
   emulator: string
   /** The machines that it has. */
   machines: readonly MachineType[]
+  /** Where limits of domains are kept. */
+  groups: ControlGroups
   /** Told of what goes wrong without anybody's asking. */
   warn(message: string): void
 }
@@ -48,6 +51,7 @@ export class Domains {
     const { state } = options
     this.#host = {
       run: state.run,
+      groups: options.groups,
       logFile: (name) => join(state.logs, `${name}.log`),
       nextId: () => ++this.#lastId,
       lifecycle: (domain, event, detail) => {
@@ -174,7 +178,7 @@ export class Domains {
   /** The command that would start a domain, as a shell takes it. Rejects with `VirtError` */
   async commandLine(xml: string): Promise<string> {
     const folder = join(this.#options.state.run, 'ID')
-    const options = { qmpSocket: join(folder, 'qmp.sock'), stateDir: folder }
+    const options = { qmpSocket: join(folder, 'qmp.sock'), stateDir: folder, limits: true }
     const { program, args } = await commandOf(this.#parse(xml), options)
     return commandLine(program, args)
   }

@@ -26,6 +26,8 @@ export interface MachineStatus {
   /** Whether it has got as far as running guest code. */
   isStarted: boolean
   process?: ProcessId
+  /** Its control group. */
+  group?: string
   /** Of the host: process numbers mean nothing after it was restarted. */
   bootId: string
 }
@@ -79,7 +81,13 @@ export class Machine {
   ): Promise<Machine> {
     // Before the process is there: should this one end now, the next daemon looks for it.
     saveStatus(folder, status)
-    const started = await start(program, args, { logFile, folder, env, notes: warnings })
+    const started = await start(program, args, {
+      logFile,
+      folder,
+      env,
+      notes: warnings,
+      group: status.group,
+    })
     const logged = started.logged
     const machine = new Machine(folder, status, started.id, events)
     try {
@@ -121,6 +129,10 @@ export class Machine {
       await kill(status.process!, 0)
       return undefined
     }
+  }
+
+  get group(): string | undefined {
+    return this.#status.group
   }
 
   get hasEnded(): boolean {

@@ -8,6 +8,7 @@ import {
   readdirSync,
   writeSync,
 } from 'node:fs'
+import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
 /** A process, told from a later one with the same number by when it was started. */
@@ -107,6 +108,8 @@ export interface StartOptions {
   env: Readonly<Record<string, string>>
   /** What the log should say of it. */
   notes: readonly string[]
+  /** The control group that it is in from its first instruction on. */
+  group?: string | undefined
 }
 
 /** A process that was started, and what it left. */
@@ -125,7 +128,7 @@ export interface Started {
 export async function start(
   program: string,
   args: readonly string[],
-  { logFile, folder, env, notes }: StartOptions,
+  { logFile, folder, env, notes, group }: StartOptions,
 ): Promise<Started> {
   const { O_CREAT, O_APPEND, O_WRONLY, O_NOFOLLOW } = constants
   const log = openSync(logFile, O_CREAT | O_APPEND | O_WRONLY | O_NOFOLLOW, 0o600)
@@ -133,7 +136,8 @@ export async function start(
     const lines = [`${new Date().toISOString()}: starting up`, ...notes, commandLine(program, args)]
     for (const line of lines) writeSync(log, `${line}\n`)
     const logged = fstatSync(log).size
-    const child = spawn(program, args, {
+    const command = group === undefined ? [program, ...args] : inGroup(group, program, args)
+    const child = spawn(command[0]!, command.slice(1), {
       cwd: folder,
       detached: true,
       stdio: ['ignore', log, log],
@@ -154,6 +158,12 @@ export async function start(
   } finally {
     closeSync(log)
   }
+}
+
+/** A shell enters the group and becomes the program: what it has by then is counted already. */
+function inGroup(group: string, program: string, args: readonly string[]): string[] {
+  const script = 'echo $$ > "$0" && exec "$@"'
+  return ['/bin/sh', '-c', script, join(group, 'cgroup.procs'), program, ...args]
 }
 
 /** Ends a process: politely, then for certain. Resolves when it is gone. */

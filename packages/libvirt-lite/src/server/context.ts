@@ -1,3 +1,4 @@
+import type { ControlGroups } from '../driver/control-groups/groups.ts'
 import type { Domains } from '../driver/domains.ts'
 import type { Pools } from '../storage/pools.ts'
 import type { Events } from './events.ts'
@@ -7,6 +8,7 @@ export interface ServerContext {
   readonly domains: Domains
   readonly events: Events
   readonly pools: Pools
+  readonly groups: ControlGroups
   /** The command that makes images, where there is one. */
   readonly imageCommand: string | undefined
   /** The emulator of domains that name none. */

@@ -14,6 +14,7 @@ import { screenHandlers } from './screen.ts'
 import { storagePoolHandlers } from './storage-pool.ts'
 import { storageVolumeHandlers } from './storage-volume.ts'
 import { statisticsHandlers } from './statistics.ts'
+import { tuningHandlers } from './tuning.ts'
 import { vcpuHandlers } from './vcpus.ts'
 
 /** What answers the calls of clients. */
@@ -24,6 +25,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...lifecycleHandlers(context),
     ...deviceHandlers(context),
     ...memoryHandlers(context),
+    ...tuningHandlers(context),
     ...vcpuHandlers(context),
     ...blockHandlers(context),
     ...metadataHandlers(context),

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { Daemon } from '../../src/daemon/daemon.ts'
 import type { DaemonOptions } from '../../src/daemon/daemon.ts'
+import { ControlGroups } from '../../src/driver/control-groups/groups.ts'
 import { Client } from '../../src/rpc/index.ts'
 import type { ClientOptions, DomainRef } from '../../src/rpc/index.ts'
 
@@ -35,6 +36,8 @@ export async function startDaemon(
     stateDir: state,
     socket,
     log: (text) => log.push(text),
+    // Tests leave the host's alone.
+    groups: ControlGroups.open(false),
     ...options,
   })
   t.teardown(async () => {

@@ -12,6 +12,8 @@ export interface ArgvOptions {
   stateDir: string
   /** What the emulator has (default: by its name). */
   features?: EmulatorFeatures
+  /** Whoever starts it keeps the limits of processors, memory and disks, which no command line has (default: refuse them). */
+  limits?: boolean
   /** Names of networks that are the user-mode network (default: `default`). */
   userNetworks?: ReadonlySet<string>
 }

@@ -8,7 +8,10 @@ import type { Command } from './command.ts'
 /** Machine, memory, processors, firmware, clock: all that is no device. */
 export function addMachine(command: Command): void {
   const { def, options } = command
-  only(def, '/domain', handled)
+  only(def, '/domain', options.limits === true ? [...handled, ...limits] : handled)
+  only(def.cputune, '/domain/cputune', ['shares', 'period', 'quota', 'globalPeriod', 'globalQuota'])
+  only(def.memtune, '/domain/memtune', ['hardLimit', 'softLimit', 'swapHardLimit'])
+  only(def.blkiotune, '/domain/blkiotune', ['weight'])
   only(def.vcpu, '/domain/vcpu', ['placement', 'current', 'value'])
   command.addKeys('-name', '', { guest: def.name })
   command.add('-S', '-uuid', def.uuid ?? '', '-no-user-config', '-nodefaults', '-display', 'none')
@@ -61,6 +64,9 @@ const handled = [
   'sysinfos',
   'qemuCommandline',
 ]
+
+/** What control groups are for. */
+const limits = ['cputune', 'memtune', 'blkiotune']
 
 function addMemory(command: Command): void {
   const { def } = command

@@ -5,9 +5,17 @@ import { DOMAIN, QEMU } from './domain.ts'
 import { EVENT, EVENT_MESSAGES } from './event.ts'
 import { NETWORK } from './network.ts'
 import { STORAGE } from './storage.ts'
+import { TUNING } from './tuning.ts'
 
 /** The procedures of the main program by name. */
-export const PROCEDURES = { ...CONNECTION, ...DOMAIN, ...NETWORK, ...STORAGE, ...EVENT } as const
+export const PROCEDURES = {
+  ...CONNECTION,
+  ...DOMAIN,
+  ...TUNING,
+  ...NETWORK,
+  ...STORAGE,
+  ...EVENT,
+} as const
 
 /** {@link PROCEDURES} */
 export type Procedures = typeof PROCEDURES
