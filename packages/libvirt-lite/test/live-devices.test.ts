@@ -223,23 +223,44 @@ test.serial('a definition gets devices, loses them, and has them changed', async
   t.is(macs.exec(await ok('dumpxml', 'a'))?.[1], kept)
 })
 
-test.serial('a medium is changed, and a cable pulled, while QEMU runs', async (t) => {
-  if (!hasVirsh || !existsSync(qemu)) return without(t, 'virsh or QEMU')
-  const drive = "<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>"
-  const card = `<interface type='user'><mac address='${MAC}'/><link state='down'/></interface>`
-  const { ok, fails, at, socket } = await setup(t, qemu, drive + card)
-  await ok('start', 'a')
-  const changes = watchEvents(t, socket, 'a', '--event', 'disk-change')
-  await ok('change-media', 'a', 'hdc', join(at, 'iso.img'), '--live')
-  t.regex(await ok('domblklist', 'a'), /hdc +\S+iso\.img/)
-  t.regex(await ok('domblkinfo', 'a', 'hdc'), /Capacity: +1048576/)
-  await ok('change-media', 'a', 'hdc', '--eject', '--live')
-  t.regex(await ok('domblklist', 'a'), /hdc +-\n/)
-  t.regex(await ok('qemu-monitor-command', 'a', '--hmp', 'info network'), /link=down|net0/)
-  await ok('domif-setlink', 'a', MAC, 'up')
-  t.regex(await ok('domif-getlink', 'a', MAC), /up/)
-  const device = join(at, 'device.xml')
-  writeFileSync(device, card.replace('<link', "<model type='e1000'/><link"))
-  t.regex(await fails('update-device', 'a', device, '--live'), /only the link state/)
-  await until(() => /'disk-change' for domain 'a' disk ide0-1-0: .*iso\.img/.test(changes.output()))
-})
+for (const [name, emulator] of emulators) {
+  test.serial(
+    `a medium is changed, and a cable pulled, while a domain runs: ${name}`,
+    async (t) => {
+      if (!hasVirsh) return without(t, 'virsh')
+      const drive = "<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>"
+      const card = `<interface type='user'><mac address='${MAC}'/><link state='down'/></interface>`
+      const { ok, fails, at, socket } = await setup(t, emulator, drive + card)
+      const [first, second] = [join(at, 'iso.img'), join(at, 'vda.img')]
+      await ok('start', 'a')
+      const changes = watchEvents(t, socket, 'a', '--event', 'disk-change')
+      const trays = watchEvents(t, socket, 'a', '--event', 'tray-change')
+      await ok('change-media', 'a', 'hdc', first, '--insert', '--live')
+      t.regex(await ok('domblklist', 'a'), /hdc +\S+iso\.img/)
+      t.regex(await ok('domblkinfo', 'a', 'hdc'), /Capacity: +1048576/)
+      t.regex(await fails('change-media', 'a', 'hdc', second, '--insert', '--live'), /has media/)
+      await ok('change-media', 'a', 'hdc', second, '--update', '--live')
+      t.regex(await ok('domblklist', 'a'), /hdc +\S+vda\.img/)
+      t.regex(await ok('qemu-monitor-command', 'a', '--hmp', 'info block'), /vda\.img/)
+      // What cannot be opened leaves the drive as it is known to be.
+      const none = join(at, 'none.img')
+      await fails('change-media', 'a', 'hdc', none, '--update', '--live')
+      t.notRegex(await ok('domblklist', 'a'), /none\.img/)
+      await ok('change-media', 'a', 'hdc', '--eject', '--live', '--force')
+      t.regex(await ok('domblklist', 'a'), /hdc +-\n/)
+      t.regex(await fails('change-media', 'a', 'hdc', '--eject', '--live'), /doesn't have media/)
+      t.regex(await ok('domblklist', 'a', '--inactive'), /hdc +-\n/)
+      await ok('change-media', 'a', 'hdc', first, '--insert', '--live', '--config')
+      t.regex(await ok('domblklist', 'a', '--inactive'), /hdc +\S+iso\.img/)
+
+      t.regex(await ok('qemu-monitor-command', 'a', '--hmp', 'info network'), /link=down|net0/)
+      await ok('domif-setlink', 'a', MAC, 'up')
+      t.regex(await ok('domif-getlink', 'a', MAC), /up/)
+      const device = join(at, 'device.xml')
+      writeFileSync(device, card.replace('<link', "<model type='e1000'/><link"))
+      t.regex(await fails('update-device', 'a', device, '--live'), /only the link state/)
+      await until(() => /disk ide0-1-0: .*iso\.img -> \S*vda\.img/.test(changes.output()))
+      await until(() => /disk ide0-1-0: opened\n[^]*disk ide0-1-0: closed/.test(trays.output()))
+    },
+  )
+}
