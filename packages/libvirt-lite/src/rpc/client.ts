@@ -8,6 +8,7 @@ import { EVENT_MESSAGES, PROCEDURES, QEMU } from './procedures/index.ts'
 import type { Args, EventMessages, EventName, ProcedureName, Result } from './procedures/index.ts'
 import type { Procedure } from './procedures/procedure.ts'
 import { RpcStream } from './stream.ts'
+import type { Flow } from './stream.ts'
 import { connectTls } from './tls.ts'
 import type { TlsCredentials } from './tls.ts'
 import { Wire } from './wire.ts'
@@ -37,6 +38,9 @@ export interface ClientOptions {
   keepAliveCount?: number
 }
 
+/** What is kept of a stream that nobody reads, so that a call is answered all the same. */
+const UNREAD_BYTES = 64 * 1024 * 1024
+
 interface Pending {
   procedure: Procedure<unknown, unknown>
   resolve(result: unknown): void
@@ -60,6 +64,24 @@ export class Client {
   readonly #ended: Promise<Error | undefined>
   #end: ((error: Error | undefined) => void) | undefined
   #serial = 0
+  /** Streams with more than their readers have taken. */
+  readonly #full = new Set<RpcStream>()
+  /** All messages come one after the other: a reply may be behind what nobody has read of a stream. */
+  readonly #flow: Flow = {
+    hold: (stream) => {
+      if (stream.readableLength > UNREAD_BYTES) {
+        const text = `a stream has ${stream.readableLength} unread bytes while a call waits: read it, or give it a connection of its own`
+        stream.destroy(new RpcError('E_LIMIT', text))
+        return
+      }
+      this.#full.add(stream)
+      this.#throttle()
+    },
+    release: (stream) => {
+      this.#full.delete(stream)
+      this.#throttle()
+    },
+  }
 
   private constructor(stream: Duplex) {
     this.#ended = new Promise((resolve) => {
@@ -185,14 +207,21 @@ export class Client {
       const pending: Pending = { procedure, resolve, reject }
       if (onStream !== undefined) {
         const gone = (): void => void this.#streams.delete(serial)
-        const stream = new RpcStream(this.#wire, header, 'client', gone)
+        const stream = new RpcStream(this.#wire, header, 'client', gone, this.#flow)
         this.#streams.set(serial, stream)
         pending.stream = stream
         onStream(stream)
       }
       this.#pending.set(serial, pending)
+      this.#throttle()
       this.#wire.send(header, payload)
     })
+  }
+
+  /** The daemon waits for readers of streams, as long as nobody waits for the daemon. */
+  #throttle(): void {
+    if (this.#full.size > 0 && this.#pending.size === 0) this.#wire.hold(this)
+    else this.#wire.release(this)
   }
 
   #nextSerial(): number {
@@ -217,6 +246,7 @@ export class Client {
       throw new RpcError('E_FRAME', `an unexpected message of type ${type} with serial ${serial}`)
     }
     this.#pending.delete(message.serial)
+    this.#throttle()
     try {
       if (message.status !== Status.OK) throw decodeError(message.payload)
       const result = decode(pending.procedure.result, message.payload)

@@ -9,6 +9,12 @@ const CHUNK_BYTES = 128 * 1024
 /** Input that waits for its reader, before the connection is not read any more. */
 const INPUT_BYTES = 1024 * 1024
 
+/** What keeps the other end from sending more to a stream than its reader takes. */
+export interface Flow {
+  hold(stream: RpcStream): void
+  release(stream: RpcStream): void
+}
+
 /**
  * Bytes in both directions beside the calls of a connection: a console, a volume.
  *
@@ -20,6 +26,7 @@ export class RpcStream extends Duplex {
   readonly #header: Header
   readonly #side: 'client' | 'server'
   readonly #gone: () => void
+  readonly #flow: Flow
   /** What waits for the reply; undefined when it has passed. */
   #beforeOpen: (() => void)[] | undefined = []
   /** The other end asked to finish, or confirmed. */
@@ -30,7 +37,13 @@ export class RpcStream extends Duplex {
   #confirmed: ((error?: Error) => void) | undefined
 
   /** `gone` is called when no message belongs to the stream any more. */
-  constructor(wire: Wire, call: Header, side: 'client' | 'server', gone: () => void) {
+  constructor(
+    wire: Wire,
+    call: Header,
+    side: 'client' | 'server',
+    gone: () => void,
+    flow: Flow = wire,
+  ) {
     super({
       allowHalfOpen: side === 'server',
       readableHighWaterMark: INPUT_BYTES,
@@ -41,6 +54,7 @@ export class RpcStream extends Duplex {
     this.#header = { ...call, type: MessageType.STREAM }
     this.#side = side
     this.#gone = gone
+    this.#flow = flow
     // Whoever made the stream need not listen: its end is told by the reply or by the other side's error too.
     this.on('error', () => undefined)
   }
@@ -64,7 +78,7 @@ export class RpcStream extends Duplex {
       // Nothing follows the end, and who sends more must not hold up its connection.
       if (this.#inputEnded) return
       if (payload.length === 0) this.#endInput()
-      else if (!this.push(payload)) this.#wire.hold(this)
+      else if (!this.push(payload)) this.#flow.hold(this)
     } else if (status === Status.OK) this.#finished()
     else this.#abortedByPeer(payload)
   }
@@ -113,7 +127,7 @@ export class RpcStream extends Duplex {
   }
 
   override _read(): void {
-    this.#wire.release(this)
+    this.#flow.release(this)
   }
 
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error) => void): void {
@@ -145,7 +159,7 @@ export class RpcStream extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.#wire.release(this)
+    this.#flow.release(this)
     const isOver = this.#peerFinished && (this.#finalSent || this.#side === 'client')
     if (!this.#aborted && !isOver && !this.#wire.isClosed) {
       const cause = error ?? new Error('the stream was closed before its end')

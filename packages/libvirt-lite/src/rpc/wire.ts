@@ -112,6 +112,8 @@ export class Wire {
     clearInterval(this.#ping)
     this.#unanswered = 0
     this.#ping = setInterval(() => {
+      // What it says is not read now, so it does not count as silent. (Output that it does not take has a limit of its own.)
+      if (this.#holders.size > 0) this.#unanswered = 0
       if (this.#unanswered >= count) {
         const seconds = Math.round((intervalMs * count) / 1000)
         this.close(new RpcError('E_TIMEOUT', `the peer did not answer for ${seconds} s`))
