@@ -1,5 +1,6 @@
 // The programs that benchmarks and tests compare with or connect from: Debian's QEMU, its image tools, libvirt's daemon and clients.
 // All run without them: benchmarks have no ratio then, and tests say so and look at less.
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { capture, log, run, script } from './lib/run.mjs'
 
@@ -25,6 +26,9 @@ const packages = [
 // libvirt's program for desktops, and what a test uses it with: a screen that nobody sees, a session, and what reads screens.
 // It brings much along, and virt-install, virt-xml and virt-clone.
 const desktop = ['virt-manager', 'xvfb', 'dbus', 'gir1.2-atspi-2.0']
+// What programs in Go speak to libvirt with.
+const goLibrary = '/usr/share/gocode/src/github.com/digitalocean/go-libvirt'
+const go = ['golang-github-digitalocean-go-libvirt-dev']
 const desktopLibrary =
   "import gi; gi.require_version('Atspi', '2.0'); from gi.repository import Atspi"
 
@@ -53,6 +57,13 @@ export async function peers() {
   }
   if (!hasDesktop())
     await install(desktop, 'virt-manager is missing or nobody can look at it, so it is not tested')
+  const hasGo = capture('go', ['version']) !== undefined
+  if (process.env['LONG'] !== undefined && !(hasGo && existsSync(goLibrary))) {
+    await install(
+      hasGo ? go : ['golang-go', ...go],
+      'Go or go-libvirt is missing, so it is not tested',
+    )
+  }
   return version()
 }
 

@@ -1,7 +1,7 @@
 // Each side with the other's: our client with libvirt's daemon, and libvirt for Python with both daemons. What they see of
 // the two is compared.
 import { execFile } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
@@ -9,54 +9,13 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { Client } from '../src/rpc/index.ts'
 import { PYTHON, hasPython, without } from './support/clients.ts'
-import { domainXml, folder, startDaemon, until } from './support/daemon.ts'
-import { Libvirtd, missing, qemu } from './support/libvirtd.ts'
+import { UUID, bothSides, document } from './support/both-sides.ts'
+import type { Side } from './support/both-sides.ts'
+import { until } from './support/daemon.ts'
+import { missing } from './support/libvirtd.ts'
 
-const UUID = '00000000-0000-4000-8000-000000000005'
-const NOBODY = 65_534
 /** A lifecycle event. */
 const SHUTDOWN = 6
-
-interface Side {
-  name: string
-  at: string
-  socket: string
-  libvirtd?: Libvirtd
-}
-
-/** Both daemons, with a folder of images and an empty one for a pool of each. */
-async function bothSides(t: ExecutionContext): Promise<readonly [Side, Side]> {
-  const root = folder(t)
-  chmodSync(root, 0o711)
-  const places = ['one', 'two'].map((name) => join(root, name)) as [string, string]
-  for (const at of places) {
-    mkdirSync(join(at, 'pool'), { recursive: true })
-    chmodSync(at, 0o755)
-    for (const name of ['vda.img', 'vdb.img']) {
-      writeFileSync(join(at, name), Buffer.alloc(1 << 20))
-      chmodSync(join(at, name), 0o666)
-    }
-  }
-  if (process.getuid?.() === 0) chownSync(join(places[1], 'pool'), NOBODY, NOBODY)
-  const { socket } = await startDaemon(t, places[0], { emulator: qemu })
-  const libvirtd = new Libvirtd()
-  t.teardown(() => libvirtd.stop())
-  await libvirtd.start()
-  return [
-    { name: 'ours', at: places[0], socket },
-    { name: 'theirs', at: places[1], socket: libvirtd.socket, libvirtd },
-  ]
-}
-
-const document = ({ at }: Side): string =>
-  domainXml('p', {
-    uuid: UUID,
-    emulator: qemu,
-    more: '<features><acpi/></features>',
-    devices: `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${at}/vda.img'/><target dev='vda' bus='virtio'/></disk>
-<interface type='user'><mac address='52:54:00:00:00:05'/><model type='virtio'/></interface>
-<video><model type='vga'/></video>`,
-  })
 
 /** Everything that a program could do with a daemon in a while; what it learns is the result. */
 async function converse(t: ExecutionContext, side: Side): Promise<unknown[]> {

@@ -102,9 +102,8 @@ export function optional<T>(of: Codec<T>): Codec<T | undefined> {
   return {
     size: 4,
     read(reader) {
-      const present = reader.uint()
-      if (present > 1) throw new RpcError('E_VALUE', `${present} where 0 is absent and 1 present`)
-      return present === 1 ? of.read(reader) : undefined
+      // It is 0 or 1; libvirt takes everything but 0 for present, and go-libvirt says 2^24.
+      return reader.uint() === 0 ? undefined : of.read(reader)
     },
     write(writer, value) {
       writer.uint(value === undefined ? 0 : 1)
