@@ -36,11 +36,6 @@ function masked(text: string, at: string): string {
 const ABSENT: readonly (readonly [pattern: RegExp, ours: string, why: string])[] = [
   [/^ +<source path='PTY'\/>\n/gm, '', 'a console is a socket of the daemon, not a terminal'],
   [/ tty='PTY'/g, '', 'the same'],
-  [
-    / check='full'>\n(.*\n)(?: +<feature policy='require' .*\n)+/g,
-    " check='none'>\n$1",
-    'there is no data of processor models, so that their features are not listed',
-  ],
 ]
 
 test.serial('virsh says the same of both daemons', async (t) => {

@@ -6,7 +6,7 @@ import { applyBalloon, askBalloon } from './balloon.ts'
 import { limitVcpus } from './control-groups/domain-limits.ts'
 import { limitsOf } from './control-groups/limits.ts'
 import { copyOnce } from './copy.ts'
-import { expandCpu } from './cpu.ts'
+import { checkCpu, expandCpu, shownCpu, withoutFallback } from './cpu.ts'
 import type { DomainHost } from './domain-host.ts'
 import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
@@ -17,6 +17,7 @@ import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './mo
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
 import type { QmpEvent } from './qmp.ts'
+import { settleCpu } from './settle-cpu.ts'
 import {
   CrashedReason,
   Detail,
@@ -51,6 +52,8 @@ export class Domain {
   readonly #host: DomainHost
   #machine: Machine | undefined
   readonly #jobs = new Jobs()
+  /** Its processor, when there is more to show of it than what it was asked for. */
+  #cpu: DomainDefinition['cpu']
   /** When the guest has shut down, it starts again: that is how a reboot works without the guest's help. */
   #rebootsAfterShutdown = false
   /** Why the process is about to end, if it is known. */
@@ -104,7 +107,10 @@ export class Domain {
       terminals: machine.terminals,
       ...(balloonKib === undefined ? {} : { currentMemoryKib: balloonKib }),
     }
-    return formatDomain(this.live!, { ...options, live: options.inactive ? undefined : live })
+    if (options.inactive) return formatDomain(this.live!, { ...options, live: undefined })
+    const cpu = options.migratable ? undefined : this.#cpu
+    const shown = cpu === undefined ? this.live! : { ...this.live!, cpu }
+    return formatDomain(withoutFallback(shown), { ...options, live })
   }
 
   /** One operation at a time; rejects with `VirtError` if the one before takes too long. */
@@ -115,7 +121,7 @@ export class Domain {
   /** Starts it. Rejects with `VirtError`, and as before, when that fails. */
   async start({ paused }: { paused: boolean }): Promise<void> {
     if (this.#machine !== undefined) throw invalid('domain is already running')
-    const definition = runningOf(this.live ?? this.definition!)
+    const definition = await settleCpu(runningOf(this.live ?? this.definition!))
     const facts = factsOf(definition)
     const id = this.#host.nextId()
     const folder = join(this.#host.run, `${id}`)
@@ -149,6 +155,8 @@ export class Domain {
       await limitVcpus(this.#host.groups, machine, {}, limitsOf(definition))
       const expanded = await expandCpu(machine, definition)
       if (expanded !== definition) this.running(expanded)
+      this.#cpu = await shownCpu(machine, expanded)
+      checkCpu(definition.cpu, this.#cpu)
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
       else {
         await machine.execute('cont')
@@ -184,6 +192,7 @@ export class Domain {
     // As far as can be told now.
     this.isUpdated = this.definition !== undefined && inactive(live) !== inactive(this.definition)
     this.balloonKib = await askBalloon(this.#machine)
+    this.#cpu = await shownCpu(machine, live)
     await this.devices.reconcile()
     const { status: now } = (await machine.execute('query-status')) as { status: string }
     if (now === 'running') this.state = { state: State.RUNNING, reason: RunningReason.UNKNOWN }
@@ -368,6 +377,7 @@ export class Domain {
     this.#machine = undefined
     this.live = undefined
     this.balloonKib = undefined
+    this.#cpu = undefined
     this.isTainted = false
     this.state = { state: State.SHUTOFF, reason }
     this.lastRef = ref

@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { parseDeviceHelp } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
+import { askCpus } from './cpu.ts'
+import type { CpuFacts } from './cpu.ts'
+import { probe } from './probe.ts'
 
 /** A machine that an emulator has. */
 export interface Machine {
@@ -76,6 +79,14 @@ export function cpuModelsOf(emulator: string): Promise<string[]> {
     )
     return list.filter((name) => !/-v\d+$/.test(name) && !['max', 'host', 'base'].includes(name))
   })
+}
+
+const cpus = new Map<string, Promise<CpuFacts>>()
+
+/** What an emulator tells of processors, on KVM or without; undefined when it cannot be asked. */
+export function cpusOf(emulator: string, type: 'kvm' | 'qemu'): Promise<CpuFacts | undefined> {
+  const ask = (): Promise<CpuFacts> => probe(emulator, type, (monitor) => askCpus(monitor, type))
+  return once(cpus, `${type} ${emulator}`, ask).catch(() => undefined)
 }
 
 const versions = new Map<string, Promise<bigint>>()

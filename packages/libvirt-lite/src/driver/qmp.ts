@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
 /** No answer and no event of a monitor is longer; a process that sends more is not an emulator of ours. */
@@ -27,7 +27,7 @@ interface Pending {
 
 /** A client of the QEMU Machine Protocol. */
 export class QmpClient {
-  readonly #socket: Socket
+  readonly #socket: Duplex
   readonly #events: QmpEvents
   readonly #pending = new Map<string, Pending>()
   #greeting: Pending | undefined
@@ -36,7 +36,7 @@ export class QmpClient {
   #isClosed = false
   #next = 0
 
-  private constructor(socket: Socket, events: QmpEvents) {
+  private constructor(socket: Duplex, events: QmpEvents) {
     this.#socket = socket
     this.#events = events
     socket.setEncoding('utf8')
@@ -52,14 +52,19 @@ export class QmpClient {
       socket.once('connect', resolve)
       socket.once('error', reject)
     })
-    const client = new QmpClient(socket, events)
+    return QmpClient.over(socket, events)
+  }
+
+  /** The same over a stream that is connected. */
+  static async over(stream: Duplex, events: QmpEvents): Promise<QmpClient> {
+    const client = new QmpClient(stream, events)
     try {
       await new Promise<unknown>((resolve, reject) => {
         client.#greeting = client.#pend('the greeting', resolve, reject)
       })
       await client.execute('qmp_capabilities')
     } catch (error) {
-      socket.destroy()
+      stream.destroy()
       throw error
     }
     return client

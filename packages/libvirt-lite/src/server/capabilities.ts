@@ -1,6 +1,8 @@
 import { featuresOf } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import { cpuModelsOf, isExecutable, machinesOf } from '../driver/emulator.ts'
+import { BASE } from '../driver/cpu.ts'
+import type { CpuFacts } from '../driver/cpu.ts'
+import { cpuModelsOf, cpusOf, isExecutable, machinesOf } from '../driver/emulator.ts'
 import type { Machine } from '../driver/emulator.ts'
 import { cpuFlags, hasKvm, hostInfo, hostUuid } from '../driver/host.ts'
 import type { ServerContext } from './context.ts'
@@ -108,8 +110,13 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     `${indent}</enum>`,
   ]
   const cpuModels = await cpuModelsOf(emulator)
-  // Ours has only such that run everywhere; of others, each start tells.
-  const usable = featuresOf(emulator).tuning ? 'unknown' : 'yes'
+  const cpus = await cpusOf(emulator, type)
+  // Ours, which does not say, has only such that run everywhere.
+  const otherwise = featuresOf(emulator).tuning ? 'unknown' : 'yes'
+  const usable = (name: string): string => {
+    const known = cpus?.usable.get(name)
+    return known === undefined ? otherwise : known ? 'yes' : 'no'
+  }
   const buses = machine.name.includes('q35') ? ['virtio', 'sata'] : ['fdc', 'ide', 'virtio']
   return [
     '<domainCapabilities>',
@@ -130,9 +137,9 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     '  <cpu>',
     "    <mode name='host-passthrough' supported='yes'/>",
     "    <mode name='maximum' supported='yes'/>",
-    "    <mode name='host-model' supported='no'/>",
+    ...hostModelLines(cpus),
     "    <mode name='custom' supported='yes'>",
-    ...cpuModels.map((name) => `      <model usable='${usable}'>${escape(name)}</model>`),
+    ...cpuModels.map((name) => `      <model usable='${usable(name)}'>${escape(name)}</model>`),
     '    </mode>',
     '  </cpu>',
     '  <devices>',
@@ -162,6 +169,19 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     '</domainCapabilities>',
     '',
   ].join('\n')
+}
+
+/** What `<cpu mode='host-model'>` would come to. */
+function hostModelLines(cpus: CpuFacts | undefined): string[] {
+  if (cpus === undefined) return ["    <mode name='host-model' supported='no'/>"]
+  return [
+    "    <mode name='host-model' supported='yes'>",
+    `      <model fallback='forbid'>${BASE}</model>`,
+    ...cpus.hostModel.map(
+      ({ policy, name }) => `      <feature policy='${policy}' name='${escape(name)}'/>`,
+    ),
+    '    </mode>',
+  ]
 }
 
 function invalid(text: string): VirtError {

@@ -2,6 +2,7 @@ import { basename, dirname, join } from 'node:path'
 import { initialMemoryKib } from '../normalise/memory.ts'
 import { chipsetOf } from '../normalise/machine.ts'
 import type { Clock } from '../generated/model.ts'
+import { featureProperty } from '../cpu-features.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
 
@@ -114,7 +115,7 @@ function addCpu(command: Command): void {
         : 'host'
   const flags = (cpu.features ?? []).map(({ name, policy }) => {
     const off = policy === 'disable' || policy === 'forbid'
-    return `${name.replaceAll(',', ',,')}=${off ? 'off' : 'on'}`
+    return `${featureProperty(name).replaceAll(',', ',,')}=${off ? 'off' : 'on'}`
   })
   for (const timer of clock?.timers ?? []) {
     if (timer.name === 'kvmclock') flags.push(`kvmclock=${onOff(timer.present ?? true)}`)
