@@ -13,7 +13,7 @@ const layers = [
   ['vm'],
   ['binding'],
 ]
-const unsafeCrates = new Set(['memory', 'engine-soft', 'engine-host', 'vm', 'binding'])
+const unsafeCrates = new Set(['memory', 'engine-soft', 'engine-host', 'vm', 'binding', 'ioring'])
 
 /**
  * @param {string} root of the repository
@@ -33,16 +33,17 @@ function checkNative(root) {
   const addon = dependenciesOf(readFileSync(manifest, 'utf8')).flatMap((name) =>
     name.startsWith('kvm-') ? [`the addon of qemu-vmm must not depend on ${name}`] : [],
   )
-  return [...addon, ...checkUsernet(root)]
+  const parts = ['ioring', 'usernet'].flatMap((name) => checkPart(root, name))
+  return [...addon, ...parts]
 }
 
-/** @param {string} root */
-function checkUsernet(root) {
-  const folder = join(root, 'packages/qemu-vmm/native/usernet')
+/** @param {string} root @param {string} name of a crate of the addon's */
+function checkPart(root, name) {
+  const folder = join(root, 'packages/qemu-vmm/native', name)
   if (!existsSync(folder)) return []
   const names = dependenciesOf(readFileSync(join(folder, 'Cargo.toml'), 'utf8'))
-  const strange = names.filter((name) => /^(napi|kvm)(-|$)/.test(name))
-  const problems = strange.map((name) => `crate usernet must not depend on ${name}`)
+  const strange = names.filter((other) => /^(napi|kvm)(-|$)/.test(other))
+  const problems = strange.map((other) => `crate ${name} must not depend on ${other}`)
   return [...problems, ...checkUnsafe(root, folder)]
 }
 

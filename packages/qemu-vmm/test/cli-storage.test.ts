@@ -21,13 +21,14 @@ test('drive: a virtio disk is an image and a device', (t) => {
 
 test('drive: every key has its effect', (t) => {
   const keys =
-    'file=x,if=none,id=d,format=raw,cache=none,readonly=on,snapshot=off,discard=on,werror=stop,rerror=stop,aio=threads'
+    'file=x,if=none,id=d,format=raw,cache=none,readonly=on,snapshot=off,discard=on,werror=stop,rerror=stop,aio=native'
   t.deepEqual(config('-drive', keys).drives, [
     {
       id: 'd',
       file: 'x',
       format: 'raw',
       cache: 'none',
+      aio: 'native',
       readOnly: true,
       snapshot: false,
       discard: 'unmap',
@@ -61,8 +62,7 @@ test('drive: what is not there is refused with what is', (t) => {
   t.regex(refusal('-hda', 'x', '-drive', 'file=y,index=0'), /bus=0, unit=0 \(index=0\) exists/)
   t.regex(refusal('-drive', 'file=x,if=virtio,unit=1'), /needs if=ide/)
   t.regex(refusal('-drive', 'file=x,if=virtio,index=many'), /number/)
-  t.regex(refusal('-drive', 'file=x,if=virtio,aio=native'), /not supported: use aio=threads/)
-  t.regex(refusal('-drive', 'file=x,if=virtio,aio=io_uring'), /not supported: use aio=threads/)
+  t.regex(refusal('-drive', 'file=x,if=virtio,aio=iouring'), /did you mean 'io_uring'/)
   t.regex(refusal('-drive', 'file=x,if=virtio,aio=thread'), /did you mean 'threads'/)
   t.regex(refusal('-drive', 'file=x,if=virtio,redonly=on'), /did you mean 'readonly'/)
 })
@@ -81,6 +81,10 @@ test('blockdev: nodes stand on files, named or described in place', (t) => {
     ).drives,
     [own],
   )
+  const direct = 'file,node-name=f,filename=x,cache.direct=on,aio=native'
+  t.deepEqual(config('-blockdev', direct, '-blockdev', 'qcow2,node-name=d,file=f').drives, [
+    { ...own, cache: 'none', aio: 'native' },
+  ])
   const json = { driver: 'qcow2', 'node-name': 'd', file: { driver: 'file', filename: 'x' } }
   t.deepEqual(config('-blockdev', JSON.stringify(json)).drives, [own])
   t.deepEqual(config('-blockdev', 'file,node-name=f,filename=x,read-only=on').drives, [
@@ -123,6 +127,10 @@ test('blockdev: what is wrong is named', (t) => {
   t.regex(refusal('-blockdev', 'raw,file.filename=x'), /node-name/)
   t.regex(refusal('-blockdev', 'raw,node-name=9,file.filename=x'), /Invalid node-name/)
   t.regex(refusal('-blockdev', 'raw,node-name=d'), /file/)
+  t.regex(
+    refusal('-blockdev', 'file,node-name=f,filename=x,aio=uring'),
+    /does not accept value 'uring'/,
+  )
   t.regex(refusal('-blockdev', 'raw,node-name=d,file=nobody'), /nobody/)
   t.regex(refusal('-blockdev', 'raw,node-name=d,file.filename=x,sise=3'), /'sise' is unexpected/)
   t.regex(refusal('-blockdev', '{"driver":'), /JSON/)

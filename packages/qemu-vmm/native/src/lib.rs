@@ -9,6 +9,7 @@
 pub mod codec;
 mod errno;
 pub mod hostio;
+pub mod ring;
 pub mod tap;
 pub mod usernet;
 mod uv;

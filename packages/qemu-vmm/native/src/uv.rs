@@ -32,6 +32,7 @@ unsafe extern "C" {
     fn uv_close(handle: *mut UvHandle, callback: extern "C" fn(*mut UvHandle));
     fn uv_handle_get_data(handle: *const UvHandle) -> *mut c_void;
     fn uv_handle_set_data(handle: *mut UvHandle, data: *mut c_void);
+    fn uv_ref(handle: *mut UvHandle);
     fn uv_unref(handle: *mut UvHandle);
 }
 
@@ -84,11 +85,11 @@ impl Poll {
         Ok(poll)
     }
 
-    /// Lets the event loop end although this handle is open.
-    pub fn unref(&self) {
+    /// Whether the event loop goes on as long as this handle is open.
+    pub fn keep_alive(&self, alive: bool) {
         if let Some(handle) = self.handle {
-            // SAFETY: an open handle of this thread's loop.
-            unsafe { uv_unref(handle.as_ptr()) };
+            // SAFETY: an open handle of this thread's loop. Both calls may be repeated.
+            unsafe { if alive { uv_ref(handle.as_ptr()) } else { uv_unref(handle.as_ptr()) } };
         }
     }
 

@@ -45,7 +45,7 @@ impl Watch {
             }
         });
         let poll = Poll::start(env, fd, readable)?;
-        poll.unref();
+        poll.keep_alive(false);
         *watch.poll.borrow_mut() = Some(poll);
         let mut hook = std::ptr::null_mut();
         let data = Rc::into_raw(watch.clone()).cast_mut().cast::<c_void>();
@@ -60,6 +60,13 @@ impl Watch {
         }
         watch.hook.set(hook);
         Ok(watch)
+    }
+
+    /// Whether the event loop goes on as long as this watches.
+    pub fn keep_alive(&self, alive: bool) {
+        if let Some(poll) = self.poll.borrow().as_ref() {
+            poll.keep_alive(alive);
+        }
     }
 
     /// Watches no longer.

@@ -1,5 +1,7 @@
 import type { MemoryParts } from 'virtio'
 
+import { currentRing } from './file/ring.ts'
+import type { Ring } from './file/ring.ts'
 import { iovLength } from './iovec.ts'
 import type { Iovec } from './iovec.ts'
 import type { BlockNode } from './node.ts'
@@ -63,6 +65,7 @@ export class Accounting implements Counted {
   readonly #counters: BlockCounters
   /** Told when the size has changed; set by a device that can tell its guest. */
   onResized: (() => void) | undefined
+  #plugged: Ring | undefined
   #inFlight = 0
   #onIdle: (() => void) | undefined
   /** Requests wait for this while the size changes. */
@@ -122,6 +125,16 @@ export class Accounting implements Counted {
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve
     })
+  }
+
+  plug(): void {
+    this.#plugged = currentRing()
+    this.#plugged?.plug()
+  }
+
+  unplug(): void {
+    this.#plugged?.unplug()
+    this.#plugged = undefined
   }
 
   readNow(offset: number, target: MemoryParts): boolean {

@@ -2,6 +2,7 @@ import { realpathSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { hint } from '../cli/suggest.ts'
 import { BlockError, openError } from './errors.ts'
+import type { Aio } from './file/aio.ts'
 import { cacheMode } from './file/cache-mode.ts'
 import type { CacheMode } from './file/cache-mode.ts'
 import { PERM_CONSISTENT_READ, PERM_RESIZE, PERM_WRITE } from './file/file-lock.ts'
@@ -22,6 +23,8 @@ export interface OpenImageOptions {
   readonly format?: string | undefined
   /** `writeback` (the default), `none`, `writethrough`, `directsync` or `unsafe`. */
   readonly cache?: string | undefined
+  /** Who waits for the host: `threads` (the default), `native` or `io_uring`. */
+  readonly aio?: Aio | undefined
   readonly readonly?: boolean | undefined
   /** Writes go to a temporary overlay that vanishes at the end. */
   readonly snapshot?: boolean | undefined
@@ -88,7 +91,8 @@ async function openNode(
   const raw = format === 'raw'
   const lock = lockFor(raw, readOnly)
   const inline = options.inline === true
-  const file = new PosixFile(filename, { readOnly, cache, lock, locking, inline })
+  const { aio } = options
+  const file = new PosixFile(filename, { readOnly, cache, lock, locking, inline, aio })
   try {
     const found = format ?? (await probe(file))
     if (found === 'raw') {

@@ -2,6 +2,8 @@ import type { ThrottleLimits } from '../block/throttle/limits.ts'
 
 /** How the host caches an image; with QEMU's meanings. */
 export const CACHE_MODES = ['writeback', 'none', 'writethrough', 'directsync', 'unsafe'] as const
+/** Who waits for the host: a pool of threads, or the kernel, through io_uring. */
+export const AIO_MODES = ['threads', 'native', 'io_uring'] as const
 export const DISCARD_MODES = ['ignore', 'unmap'] as const
 /** What a failed request does: the guest is told, or not, or the machine stops until resumed. */
 export const ERROR_ACTIONS = ['report', 'ignore', 'stop', 'enospc'] as const
@@ -24,6 +26,8 @@ export interface DriveConfig {
   format?: 'raw' | 'qcow2'
   /** Default `writeback`. */
   cache?: (typeof CACHE_MODES)[number]
+  /** Default `threads`. `native` needs a `cache` of `none` or `directsync`. */
+  aio?: (typeof AIO_MODES)[number]
   readOnly?: boolean
   /** Writes go to a temporary file. */
   snapshot?: boolean

@@ -18,6 +18,9 @@ export interface Drive {
   flush(): Promise<void>
   discard(offset: number, length: number): Promise<void>
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** What is asked until `unplug` may be held back, to reach the host together. */
+  plug?(): void
+  unplug?(): void
   /** Set by a device whose disk may change its size while the machine runs. */
   onResized?: (() => void) | undefined
   /** The device has refused a request that cannot be. */

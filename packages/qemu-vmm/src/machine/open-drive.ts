@@ -10,6 +10,7 @@ export const openDrive: DriveOpener = async (config, { onStop, log }) => {
       filename: config.file,
       format: config.format,
       cache: config.cache,
+      aio: config.aio,
       readonly: config.readOnly,
       snapshot: config.snapshot,
       discard: config.discard,

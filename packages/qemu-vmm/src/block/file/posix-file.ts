@@ -1,14 +1,4 @@
-import {
-  close,
-  constants,
-  fdatasync,
-  fstat,
-  fstatSync,
-  ftruncate,
-  openSync,
-  statSync,
-} from 'node:fs'
-import { closeSync, read, readv, write, writev, writevSync } from 'node:fs'
+import { closeSync, constants, fstat, fstatSync, ftruncate, openSync, statSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import type { MemoryParts } from 'virtio'
 import {
@@ -18,10 +8,14 @@ import {
   hostio,
 } from '../../native/hostio.ts'
 import { errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
-import { iovLength, iovSlice, iovZero, zeros } from '../iovec.ts'
+import { zeros } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
+import type { Aio } from './aio.ts'
+import { openIo } from './aio.ts'
 import type { CacheMode } from './cache-mode.ts'
 import { DirectIo } from './direct-io.ts'
+import { InlineIo } from './file-io.ts'
+import type { FileIo } from './file-io.ts'
 import { lockFile } from './file-lock.ts'
 import type { LockRequest, Locking } from './file-lock.ts'
 import type { BlockFile } from './protocol.ts'
@@ -36,13 +30,13 @@ export interface PosixFileOptions {
   readonly create?: boolean
   /** Write on the calling thread, for programs that have nothing else to do meanwhile. */
   readonly inline?: boolean
+  /** Who waits for the host; `threads` by default. */
+  readonly aio?: Aio | undefined
 }
 
 /** Requests of writes that fill with zeros are at most this long. */
 const ZERO_CHUNK = 4 << 20
 const PAGE_BYTES = 4096
-/** Linux takes no more in one call. */
-const MOST_PARTS = 1024
 const MISSING = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV', 'ESPIPE', 'EPERM'])
 
 /** A regular file or a block device of the host. */
@@ -57,7 +51,7 @@ export class PosixFile implements BlockFile {
   readonly #noFlush: boolean
   readonly #device: boolean
   readonly #direct: DirectIo | undefined
-  readonly #inline: boolean
+  readonly #io: FileIo
   #zeroRange = true
   /** The host can say what it has in memory. */
   #cached = true
@@ -66,13 +60,12 @@ export class PosixFile implements BlockFile {
 
   /**
    * Opens and locks a file.
-   * @throws BlockError E_BLOCK_OPEN, E_BLOCK_LOCKED
+   * @throws BlockError E_BLOCK_OPEN, E_BLOCK_LOCKED, E_BLOCK_OPTION where `aio` cannot be had
    */
   constructor(filename: string, options: PosixFileOptions) {
     this.filename = filename
     this.readOnly = options.readOnly
     this.#noFlush = options.cache.noFlush
-    this.#inline = options.inline === true
     this.#fd = openFile(filename, options)
     try {
       const kind = fstatSync(this.#fd)
@@ -86,10 +79,18 @@ export class PosixFile implements BlockFile {
         this.physicalBlockBytes = physical
       }
       lockFile(this.#fd, filename, options.lock, options.locking)
+      const file = {
+        fd: this.#fd,
+        filename,
+        written: (end: number): void => {
+          if (end > this.sizeBytes && !this.#device) this.sizeBytes = end
+        },
+      }
+      const { aio, cache, inline } = options
+      this.#io = inline === true ? new InlineIo(file) : openIo(file, aio, cache.direct)
       if (options.cache.direct) {
-        const transfer = { read: this.#read, write: this.#write }
         this.#cached = false
-        this.#direct = new DirectIo(transfer, this.#device ? this.logicalBlockBytes : 4096)
+        this.#direct = new DirectIo(this.#io, this.#device ? this.logicalBlockBytes : 4096)
       }
     } catch (error) {
       closeSync(this.#fd)
@@ -116,85 +117,17 @@ export class PosixFile implements BlockFile {
 
   readv(offset: number, iov: Iovec): Promise<void> {
     if (this.#direct !== undefined) return this.#direct.readv(offset, iov)
-    return this.#read(offset, iov)
+    return this.#io.read(offset, iov)
   }
 
   writev(offset: number, iov: Iovec): Promise<void> {
     if (this.#direct !== undefined) return this.#direct.writev(offset, iov)
-    return this.#write(offset, iov)
-  }
-
-  readonly #read = (offset: number, iov: Iovec): Promise<void> => {
-    return new Promise((resolve, reject) => {
-      const step = (at: number, rest: Iovec, want: number): void => {
-        const done = (error: Error | null, bytes: number): void => {
-          if (error !== null) {
-            if (errnoOf(error) === 'EINTR') step(at, rest, want)
-            else reject(ioError('cannot read', this.filename, error))
-          } else if (bytes === want) resolve()
-          else if (bytes === 0) {
-            // Behind the end of the file.
-            iovZero(rest, 0, want)
-            resolve()
-          } else step(at + bytes, iovSlice(rest, bytes, want - bytes), want - bytes)
-        }
-        if (rest.length === 1) read(this.#fd, rest[0]!, 0, want, at, done)
-        else readv(this.#fd, rest as Uint8Array[], at, done)
-      }
-      const length = iovLength(iov)
-      if (length === 0) resolve()
-      else step(offset, iov, length)
-    })
-  }
-
-  /** Two threads that hand pieces to each other take longer than one that copies them to the host. */
-  #writeInline(offset: number, iov: Iovec): Promise<void> {
-    const length = iovLength(iov)
-    try {
-      for (let done = 0; done < length;) {
-        const rest = iovSlice(iov, done, length - done) as Uint8Array[]
-        const bytes = writevSync(this.#fd, rest.slice(0, MOST_PARTS), offset + done)
-        if (bytes === 0) throw Object.assign(new Error(), { code: 'ENOSPC' })
-        done += bytes
-      }
-    } catch (error) {
-      return Promise.reject(ioError('cannot write', this.filename, error))
-    }
-    if (!this.#device) this.sizeBytes = Math.max(this.sizeBytes, offset + length)
-    return Promise.resolve()
-  }
-
-  readonly #write = (offset: number, iov: Iovec): Promise<void> => {
-    if (this.#inline) return this.#writeInline(offset, iov)
-    return new Promise((resolve, reject) => {
-      const step = (at: number, rest: Iovec, want: number): void => {
-        const done = (error: Error | null, bytes: number): void => {
-          if (error !== null && errnoOf(error) === 'EINTR') step(at, rest, want)
-          else if (error !== null) reject(ioError('cannot write', this.filename, error))
-          else if (bytes === 0) reject(ioError('cannot write', this.filename, { code: 'ENOSPC' }))
-          else {
-            if (at + bytes > this.sizeBytes && !this.#device) this.sizeBytes = at + bytes
-            if (bytes === want) resolve()
-            else step(at + bytes, iovSlice(rest, bytes, want - bytes), want - bytes)
-          }
-        }
-        if (rest.length === 1) write(this.#fd, rest[0]!, 0, want, at, done)
-        else writev(this.#fd, rest as Uint8Array[], at, done)
-      }
-      const length = iovLength(iov)
-      if (length === 0) resolve()
-      else step(offset, iov, length)
-    })
+    return this.#io.write(offset, iov)
   }
 
   flush(): Promise<void> {
     if (this.#noFlush || this.readOnly) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      fdatasync(this.#fd, (error) => {
-        if (error === null) resolve()
-        else reject(ioError('cannot flush', this.filename, error))
-      })
-    })
+    return this.#io.flush()
   }
 
   async #fallocate(mode: number, offset: number, length: number): Promise<boolean> {
@@ -269,12 +202,7 @@ export class PosixFile implements BlockFile {
   close(): Promise<void> {
     if (!this.#open) return Promise.resolve()
     this.#open = false
-    return new Promise((resolve, reject) => {
-      close(this.#fd, (error) => {
-        if (error === null || error === undefined) resolve()
-        else reject(ioError('cannot close', this.filename, error))
-      })
-    })
+    return this.#io.close()
   }
 }
 

@@ -1,4 +1,5 @@
 import { closeSync, openSync } from 'node:fs'
+import { AIO_MODES } from '../../machine/drive-config.ts'
 import type { DriveConfig } from '../../machine/drive-config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool, parseKeyval } from '../keyval.ts'
@@ -19,6 +20,8 @@ export interface FileNode {
   file: string
   locking: boolean
   readOnly?: boolean
+  cache?: 'none' | 'unsafe'
+  aio?: (typeof AIO_MODES)[number]
 }
 
 export const blockdev: OptionSpec = {
@@ -35,6 +38,11 @@ export const blockdev: OptionSpec = {
     { name: 'file', value: 'node', help: 'raw, qcow2: the file node below' },
     { name: 'filename', value: 'file', help: 'file: the image' },
     { name: 'locking', value: 'on|off|auto', help: 'file: lock it against other programs' },
+    {
+      name: 'aio',
+      value: AIO_MODES.join('|'),
+      help: 'file: who waits for the host: a pool of threads, or the kernel (io_uring); native needs cache.direct',
+    },
     { name: 'read-only', value: 'on|off', help: 'no writes' },
     { name: 'auto-read-only', value: 'on|off', help: 'file: no writes if it cannot be written to' },
     { name: 'discard', value: 'ignore|unmap', help: "what a guest's discard does" },
@@ -99,7 +107,8 @@ function fileNode(map: Map<string, string>, prefix: string): FileNode {
   checkKeys(map, FILE_KEYS, 'file')
   const file = map.get('filename')
   if (file === undefined) throw new CliError(`Parameter '${prefix}filename' is missing`)
-  if (map.has('aio')) choice(map.get('aio') ?? '', ['threads'], `Parameter '${prefix}aio' is not`)
+  const aio = map.get('aio')
+  const cache = cacheOf(map)
   const locking = map.get('locking') ?? 'auto'
   const readOnly = map.get('read-only')
   parseBool(map.get('auto-read-only') ?? 'off', 'auto-read-only')
@@ -107,6 +116,10 @@ function fileNode(map: Map<string, string>, prefix: string): FileNode {
     file,
     locking: locking === 'auto' || parseBool(locking, 'locking'),
     ...(readOnly === undefined ? {} : { readOnly: parseBool(readOnly, 'read-only') }),
+    ...(cache === undefined ? {} : { cache }),
+    ...(aio === undefined
+      ? {}
+      : { aio: choice(aio, AIO_MODES, `Parameter '${prefix}aio' does not accept value`) }),
   }
 }
 
@@ -126,14 +139,19 @@ function common(map: Map<string, string>): Partial<DriveConfig> {
   if (readOnly !== undefined) options.readOnly = parseBool(readOnly, 'read-only')
   const discard = map.get('discard')
   if (discard !== undefined) options.discard = discardMode(discard)
+  const cache = cacheOf(map)
+  if (cache !== undefined) options.cache = cache
+  return options
+}
+
+/** What the two keys of the cache say together; undefined when both are off. */
+function cacheOf(map: Map<string, string>): 'none' | 'unsafe' | undefined {
   const direct = parseBool(map.get('cache.direct') ?? 'off', 'cache.direct')
   const noFlush = parseBool(map.get('cache.no-flush') ?? 'off', 'cache.no-flush')
   if (direct && noFlush) {
     throw new CliError("'cache.direct' and 'cache.no-flush' together are not supported; give one")
   }
-  if (direct) options.cache = 'none'
-  if (noFlush) options.cache = 'unsafe'
-  return options
+  return direct ? 'none' : noFlush ? 'unsafe' : undefined
 }
 
 function checkKeys(map: Map<string, string>, keys: readonly string[], driver: string): void {

@@ -1,5 +1,5 @@
 import type { DriveConfig } from '../../machine/drive-config.ts'
-import { CACHE_MODES, DISCARD_MODES, ERROR_ACTIONS } from '../../machine/drive-config.ts'
+import { AIO_MODES, CACHE_MODES, DISCARD_MODES, ERROR_ACTIONS } from '../../machine/drive-config.ts'
 import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { choice, keyvalOption } from '../option.ts'
@@ -58,7 +58,11 @@ export const drive: OptionSpec = keyvalOption({
       value: CACHE_MODES.join('|'),
       help: 'how the host caches, and whether a flush is honoured (default: writeback)',
     },
-    { name: 'aio', value: 'threads', help: 'who waits for the host: a pool of threads' },
+    {
+      name: 'aio',
+      value: AIO_MODES.join('|'),
+      help: 'who waits for the host: a pool of threads, or the kernel (io_uring); native needs cache=none or directsync',
+    },
     { name: 'snapshot', value: 'on|off', help: 'writes go to a temporary file' },
     { name: 'readonly', value: 'on|off', help: 'the guest cannot write' },
     { name: 'discard', value: DISCARD_MODES.join('|'), help: "what a guest's discard does" },
@@ -153,7 +157,8 @@ function driveOptions(values: Map<string, string>): Partial<DriveConfig> {
   if (format !== undefined) options.format = choice(format, FORMATS, 'unknown driver')
   const cache = values.get('cache')
   if (cache !== undefined) options.cache = choice(cache, CACHE_MODES, 'invalid cache option')
-  checkAio(values.get('aio'))
+  const aio = values.get('aio')
+  if (aio !== undefined) options.aio = choice(aio, AIO_MODES, 'invalid aio option')
   const discard = values.get('discard')
   if (discard !== undefined) options.discard = discardMode(discard)
   const werror = values.get('werror')
@@ -168,14 +173,6 @@ function driveOptions(values: Map<string, string>): Partial<DriveConfig> {
   const snapshot = values.get('snapshot')
   if (snapshot !== undefined) options.snapshot = parseBool(snapshot, 'snapshot')
   return options
-}
-
-/** QEMU's other ways to wait for the host, which are not here. */
-function checkAio(value: string | undefined): void {
-  if (value === 'native' || value === 'io_uring') {
-    throw new CliError(`'aio=${value}' is not supported: use aio=threads, which is the default`)
-  }
-  if (value !== undefined) choice(value, ['threads'], 'invalid aio option')
 }
 
 /** `on` and `off` are other words for `unmap` and `ignore`. */

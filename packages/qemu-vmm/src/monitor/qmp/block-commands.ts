@@ -1,3 +1,4 @@
+import { AIO_MODES } from '../../machine/drive-config.ts'
 import { blockDevices } from './block-devices.ts'
 import type { QmpCommand } from './command.ts'
 import { QmpError } from './message.ts'
@@ -15,7 +16,7 @@ const NODE: Readonly<Record<string, QmpType>> = {
 const FILE: QmpMembers = membersOf({
   filename: str,
   'locking?': oneOf(['on', 'off', 'auto']),
-  'aio?': oneOf(['threads']),
+  'aio?': oneOf([...AIO_MODES]),
 })
 
 /** A file node that is described where it is used; it has no name. */

@@ -30,6 +30,9 @@ export interface BlkBackend {
   /** The contents do not matter any more. */
   discard(offset: number, length: number): Promise<void>
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void>
+  /** What is asked until `unplug`, in the same turn, may be held back, to be carried out together. */
+  plug?(): void
+  unplug?(): void
   /** A request of this kind was none that could be carried out, and was refused: for those who count. */
   refused?(operation: 'read' | 'write' | 'unmap'): void
 }

@@ -132,10 +132,12 @@ export class BlkModel implements DeviceModel<BlkState> {
     this.#readNow = READ_NOW_BYTES
     this.#writeNow = WRITE_NOW_BYTES
     this.#draining = queue
+    this.#backend.plug?.()
     try {
       this.#context.drain(queue, (chain) => this.#request(queue, chain))
     } finally {
       this.#draining = undefined
+      this.#backend.unplug?.()
     }
   }
 
