@@ -38,6 +38,30 @@ test('it is there with the first frame, and answers that one already', (t) => {
   t.is(link.a.end, undefined)
 })
 
+test('the first frame is not lost when its sender offers it again at every chance', (t) => {
+  const link = new Link()
+  const net = new LazyUserNet(parseUserOptions('n', []), link.a, {
+    nowUs: () => 1,
+    seed: 1,
+    report: (message) => t.fail(message),
+  })
+  const batch = batchOf(question())
+  let isPending = true
+  // As the card of VirtIO does: what is taken is gone from its batch.
+  const card = new (class extends NetEnd {
+    override resume(): void {
+      if (!isPending || link.b.send(batch) < batch.used) return
+      isPending = false
+      batch.clear()
+    }
+  })()
+  link.b.attach(card)
+  card.resume()
+  t.false(isPending)
+  t.is(card.got.length, 1)
+  net.close()
+})
+
 test('one that nobody uses leaves nothing behind, and one that cannot be is said once', (t) => {
   const said: string[] = []
   const host = { nowUs: () => 1, seed: 1, report: (message: string) => void said.push(message) }

@@ -224,6 +224,32 @@ test('an observer hears what was taken until it leaves', (t) => {
   ])
 })
 
+test('an observer hears an answer after what it answers', (t) => {
+  const [a, b] = [new End(), new End()]
+  const link = Link.connect(a, b)
+  const heard: unknown[] = []
+  link.observe((side, batch, from, to) => {
+    for (let at = from; at < to; at = batch.next(at)) {
+      heard.push([side === link.a, batch.frameBytes(at)])
+    }
+  })
+  const answer = frames(40)
+  b.onReceive = () => {
+    link.b.send(answer)
+    // The batch is the sender's again.
+    answer.clear()
+    answer.append(50)
+    link.b.send(answer)
+  }
+  link.a.send(frames(14, 60))
+  t.deepEqual(heard, [
+    [true, 14],
+    [true, 60],
+    [false, 40],
+    [false, 50],
+  ])
+})
+
 test('a header says what its receiver must accept', (t) => {
   t.is(neededBy(0, 0), 0)
   t.is(neededBy(1, 0), 1)

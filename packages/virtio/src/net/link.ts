@@ -1,5 +1,5 @@
 import { VirtioError } from '../errors.ts'
-import type { FrameBatch } from './frame-batch.ts'
+import { DEFAULT_BATCH_BYTES, FrameBatch } from './frame-batch.ts'
 
 /** What a network card lets through, for `query-rx-filter`. */
 export interface RxFilter {
@@ -47,7 +47,10 @@ export interface LinkCounters {
   dropped: number
 }
 
-/** Hears the frames of a link as they are taken: those of `batch` from `from` up to `to`. */
+/**
+ * Hears the frames of a link as they are taken: those of `batch` from `from` up to `to`. An answer that the other end
+ * gives from within its `receive` is heard after what it answers.
+ */
 export type LinkObserver = (side: LinkSide, batch: FrameBatch, from: number, to: number) => void
 
 /**
@@ -85,7 +88,7 @@ export class Link {
     this.#up = up
     for (const side of [this.a, this.b]) side.end?.linkChanged(up)
     // What an end kept while it waited for the other goes on, into the void at least.
-    for (const side of [this.a, this.b]) side.end?.resume()
+    for (const side of [this.a, this.b]) side.ready()
   }
 
   /** Tells of all frames that are taken from now on; the returned function ends that. */
@@ -108,6 +111,8 @@ export class LinkSide {
   readonly #observers: readonly LinkObserver[]
   #sending = false
   #owed = false
+  /** What was taken of this side's while the other was sending, for observers. */
+  #answers: FrameBatch[] = []
 
   constructor(link: Link, observers: readonly LinkObserver[]) {
     this.link = link
@@ -123,7 +128,7 @@ export class LinkSide {
     if (!this.link.up) end.linkChanged(false)
     this.peer.end?.peerChanged?.()
     // It may wait for one that is no more.
-    this.peer.end?.resume()
+    this.ready()
   }
 
   detach(): void {
@@ -131,7 +136,7 @@ export class LinkSide {
     this.end = undefined
     this.#owed = false
     this.peer.end?.peerChanged?.()
-    this.peer.end?.resume()
+    this.ready()
   }
 
   /** What the other end accepts: nothing where there is none. */
@@ -145,14 +150,14 @@ export class LinkSide {
    */
   send(batch: FrameBatch, from: number = 0): number {
     if (from >= batch.used) return batch.used
+    if (this.#sending) {
+      this.#owed = true
+      return from
+    }
     const receiver = this.peer.end
     if (receiver === undefined || !this.link.up) {
       this.#drop(batch, from)
       return batch.used
-    }
-    if (this.#sending) {
-      this.#owed = true
-      return from
     }
     this.#sending = true
     let taken = from
@@ -161,7 +166,7 @@ export class LinkSide {
     } finally {
       this.#sending = false
     }
-    for (const observer of this.#observers) observer(this, batch, from, taken)
+    if (this.#observers.length > 0) this.#tell(batch, from, taken)
     this.#count(batch, from, taken)
     if (this.#owed) {
       this.#owed = false
@@ -180,6 +185,20 @@ export class LinkSide {
   /** What this end accepts is another now. */
   acceptsChanged(): void {
     this.peer.end?.peerChanged?.()
+  }
+
+  #tell(batch: FrameBatch, from: number, to: number): void {
+    if (this.peer.#sending) {
+      const copy = new FrameBatch(Math.max(DEFAULT_BATCH_BYTES, batch.bytes.length))
+      for (let at = from; at < to; at = batch.next(at)) copy.copyRecord(batch, at)
+      this.#answers.push(copy)
+      return
+    }
+    const answers = this.peer.#answers.splice(0)
+    for (const observer of this.#observers) {
+      observer(this, batch, from, to)
+      for (const answer of answers) observer(this.peer, answer, 0, answer.used)
+    }
   }
 
   #count(batch: FrameBatch, from: number, to: number): void {
