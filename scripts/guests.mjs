@@ -6,6 +6,7 @@
 //   initramfs.cpio     busybox and a shell on the console; initramfs.cpio.gz is the same, compressed
 //   initrd-disk.cpio   the same with the kernel's modules for VirtIO: it goes on from the disk that root= names
 //   firmware           SeaBIOS and its VGA BIOS, for -L
+//   ipxe               iPXE for network cards, for -L
 //   ovmf               UEFI firmware and its variable stores, for -L
 //   initrd-ata.cpio    the same with the modules for IDE disks and CD drives
 //   cards              vmlinuz of Debian's kernel for all machines, and initrd.cpio with its drivers for network cards
@@ -18,8 +19,8 @@
 //   initrd-engine.cpio the initramfs with them; made for that benchmark only
 //   programs.img       Debian's programs on an ext4 file system, for that benchmark only
 //
-// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS and OVMF
-// folders with firmware.
+// KERNEL and BUSYBOX of the environment name files to use in place of the packages' ones, SEABIOS, IPXE and
+// OVMF folders with firmware.
 import {
   copyFileSync,
   existsSync,
@@ -30,7 +31,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { Apt } from './guests/apt.mjs'
@@ -58,6 +59,7 @@ const advice = `Either run on Debian 12 or newer, where apt-get fetches it witho
   KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
   BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
   SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS
+  IPXE=/path/to/folder      efi-virtio.rom, efi-e1000.rom and efi-rtl8139.rom of iPXE
   OVMF=/path/to/folder      OVMF.fd, and OVMF_CODE, OVMF_VARS with and without _4M`
 
 /**
@@ -112,42 +114,31 @@ export async function diskGuest() {
   return paths
 }
 
-const firmwareFiles = ['bios-256k.bin', 'vgabios-stdvga.bin']
-
 /**
  * Firmware for PCs, of Debian's package even where another is installed.
  * @returns {Promise<string>} the folder that it is in
  */
 export async function firmwareGuest() {
-  const target = join(folder, 'firmware')
-  const paths = firmwareFiles.map((name) => join(target, name))
-  await once('firmware', 'SEABIOS', paths, async (own) => {
-    const source =
-      own ?? join(await fromPackage('SeaBIOS', (apt) => apt.fetch('seabios')), 'usr/share/seabios')
-    mkdirSync(target, { recursive: true })
-    for (const name of firmwareFiles) copyFileSync(join(source, name), join(target, name))
-  })
-  return target
+  const files = ['bios-256k.bin', 'vgabios-stdvga.bin']
+  return await packageFiles('firmware', 'SEABIOS', 'seabios', 'usr/share/seabios', files)
 }
 
-const ovmfFiles = ['OVMF_CODE.fd', 'OVMF_VARS.fd', 'OVMF_CODE_4M.fd', 'OVMF_VARS_4M.fd']
+/**
+ * iPXE for network cards, of Debian's package even where another is installed.
+ * @returns {Promise<string>} the folder that it is in
+ */
+export async function ipxeGuest() {
+  const files = ['virtio', 'e1000', 'rtl8139'].map((card) => `efi-${card}.rom`)
+  return await packageFiles('ipxe', 'IPXE', 'ipxe-qemu', 'usr/lib/ipxe/qemu', files)
+}
 
 /**
  * UEFI firmware for PCs, of Debian's package even where another is installed.
  * @returns {Promise<string>} the folder that it is in
  */
 export async function ovmfGuest() {
-  const target = join(folder, 'ovmf')
-  const paths = ovmfFiles.map((name) => join(target, name))
-  await once('ovmf', 'OVMF', [...paths, join(target, 'OVMF.fd')], async (own) => {
-    const source = own ?? join(await fromPackage('OVMF', (apt) => apt.fetch('ovmf')), 'usr/share')
-    mkdirSync(target, { recursive: true })
-    const place = own === undefined ? join(source, 'OVMF') : source
-    for (const name of ovmfFiles) copyFileSync(join(place, name), join(target, name))
-    const whole = own === undefined ? join(source, 'ovmf') : source
-    copyFileSync(join(whole, 'OVMF.fd'), join(target, 'OVMF.fd'))
-  })
-  return target
+  const parts = ['CODE', 'VARS', 'CODE_4M', 'VARS_4M'].map((part) => `OVMF/OVMF_${part}.fd`)
+  return await packageFiles('ovmf', 'OVMF', 'ovmf', 'usr/share', [...parts, 'ovmf/OVMF.fd'])
 }
 
 /**
@@ -321,6 +312,21 @@ export async function programsGuest() {
 }
 
 /**
+ * Files of a package, from the folder that a variable of the environment names or the one where the package has them.
+ * @param {string} name @param {string} variable @param {string} from @param {string} place @param {readonly string[]} files
+ */
+async function packageFiles(name, variable, from, place, files) {
+  const target = join(folder, name)
+  const pathOf = (/** @type {string} */ file) => join(target, basename(file))
+  await once(name, variable, files.map(pathOf), async (own) => {
+    const root = own ?? join(await fromPackage(from, (apt) => apt.fetch(from)), place)
+    mkdirSync(target, { recursive: true })
+    for (const file of files) copyFileSync(join(root, own ? basename(file) : file), pathOf(file))
+  })
+  return target
+}
+
+/**
  * Runs a step unless its files are there, made by the same code from the same source.
  * @param {string} name
  * @param {string} variable of the environment, which may name a file of the user's
@@ -378,6 +384,7 @@ async function fetchBusybox(apt) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await script(async () => {
     await firmwareGuest()
+    await ipxeGuest()
     await ovmfGuest()
     await bootGuest()
     if (process.argv.includes('--debian')) await debianGuest()

@@ -7,6 +7,7 @@ import {
   bootGuest,
   cardsGuest,
   firmwareGuest,
+  ipxeGuest,
   ovmfGuest,
   programsGuest,
 } from './guests.mjs'
@@ -79,6 +80,7 @@ await script(async () => {
     const ready = await stage('guests', () =>
       single(async () => {
         await firmwareGuest()
+        await ipxeGuest()
         await ovmfGuest()
         await bootGuest()
         await ataGuest()

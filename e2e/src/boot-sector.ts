@@ -24,6 +24,16 @@ export function bootDisk(text: string, nextSector: string, sectors = 2048): Uint
   return disk
 }
 
+/**
+ * A program for the network to boot, of `bytes` bytes: it prints `text` and switches the machine off. The rest
+ * is there to be carried.
+ */
+export function networkProgram(text: string, bytes: number): Uint8Array {
+  const program = Uint8Array.from({ length: bytes }, (_, i) => (i * 31) & 0xff)
+  program.set(bootSector(text, () => {}))
+  return program
+}
+
 const floppySectors = 2880
 const sectorsOfTrack = 18
 /** INT 13h functions of drives with cylinders. */

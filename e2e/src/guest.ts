@@ -17,6 +17,8 @@ export const guestFiles = {
   disk: `${root}.cache/guests/root.qcow2`,
   /** The folder with SeaBIOS. */
   firmware: `${root}.cache/guests/firmware`,
+  /** The folder with iPXE for network cards. */
+  ipxe: `${root}.cache/guests/ipxe`,
   /** The folder with UEFI firmware and its variable stores. */
   ovmf: `${root}.cache/guests/ovmf`,
   /** A whole disk, with GRUB, that firmware boots. */

@@ -1,11 +1,7 @@
 import { Ahci } from '../chipset/ahci/ahci.ts'
 import type { DeviceType } from './device-type.ts'
-import {
-  PCI_ADDRESS_PROPERTIES,
-  PCI_ROM_PROPERTIES,
-  firmwarePath,
-  plugFunction,
-} from './pci-address.ts'
+import { romProperties } from './option-rom.ts'
+import { PCI_ADDRESS_PROPERTIES, firmwarePath, plugFunction } from './pci-address.ts'
 
 function ahciType(name: string): DeviceType {
   return {
@@ -13,7 +9,7 @@ function ahciType(name: string): DeviceType {
     bus: 'PCI',
     category: 'Storage devices',
     description: 'SATA controller of the ICH9 with six ports; drives name them by bus=ID.0 to ID.5',
-    properties: [...PCI_ADDRESS_PROPERTIES, ...PCI_ROM_PROPERTIES],
+    properties: [...PCI_ADDRESS_PROPERTIES, ...romProperties()],
     plug(context, option) {
       const device = new Ahci(option.id ?? option.driver, context.bus, context.memory, {
         sendMessage: context.sendMessage,

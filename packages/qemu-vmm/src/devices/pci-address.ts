@@ -1,9 +1,11 @@
 import type { PciBus } from '../chipset/pci/bus.ts'
 import { PCI_HEADER_TYPE } from '../chipset/pci/config-space.ts'
 import type { PciFunction } from '../chipset/pci/function.ts'
-import { readRom } from '../chipset/pci/rom.ts'
 import { VmmError } from '../errors.ts'
+import type { FirmwareFile } from '../firmware/find.ts'
 import type { DeviceOption, PropertySpec } from './device-type.ts'
+import { addOptionRom } from './option-rom.ts'
+import type { RomContext } from './option-rom.ts'
 import type { PlugContext } from './plug-context.ts'
 import type { PlugLife } from './plug-place.ts'
 import { propertyReader } from './properties.ts'
@@ -22,12 +24,6 @@ export const PCI_ADDRESS_PROPERTIES: readonly PropertySpec[] = [
     help: 'Whether there are more functions in the slot',
     default: 'off',
   },
-]
-
-/** Properties of the expansion ROM that any PCI device may have. */
-export const PCI_ROM_PROPERTIES: readonly PropertySpec[] = [
-  { name: 'romfile', type: 'str', help: 'File of an option ROM that firmware runs' },
-  { name: 'rombar', type: 'bool', help: 'Whether the ROM is there', default: 'on' },
 ]
 
 /** The Open Firmware path of the first bus. */
@@ -72,16 +68,20 @@ export function segmentOf(
   )
 }
 
-/** Puts a function where its option says, or into the next free slot. */
+/**
+ * Puts a function where its option says, or into the next free slot. `rom` is the option ROM that it has
+ * unless the option says otherwise.
+ */
 export function plugFunction(
-  context: Pick<PlugContext, 'pciBuses' | keyof PlugLife>,
+  context: Pick<PlugContext, 'pciBuses' | keyof PlugLife> & RomContext,
   fn: PciFunction,
   option: DeviceOption,
+  rom?: FirmwareFile,
 ): PciAddress {
   const read = propertyReader(option)
   const { name: busName, bus, path } = segmentOf(context, option)
   fn.isHotplugged = context.isHotplugged
-  addRom(fn, option)
+  addOptionRom(context, fn, option, rom)
   if (read.bool('multifunction', false)) {
     fn.config.set(PCI_HEADER_TYPE, 1, fn.config.data[PCI_HEADER_TYPE]! | MULTIFUNCTION)
     fn.config.seal()
@@ -106,11 +106,4 @@ export function plugFunction(
   bus.add(fn, slot, functionNumber)
   context.placed({ busName, bus, slot, functionNumber, fn })
   return { slot, functionNumber, path }
-}
-
-function addRom(fn: PciFunction, option: DeviceOption): void {
-  const read = propertyReader(option)
-  const file = read.text('romfile')
-  if (!read.bool('rombar', true) || file === undefined || file === '') return
-  fn.addRom(readRom(file))
 }

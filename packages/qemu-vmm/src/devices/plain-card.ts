@@ -6,12 +6,9 @@ import type { DeviceType } from './device-type.ts'
 import { macAddress } from './mac-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { type Card, PluggedCard } from './plugged-card.ts'
-import {
-  PCI_ADDRESS_PROPERTIES,
-  PCI_ROM_PROPERTIES,
-  firmwarePath,
-  plugFunction,
-} from './pci-address.ts'
+import { nicRom } from './nic-rom.ts'
+import { romProperties } from './option-rom.ts'
+import { PCI_ADDRESS_PROPERTIES, firmwarePath, plugFunction } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
 
 /** A card on a PCI bus, made from its network and its address alone. */
@@ -28,6 +25,7 @@ type PlainCardClass = new (
 
 /** The device of such a card; what it is called for guests and people is all that differs. */
 export function plainCard(name: string, description: string, Model: PlainCardClass): DeviceType {
+  const rom = nicRom(name)
   return {
     name,
     bus: 'PCI',
@@ -44,7 +42,7 @@ export function plainCard(name: string, description: string, Model: PlainCardCla
       },
       BOOT_INDEX_PROPERTY,
       ...PCI_ADDRESS_PROPERTIES,
-      ...PCI_ROM_PROPERTIES,
+      ...romProperties(rom),
     ],
     plug(context, option) {
       const owner = option.id ?? option.driver
@@ -56,7 +54,7 @@ export function plainCard(name: string, description: string, Model: PlainCardCla
         mac,
         clock: context.clock,
       })
-      const address = plugFunction(context, device.fn, option)
+      const address = plugFunction(context, device.fn, option, rom)
       addBootIndex(context, option, `${firmwarePath('ethernet', address)}/ethernet-phy@0`)
       return new PluggedCard(device)
     },

@@ -1,6 +1,7 @@
 import type { GuestMemory } from 'kvm-core'
 import type { LinkSide } from 'virtio'
 
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { DmaControllers } from '../chipset/i8237.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
@@ -43,6 +44,8 @@ export interface PlugContext extends PlugLife {
   createVideoMemory(size: number): VideoMemory
   /** Where the user has firmware, before the folders of distributions. */
   readonly firmwareFolders: readonly string[]
+  /** Option ROMs that firmware gets as files rather than in BARs; devices add theirs. */
+  readonly optionRoms: FwCfgFile[]
   /** The machine starts with firmware rather than a kernel. */
   readonly runsFirmware: boolean
   readonly irqs: IrqLines

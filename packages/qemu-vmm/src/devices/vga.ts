@@ -1,14 +1,18 @@
-import { readRom } from '../chipset/pci/rom.ts'
 import { Vga } from '../chipset/vga/vga.ts'
-import { findFirmware } from '../firmware/find.ts'
+import type { FirmwareFile } from '../firmware/find.ts'
 import { VmmError } from '../errors.ts'
-import type { DeviceOption, DeviceType } from './device-type.ts'
-import { PCI_ADDRESS_PROPERTIES, PCI_ROM_PROPERTIES, plugFunction } from './pci-address.ts'
-import type { PlugContext } from './plug-context.ts'
+import type { DeviceType } from './device-type.ts'
+import { loadOptionRom, romProperties } from './option-rom.ts'
+import { PCI_ADDRESS_PROPERTIES, plugFunction } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
 
 /** The video BIOS of this adapter. */
-const VGA_BIOS = { name: 'vgabios-stdvga.bin', what: 'VGA BIOS', package: 'seabios' } as const
+const VGA_BIOS: FirmwareFile = {
+  name: 'vgabios-stdvga.bin',
+  what: 'VGA BIOS',
+  package: 'seabios',
+  option: 'romfile=',
+}
 const MIB = 1 << 20
 
 export const vga: DeviceType = {
@@ -19,7 +23,7 @@ export const vga: DeviceType = {
   properties: [
     { name: 'vgamem_mb', type: 'uint32', help: 'MiB of video memory', default: '16' },
     ...PCI_ADDRESS_PROPERTIES,
-    ...PCI_ROM_PROPERTIES,
+    ...romProperties(VGA_BIOS),
   ],
   plug(context, option) {
     const read = propertyReader(option)
@@ -39,32 +43,16 @@ export const vga: DeviceType = {
         { fields: { device: name } },
       )
     }
-    const rom = videoBios(context, option)
+    // Its font is there before the BIOS runs.
+    const rom = loadOptionRom({ ...context, log: () => {} }, option, VGA_BIOS)
     const device = new Vga({
       name,
       bus: context.bus,
       memory: context.createVideoMemory(mib * MIB),
-      ...(rom === undefined ? {} : { rom }),
+      ...(rom === undefined ? {} : { rom: rom.image }),
     })
-    const { romfile: _ours, ...properties } = option.properties
-    plugFunction(context, device.fn, { ...option, properties })
+    plugFunction(context, device.fn, option, VGA_BIOS)
     context.displays.push(device)
     return device
   },
-}
-
-/** What `romfile=` names, or the adapter's own BIOS where some package has put it. */
-function videoBios(context: PlugContext, option: DeviceOption): Uint8Array | undefined {
-  const read = propertyReader(option)
-  if (!read.bool('rombar', true)) return undefined
-  const file = read.text('romfile')
-  if (file !== undefined) return file === '' ? undefined : readRom(file)
-  try {
-    return readRom(findFirmware(VGA_BIOS, context.firmwareFolders))
-  } catch (error) {
-    if (!(error instanceof VmmError) || error.code !== 'E_NO_FIRMWARE') throw error
-    // A kernel has its own driver; firmware that runs without this one shows nothing.
-    if (context.runsFirmware) context.log(error.message)
-    return undefined
-  }
 }

@@ -7,7 +7,7 @@ import type { DeviceOption, DeviceProperty, DeviceType } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
-import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
+import { virtioPciProperties, VirtioPciDevice } from './virtio-pci.ts'
 
 /** It interrupts so rarely that QEMU gives it no MSI-X. */
 const VECTORS = 0
@@ -61,7 +61,7 @@ export const virtioBalloonPci: DeviceType = {
       help: 'The guest tells with which value it fills free pages',
       default: 'on',
     },
-    ...VIRTIO_PCI_PROPERTIES,
+    ...virtioPciProperties(),
   ],
   plug(context, option) {
     const { balloon } = context

@@ -5,7 +5,7 @@ import type { DeviceType } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
 import { firmwarePath } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
-import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
+import { virtioPciProperties, VirtioPciDevice } from './virtio-pci.ts'
 
 const MAX_QUEUES = 64
 const MAX_QUEUE_SIZE = 1024
@@ -29,7 +29,7 @@ export const virtioBlkPci: DeviceType = {
     },
     { name: 'queue-size', type: 'uint16', help: 'Descriptors of each queue', default: '256' },
     BOOT_INDEX_PROPERTY,
-    ...VIRTIO_PCI_PROPERTIES,
+    ...virtioPciProperties(),
   ],
   plug(context, option) {
     const read = propertyReader(option)

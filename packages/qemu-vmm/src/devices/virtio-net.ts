@@ -6,12 +6,14 @@ import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
 import type { DeviceOption, DeviceType, PropertySpec } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
 import { macAddress } from './mac-address.ts'
+import { nicRom } from './nic-rom.ts'
 import { firmwarePath } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
-import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
+import { virtioPciProperties, VirtioPciDevice } from './virtio-pci.ts'
 
 const MAX_PAIRS = 64
+const ROM = nicRom('virtio')
 
 /** QEMU's names of features, and those of the device. */
 const FEATURES: Readonly<Record<string, keyof NetFeatures>> = {
@@ -69,7 +71,7 @@ export const virtioNetPci: DeviceType = {
     { name: 'host_mtu', type: 'uint16', help: 'What the driver shall send at most, 0 for any' },
     ...FEATURE_PROPERTIES,
     BOOT_INDEX_PROPERTY,
-    ...VIRTIO_PCI_PROPERTIES,
+    ...virtioPciProperties(ROM),
   ],
   plug(context, option) {
     const read = propertyReader(option)
@@ -111,7 +113,7 @@ class NetPciDevice extends VirtioPciDevice {
     device: VirtioDevice<NetModel>,
     vectors: number,
   ) {
-    super(context, option, device, vectors)
+    super(context, option, device, vectors, ROM)
     this.#model = device.model
   }
 

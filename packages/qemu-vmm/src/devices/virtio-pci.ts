@@ -5,24 +5,21 @@ import { addExpressEndpoint } from '../chipset/pci/express-endpoint.ts'
 import { PciFunction } from '../chipset/pci/function.ts'
 import { Msix } from '../chipset/pci/msix.ts'
 import { VmmError } from '../errors.ts'
+import type { FirmwareFile } from '../firmware/find.ts'
 import type { IoEventBinding } from '../machine/io-events.ts'
 import type { DeviceOption, PluggedDevice, PropertySpec } from './device-type.ts'
-import {
-  PCI_ADDRESS_PROPERTIES,
-  PCI_ROM_PROPERTIES,
-  plugFunction,
-  segmentOf,
-} from './pci-address.ts'
+import { romProperties } from './option-rom.ts'
+import { PCI_ADDRESS_PROPERTIES, plugFunction, segmentOf } from './pci-address.ts'
 import type { PciAddress } from './pci-address.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
 
 const MSIX_BAR = 1
 
-/** Properties that all virtio devices on PCI have. */
-export const VIRTIO_PCI_PROPERTIES: readonly PropertySpec[] = [
+/** Properties that all virtio devices on PCI have; `rom` is the option ROM of the kind of device. */
+export const virtioPciProperties = (rom?: FirmwareFile): readonly PropertySpec[] => [
+  ...romProperties(rom),
   ...PCI_ADDRESS_PROPERTIES,
-  ...PCI_ROM_PROPERTIES,
   { name: 'vectors', type: 'uint32', help: 'MSI-X vectors; 0 for the interrupt pin alone' },
   {
     name: 'disable-legacy',
@@ -57,6 +54,7 @@ export class VirtioPciDevice implements PluggedDevice {
     option: DeviceOption,
     device: VirtioDevice,
     defaultVectors: number,
+    rom?: FirmwareFile,
   ) {
     const read = propertyReader(option)
     const vectors = read.int('vectors', 0, 128, defaultVectors)
@@ -98,7 +96,7 @@ export class VirtioPciDevice implements PluggedDevice {
       this.#msix?.configWritten()
       this.#transport.updateIntx()
     }
-    this.address = plugFunction(context, this.#fn, option)
+    this.address = plugFunction(context, this.#fn, option, rom)
   }
 
   #addModernBar(): void {

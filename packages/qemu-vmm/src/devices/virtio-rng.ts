@@ -2,7 +2,7 @@ import { createRng } from 'virtio'
 
 import type { DeviceType } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
-import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
+import { virtioPciProperties, VirtioPciDevice } from './virtio-pci.ts'
 
 export const virtioRngPci: DeviceType = {
   name: 'virtio-rng-pci',
@@ -12,7 +12,7 @@ export const virtioRngPci: DeviceType = {
   hotpluggable: true,
   properties: [
     { name: 'rng', type: 'str', help: 'ID of an rng object', default: 'the source of the machine' },
-    ...VIRTIO_PCI_PROPERTIES,
+    ...virtioPciProperties(),
   ],
   plug(context, option) {
     const name = option.id ?? option.driver

@@ -7,7 +7,7 @@ import type { DeviceOption, DeviceType } from './device-type.ts'
 import { virtioMemory } from './guest-memory.ts'
 import type { PlugContext } from './plug-context.ts'
 import { propertyReader } from './properties.ts'
-import { VIRTIO_PCI_PROPERTIES, VirtioPciDevice } from './virtio-pci.ts'
+import { virtioPciProperties, VirtioPciDevice } from './virtio-pci.ts'
 
 const MAX_PORTS = 31
 const INPUT_BYTES = 4096
@@ -20,7 +20,7 @@ export const virtioSerialPci: DeviceType = {
   hotpluggable: true,
   properties: [
     { name: 'max_ports', type: 'uint32', help: 'Ports that there could be', default: '31' },
-    ...VIRTIO_PCI_PROPERTIES,
+    ...virtioPciProperties(),
   ],
   plug(context, option, children) {
     const name = option.id ?? option.driver

@@ -10,6 +10,8 @@ export interface FirmwareFile {
   what: string
   /** The Debian package that has it. */
   package: string
+  /** What names another file; default `-bios`. */
+  option?: string
 }
 
 /** Names of UEFI firmware, by which a file that is not there tells its package. */
@@ -29,6 +31,8 @@ export const FIRMWARE_FOLDERS: readonly string[] = [
   '/usr/share/qemu-firmware',
   '/usr/share/OVMF',
   '/usr/share/ovmf',
+  '/usr/lib/ipxe/qemu',
+  '/usr/share/ipxe/qemu',
   '/usr/local/share/qemu',
   '/opt/homebrew/share/qemu',
 ]
@@ -40,7 +44,7 @@ export const FIRMWARE_FOLDERS: readonly string[] = [
  * @throws VmmError `E_NO_FIRMWARE` with the folders and the package
  */
 export function findFirmware(
-  { name, what, package: usual }: FirmwareFile,
+  { name, what, package: usual, option = '-bios' }: FirmwareFile,
   folders: readonly string[] = [],
   standard: readonly string[] = FIRMWARE_FOLDERS,
 ): string {
@@ -53,7 +57,7 @@ export function findFirmware(
   throw new VmmError(
     'E_NO_FIRMWARE',
     `could not load ${what} '${name}'${where}. Install the package ${source} ` +
-      `(apt-get install ${source}), name its folder with -L, or a file with -bios`,
+      `(apt-get install ${source}), name its folder with -L, or a file with ${option}`,
     { fields: { file: name, package: source } },
   )
 }

@@ -41,6 +41,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'floppy'
     | 'balloon'
     | 'firmwareFolders'
+    | 'optionRoms'
     | 'runsFirmware'
   > & {
     config: MachineConfig
@@ -103,6 +104,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     floppy: { types: [0, 0] },
     balloon: board.balloon,
     firmwareFolders: config.firmwareFolders ?? [],
+    optionRoms: [],
     runsFirmware: config.kernel === undefined,
   }
   const tree = new DeviceTree(context)
@@ -110,7 +112,9 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   tree.plugAll(config.plug ?? [])
   const { controller } = context.floppy
   if (controller !== undefined) board.addPlugged('isa-fdc', controller)
-  board.addPlugged('fw-cfg', mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex }))
+  const { optionRoms } = context
+  const fwCfg = mapFwCfg(board, deviceMemory(memory), { ...parts, bootIndex, optionRoms })
+  board.addPlugged('fw-cfg', fwCfg)
   const chips = parts.flash(bus)
   for (const chip of chips) board.addPlugged(chip.name, chip)
   tree.follow({

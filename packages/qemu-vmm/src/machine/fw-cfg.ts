@@ -1,4 +1,5 @@
 import { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg, little } from '../chipset/fw-cfg.ts'
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import { HPET_BASE } from '../chipset/hpet/hpet.ts'
 import type { GuestMemory, Stateful } from '../device.ts'
 import type { BootIndex } from './boot-index.ts'
@@ -24,11 +25,13 @@ export interface FwCfgParts {
   map: MemoryMap
   topology: CpuTopology
   bootIndex: BootIndex
+  /** ROMs that the BIOS runs beside those in BARs. */
+  optionRoms: readonly FwCfgFile[]
 }
 
 /** Creates the firmware configuration device with what it tells about the machine. */
 export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts): Stateful {
-  const { config, map, topology, bootIndex } = parts
+  const { config, map, topology, bootIndex, optionRoms } = parts
   const boot = config.boot ?? {}
   const commandLine = Buffer.from(`${config.append ?? ''}\0`)
   const maxCpus = apicId(topology, topology.maxcpus - 1) + 1
@@ -56,6 +59,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     // No disk has a geometry of its own.
     { name: 'bios-geometry', data: new Uint8Array(0) },
     ...bootFiles(boot),
+    ...optionRoms,
     ...acpi,
     ...firmwareFiles(tables()),
     ...(config.fwCfg ?? []),

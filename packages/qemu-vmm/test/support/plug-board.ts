@@ -30,6 +30,8 @@ export interface PlugBoard {
   /** Interrupts that are high. */
   lines: Set<number>
   messages: number[]
+  /** What was logged. */
+  said: string[]
   /** How many pages the balloon had, each time that this has changed. */
   balloons: number[]
   /** ioeventfds that are in place. */
@@ -49,6 +51,7 @@ export async function plugBoard(
   const events = new Set<number>()
   const deleted: DeletedDevice[] = []
   const balloons: number[] = []
+  const said: string[] = []
   const irqs = new IrqLines((gsi, level) => void (level ? lines.add(gsi) : lines.delete(gsi)))
   const machine = kind === 'q35' ? 'q35' : 'pc'
   const drives = await Drives.open(
@@ -101,7 +104,7 @@ export async function plugBoard(
     panic: { panicked() {}, crashLoaded() {} },
     balloonChanged: (pages) => balloons.push(pages),
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
-    log() {},
+    log: (message) => void said.push(message),
     exit() {},
   })
   board.reset()
@@ -117,6 +120,7 @@ export async function plugBoard(
     deleted,
     lines,
     messages,
+    said,
     events,
   }
 }

@@ -88,7 +88,6 @@ export class Vga implements Stateful {
       size: REGISTER_BAR_BYTES,
       handler: this.#registerBar(),
     })
-    if (rom !== undefined) this.fn.addRom(rom)
     this.#mapLegacy(bus)
   }
 
