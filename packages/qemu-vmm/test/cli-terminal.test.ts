@@ -272,6 +272,7 @@ test('a guest in a loop does not drown the log', (t) => {
   let now = 0
   logGuestErrors(
     bus,
+    ['guest_errors'],
     (message) => lines.push(message),
     () => now,
   )
@@ -285,5 +286,5 @@ test('a guest in a loop does not drown the log', (t) => {
   t.is(lines.splice(0).length, 998)
   now = 1000
   bus.pio.read(0x123, 1)
-  t.is(lines[0], 'guest_errors: 4002 more accesses were not logged')
+  t.is(lines[0], 'guest_errors: 4002 more messages were not logged')
 })

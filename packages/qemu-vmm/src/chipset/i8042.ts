@@ -6,6 +6,8 @@ import type { Ps2KeyboardState } from './ps2-keyboard.ts'
 import { Ps2Mouse } from './ps2-mouse.ts'
 import type { Ps2MouseState } from './ps2-mouse.ts'
 import { BREAK_PREFIX, translateScancode } from './scancodes.ts'
+import { untold } from './unknown-command.ts'
+import type { UnknownCommand } from './unknown-command.ts'
 
 const STATUS_OUTPUT_FULL = 0x01
 const STATUS_SYSTEM = 0x04
@@ -90,6 +92,7 @@ export interface I8042Lines {
   reset(): void
   /** The status register. */
   status?: Latch
+  unknown?: UnknownCommand
 }
 
 /**
@@ -104,8 +107,9 @@ export class I8042 implements Device<I8042State> {
 
   constructor(lines: I8042Lines) {
     this.#lines = lines
-    this.keyboard = new Ps2Keyboard(() => this.#fill())
-    this.mouse = new Ps2Mouse(() => this.#fill())
+    const { unknown = untold } = lines
+    this.keyboard = new Ps2Keyboard(() => this.#fill(), unknown)
+    this.mouse = new Ps2Mouse(() => this.#fill(), unknown)
     this.#latch()
   }
 
@@ -206,7 +210,8 @@ export class I8042 implements Device<I8042State> {
         s.outputPort |= OUT_A20
         return
       default:
-        if (byte >= CMD_PULSE && (byte & OUT_RESET) === 0) this.#lines.reset()
+        if (byte < CMD_PULSE) this.#lines.unknown?.('controller command', byte)
+        else if ((byte & OUT_RESET) === 0) this.#lines.reset()
     }
   }
 

@@ -2,6 +2,8 @@ import type { Key } from '../display/keys.ts'
 import { flag, int, list, parseState, u8 } from '../machine/state.ts'
 import { PS2_QUEUE_BYTES, Ps2Queue } from './ps2-queue.ts'
 import type { Ps2Device } from './ps2-queue.ts'
+import { untold } from './unknown-command.ts'
+import type { UnknownCommand } from './unknown-command.ts'
 
 const ACK = 0xfa
 const RESEND = 0xfe
@@ -32,6 +34,7 @@ export interface Ps2KeyboardState {
 
 /** PS/2 keyboard with the command set of an MF2 keyboard. */
 export class Ps2Keyboard implements Ps2Device {
+  readonly #unknown: UnknownCommand
   readonly #queue: Ps2Queue
   #pending = 0
   #scanning = true
@@ -41,8 +44,9 @@ export class Ps2Keyboard implements Ps2Device {
   #last = 0
 
   /** `notify` is called whenever bytes become available. */
-  constructor(notify: () => void) {
+  constructor(notify: () => void, unknown: UnknownCommand = untold) {
     this.#queue = new Ps2Queue(notify)
+    this.#unknown = unknown
   }
 
   /** Bits: 0 scroll lock, 1 num lock, 2 caps lock. */
@@ -150,6 +154,7 @@ export class Ps2Keyboard implements Ps2Device {
         this.#queue.reply(ACK, SELF_TEST_PASSED)
         break
       default:
+        this.#unknown('keyboard command', byte)
         this.#queue.reply(RESEND)
     }
   }

@@ -1,6 +1,8 @@
 import { flag, int, list, parseState, u8 } from '../machine/state.ts'
 import { PS2_QUEUE_BYTES, Ps2Queue } from './ps2-queue.ts'
 import type { Ps2Device } from './ps2-queue.ts'
+import { untold } from './unknown-command.ts'
+import type { UnknownCommand } from './unknown-command.ts'
 
 const ACK = 0xfa
 const ERROR = 0xfc
@@ -47,12 +49,14 @@ export interface Ps2MouseState {
 
 /** PS/2 mouse with wheel and five buttons (IntelliMouse Explorer protocol). */
 export class Ps2Mouse implements Ps2Device {
+  readonly #unknown: UnknownCommand
   readonly #queue: Ps2Queue
   #s: Omit<Ps2MouseState, 'queue'> = powerOn()
 
   /** `notify` is called whenever bytes become available. */
-  constructor(notify: () => void) {
+  constructor(notify: () => void, unknown: UnknownCommand = untold) {
     this.#queue = new Ps2Queue(notify)
+    this.#unknown = unknown
   }
 
   reset(): void {
@@ -140,6 +144,7 @@ export class Ps2Mouse implements Ps2Device {
         this.#s = { ...powerOn(), buttons: s.buttons }
         return this.#queue.reply(ACK, SELF_TEST_PASSED, ID_PLAIN)
       default:
+        this.#unknown('mouse command', byte)
         return this.#queue.reply(ERROR)
     }
     this.#queue.reply(ACK)

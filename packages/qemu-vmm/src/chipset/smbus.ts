@@ -1,5 +1,7 @@
 import type { Device } from '../device.ts'
 import { flag, int, parseState, u8 } from '../machine/state.ts'
+import { untold } from './unknown-command.ts'
+import type { UnknownCommand } from './unknown-command.ts'
 
 /** Ports of the host controller. */
 export const SMBUS_BYTES = 64
@@ -42,6 +44,7 @@ export interface SmbusState {
  */
 export class SmbusHost implements Device<SmbusState> {
   readonly #interrupt: (level: boolean) => void
+  readonly #unknown: UnknownCommand
   #status = 0
   #control = 0
   #command = 0
@@ -54,8 +57,9 @@ export class SmbusHost implements Device<SmbusState> {
   /** A transaction without interrupt ends when the driver looks at the status: it sees it busy once. */
   #waits = false
 
-  constructor(interrupt: (level: boolean) => void) {
+  constructor(interrupt: (level: boolean) => void, unknown: UnknownCommand = untold) {
     this.#interrupt = interrupt
+    this.#unknown = unknown
   }
 
   reset(): void {
@@ -184,6 +188,7 @@ export class SmbusHost implements Device<SmbusState> {
     } else if ((byte & CONTROL_START) !== 0) {
       this.#status |= STATUS_BUSY
       this.#waits = true
+      this.#unknown('device', this.#address >> 1)
       if ((byte & CONTROL_INTERRUPT) !== 0) this.#finish()
     }
     this.#drive()

@@ -48,7 +48,7 @@ const NOTES: readonly string[] = [
   '- On q35 the floppy controller comes with the first floppy drive; there is no `isa-fdc` to plug in. No machine',
   '  has a slot for an SD card, which QEMU lists as `sd0`.',
   '- A floppy drive takes disks of the sizes that floppy disks have; QEMU takes any image for one.',
-  '- `-d` knows `guest_errors` only, and logs at most 1000 of them in a second.',
+  '- `-d` knows `guest_errors` and `unimp` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',
   '- On q35 devices come and go by PCI Express, as with',
   '  `-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off`; only a `pcie-root-port` has room.',

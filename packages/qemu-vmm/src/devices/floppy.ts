@@ -61,7 +61,8 @@ export function floppyController(
   const known = parts.floppy.controller
   if (known !== undefined) return known
   const channel = parts.dma.channel(FLOPPY_DMA)
-  const controller = new FloppyController(parts.irqs.source(FLOPPY_IRQ), channel)
+  const unknown = parts.bus.unknownOf('isa-fdc')
+  const controller = new FloppyController(parts.irqs.source(FLOPPY_IRQ), channel, unknown)
   parts.floppy.controller = controller
   for (const [base, len] of PORTS) {
     const place = { name: 'fdc', base, len, origin: FLOPPY_PORT, access: { max: 1 } } as const

@@ -121,6 +121,7 @@ function plugIn(
   { bus, unit, owner }: Place,
   device: AtaUnit,
 ): PluggedDevice {
+  device.onUnknown = context.bus.unknownOf(owner)
   bus.attach(unit, owner, device)
   addBootIndex(context, option, bus.firmwarePath(unit))
   return new IdeDevice(bus, device)

@@ -127,7 +127,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   if (acpiHotplug !== undefined) acpiHotplug.onEject = (slot) => tree.release(pci, slot)
   setFloppyCmos(board.rtc, context.floppy.types)
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
-  if (config.logItems?.includes('guest_errors')) logGuestErrors(board.bus, log)
+  logGuestErrors(board.bus, config.logItems ?? [], log)
   return { board, chips, tree }
 }
 

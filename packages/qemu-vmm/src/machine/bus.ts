@@ -1,6 +1,7 @@
 import { ExitReason, KVM_RUN } from 'kvm-core'
 import type { PostedWrite } from 'kvm-core'
 
+import type { UnknownCommand } from '../chipset/unknown-command.ts'
 import { AddressSpace } from './address-space.ts'
 
 // The compiler knows a module's own constants; those of another it would load and check for each exit.
@@ -28,8 +29,16 @@ const {
 export class Bus {
   readonly pio: AddressSpace = new AddressSpace('port')
   readonly mmio: AddressSpace = new AddressSpace('memory')
+  /** Told of what guests ask of devices and these do not have; absent where nobody listens. */
+  onUnknown?: (message: string) => void
   #views: DataView[] = []
   #bytes: Uint8Array[] = []
+
+  /** For a device to tell with. */
+  unknownOf(device: string): UnknownCommand {
+    return (what, code) =>
+      this.onUnknown?.(`${device}: ${what} 0x${code.toString(16)} is not implemented`)
+  }
 
   /**
    * Serves an `Io` or `Mmio` exit. Returns false for every other exit reason. Throws

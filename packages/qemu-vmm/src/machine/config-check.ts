@@ -54,7 +54,7 @@ const CHOICES = {
   panicAction: ['pause', 'shutdown', 'exit-failure', 'none'],
   host: ['inline', 'worker'],
 } as const
-const LOG_ITEMS: readonly string[] = ['guest_errors']
+const LOG_ITEMS: readonly string[] = ['guest_errors', 'unimp']
 const MACHINE_OPTIONS: readonly string[] = [
   'pit',
   'hpet',

@@ -130,12 +130,12 @@ export interface MachineConfig {
   entropy?: Entropy
   /** Takes messages about the machine: slow handlers, faults. Standard error by default. */
   log?: (message: string) => void
-  /** What else goes to `log`; `guest_errors` are accesses that nothing answers. */
+  /** What else goes to `log`; `guest_errors` are accesses that nothing answers, `unimp` what devices lack. */
   logItems?: readonly LogItem[]
 }
 
 /** Kinds of messages that are not logged unless asked for, named as QEMU's `-d` names them. */
-export type LogItem = 'guest_errors'
+export type LogItem = 'guest_errors' | 'unimp'
 
 /** States of a machine. */
 export type MachineStatus =

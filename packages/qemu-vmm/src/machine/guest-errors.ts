@@ -1,12 +1,17 @@
 import type { AddressSpace } from './address-space.ts'
 import type { Bus } from './bus.ts'
+import type { LogItem } from './config.ts'
 
 /** Messages per second; a guest in a loop must not drown whoever reads them. */
 const MAX_PER_SECOND = 1000
 
-/** Logs what the guest does wrong: accesses to ports and memory where nothing answers. */
+/**
+ * Logs what the guest does that is in vain. `guest_errors`: accesses to ports and memory where nothing
+ * answers. `unimp`: commands and registers that a device here does not have.
+ */
 export function logGuestErrors(
   bus: Bus,
+  items: readonly LogItem[],
   log: (message: string) => void,
   nowMs: () => number = () => performance.now(),
 ): void {
@@ -16,7 +21,7 @@ export function logGuestErrors(
     const now = Math.floor(nowMs() / 1000)
     if (now !== second) {
       const lost = inSecond - MAX_PER_SECOND
-      if (lost > 0) log(`guest_errors: ${lost} more accesses were not logged`)
+      if (lost > 0) log(`${items.join(', ')}: ${lost} more messages were not logged`)
       second = now
       inSecond = 0
     }
@@ -29,6 +34,9 @@ export function logGuestErrors(
           `${place} that nothing answers`,
       )
   }
-  watch(bus.pio, 'a port')
-  watch(bus.mmio, 'an address')
+  if (items.includes('guest_errors')) {
+    watch(bus.pio, 'a port')
+    watch(bus.mmio, 'an address')
+  }
+  if (items.includes('unimp')) bus.onUnknown = (message) => limited(`unimp: ${message}`)
 }

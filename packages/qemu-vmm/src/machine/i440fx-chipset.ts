@@ -27,7 +27,7 @@ export function createI440fx(parts: ChipsetParts): Chipset {
   const lines = Array.from({ length: ISA_IRQS }, (_, irq) => irqs.source(irq))
   const piix3 = new Piix3(bus, lines)
   const smbIrq = irqs.source(SMB_IRQ)
-  const smbus = new SmbusHost((level) => smbIrq.set(level))
+  const smbus = new SmbusHost((level) => smbIrq.set(level), bus.unknownOf('smbus'))
   const piix4 = new Piix4Pm(bus, pm, smbus)
   const bridge = new HostBridge(bus, shadow)
   const ide = new PiixIde(bus, memory, [irqs.source(14), irqs.source(15)])

@@ -119,10 +119,12 @@ export class PcBoard {
     this.kind = config.kind ?? 'i440fx'
     const { memory, shadow, sendMessage = () => true } = config
     const { hpet, setPit = () => {} } = config
+    const routes = HPET_ROUTES[this.kind]
+    const unknown = this.bus.unknownOf('hpet')
     this.hpet =
       hpet === undefined
         ? undefined
-        : new Hpet({ ...hpet, routes: HPET_ROUTES[this.kind], clock, line, sendMessage, setPit })
+        : new Hpet({ ...hpet, routes, clock, line, sendMessage, setPit, unknown })
     this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
@@ -132,6 +134,7 @@ export class PcBoard {
       mouseIrq: line(12),
       reset: actions.reset,
       status: latches(0x64),
+      unknown: this.bus.unknownOf('i8042'),
     })
     this.keys = new KeyQueue(this.i8042.keyboard, clock)
     this.#shadow = config.shadow

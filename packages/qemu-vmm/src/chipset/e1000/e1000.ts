@@ -36,6 +36,7 @@ import {
 } from './registers.ts'
 import { type E1000State, loadRegisters, parseE1000, saveRegisters } from './state.ts'
 import { Transmitter } from './transmit.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 
 const REGISTER_BAR = 0
 const INDEX_BAR = 1
@@ -67,6 +68,7 @@ export class E1000 implements Stateful, LinkEnd {
   readonly maxFrame: number = MAX_FRAME_BYTES
   readonly #registers: RegisterFile = new Uint32Array(REGISTER_BYTES / 4)
   readonly #mac: Uint8Array
+  readonly #unknown: UnknownCommand
   readonly #side: LinkSide
   readonly #clock: Clock
   readonly #eeprom: Eeprom
@@ -82,6 +84,7 @@ export class E1000 implements Stateful, LinkEnd {
 
   constructor(name: string, bus: Bus, memory: GuestMemory, options: E1000Options) {
     this.#side = options.side
+    this.#unknown = bus.unknownOf(name)
     this.#mac = options.mac.slice()
     this.#clock = options.clock
     this.#eeprom = new Eeprom(this.#mac)
@@ -145,7 +148,10 @@ export class E1000 implements Stateful, LinkEnd {
         return this.#eeprom.answer(registers[at]!)
       default: {
         const kind = registerAt(offset)
-        if (kind === undefined) return 0
+        if (kind === undefined) {
+          this.#unknown('read of register', offset)
+          return 0
+        }
         const value = registers[at]!
         if (kind.effect !== 'none') registers[at] = 0
         if (kind.effect === 'clear both') registers[at - 1] = 0
@@ -157,7 +163,8 @@ export class E1000 implements Stateful, LinkEnd {
   write(offset: number, value: number): void {
     const registers = this.#registers
     const kind = registerAt(offset)
-    if (kind !== undefined && kind.writable !== 0) {
+    if (kind === undefined) this.#unknown('write of register', offset)
+    else if (kind.writable !== 0) {
       registers[offset >> 2] = (value & kind.writable) >>> 0
     }
     switch (offset) {

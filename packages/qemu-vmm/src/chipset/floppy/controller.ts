@@ -15,6 +15,8 @@ import { FIFO_BYTES, PHASES, RESET_SENSES, mainStatus, parseFloppyState } from '
 import type { FloppyState, Phase } from './state.ts'
 import { FloppyTransfer } from './transfer.ts'
 import type { FloppyOrder } from './transfer.ts'
+import { untold } from '../unknown-command.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 
 export const FLOPPY_PORT = 0x3f0
 export const FLOPPY_IRQ = 6
@@ -39,6 +41,7 @@ const PART_ID = 0x41
  */
 export class FloppyController implements Device<FloppyState> {
   readonly #irq: IrqLine
+  readonly #unknown: UnknownCommand
   readonly #transfer: FloppyTransfer
   readonly #drives: FloppyDrive[] = Array.from({ length: DRIVES }, () => new FloppyDrive())
   readonly #fifo: Uint8Array = new Uint8Array(FIFO_BYTES)
@@ -57,8 +60,9 @@ export class FloppyController implements Device<FloppyState> {
   #length = 0
   #position = 0
 
-  constructor(irq: IrqLine, dma: DmaChannel) {
+  constructor(irq: IrqLine, dma: DmaChannel, unknown: UnknownCommand = untold) {
     this.#irq = irq
+    this.#unknown = unknown
     this.#transfer = new FloppyTransfer(dma, {
       busy: () => {
         this.#phase = 'execution'
@@ -284,6 +288,7 @@ export class FloppyController implements Device<FloppyState> {
       case 'dump registers':
         return this.#dump()
       default:
+        this.#unknown('command', f[0]!)
         return this.#result(SR0_INVALID)
     }
   }

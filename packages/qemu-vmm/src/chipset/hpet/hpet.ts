@@ -11,6 +11,7 @@ import {
   TN_ROUTE_SHIFT,
 } from './timer.ts'
 import type { HpetTimerState } from './timer.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 
 export const HPET_BASE = 0xfed0_0000
 export const HPET_BYTES = 0x400
@@ -62,6 +63,7 @@ export interface HpetParts {
   routes: number
   /** Comparators can send messages. */
   msi?: boolean
+  unknown?: UnknownCommand
 }
 
 /**
@@ -147,7 +149,12 @@ export class Hpet implements Device<HpetState> {
         return (this.#counterLow + this.#elapsed()) % TWO32
       case 0xf4:
         return (this.#counterHigh + Math.floor((this.#counterLow + this.#elapsed()) / TWO32)) >>> 0
+      // Upper halves.
+      case 0x14:
+      case 0x24:
+        return 0
       default:
+        this.#parts.unknown?.('read of register', offset)
         return 0
     }
   }
@@ -176,7 +183,11 @@ export class Hpet implements Device<HpetState> {
       case 0xf4:
         if (!this.#isEnabled) this.#counterHigh = value
         break
+      case 0x14:
+      case 0x24:
+        break
       default:
+        this.#parts.unknown?.('write of register', offset)
         break
     }
   }

@@ -24,7 +24,7 @@ export class Ich9Smbus {
     const { config } = fn
     config.allowWrites(HOST_CONFIG, 1, 0x0f)
     config.seal()
-    this.host = new SmbusHost((level) => fn.setInterrupt(level))
+    this.host = new SmbusHost((level) => fn.setInterrupt(level), bus.unknownOf('smbus'))
     const isEnabled = (): boolean => (config.data[HOST_CONFIG]! & HOST_ENABLED) !== 0
     fn.addBar(BASE_BAR, {
       space: 'pio',

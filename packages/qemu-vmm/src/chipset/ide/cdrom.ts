@@ -14,6 +14,8 @@ import { Tray } from './tray.ts'
 import type { TrayState } from './tray.ts'
 import { DONE } from './unit.ts'
 import type { AtaUnit, Outcome } from './unit.ts'
+import { untold } from '../unknown-command.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 
 const PACKET_BYTES = 12
 const SECTOR = 2048
@@ -37,6 +39,7 @@ export interface CdromState extends TrayState {
 /** A CD or DVD drive with the commands of QEMU's `ide-cd` (ATA/ATAPI-6, MMC-5). */
 export class AtapiCdrom implements AtaUnit, MediaDevice {
   readonly file: TaskFile = new TaskFile()
+  onUnknown: UnknownCommand = untold
   readonly isPacketDevice = true
   readonly hasTray = true
   onTrayMoved: (open: boolean) => void = () => {}
@@ -115,6 +118,7 @@ export class AtapiCdrom implements AtaUnit, MediaDevice {
       case 0xe7:
         return DONE
       default:
+        this.onUnknown('ATA command', command)
         return ABORTED
     }
   }
@@ -261,6 +265,7 @@ export class AtapiCdrom implements AtaUnit, MediaDevice {
       case 0xbd:
         return this.#answer(Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 0), view.getUint16(8))
       default:
+        this.onUnknown('packet command', code)
         return this.#fail(packet.ILLEGAL_REQUEST, packet.ASC_INVALID_COMMAND)
     }
   }

@@ -11,6 +11,8 @@ import { answer, transfer } from './transfer.ts'
 import type { Transfer } from './transfer.ts'
 import { DONE } from './unit.ts'
 import type { AtaUnit, Outcome } from './unit.ts'
+import { untold } from '../unknown-command.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 
 const SECTOR = 512
 const ABORTED: Outcome = { kind: 'error', error: ERROR_ABRT }
@@ -73,6 +75,7 @@ const ACCESSES: ReadonlyMap<number, Access> = new Map<number, Access>([
 /** An ATA disk with the commands of QEMU's `ide-hd` (ATA/ATAPI-6). */
 export class AtaDisk implements AtaUnit {
   readonly file: TaskFile = new TaskFile()
+  onUnknown: UnknownCommand = untold
   readonly isPacketDevice = false
   readonly #options: DiskOptions
   readonly #medium: Medium
@@ -134,7 +137,7 @@ export class AtaDisk implements AtaUnit {
         this.#trackSectors = this.file.count
         return DONE
       case 0xb0:
-        return this.#smart.execute(this.file)
+        return this.#smart.execute(this.file, this.onUnknown)
       case 0xc6:
         return this.#setMultiple()
       case 0xe7:
@@ -160,6 +163,7 @@ export class AtaDisk implements AtaUnit {
       case 0xef:
         return this.#setFeatures()
       default:
+        this.onUnknown('ATA command', command)
         return ABORTED
     }
   }
@@ -314,6 +318,7 @@ export class AtaDisk implements AtaUnit {
       case 0xcc:
         return DONE
       default:
+        this.onUnknown('SET FEATURES', this.file.feature)
         return ABORTED
     }
   }

@@ -1,3 +1,5 @@
+import { untold } from '../unknown-command.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
 import { ERROR_ABRT } from './task-file.ts'
 import type { TaskFile } from './task-file.ts'
 import { answer } from './transfer.ts'
@@ -24,7 +26,7 @@ const ATTRIBUTES = [
 export class Smart {
   enabled = true
 
-  execute(file: TaskFile): Outcome {
+  execute(file: TaskFile, unknown: UnknownCommand = untold): Outcome {
     if (file.mid !== KEY_MID || file.high !== KEY_HIGH) return ABORTED
     if (!this.enabled && file.feature !== 0xd8) return ABORTED
     switch (file.feature) {
@@ -48,6 +50,7 @@ export class Smart {
       case 0xda:
         return DONE
       default:
+        unknown('SMART function', file.feature)
         return ABORTED
     }
   }

@@ -1,3 +1,4 @@
+import type { UnknownCommand } from '../unknown-command.ts'
 import type { TaskFile } from './task-file.ts'
 import type { Transfer } from './transfer.ts'
 
@@ -17,6 +18,8 @@ export const DONE: Outcome = { kind: 'done' }
 export interface AtaUnit {
   readonly file: TaskFile
   readonly isPacketDevice: boolean
+  /** Set by who plugs it in. */
+  onUnknown?: UnknownCommand
   /** Shows the signature and forgets what drivers have set; `hard` also what a software reset keeps. */
   reset(hard: boolean): void
   execute(command: number): Outcome

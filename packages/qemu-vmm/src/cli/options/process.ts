@@ -10,6 +10,7 @@ import { hint } from '../suggest.ts'
 /** What can be logged, in the order of the help text. */
 const LOG_ITEMS: Readonly<Record<LogItem, string>> = {
   guest_errors: 'what the guest does wrong: accesses that nothing answers',
+  unimp: 'what the guest asks of devices and they do not have: commands, registers',
 }
 
 export const processOptions: OptionGroup = {
