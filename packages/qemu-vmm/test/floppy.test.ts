@@ -1,8 +1,11 @@
 import test from 'ava'
 
 import { FloppyDrive } from '../src/chipset/floppy/drive.ts'
+import type { DeviceOption } from '../src/devices/device-type.ts'
 import { VmmError } from '../src/errors.ts'
+import type { PcBoard } from '../src/machine/pc.ts'
 import { BUFFER, FloppyDriver } from './support/floppy-driver.ts'
+import { plugBoard } from './support/plug-board.ts'
 import { hasPeer, startPeer } from './support/qtest.ts'
 import { words } from './support/random.ts'
 
@@ -271,5 +274,39 @@ compare('what is told without a disk is what QEMU 7.2 tells', async (t) => {
     }
   } finally {
     peer.close()
+  }
+})
+
+/** What a floppy controller answers to VERSION; undefined where there is none. */
+function version({ bus }: PcBoard): number | undefined {
+  if (bus.pio.read(0x3f4, 1) === 0xff) return undefined
+  bus.pio.write(0x3f5, 1, 0x10)
+  return bus.pio.read(0x3f5, 1)
+}
+
+test('isa-fdc: q35 has one when it is plugged in, and drives name its bus', async (t) => {
+  const isaFdc = (properties: Record<string, string> = {}): DeviceOption => ({
+    driver: 'isa-fdc',
+    id: 'fdc0',
+    properties,
+  })
+  const drive = (properties: Record<string, string> = {}): DeviceOption => ({
+    driver: 'floppy',
+    properties,
+  })
+  t.is(version((await plugBoard('q35')).board), undefined)
+  t.is(version((await plugBoard('q35', [isaFdc()])).board), 0x90)
+  const place = { iobase: '0x3f0', irq: '6', dma: '2' }
+  const { board } = await plugBoard('q35', [isaFdc(place), drive({ bus: 'fdc0.0', unit: '1' })])
+  t.is(version(board), 0x90)
+  t.is(version((await plugBoard('i440fx', [drive({ bus: 'floppy-bus.0' })])).board), 0x90)
+  for (const [kind, options, message] of [
+    ['q35', [isaFdc(), drive({ bus: 'floppy-bus.0' })], /'floppy-bus.0' not found.*is fdc0.0/],
+    ['q35', [drive({ bus: 'fdc0.0' })], /Bus 'fdc0.0' not found for device 'floppy'/],
+    ['q35', [isaFdc({ irq: '5' })], /'isa-fdc.irq' doesn't take value '5'/],
+    ['q35', [drive(), isaFdc()], /has a floppy controller already.*in front of the drives/],
+    ['i440fx', [isaFdc()], /has a floppy controller already/],
+  ] as const) {
+    await t.throwsAsync(plugBoard(kind, options), { code: 'E_DEVICE_OPTION', message })
   }
 })

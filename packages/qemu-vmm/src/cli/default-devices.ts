@@ -23,7 +23,7 @@ export function addDefaultDrives(settings: Settings): void {
     drive.apply(settings, `index=${CDROM_PLACE},media=cdrom`, '-cdrom')
   }
   // The board of q35 has no controller unless there is a drive.
-  if (units > 1 && !given.has('floppy') && !floppyUnits(settings).has(0)) {
+  if (units > 1 && !given.has('floppy') && !given.has('isa-fdc') && !floppyUnits(settings).has(0)) {
     drive.apply(settings, 'if=floppy,index=0', '-fda')
   }
 }

@@ -45,7 +45,7 @@ const NOTES: readonly string[] = [
   '- A card whose own option ROM is not installed (the package `ipxe-qemu`) has none, and a machine with firmware says so;',
   '  QEMU does not start.',
   '- A `-netdev socket` or `stream` that cannot connect, or listen, ends the command before the machine starts.',
-  '- On q35 the floppy controller comes with the first floppy drive; there is no `isa-fdc` to plug in. No machine',
+  '- On q35 the floppy controller comes with the first floppy drive, unless an `isa-fdc` is plugged in before. No machine',
   '  has a slot for an SD card, which QEMU lists as `sd0`.',
   '- A floppy drive takes disks of the sizes that floppy disks have; QEMU takes any image for one.',
   '- `-d` knows `guest_errors` and `unimp` only, and logs at most 1000 of them in a second.',

@@ -7,7 +7,7 @@ import {
 import { FloppyDrive } from '../chipset/floppy/drive.ts'
 import { VmmError } from '../errors.ts'
 import { BOOT_INDEX_PROPERTY, addBootIndex } from './boot-index.ts'
-import type { DeviceOption, DeviceType } from './device-type.ts'
+import type { DeviceOption, DeviceType, PluggedDevice } from './device-type.ts'
 import type { PlugContext } from './plug-context.ts'
 import { PCI_PATH } from './pci-address.ts'
 import { propertyReader } from './properties.ts'
@@ -26,21 +26,55 @@ const EMPTY_TYPE = 5
 export interface FloppySlot {
   /** Which `pc` has always, and `q35` from its first drive on. */
   controller?: FloppyController
+  /** As `bus=` of drives has it. */
+  busName?: string
   /** Types of the drives as CMOS has them; 0 for none. */
   readonly types: [number, number]
+}
+
+export const isaFdc: DeviceType = {
+  name: 'isa-fdc',
+  bus: 'ISA',
+  category: 'Storage devices',
+  description: 'virtual floppy controller; pc has one',
+  properties: [
+    { name: 'iobase', type: 'uint32', help: 'Its ports', default: String(FLOPPY_PORT) },
+    { name: 'irq', type: 'uint32', help: 'Its interrupt', default: String(FLOPPY_IRQ) },
+    { name: 'dma', type: 'uint32', help: 'Its DMA channel', default: String(FLOPPY_DMA) },
+  ],
+  plug(context, option) {
+    const read = propertyReader(option)
+    // Firmware and its tables have it at one place.
+    read.int('iobase', FLOPPY_PORT, FLOPPY_PORT, FLOPPY_PORT)
+    read.int('irq', FLOPPY_IRQ, FLOPPY_IRQ, FLOPPY_IRQ)
+    read.int('dma', FLOPPY_DMA, FLOPPY_DMA, FLOPPY_DMA)
+    const { floppy: slot } = context
+    if (slot.controller !== undefined) {
+      throw new VmmError(
+        'E_DEVICE_OPTION',
+        'the machine has a floppy controller already, at the same ports; leave out isa-fdc, or on q35 ' +
+          'put it in front of the drives',
+        { fields: { device: option.id ?? option.driver } },
+      )
+    }
+    if (option.id !== undefined) slot.busName = `${option.id}.0`
+    return driveOf(floppyController(context))
+  },
 }
 
 export const floppy: DeviceType = {
   name: 'floppy',
   bus: 'floppy-bus',
   category: 'Storage devices',
-  description: 'virtual floppy drive; on q35 the first one brings the controller',
+  description: 'virtual floppy drive; without an isa-fdc the first one brings it',
   properties: [
     { name: 'drive', type: 'str', help: 'Node name or ID of a drive with the disk, if any' },
     { name: 'unit', type: 'uint32', help: 'Drive 0 or 1; the first free one by default' },
+    { name: 'bus', type: 'str', help: 'The controller: floppy-bus.0, or ID.0' },
     BOOT_INDEX_PROPERTY,
   ],
   plug(context, option) {
+    checkBus(context, option)
     const unit = unitOf(context, option)
     const drive = new FloppyDrive()
     context.removable(option.properties['drive'], option.id ?? option.driver, drive)
@@ -48,10 +82,25 @@ export const floppy: DeviceType = {
     addBootIndex(context, option, firmwarePath(context, unit))
     const controller = floppyController(context)
     controller.attach(unit, drive)
-    // The controller has the state of both.
-    const quiesce = (): Promise<void> => controller.quiesce()
-    return { reset() {}, save: () => ({}), load() {}, quiesce }
+    return driveOf(controller)
   },
+}
+
+/** The controller, which is a device of the board, has all state. */
+function driveOf(controller: FloppyController): PluggedDevice {
+  const quiesce = (): Promise<void> => controller.quiesce()
+  return { reset() {}, save: () => ({}), load() {}, quiesce }
+}
+
+function checkBus({ floppy: slot }: PlugContext, option: DeviceOption): void {
+  const { busName = 'floppy-bus.0' } = slot
+  const wanted = option.properties['bus'] ?? busName
+  if (wanted === busName) return
+  throw new VmmError(
+    'E_DEVICE_OPTION',
+    `Bus '${wanted}' not found for device '${option.driver}' (there is ${busName})`,
+    { fields: { device: option.id ?? option.driver, bus: wanted } },
+  )
 }
 
 /** The controller of a machine, which it has from now on if it had none. */

@@ -1,7 +1,7 @@
 import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
 import { e1000 } from './e1000.ts'
-import { floppy } from './floppy.ts'
+import { floppy, isaFdc } from './floppy.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
 import { pcTestdev, pciTestdev } from './testdev.ts'
@@ -27,6 +27,7 @@ export const deviceTypes: readonly DeviceType[] = [
   ...ahciTypes,
   ideHd,
   ideCd,
+  isaFdc,
   floppy,
   virtioSerialPci,
   virtconsole,
