@@ -71,6 +71,7 @@ export type {
 } from './net/socket/config.ts'
 export { parseDgramOptions, parseSocketOptions, parseStreamOptions } from './net/socket/options.ts'
 export { type NetOption } from './net/options.ts'
+export type { BridgeNetConfig } from './net/bridge/config.ts'
 export type { TapNetConfig } from './net/tap/config.ts'
 export { UserNet, type UserNetHost } from './net/user/user-net.ts'
 export type { UserNetUsage } from './native/usernet.ts'

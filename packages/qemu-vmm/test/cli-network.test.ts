@@ -1,6 +1,7 @@
 // What -netdev and -nic make of their arguments, and how they refuse them.
 import test from 'ava'
 import { OPTIONS } from '../src/cli/registry.ts'
+import { BRIDGE_KEYS } from '../src/net/bridge/options.ts'
 import { TAP_KEYS } from '../src/net/tap/options.ts'
 import { USER_KEYS } from '../src/net/user/options.ts'
 import type { NetdevConfig } from '../src/net/config.ts'
@@ -145,6 +146,8 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
       { stream: { server: true, address: { path: '/tmp/x' } } },
     ],
     ['tap,ifname=tap7,script=no,downscript=no', { type: 'tap', ifname: 'tap7' }],
+    ['bridge', { type: 'bridge', id: 's' }],
+    ['bridge,br=br7,helper=/bin/h', { type: 'bridge', br: 'br7', helper: '/bin/h' }],
     [`dgram,${inet('local')}`, { dgram: { local: address, isGroup: false } }],
   ]
   for (const [text, expected] of all) t.like(only('-netdev', `${text},id=s`), expected)
@@ -170,6 +173,12 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
     ['tap,script=no,vhost=on', /'vhost' is not supported/],
     ['tap,script=no,ifname=a/b', /'ifname' is 'a\/b': a name of an interface/],
     ['tap,script=no,queues=2', /'queues' is not supported/],
+    ['tap,script=no,br=br0', /use the type 'bridge'/],
+    ['bridge,br=a/b', /'br' is 'a\/b': a name of an interface/],
+    ['bridge,br=abcdefghijklmnop', /has 1 to 15 bytes/],
+    ['bridge,helper=qemu-bridge-helper', /'helper' is 'qemu-bridge-helper': the absolute path/],
+    ['bridge,helper=/bin/x --br=b', /'helper' is '\/bin\/x --br=b': the absolute path/],
+    ['bridge,ifname=x', /Invalid parameter 'ifname' of a bridge network: it has br, helper/],
     ['hubport', /'hubid' is missing/],
     ['hubport,hubid=-1', /'hubid' is '-1': it is a number up to/],
   ]
@@ -214,6 +223,7 @@ test('the help has all keys that networks take, and no others', (t) => {
       ...STREAM_KEYS,
       ...DGRAM_KEYS,
       ...TAP_KEYS,
+      ...BRIDGE_KEYS,
     ].toSorted(),
   )
 })
@@ -221,7 +231,7 @@ test('the help has all keys that networks take, and no others', (t) => {
 test('lists', (t) => {
   t.is(
     printed('-netdev', 'help'),
-    'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser',
+    'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser\nbridge',
   )
   const models = 'Supported NIC models:\ne1000\nrtl8139\nvirtio-net-pci'
   t.is(printed('-nic', 'model=help'), models)

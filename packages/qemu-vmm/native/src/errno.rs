@@ -61,6 +61,7 @@ fn name(errno: i32) -> &'static str {
         libc::ENXIO => "ENXIO",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EPERM => "EPERM",
+        libc::EPROTO => "EPROTO",
         libc::EROFS => "EROFS",
         libc::ESPIPE => "ESPIPE",
         libc::ETXTBSY => "ETXTBSY",

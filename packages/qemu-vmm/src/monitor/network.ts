@@ -71,7 +71,7 @@ export function networkLines(networks: readonly NetworkInfo[]): string[] {
 }
 
 function networkLine({ id, type, detail }: NetworkInfo): string {
-  return `${id}: index=0,type=${type},${detail}`
+  return `${id}: index=0,type=${type === 'bridge' ? 'tap' : type},${detail}`
 }
 
 function cardLine({ name, model, mac }: NonNullable<NetworkInfo['card']>): string {

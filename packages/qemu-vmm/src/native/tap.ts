@@ -16,7 +16,11 @@ export interface NativeTap {
 }
 
 interface TapModule {
-  Tap: new (name: string) => NativeTap
+  Tap: {
+    new (name: string): NativeTap
+    inBridge(bridge: string): NativeTap
+    byHelper(helper: string, bridge: string): NativeTap
+  }
 }
 
 /**
@@ -25,4 +29,14 @@ interface TapModule {
  */
 export function openTap(name: string): NativeTap {
   return new (addon<TapModule>().Tap)(name)
+}
+
+/** Makes one in a bridge. Throws as `openTap`; `ENODEV` when there is no such bridge. */
+export function openTapInBridge(bridge: string): NativeTap {
+  return addon<TapModule>().Tap.inBridge(bridge)
+}
+
+/** Has a program make it that has the right to. Throws as `openTap`; `EPROTO` when that program fails. */
+export function openTapByHelper(helper: string, bridge: string): NativeTap {
+  return addon<TapModule>().Tap.byHelper(helper, bridge)
 }

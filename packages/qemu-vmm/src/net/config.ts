@@ -1,5 +1,6 @@
 import type { RxFilter } from 'virtio'
 
+import type { BridgeNetConfig } from './bridge/config.ts'
 import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
 import type { TapNetConfig } from './tap/config.ts'
 import type { UserNetConfig } from './user/config.ts'
@@ -12,6 +13,7 @@ export type NetdevConfig =
   | DgramNetConfig
   | HubPortConfig
   | TapNetConfig
+  | BridgeNetConfig
 
 /** A port of a hub, which there is as soon as it has one. */
 export interface HubPortConfig {

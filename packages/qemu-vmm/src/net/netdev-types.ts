@@ -1,5 +1,8 @@
 import type { LinkSide } from 'virtio'
 
+import type { BridgeNetConfig } from './bridge/config.ts'
+import { openInBridge } from './bridge/open.ts'
+import { parseBridgeOptions } from './bridge/options.ts'
 import type { HubPortConfig, NetdevConfig } from './config.ts'
 import { parseHubOptions } from './hub-options.ts'
 import { type Hub, HubPort } from './hub.ts'
@@ -16,7 +19,7 @@ import { parseDgramOptions, parseSocketOptions, parseStreamOptions } from './soc
 import { StreamNet } from './socket/stream-net.ts'
 import type { TapNetConfig } from './tap/config.ts'
 import { parseTapOptions } from './tap/options.ts'
-import { TapNet } from './tap/tap-net.ts'
+import { TapNet, openInterface } from './tap/tap-net.ts'
 import type { UserNetConfig } from './user/config.ts'
 import { parseUserOptions } from './user/options.ts'
 import { LazyUserNet } from './user/lazy-net.ts'
@@ -110,11 +113,30 @@ const tap: NetdevType = {
   parse: parseTapOptions,
   accepts: ({ ifname = '' }: TapNetConfig) => typeof ifname === 'string',
   detail: () => '',
-  open: (config: TapNetConfig, side, { report }) => new TapNet(config, side, report),
+  open: (config: TapNetConfig, side, { report }) =>
+    new TapNet(config.id, openInterface(config), side, report),
+}
+
+const bridge: NetdevType = {
+  name: 'bridge',
+  parse: parseBridgeOptions,
+  accepts: ({ br = '', helper = '' }: BridgeNetConfig) =>
+    typeof br === 'string' && typeof helper === 'string',
+  detail: () => '',
+  open: (config: BridgeNetConfig, side, { report }) =>
+    new TapNet(config.id, openInBridge(config), side, report),
 }
 
 /** All kinds. */
-export const netdevTypes: readonly NetdevType[] = [socket, stream, dgram, hubport, tap, user]
+export const netdevTypes: readonly NetdevType[] = [
+  socket,
+  stream,
+  dgram,
+  hubport,
+  tap,
+  user,
+  bridge,
+]
 
 function isStream(line: Partial<StreamLine> | undefined): boolean {
   return typeof line?.server === 'boolean' && typeof line.address === 'object'

@@ -31,14 +31,46 @@ pub fn open(name: &str) -> Result<(OwnedFd, String)> {
     if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } != 0 {
         return Err(errno::last("TUNSETIFF"));
     }
+    set_header(&fd)?;
+    let name = name_in(&request);
+    Ok((fd, name))
+}
+
+/// Takes an interface that another program has opened, and tells how it is called. Fails with `EPROTO` for one without
+/// headers of virtio, or for what is no interface.
+pub fn adopt(fd: &OwnedFd) -> Result<String> {
+    // SAFETY: `ifreq` is plain data, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: TUNGETIFF writes one `ifreq`, which lives until the call returns.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    // SAFETY: that request has filled in the flags.
+    let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
+    let wanted = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if answer != 0 || flags & wanted != wanted {
+        return Err(errno::js(libc::EPROTO, "an interface that was given"));
+    }
+    set_header(fd)?;
+    // SAFETY: takes numbers alone.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    // SAFETY: as before.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } != 0 {
+        return Err(errno::last("O_NONBLOCK"));
+    }
+    Ok(name_in(&request))
+}
+
+fn set_header(fd: &OwnedFd) -> Result<()> {
     let size = HEADER_BYTES;
     // SAFETY: TUNSETVNETHDRSZ reads one `int`, which lives until the call returns.
     if unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) } != 0 {
         return Err(errno::last("TUNSETVNETHDRSZ"));
     }
-    let name = request.ifr_name.iter().take_while(|&&letter| letter != 0);
-    let name = name.map(|&letter| char::from(letter as u8)).collect();
-    Ok((fd, name))
+    Ok(())
+}
+
+fn name_in(request: &libc::ifreq) -> String {
+    let letters = request.ifr_name.iter().take_while(|&&letter| letter != 0);
+    letters.map(|&letter| char::from(letter as u8)).collect()
 }
 
 /// What may be in the headers of frames that are read.

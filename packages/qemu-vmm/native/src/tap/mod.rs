@@ -3,6 +3,7 @@
 //! Frames cross in batches, as records: their length, the header of `virtio_net`, and the frame. The kernel has them in the
 //! same form, so nothing is copied twice.
 
+mod bridge;
 mod device;
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,6 +38,22 @@ impl Tap {
     #[napi(constructor)]
     pub fn new(name: String) -> Result<Self> {
         let (fd, name) = device::open(&name)?;
+        Ok(Self { fd: Some(fd), watch: None, name })
+    }
+
+    /// Makes an interface and puts it into a bridge. Throws `EACCES` or `EPERM` without the right to, `ENODEV` when
+    /// there is no such bridge.
+    #[napi(factory)]
+    pub fn in_bridge(bridge: String) -> Result<Self> {
+        let (fd, name) = bridge::open(&bridge)?;
+        Ok(Self { fd: Some(fd), watch: None, name })
+    }
+
+    /// The same through a program that has the right to, such as qemu-bridge-helper. Waits for it. Throws `EPROTO` when
+    /// it ends without an interface, `ENOENT` or `EACCES` when it cannot be run.
+    #[napi(factory)]
+    pub fn by_helper(helper: String, bridge: String) -> Result<Self> {
+        let (fd, name) = bridge::open_by(&helper, &bridge)?;
         Ok(Self { fd: Some(fd), watch: None, name })
     }
 

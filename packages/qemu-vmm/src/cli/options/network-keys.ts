@@ -66,6 +66,12 @@ const socketKeys: readonly KeySpec[] = [
   { name: 'script', value: 'no', help: 'tap: what sets it up, required; no script is run' },
   { name: 'downscript', value: 'no', help: 'tap: the same at the end' },
   { name: 'vhost', value: 'off', help: 'tap: frames go through the devices of this program' },
+  { name: 'br', value: 'name', help: 'bridge: what the interface is made in (default: br0)' },
+  {
+    name: 'helper',
+    value: 'path',
+    help: "bridge: the program that makes it, for who may not; QEMU's qemu-bridge-helper by default",
+  },
   { name: 'hubid', value: 'number', help: 'hubport: the number of the hub' },
   { name: 'netdev', value: 'id', help: 'hubport: a network at the port, in place of a card' },
 ]

@@ -34,6 +34,7 @@ const VARIANTS: Readonly<Record<string, QmpMembers>> = {
   dgram: membersOf({ 'local?': DGRAM_ADDRESS, 'remote?': DGRAM_ADDRESS }),
   tap: membersOf({ 'ifname?': str, 'script?': str, 'downscript?': str, 'vhost?': bool }),
   hubport: membersOf({ hubid: int, 'netdev?': str }),
+  bridge: membersOf({ 'br?': str, 'helper?': str }),
   user: membersOf({
     ...optional(
       str,

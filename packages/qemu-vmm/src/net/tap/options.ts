@@ -10,8 +10,8 @@ const REFUSED = {
   vhostfds: 'the kernel does not carry frames past the devices',
   vnet_hdr: 'headers are always used',
   sndbuf: 'the host has no limit',
-  br: 'put the interface into a bridge yourself, as `ip link set tap0 master br0` does',
-  helper: 'no program is run; make the interface yourself',
+  br: "use the type 'bridge', or put the interface into one yourself, as `ip link set tap0 master br0` does",
+  helper: "use the type 'bridge', or make the interface yourself",
 }
 /** The longest name of an interface. */
 const NAME_BYTES = 15
@@ -39,12 +39,16 @@ export function parseTapOptions(id: string, options: readonly NetOption[]): TapN
   }
   const ifname = values.get('ifname')
   if (ifname === undefined) return { type: 'tap', id }
-  const bytes = Buffer.byteLength(ifname)
-  if (bytes === 0 || bytes > NAME_BYTES || /[/\s\0]/.test(ifname)) {
-    throw badOption(
-      'ifname',
-      `Parameter 'ifname' is '${ifname}': a name of an interface has 1 to ${NAME_BYTES} bytes without spaces and slashes`,
-    )
-  }
+  checkInterfaceName('ifname', ifname)
   return { type: 'tap', id, ifname }
+}
+
+/** @throws VmmError `E_NETDEV` for what no interface can be called */
+export function checkInterfaceName(key: string, name: string): void {
+  const bytes = Buffer.byteLength(name)
+  if (bytes > 0 && bytes <= NAME_BYTES && !/[/\s\0]/.test(name)) return
+  throw badOption(
+    key,
+    `Parameter '${key}' is '${name}': a name of an interface has 1 to ${NAME_BYTES} bytes without spaces and slashes`,
+  )
 }

@@ -19,6 +19,12 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EINVAL: 'an interface of this name is no tap with one queue',
 }
 
+/** An interface, and what monitors show of it. */
+export interface OpenTap {
+  tap: NativeTap
+  detail: string
+}
+
 /** An interface of the host's at the other end of a card's cable. */
 export class TapNet implements LinkEnd {
   readonly accepts: number = ACCEPTS
@@ -32,14 +38,18 @@ export class TapNet implements LinkEnd {
   readonly #report: (message: string) => void
   #isOpen = true
 
-  /** @throws VmmError `E_NETDEV` that says which right is missing; `E_NO_ADDON` */
-  constructor(config: TapNetConfig, side: LinkSide, report: (message: string) => void) {
-    this.#id = config.id
-    this.#tap = open(config)
+  constructor(
+    id: string,
+    { tap, detail }: OpenTap,
+    side: LinkSide,
+    report: (message: string) => void,
+  ) {
+    this.#id = id
+    this.#tap = tap
     this.#side = side
     this.#sender = new CardSender(side)
     this.#report = report
-    this.detail = `ifname=${this.#tap.name},script=no,downscript=no`
+    this.detail = detail
     side.attach(this)
     this.peerChanged()
     this.#watch()
@@ -103,9 +113,14 @@ export class TapNet implements LinkEnd {
   }
 }
 
-function open({ ifname = '' }: TapNetConfig): NativeTap {
+/**
+ * Attaches to the interface that a description names, or makes it.
+ * @throws VmmError `E_NETDEV` that says which right is missing; `E_NO_ADDON`
+ */
+export function openInterface({ ifname = '' }: TapNetConfig): OpenTap {
   try {
-    return openTap(ifname)
+    const tap = openTap(ifname)
+    return { tap, detail: `ifname=${tap.name},script=no,downscript=no` }
   } catch (error) {
     if (error instanceof VmmError) throw error
     const code = String((error as NodeJS.ErrnoException).code)
