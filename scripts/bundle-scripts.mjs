@@ -13,7 +13,11 @@ const outdir = join(folder, 'dist/scripts')
 /** What is loaded first, small. */
 const starters = { 'qemu-kvm': 'script/qemu-kvm.ts', worker: 'script/worker.ts' }
 /** What they load. */
-const scripts = { 'qemu-kvm': 'cli/main.ts', worker: 'machine/host/worker.ts' }
+const command = { 'qemu-kvm': 'cli/main.ts' }
+const devices = { worker: 'machine/host/worker.ts' }
+/** The script is a function of what a module has around it. */
+const head = '(function(require,module,exports,__urlOf){'
+const tail = '})'
 
 /** A script has no URL of its own: modules are told where their package's would be. */
 const urls = {
@@ -31,12 +35,24 @@ const urls = {
   },
 }
 
+/** The command's machine is in the thread of its devices: its own script need not hold all devices once more. */
+const withoutMachine = {
+  name: 'without-machine',
+  /** @param {import('esbuild').PluginBuild} build */
+  setup({ onLoad }) {
+    onLoad({ filter: /[/]machine[/]machine[.]ts$/ }, () => ({
+      contents: `throw new Error("the command's machine is in a thread of its own")`,
+    }))
+  },
+}
+
 /**
  * @param {Readonly<Record<string, string>>} entries
  * @param {string} banner
  * @param {string} footer
+ * @param {import('esbuild').Plugin[]} plugins
  */
-async function joinModules(entries, banner, footer) {
+async function joinModules(entries, banner, footer, plugins = [urls]) {
   const { outputFiles } = await build({
     absWorkingDir: folder,
     entryPoints: Object.fromEntries(
@@ -50,7 +66,7 @@ async function joinModules(entries, banner, footer) {
     target: 'node20.19',
     // Scripts have no loader of modules, but that of an experimental interface; they require what they did not join.
     supported: { 'dynamic-import': false },
-    plugins: [urls],
+    plugins,
     banner: { js: banner },
     footer: { js: footer },
     write: false,
@@ -64,7 +80,10 @@ async function joinModules(entries, banner, footer) {
 export async function bundleScripts() {
   const here = 'var __urlOf=()=>require("node:url").pathToFileURL(__filename).href;'
   const starting = await joinModules(starters, here, '')
-  const joined = await joinModules(scripts, '(function(require,module,exports,__urlOf){', '})')
+  const joined = [
+    ...(await joinModules(command, head, tail, [withoutMachine, urls])),
+    ...(await joinModules(devices, head, tail)),
+  ]
   const digests = new Set()
   const files = [
     ...starting.map(({ path, contents }) => ({ path: path.replace(/js$/, 'cjs'), contents })),
