@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { threadId } from 'node:worker_threads'
 
 /**
  * Writes the code cache of a script, whole or not at all. V8 checks its length and its head, not its contents, so it is on
@@ -7,7 +8,8 @@ import { dirname } from 'node:path'
  * uses it.
  */
 export function keepCode(path: string, code: Uint8Array): void {
-  const unfinished = `${path}.${process.pid}`
+  // Machines of one process may come to it at the same time.
+  const unfinished = `${path}.${process.pid}-${threadId}`
   try {
     mkdirSync(dirname(path), { recursive: true })
     const fd = openSync(unfinished, 'wx', 0o644)
