@@ -1,5 +1,7 @@
 //! Execution of a resolved instruction.
 
+use iced_x86::Code;
+
 use super::kinds::{bit, kind, operand};
 use super::op::{HIGH_BYTE, MEMORY, VecOp};
 use super::state::{MXCSR_FLAGS, MXCSR_MASKS, Vector, VectorState, X87Pointers};
@@ -133,7 +135,13 @@ pub fn execute(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Re
 /// several operations: flags of those before the exception are not reported. With an overflow or
 /// underflow that is delivered the processor sets PE if the result would be inexact even with an
 /// unbounded exponent, this sets it if the masked response is inexact.
-fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> {
+///
+/// `ignores_ftz` is asked for one that flushes nothing, after it ran: is one of its results tiny?
+fn guarded(
+    mxcsr: u32,
+    mut run: impl FnMut(&mut MxcsrPair),
+    ignores_ftz: impl FnOnce() -> bool,
+) -> Result<u32, u32> {
     let mut pair = MxcsrPair { run: mxcsr, out: 0 };
     if mxcsr & MXCSR_MASKS == MXCSR_MASKS {
         run(&mut pair);
@@ -153,6 +161,9 @@ fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> 
     }
     pair.run = base;
     run(&mut pair);
+    if underflow_unmasked && ignores_ftz() {
+        tiny = UE;
+    }
     let raised = (pair.out & MXCSR_FLAGS) | tiny;
     let unmasked = !(mxcsr >> 7) & MXCSR_FLAGS;
     if raised & unmasked & PRE_COMPUTATION != 0 {
@@ -160,6 +171,22 @@ fn guarded(mxcsr: u32, mut run: impl FnMut(&mut MxcsrPair)) -> Result<u32, u32> 
         return Err(mxcsr | (raised & PRE_COMPUTATION));
     }
     if raised & unmasked != 0 { Err(mxcsr | raised) } else { Ok(mxcsr | raised) }
+}
+
+/// How many half-precision numbers a conversion yields, which flushes none of them to zero.
+fn halves_of(code: Code) -> Option<usize> {
+    match code {
+        Code::VEX_Vcvtps2ph_xmmm64_xmm_imm8 => Some(4),
+        Code::VEX_Vcvtps2ph_xmmm128_ymm_imm8 => Some(8),
+        _ => None,
+    }
+}
+
+/// One of the first half-precision numbers is denormal.
+fn has_tiny(result: &Vector, count: usize) -> bool {
+    let bytes = result.to_bytes();
+    let halves = bytes.chunks_exact(2).take(count);
+    halves.map(|h| u16::from_le_bytes([h[0], h[1]])).any(|h| h & 0x7c00 == 0 && h & 0x3ff != 0)
 }
 
 /// Takes over the outcome of [`guarded`].
@@ -214,7 +241,7 @@ fn vector(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Result<
     let masked = state.mxcsr & MXCSR_MASKS == MXCSR_MASKS;
     let mut copy = Vector::default();
     let target: *mut Vector = if masked { op0 } else { &raw mut copy };
-    let outcome = guarded(state.mxcsr, |pair| {
+    let run = |pair: &mut MxcsrPair| {
         // SAFETY: as above; `pair.run` masks all exceptions and comes from MXCSR, which has no
         // reserved bit. `op0` and `target` are valid and do not overlap unless they are the same.
         unsafe {
@@ -227,7 +254,12 @@ fn vector(op: &VecOp, state: &mut VectorState, io: &mut Operands<'_>) -> Result<
                 stubs::vector_sse_mx(target, mem, op1, op2, pair, body);
             }
         }
-    });
+    };
+    let ignores_ftz = || {
+        // SAFETY: `target` is valid, and nothing else uses it now.
+        halves_of(op.form.code).is_some_and(|count| has_tiny(unsafe { &*target }, count))
+    };
+    let outcome = guarded(state.mxcsr, run, ignores_ftz);
     if !masked && outcome.is_ok() {
         // SAFETY: `op0` is valid and writable.
         unsafe { *op0 = copy };
@@ -417,11 +449,15 @@ pub(super) fn guarded_frame(
         return Ok(());
     }
     let start = frame.clone();
-    let outcome = guarded(state.mxcsr, |pair| {
-        frame.clone_from(&start);
-        frame.mxcsr = *pair;
-        run(frame);
-        *pair = frame.mxcsr;
-    });
+    let outcome = guarded(
+        state.mxcsr,
+        |pair| {
+            frame.clone_from(&start);
+            frame.mxcsr = *pair;
+            run(frame);
+            *pair = frame.mxcsr;
+        },
+        || false,
+    );
     settle(state, outcome)
 }

@@ -101,3 +101,32 @@ fn unmasked_exceptions_are_the_hosts() {
     }
     assert!(raised > 500, "only {raised} exceptions");
 }
+
+#[test]
+fn an_exact_tiny_half_raises_unmasked_underflow() {
+    // vcvtps2ph xmm0, xmm1, 0: flushing to zero, which tells of tiny results, has no effect on it.
+    const BYTES: [u8; 6] = [0xc4, 0xe3, 0x79, 0x1d, 0xc8, 0];
+    if !HostCpu::detect().has(super::super::host::Feature::F16C) {
+        return;
+    }
+    catch_sigfpe();
+    let page = Page::new();
+    // -2^-24, the smallest there is; 2^-14, the smallest that is not tiny; masked underflow.
+    for (number, mxcsr, fault) in
+        [(0xb380_0000, 0x1780, true), (0x3880_0000, 0x1780, false), (0xb380_0000, 0x1f80, false)]
+    {
+        let mut native = Native::default();
+        native.mxcsr = mxcsr;
+        native.vec[1][0] = number;
+        let mut state = VectorState::default();
+        for (ours, theirs) in state.vec.iter_mut().zip(&native.vec) {
+            ours.0 = *theirs;
+        }
+        assert!(state.set_mxcsr(mxcsr));
+        let (result, ours) = emulate(&BYTES, &native, &mut state);
+        RAISED.set(false);
+        page.run(&BYTES, &mut native);
+        assert_eq!((result.is_err(), RAISED.get()), (fault, fault), "{number:#x} {mxcsr:#x}");
+        assert_same(&BYTES, "vcvtps2ph", &ours, &native);
+    }
+}
