@@ -1,5 +1,5 @@
 // Limits of domains: in a tree like the kernel's, and in the kernel's own where it is delegated.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
@@ -60,6 +60,13 @@ test('the group of the daemon is found, or why it cannot be divided', (t) => {
   t.regex(examineControlGroups(who, 8).text, /process 7 is in it/)
   t.regex(examineControlGroups(who, 8).remedy!, /systemd-run --user -p Delegate=yes/)
 
+  // A service manager may have put it where it would go.
+  const placed = host(t, { ...whole, 'cgroup.procs': '' }, mounts)
+  writeFileSync(join(placed, '/proc/self/cgroup'), '0::/user.slice/lite.service/daemon\n')
+  t.like(findOwnGroup({ root: placed, pid: 7 }), {
+    path: join(placed, '/sys/fs/cgroup/user.slice/lite.service'),
+  })
+
   // In a container, the mount may begin where the process is.
   const inner = mounts.replace(' / /sys', ' /user.slice /sys')
   const shifted = host(t, {}, inner)
@@ -84,7 +91,7 @@ test('the group of the daemon is found, or why it cannot be divided', (t) => {
 test('a group is divided once, and what others left in it is removed', (t) => {
   const tree = new GroupTree(folder(t), 'cpu memory', [process.pid])
   const uuid = '00000000-0000-4000-8000-000000000001'
-  const left = join(tree.path, `domain-${uuid}`)
+  const left = join(tree.path, `domain-${uuid}-7`)
   tree.make(left)
   tree.make(join(left, 'vcpu0'))
   const groups = ControlGroups.open(tree.path, tree)
@@ -121,7 +128,7 @@ test('a domain is in a group with its limits from the start, and they change whi
   const { socket, client: open } = await startDaemon(t, at, { groups })
   const client = await open()
   const dom = await define(client, tuned('a'))
-  const group = join(tree.path, `domain-${dom.uuid}`)
+  const group = join(tree.path, `domain-${dom.uuid}-1`)
   const value = (name: string): string => readFileSync(join(group, name), 'utf8').trim()
   await client.call('DOMAIN_CREATE', { dom })
   t.is(value('cpu.weight'), '250')
@@ -175,13 +182,16 @@ test('a domain is in a group with its limits from the start, and they change whi
   const plain = await define(client, domainXml('b'))
   await client.call('DOMAIN_CREATE', { dom: plain })
   await says('memtune b --hard-limit 300000')
-  const memory = join(tree.path, `domain-${plain.uuid}`, 'memory.max')
+  const memory = join(tree.path, `domain-${plain.uuid}-2`, 'memory.max')
   t.is(readFileSync(memory, 'utf8'), `${300_000 * 1024}`)
 
   // An emulator that does not start leaves no group.
   const broken = await define(client, tuned('c', '<cputune><shares>99999</shares></cputune>'))
   await t.throwsAsync(client.call('DOMAIN_CREATE', { dom: broken }), { message: /cputune shares/ })
-  t.false(existsSync(join(tree.path, `domain-${broken.uuid}`)))
+  t.deepEqual(
+    readdirSync(tree.path).filter((name) => name.includes(broken.uuid)),
+    [],
+  )
 })
 
 test('where there are no groups, limits are refused at the start, with why', async (t) => {

@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 // Control groups of version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html
 
@@ -19,6 +19,9 @@ export interface NotDelegated {
 
 /** What the limits of definitions need. */
 export const CONTROLLERS = ['cpu', 'memory', 'io'] as const
+
+/** Where the daemon itself is: a group that is divided has no processes of its own. */
+export const OWN_GROUP = 'daemon'
 
 const REMEDY =
   'run the daemon in a control group of its own, for example with systemd-run --user -p Delegate=yes libvirt-lite …, or name one with --cgroup'
@@ -46,7 +49,13 @@ export function findOwnGroup({ root, pid }: Whose): Delegated | NotDelegated {
   }
   const own = /^0::(\/.*)$/m.exec(lines(join(root, '/proc/self/cgroup')).join('\n'))?.[1] ?? '/'
   const below = mount.from === '/' ? own : own.slice(mount.from.length)
-  return examineGroup(join(root, mount.to, below), pid)
+  const path = join(root, mount.to, below)
+  if (basename(path) === OWN_GROUP) {
+    // It was started where it would go: what is to be divided is around it.
+    const around = examineGroup(dirname(path), pid)
+    if (!('reason' in around)) return around
+  }
+  return examineGroup(path, pid)
 }
 
 /** Whether a group can be divided. */

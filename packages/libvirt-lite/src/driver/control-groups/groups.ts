@@ -1,14 +1,15 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../../rpc/index.ts'
-import { CONTROLLERS, examineGroup, findOwnGroup } from './find.ts'
+import { CONTROLLERS, OWN_GROUP, examineGroup, findOwnGroup } from './find.ts'
 import type { Delegated, NotDelegated } from './find.ts'
 import { KINDS, changedFiles, checkLimits, timeOf } from './limits.ts'
 import type { Controller, Limits } from './limits.ts'
 
-/** Where the daemon itself goes: a group that is divided has no processes of its own. */
-const OWN = 'daemon'
-const DOMAIN = /^domain-[\da-f-]{36}$/
+const DOMAIN = /^domain-[\da-f-]{36}-\d+$/
+/** Threads of a process that has ended may take a while to be gone. */
+const REMOVE_MS = 100
+const REMOVE_TRIES = 100
 
 /** A vCPU's thread, by its number. */
 export interface VcpuThreadId {
@@ -34,6 +35,8 @@ export class ControlGroups {
   readonly #controllers: ReadonlySet<string>
 
   readonly #files: GroupFiles
+  /** How many there were. */
+  #made = 0
 
   private constructor(
     path: string,
@@ -93,8 +96,10 @@ export class ControlGroups {
       )
     }
     if (this.missing !== undefined) return undefined
-    const path = join(this.#path, `domain-${uuid}`)
-    this.remove(path)
+    // That of the run before may still be there.
+    let path: string
+    do path = join(this.#path, `domain-${uuid}-${++this.#made}`)
+    while (existsSync(path))
     try {
       this.#try(() => {
         this.#files.make(path)
@@ -140,9 +145,10 @@ export class ControlGroups {
     }
   }
 
-  /** Removes a group whose processes have ended. */
-  remove(path: string): void {
-    removeGroup(path, this.#files)
+  /** Removes a group whose processes have ended, as soon as the kernel lets go of it. */
+  remove(path: string, tries: number = REMOVE_TRIES): void {
+    if (removeGroup(path, this.#files) || tries === 0) return
+    setTimeout(() => this.remove(path, tries - 1), REMOVE_MS).unref()
   }
 
   #try(work: () => void): void {
@@ -173,7 +179,7 @@ export class ControlGroups {
 function divide({ path, controllers }: Delegated, files: GroupFiles): ReadonlySet<string> {
   const list = (file: string): string[] => readFileSync(join(path, file), 'utf8').split(/\s+/)
   if (existsSync(join(path, 'cgroup.type')) && list('cgroup.procs').includes(`${process.pid}`)) {
-    const own = join(path, OWN)
+    const own = join(path, OWN_GROUP)
     if (!existsSync(own)) files.make(own)
     files.write(join(own, 'cgroup.procs'), `${process.pid}`)
   }
@@ -190,13 +196,16 @@ function divide({ path, controllers }: Delegated, files: GroupFiles): ReadonlySe
   return new Set([...controllers].filter((name) => on.has(name)))
 }
 
-function removeGroup(path: string, files: GroupFiles): void {
+/** @returns whether it is gone */
+function removeGroup(path: string, files: GroupFiles): boolean {
   try {
     for (const entry of readdirSync(path, { withFileTypes: true })) {
       if (entry.isDirectory()) files.remove(join(path, entry.name))
     }
     files.remove(path)
+    return true
   } catch {
-    // It is not there, or somebody is in it: then it is not ours to remove.
+    // Somebody is in it, unless it is not there.
+    return !existsSync(path)
   }
 }
