@@ -52,7 +52,8 @@ export async function expandCpu(
   }
 }
 
-type Features = NonNullable<NonNullable<DomainDefinition['cpu']>['features']>
+type Cpu = NonNullable<DomainDefinition['cpu']>
+type Features = NonNullable<Cpu['features']>
 
 /** What a processor as of the host has beside {@link BASE} or without it. Rejects as the monitor does */
 export async function hostModelFeatures(
@@ -76,7 +77,7 @@ export async function hostModelFeatures(
  * The processor that a domain runs with as libvirt shows it: with each feature that the emulator has added to the model or
  * left out. Undefined for models that nothing is known of.
  */
-export async function shownCpu(
+async function shownCpu(
   machine: Monitor,
   { cpu, type }: DomainDefinition,
 ): Promise<DomainDefinition['cpu']> {
@@ -140,8 +141,8 @@ const mostModel = (type: string): string => (type === 'kvm' ? 'host' : 'max')
  *
  * @throws VirtError when it has other features
  */
-export function checkCpu(cpu: DomainDefinition['cpu'], shown: DomainDefinition['cpu']): void {
-  if (cpu?.check !== 'full' || shown === undefined) return
+function checkCpu(cpu: Cpu, shown: DomainDefinition['cpu']): void {
+  if (shown === undefined) return
   const asked = new Map(
     (cpu.features ?? []).map(({ name, policy }) => [
       name,
@@ -172,6 +173,36 @@ async function featuresOf(machine: Monitor, name: string): Promise<Record<string
   const model = { type: 'static', model: { name } }
   const answer = (await machine.execute('query-cpu-model-expansion', model)) as Expansion
   return { ...answer.model.props }
+}
+
+/** The processor that a domain runs with, as it is shown: asked for once, when somebody wants to see it. */
+export class ShownCpu {
+  #asked: Promise<DomainDefinition['cpu']> | undefined
+  /** Undefined as long as it was not asked for, or when there is no more to show than what the definition has. */
+  known: DomainDefinition['cpu']
+
+  async ask(machine: Monitor, definition: DomainDefinition): Promise<DomainDefinition['cpu']> {
+    const asking = (this.#asked ??= shownCpu(machine, definition))
+    const cpu = await asking
+    // Of a run that has ended meanwhile nothing is wanted.
+    if (this.#asked === asking) this.known = cpu
+    return cpu
+  }
+
+  /** Compares it with one that is wanted exactly so. Rejects with `VirtError` when it has other features */
+  async check(
+    machine: Monitor,
+    asked: DomainDefinition['cpu'],
+    definition: DomainDefinition,
+  ): Promise<void> {
+    if (asked?.check === 'full') checkCpu(asked, await this.ask(machine, definition))
+  }
+
+  /** Another run may have another one. */
+  forget(): void {
+    this.#asked = undefined
+    this.known = undefined
+  }
 }
 
 /** What an emulator tells of processors. */

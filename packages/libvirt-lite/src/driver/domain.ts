@@ -6,7 +6,7 @@ import { applyBalloon, askBalloon } from './balloon.ts'
 import { limitVcpus } from './control-groups/domain-limits.ts'
 import { limitsOf } from './control-groups/limits.ts'
 import { copyOnce } from './copy.ts'
-import { checkCpu, expandCpu, shownCpu, withoutFallback } from './cpu.ts'
+import { ShownCpu, expandCpu, withoutFallback } from './cpu.ts'
 import type { DomainHost } from './domain-host.ts'
 import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
@@ -52,8 +52,7 @@ export class Domain {
   readonly #host: DomainHost
   #machine: Machine | undefined
   readonly #jobs = new Jobs()
-  /** Its processor, when there is more to show of it than what it was asked for. */
-  #cpu: DomainDefinition['cpu']
+  readonly #cpu = new ShownCpu()
   /** When the guest has shut down, it starts again: that is how a reboot works without the guest's help. */
   #rebootsAfterShutdown = false
   /** Why the process is about to end, if it is known. */
@@ -108,9 +107,14 @@ export class Domain {
       ...(balloonKib === undefined ? {} : { currentMemoryKib: balloonKib }),
     }
     if (options.inactive) return formatDomain(this.live!, { ...options, live: undefined })
-    const cpu = options.migratable ? undefined : this.#cpu
+    const cpu = options.migratable ? undefined : this.#cpu.known
     const shown = cpu === undefined ? this.live! : { ...this.live!, cpu }
     return formatDomain(withoutFallback(shown), { ...options, live })
+  }
+
+  /** Asks for what {@link xml} shows of a running one beside its definition. */
+  async look(): Promise<void> {
+    if (this.#machine !== undefined) await this.#cpu.ask(this.#machine, this.live!)
   }
 
   /** One operation at a time; rejects with `VirtError` if the one before takes too long. */
@@ -155,8 +159,7 @@ export class Domain {
       await limitVcpus(this.#host.groups, machine, {}, limitsOf(definition))
       const expanded = await expandCpu(machine, definition)
       if (expanded !== definition) this.running(expanded)
-      this.#cpu = await shownCpu(machine, expanded)
-      checkCpu(definition.cpu, this.#cpu)
+      await this.#cpu.check(machine, definition.cpu, expanded)
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
       else {
         await machine.execute('cont')
@@ -192,7 +195,6 @@ export class Domain {
     // As far as can be told now.
     this.isUpdated = this.definition !== undefined && inactive(live) !== inactive(this.definition)
     this.balloonKib = await askBalloon(this.#machine)
-    this.#cpu = await shownCpu(machine, live)
     await this.devices.reconcile()
     const { status: now } = (await machine.execute('query-status')) as { status: string }
     if (now === 'running') this.state = { state: State.RUNNING, reason: RunningReason.UNKNOWN }
@@ -377,7 +379,7 @@ export class Domain {
     this.#machine = undefined
     this.live = undefined
     this.balloonKib = undefined
-    this.#cpu = undefined
+    this.#cpu.forget()
     this.isTainted = false
     this.state = { state: State.SHUTOFF, reason }
     this.lastRef = ref

@@ -97,7 +97,11 @@ export function domainHandlers({ domains }: ServerContext): Handlers {
       if (secure && connection.isReadOnly) throw denied('DOMAIN_GET_XML_DESC')
       const inactive = (flags & XML.INACTIVE) !== 0
       const migratable = (flags & XML.MIGRATABLE) !== 0
-      return { xml: domains.of(dom).xml({ inactive, secure, migratable }) }
+      const domain = domains.of(dom)
+      // It may be gone by then.
+      const show = () => ({ xml: domains.of(dom).xml({ inactive, secure, migratable }) })
+      const isWhole = inactive || migratable || !domain.isActive
+      return isWhole ? show() : domain.look().then(show)
     },
     DOMAIN_GET_OS_TYPE: ({ dom }) => ({ type: domains.of(dom).facts.osType }),
     DOMAIN_GET_MAX_MEMORY: ({ dom }) => ({ memory: BigInt(domains.of(dom).facts.memoryKib) }),
