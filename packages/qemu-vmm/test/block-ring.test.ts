@@ -1,16 +1,14 @@
 // Files through io_uring.
-import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { cacheMode } from '../src/block/file/cache-mode.ts'
 import { openIo } from '../src/block/file/aio.ts'
+import { ThreadIo } from '../src/block/file/file-io.ts'
 import { PosixFile } from '../src/block/file/posix-file.ts'
+import { RingIo } from '../src/block/file/ring-io.ts'
 import { Ring } from '../src/block/file/ring.ts'
 import { checkFile, createImage, openImage } from '../src/block/index.ts'
-import type { NativeRing } from '../src/native/ring.ts'
 import { ringRefusal } from '../src/native/ring.ts'
 import { peer, readAll, temporary, tool } from './support/disks.ts'
 import { random } from './support/random.ts'
@@ -18,8 +16,7 @@ import { random } from './support/random.ts'
 const refusal = ringRefusal()
 /** Where the host forbids it there is nothing to be tested. */
 const ringTest = refusal === undefined ? test : test.skip
-const addon = fileURLToPath(new URL('../native/qemu-vmm.linux-x64-gnu.node', import.meta.url))
-const { EBADF, EINVAL, ENOSPC, EIO } = constants.errno
+const { EBADF, EINVAL, ENOSPC } = constants.errno
 
 function openFile(filename: string, cache = 'writeback', readOnly = false): PosixFile {
   const lock = { used: 0, unshared: 0 }
@@ -41,6 +38,11 @@ ringTest('the end of a file reads as zeros, and writes move it', async (t) => {
   t.deepEqual(new Uint8Array(Buffer.concat(parts)), expected)
   await file.readv(5000, [parts[0]!])
   t.true(parts[0]!.every((byte) => byte === 0))
+  // As large as those that are read apart.
+  const large = new Uint8Array(1 << 20).fill(9)
+  await file.readv(10, [large])
+  t.is(Buffer.compare(large.subarray(0, 990), pattern(1000, 1).subarray(10)), 0)
+  t.true(large.subarray(990).every((byte) => byte === 0))
   await file.writev(2000, [pattern(100, 2), pattern(50, 3)])
   t.is(file.sizeBytes, 2150)
   await file.flush()
@@ -185,171 +187,51 @@ test('aio=native wants O_DIRECT, and says so as QEMU does', async (t) => {
   t.deepEqual(new Uint8Array(readFileSync(path('disk'))), pattern(8192, 1))
 })
 
-test('where the host forbids io_uring, that is said with what to do', (t) => {
-  const file = { fd: -1, filename: 'x', written() {} }
+test('where the host forbids io_uring, that is said with what to do', async (t) => {
+  const file = { fd: -1, filename: 'x', direct: true, written() {} }
   const forbidden = (): never => {
     throw Object.assign(new Error('io_uring: Operation not permitted'), { code: 'EPERM' })
   }
-  t.throws(() => openIo(file, 'io_uring', false, forbidden), {
+  t.throws(() => openIo(file, 'io_uring', forbidden), {
     code: 'E_BLOCK_OPTION',
     message: /^Unable to use io_uring: .*Operation not permitted.*use aio=threads/,
   })
-  t.throws(() => openIo(file, 'native', true, forbidden), { message: /aio=native, which needs/ })
-  t.notThrows(() => openIo(file, 'threads', false, forbidden))
+  t.throws(() => openIo(file, 'native', forbidden), { message: /aio=native, which needs/ })
+  t.true(openIo(file, 'threads', forbidden) instanceof ThreadIo)
+  t.true(openIo(file, undefined, forbidden) instanceof ThreadIo)
+  const defect = (): never => {
+    throw new TypeError('a defect')
+  }
+  t.throws(() => openIo(file, undefined, defect), { message: 'a defect' })
+  if (refusal !== undefined) return
+  const allowed = openIo({ ...file, fd: openSync('/dev/null', 'r') })
+  t.true(allowed instanceof RingIo)
+  await allowed.close()
 })
 
-/** What the host's side is asked, and what it answers. */
-class FakeNative implements NativeRing {
-  ready = (): void => {}
-  submits = 0
-  answer = 0
-  queued: number[] = []
-  done: [number, number][] = []
-  isOpen = true
-  watch(onReady: () => void): void {
-    this.ready = onReady
-  }
-  queue(): number {
-    this.queued.push(this.queued.length)
-    return this.queued.length - 1
-  }
-  submit(): number {
-    this.submits++
-    return this.answer
-  }
-  take(completions: Float64Array): number {
-    const some = this.done.splice(0, completions.length / 2)
-    completions.set(some.flat())
-    return some.length
-  }
-  close(): void {
-    this.isOpen = false
-  }
-}
-
-test('requests of one turn reach the host together', async (t) => {
-  const native = new FakeNative()
-  const ring = new Ring(native)
-  const results: number[] = []
-  const ask = (): void => ring.read(3, 0, [], (result) => results.push(result))
-  ask()
-  t.is(native.submits, 1)
-  ring.plug()
-  ring.plug()
-  for (let i = 0; i < 10; i++) ask()
-  ring.unplug()
-  t.is(native.submits, 1)
-  ring.unplug()
-  t.is(native.submits, 2)
-  ring.plug()
-  ring.unplug()
-  t.is(native.submits, 2, 'nothing was asked')
-  // More than are taken in one call, and what they lead to is one more batch.
-  for (let i = 0; i < 600; i++) ask()
-  const before = native.submits
-  native.done = Array.from({ length: 611 }, (_, i) => [i, i * 2])
-  ring.read(3, 0, [], () => {})
-  native.ready()
-  t.deepEqual(
-    results,
-    Array.from({ length: 611 }, (_, i) => i * 2),
-  )
-  void Promise.resolve().then(() => ask())
-  void Promise.resolve().then(() => ask())
-  await new Promise((resolve) => setImmediate(resolve))
-  t.true(native.submits > before)
-})
-
-test('a ring that the host gives up fails what waits, once', async (t) => {
-  const native = new FakeNative()
-  const ring = new Ring(native)
-  const results: number[] = []
-  const ask = (): void => ring.read(3, 0, [], (result) => results.push(result))
-  ask()
-  native.answer = -EIO
-  ask()
-  t.deepEqual(results, [-EIO, -EIO])
-  t.false(native.isOpen)
-  ask()
-  await Promise.resolve()
-  t.deepEqual(results, [-EIO, -EIO, -EIO])
-  t.is(native.queued.length, 2)
-})
-
-test('what the host has no memory for is tried again', async (t) => {
-  const native = new FakeNative()
-  native.answer = 1
-  const ring = new Ring(native)
-  ring.read(3, 0, [], () => {})
-  ring.read(3, 0, [], () => {})
-  t.is(native.submits, 2)
-  native.answer = 0
-  while (native.submits < 3) await new Promise((resolve) => setTimeout(resolve, 1))
-  await new Promise((resolve) => setTimeout(resolve, 10))
-  t.is(native.submits, 3)
-})
-
-/** Queues writes of buffers that nothing else knows of. */
-const WRITER = `
-  const fs = require('node:fs')
-  const { IoRing } = require(process.argv[2] ?? require('node:worker_threads').workerData.addon)
-  function start(file, blocks, done) {
-    const fd = fs.openSync(file, 'r+')
-    const ring = new IoRing()
-    let left = blocks
-    const completions = new Float64Array(64)
-    ring.watch(() => {
-      const count = ring.take(completions)
-      for (let i = 0; i < count; i++) if (completions[2 * i + 1] !== 1 << 20) throw new Error('short')
-      left -= count
-      if (left === 0) done()
-    })
-    for (let i = 0; i < blocks; i++) {
-      ring.queue(1, fd, i << 20, [new Uint8Array(1 << 20).fill(i + 1)])
-    }
-    ring.submit()
-  }
-`
-
-ringTest('buffers live, and the event loop goes on, until requests have ended', (t) => {
+ringTest('a temporary image is written as the image below is read', async (t) => {
   const path = temporary(t)
-  writeFileSync(path('file'), '')
-  const code = `${WRITER}
-    start(process.argv[1], 16, () => fs.writeSync(1, 'done'))
-    gc()
-    for (let i = 0; i < 16; i++) new Uint8Array(1 << 20).fill(255)
-    gc()`
-  const args = ['--expose-gc', '-e', code, path('file'), addon]
-  const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' })
-  t.is(stdout, 'done', stderr)
-  t.is(status, 0)
-  const bytes = readFileSync(path('file'))
-  t.is(bytes.length, 16 << 20)
-  for (let i = 0; i < 16; i++) {
-    t.true(bytes.subarray(i << 20, (i + 1) << 20).every((byte) => byte === i + 1))
+  writeFileSync(path('disk'), pattern(8192, 1))
+  for (const [aio, cache] of [
+    ['native', 'none'],
+    ['io_uring', 'writeback'],
+    ['threads', 'writeback'],
+  ] as const) {
+    const options = { filename: path('disk'), format: 'raw', snapshot: true, aio, cache }
+    const node = await openImage(options)
+    await node.writev(512, [pattern(4096, 2)])
+    t.is(Buffer.compare((await readAll(node)).subarray(512, 4608), pattern(4096, 2)), 0)
+    await node.close()
   }
+  t.deepEqual(new Uint8Array(readFileSync(path('disk'))), pattern(8192, 1))
 })
 
-ringTest('an isolate that is ended waits for what the host does with its memory', async (t) => {
+test('an image that is about to be let go of is waited for, one that is in use is not', async (t) => {
   const path = temporary(t)
-  for (let round = 0; round < 4; round++) {
-    writeFileSync(path('file'), new Uint8Array(32 << 20))
-    const code = `${WRITER}
-      const { workerData, parentPort } = require('node:worker_threads')
-      start(workerData.file, 32, () => {})
-      parentPort.postMessage('started')`
-    const workerData = { addon, file: path('file') }
-    const worker = new Worker(code, { eval: true, workerData, argv: [] })
-    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
-    await worker.terminate()
-    const bytes = readFileSync(path('file'))
-    for (let i = 0; i < 32; i++) {
-      const block = bytes.subarray(i << 20, (i + 1) << 20)
-      t.true(
-        block.every((byte) => byte === i + 1 || byte === 0),
-        `block ${i}`,
-      )
-    }
-    t.true(readFileSync(path('file')).equals(bytes), 'nothing is written afterwards')
-  }
+  await createImage({ filename: path('disk'), format: 'qcow2', sizeBytes: 1 << 20 })
+  const options = { filename: path('disk'), format: 'qcow2' }
+  const first = await openImage(options)
+  await t.throwsAsync(openImage(options), { code: 'E_BLOCK_LOCKED' })
+  const [second] = await Promise.all([openImage(options), first.close()])
+  await second.close()
 })

@@ -125,3 +125,42 @@ test('what the backend has at hand is read before the kick returns', async (t) =
   t.truthy(device.status & VIRTIO_CONFIG_S_NEEDS_RESET)
   t.is(errors.length, 1)
 })
+
+test('the driver hears of large requests before those behind them are carried out', (t) => {
+  const memory = new FakeMemory([{ gpa: 0, bytes: 4 << 20 }])
+  const backend = new RamDisk(1 << 22)
+  const device = createBlk({ memory, backend })
+  const driver = FakeDriver.direct(memory, device)
+  const log: string[] = backend.calls
+  device.connect({ queue: () => void log.push('interrupt'), config() {} })
+  driver.start()
+  backend.now = true
+  Object.assign(backend, { plug: () => log.push('plug'), unplug: () => log.push('unplug') })
+  const ring = driver.queue(0)
+  const submit = (length: number): void => {
+    const headerGpa = 0x1_8000 + 16 * ring.availIdx
+    ring.submit([
+      { gpa: headerGpa, length: 16 },
+      { gpa: 1 << 20, length: length + 1, writable: true },
+    ])
+  }
+  const half = 1 << 17
+  for (const length of [half, half, half, 512]) submit(length)
+  ring.setUsedEvent(1)
+  driver.kick(0)
+  t.deepEqual(log.splice(0), [
+    'plug',
+    `now 0 ${half}`,
+    `now 0 ${half}`,
+    'interrupt',
+    `now 0 ${half}`,
+    'now 0 512',
+    'unplug',
+  ])
+  // It did not ask to be told of more. Small ones are told together.
+  t.is(ring.takeUsed().length, 4)
+  ring.setUsedEvent(ring.usedIdx)
+  for (let i = 0; i < 3; i++) submit(512)
+  driver.kick(0)
+  t.deepEqual(log, ['plug', ...Array<string>(3).fill('now 0 512'), 'interrupt', 'unplug'])
+})

@@ -18,7 +18,7 @@ export async function checkFile(
   format: string | undefined,
   options: CheckOptions & { readonly locking?: Locking; readonly cache?: string | undefined } = {},
 ): Promise<CheckResult> {
-  const file = new PosixFile(filename, {
+  const file = await PosixFile.open(filename, {
     readOnly: options.repair === undefined,
     cache: cacheMode(options.cache ?? 'writeback'),
     lock: lockFor(false, options.repair === undefined),

@@ -46,7 +46,7 @@ export async function createImage(options: CreateImageOptions): Promise<number> 
   const sizeBytes = options.sizeBytes ?? (await backingSize(options))
   const rounded = Math.ceil(sizeBytes / 512) * 512
   const write = PERM_WRITE | PERM_RESIZE
-  const file = new PosixFile(filename, {
+  const file = await PosixFile.open(filename, {
     readOnly: false,
     cache: cacheMode('writeback'),
     lock: { used: PERM_CONSISTENT_READ | write, unshared: write },

@@ -23,7 +23,7 @@ export interface OpenImageOptions {
   readonly format?: string | undefined
   /** `writeback` (the default), `none`, `writethrough`, `directsync` or `unsafe`. */
   readonly cache?: string | undefined
-  /** Who waits for the host: `threads` (the default), `native` or `io_uring`. */
+  /** Who waits for the host: `threads`, `native` or `io_uring`; that is the default where the host allows it. */
   readonly aio?: Aio | undefined
   readonly readonly?: boolean | undefined
   /** Writes go to a temporary overlay that vanishes at the end. */
@@ -65,7 +65,7 @@ export async function openImage(options: OpenImageOptions): Promise<FormatNode> 
     options.readonly === true || options.snapshot === true || options.loadSnapshot !== undefined
   const node = await openNode(options.filename, options.format, readOnly, context)
   try {
-    if (options.snapshot === true) return await createOverlay(node)
+    if (options.snapshot === true) return await createOverlay(node, options.aio)
   } catch (error) {
     await node.close()
     throw error
@@ -92,7 +92,7 @@ async function openNode(
   const lock = lockFor(raw, readOnly)
   const inline = options.inline === true
   const { aio } = options
-  const file = new PosixFile(filename, { readOnly, cache, lock, locking, inline, aio })
+  const file = await PosixFile.open(filename, { readOnly, cache, lock, locking, inline, aio })
   try {
     const found = format ?? (await probe(file))
     if (found === 'raw') {

@@ -26,7 +26,7 @@ export interface DriveConfig {
   format?: 'raw' | 'qcow2'
   /** Default `writeback`. */
   cache?: (typeof CACHE_MODES)[number]
-  /** Default `threads`. `native` needs a `cache` of `none` or `directsync`. */
+  /** Default `io_uring` where the host allows that, else `threads`. `native` needs a `cache` of `none` or `directsync`. */
   aio?: (typeof AIO_MODES)[number]
   readOnly?: boolean
   /** Writes go to a temporary file. */

@@ -7,10 +7,15 @@ export interface NativeRing {
   /** Calls `onReady` from the event loop while there are completions to be taken. */
   watch(onReady: () => void): void
   /**
-   * A request's tag, or a negative errno. `operation`: 0 reads, 1 writes, 2 is fdatasync(2). The buffers
-   * are kept, and must not change, until the completion was taken.
+   * A request's tag, or a negative errno. `operation`: 0 reads, 1 writes, 2 is fdatasync(2), 3 reads on a thread of the
+   * kernel. The buffers are kept, and must not change, until the completion was taken.
    */
-  queue(operation: 0 | 1 | 2, fd: number, offset: number, buffers: readonly Uint8Array[]): number
+  queue(
+    operation: 0 | 1 | 2 | 3,
+    fd: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+  ): number
   /** 1 when it must be called again for some of what was queued, 0, or a negative errno: the ring is of no use any more. */
   submit(): number
   /** How many pairs of tag and result (bytes, or a negative errno) were put into `completions`; or as `submit`. */

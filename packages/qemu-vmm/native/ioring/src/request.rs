@@ -15,8 +15,12 @@ const MAX_RETRIES: u32 = 1000;
 /// What is asked of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// preadv(2): fewer bytes than asked for are those before the end of the file.
+    /// preadv(2): fewer bytes than asked for are those before the end of the file. What the page cache holds is copied by the
+    /// thread that submits the request.
     Read,
+    /// The same by threads of the kernel, as several large requests are read sooner, and the thread that submits them has
+    /// other things to do.
+    ReadApart,
     /// pwritev(2).
     Write,
     /// fdatasync(2).
@@ -51,11 +55,11 @@ impl Request {
         let rest = &self.parts[self.first..];
         let rest = &rest[..rest.len().min(MAX_PARTS)];
         let (list, count) = (rest.as_ptr(), rest.len() as u32);
-        match (self.operation, rest) {
+        let entry = match (self.operation, rest) {
             (Operation::Flush, _) => {
                 opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
             }
-            (Operation::Read, [part]) => {
+            (Operation::Read | Operation::ReadApart, [part]) => {
                 let length = part.iov_len.min(MAX_BYTES) as u32;
                 opcode::Read::new(fd, part.iov_base.cast(), length).offset(offset).build()
             }
@@ -63,8 +67,14 @@ impl Request {
                 let length = part.iov_len.min(MAX_BYTES) as u32;
                 opcode::Write::new(fd, part.iov_base.cast(), length).offset(offset).build()
             }
-            (Operation::Read, _) => opcode::Readv::new(fd, list, count).offset(offset).build(),
+            (Operation::Read | Operation::ReadApart, _) => {
+                opcode::Readv::new(fd, list, count).offset(offset).build()
+            }
             (Operation::Write, _) => opcode::Writev::new(fd, list, count).offset(offset).build(),
+        };
+        match self.operation {
+            Operation::ReadApart => entry.flags(squeue::Flags::ASYNC),
+            _ => entry,
         }
     }
 

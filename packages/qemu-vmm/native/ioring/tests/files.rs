@@ -73,6 +73,10 @@ fn a_read_ends_with_the_file() {
     assert_eq!(&bytes[..6], b"hello\0");
     let list = vec![part(&mut bytes)];
     assert_eq!(one(&mut ring, Operation::Read, file.as_raw_fd(), 100, list), 0);
+    let mut others = [0u8; 16];
+    let list = vec![part(&mut others)];
+    assert_eq!(one(&mut ring, Operation::ReadApart, file.as_raw_fd(), 1, list), 4);
+    assert_eq!(&others[..5], b"ello\0");
 }
 
 #[test]

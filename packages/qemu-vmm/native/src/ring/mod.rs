@@ -91,7 +91,7 @@ impl IoRing {
     }
 
     /// Queues a request to the file `fd`, and returns its tag or a negative errno. `operation`: 0 reads into the views
-    /// of `buffers`, 1 writes from them, 2 is fdatasync(2). The list is kept, and must not be changed, until the completion
+    /// of `buffers`, 1 writes from them, 2 is fdatasync(2), 3 reads on a thread of the kernel. The list is kept, and must not be changed, until the completion
     /// was taken.
     #[napi]
     pub fn queue(&self, operation: u32, fd: RawFd, offset: i64, buffers: Array<'_>) -> i32 {
@@ -99,6 +99,7 @@ impl IoRing {
             0 => Operation::Read,
             1 => Operation::Write,
             2 => Operation::Flush,
+            3 => Operation::ReadApart,
             _ => return -libc::EINVAL,
         };
         let state = &self.state;

@@ -8,17 +8,16 @@ import { RingIo } from './ring-io.ts'
 export type Aio = 'threads' | 'native' | 'io_uring'
 
 /**
- * What makes the requests of a file.
+ * What makes the requests of a file; without `aio` the ring where this host allows it, else threads.
  * @throws BlockError E_BLOCK_OPTION where this host, or this file, cannot have it
  */
 export function openIo(
   file: HostFile,
-  aio: Aio = 'threads',
-  direct: boolean = false,
+  aio?: Aio,
   open: (file: HostFile) => FileIo = (ours) => new RingIo(ours),
 ): FileIo {
   if (aio === 'threads') return new ThreadIo(file)
-  if (aio === 'native' && !direct) {
+  if (aio === 'native' && !file.direct) {
     throw optionError(
       aio,
       'EINVAL',
@@ -29,6 +28,7 @@ export function openIo(
     return open(file)
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error
+    if (aio === undefined) return new ThreadIo(file)
     const errno = errnoOf(error)
     const what = aio === 'native' ? 'aio=native, which needs io_uring here' : 'io_uring'
     const why = ringRefusal()

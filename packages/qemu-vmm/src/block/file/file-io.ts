@@ -10,6 +10,8 @@ const MOST_PARTS = 1024
 export interface HostFile {
   readonly fd: number
   readonly filename: string
+  /** Opened with `O_DIRECT`. */
+  readonly direct: boolean
   /** Bytes were written up to here. */
   written(end: number): void
 }

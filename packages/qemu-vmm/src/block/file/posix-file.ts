@@ -1,5 +1,6 @@
 import { closeSync, constants, fstat, fstatSync, ftruncate, openSync, statSync } from 'node:fs'
 import { constants as os } from 'node:os'
+import { setTimeout } from 'node:timers/promises'
 import type { MemoryParts } from 'virtio'
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -7,7 +8,7 @@ import {
   FALLOC_FL_ZERO_RANGE,
   hostio,
 } from '../../native/hostio.ts'
-import { errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
+import { BlockError, errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
 import { zeros } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
 import type { Aio } from './aio.ts'
@@ -30,13 +31,15 @@ export interface PosixFileOptions {
   readonly create?: boolean
   /** Write on the calling thread, for programs that have nothing else to do meanwhile. */
   readonly inline?: boolean
-  /** Who waits for the host; `threads` by default. */
+  /** Who waits for the host; by default the kernel where it may, else threads. */
   readonly aio?: Aio | undefined
 }
 
 /** Requests of writes that fill with zeros are at most this long. */
 const ZERO_CHUNK = 4 << 20
 const PAGE_BYTES = 4096
+/** How long, in all, an image may stay locked by a process that was killed. */
+const LOCK_WAITS_MS = [5, 10, 20, 40, 80]
 const MISSING = new Set(['EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'ENODEV', 'ESPIPE', 'EPERM'])
 
 /** A regular file or a block device of the host. */
@@ -57,6 +60,22 @@ export class PosixFile implements BlockFile {
   #cached = true
   readonly #pace = new WritePace(() => performance.now())
   #open = true
+
+  /**
+   * Opens and locks a file as the constructor does, and waits a moment for another's lock: that of a process
+   * that was killed with requests under way goes when the kernel has done with them, some time after the process itself.
+   */
+  static async open(filename: string, options: PosixFileOptions): Promise<PosixFile> {
+    for (const waitMs of LOCK_WAITS_MS) {
+      try {
+        return new PosixFile(filename, options)
+      } catch (error) {
+        if (!(error instanceof BlockError && error.code === 'E_BLOCK_LOCKED')) throw error
+      }
+      await setTimeout(waitMs)
+    }
+    return new PosixFile(filename, options)
+  }
 
   /**
    * Opens and locks a file.
@@ -82,12 +101,12 @@ export class PosixFile implements BlockFile {
       const file = {
         fd: this.#fd,
         filename,
+        direct: options.cache.direct,
         written: (end: number): void => {
           if (end > this.sizeBytes && !this.#device) this.sizeBytes = end
         },
       }
-      const { aio, cache, inline } = options
-      this.#io = inline === true ? new InlineIo(file) : openIo(file, aio, cache.direct)
+      this.#io = options.inline === true ? new InlineIo(file) : openIo(file, options.aio)
       if (options.cache.direct) {
         this.#cached = false
         this.#direct = new DirectIo(this.#io, this.#device ? this.logicalBlockBytes : 4096)

@@ -9,6 +9,9 @@ import type { FileIo, HostFile } from './file-io.ts'
 import { releaseRing, sharedRing } from './ring.ts'
 import type { Ring } from './ring.ts'
 
+/** A copy of so many bytes takes longer than it takes to have another thread do it. */
+const APART_BYTES = 128 << 10
+
 /** `aio=io_uring` and `aio=native`: the ring of the isolate. */
 export class RingIo implements FileIo {
   readonly #file: HostFile
@@ -28,13 +31,16 @@ export class RingIo implements FileIo {
     if (length === 0) return Promise.resolve()
     return new Promise((resolve, reject) => {
       this.#outstanding++
-      this.#ring.read(this.#file.fd, offset, iov, (result) => {
+      const done = (result: number): void => {
         this.#ended()
         if (result < 0) return reject(this.#error('cannot read', result))
         // Behind the end of the file.
         if (result < length) iovZero(iov, result, length - result)
         return resolve()
-      })
+      }
+      // Past the page cache it is the disk that copies.
+      const apart = length >= APART_BYTES && !this.#file.direct
+      this.#ring.read(this.#file.fd, offset, iov, done, apart)
     })
   }
 

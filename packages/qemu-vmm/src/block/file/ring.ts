@@ -30,9 +30,12 @@ export class Ring {
     native.watch(this.#ready)
   }
 
-  /** Bytes that were read: fewer than there is room for end with the file. */
-  read(fd: number, offset: number, iov: Iovec, callback: RingCallback): void {
-    this.#queue(0, fd, offset, iov, callback)
+  /**
+   * Bytes that were read: fewer than there is room for end with the file. What the host has in memory is copied on this
+   * thread, unless that is to be done `apart`.
+   */
+  read(fd: number, offset: number, iov: Iovec, callback: RingCallback, apart = false): void {
+    this.#queue(apart ? 3 : 0, fd, offset, iov, callback)
   }
 
   /** Bytes that were written: all of them. */
@@ -61,7 +64,7 @@ export class Ring {
   }
 
   #queue(
-    operation: 0 | 1 | 2,
+    operation: 0 | 1 | 2 | 3,
     fd: number,
     offset: number,
     iov: Iovec,

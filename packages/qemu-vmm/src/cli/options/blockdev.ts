@@ -41,7 +41,7 @@ export const blockdev: OptionSpec = {
     {
       name: 'aio',
       value: AIO_MODES.join('|'),
-      help: 'file: who waits for the host: a pool of threads, or the kernel (io_uring); native needs cache.direct',
+      help: 'file: who waits for the host: a pool of threads, or the kernel (default: io_uring where the host allows it, else threads); native is io_uring for cache.direct=on',
     },
     { name: 'read-only', value: 'on|off', help: 'no writes' },
     { name: 'auto-read-only', value: 'on|off', help: 'file: no writes if it cannot be written to' },

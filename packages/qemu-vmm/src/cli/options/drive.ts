@@ -61,7 +61,7 @@ export const drive: OptionSpec = keyvalOption({
     {
       name: 'aio',
       value: AIO_MODES.join('|'),
-      help: 'who waits for the host: a pool of threads, or the kernel (io_uring); native needs cache=none or directsync',
+      help: 'who waits for the host: a pool of threads, or the kernel (default: io_uring where the host allows it, else threads); native is io_uring for cache=none and directsync',
     },
     { name: 'snapshot', value: 'on|off', help: 'writes go to a temporary file' },
     { name: 'readonly', value: 'on|off', help: 'the guest cannot write' },

@@ -41,6 +41,12 @@ const READ_NOW_BYTES = 2 << 20
 /** The same for writes, of which nobody can say for certain that they do not wait. */
 const WRITE_NOW_BYTES = 256 << 10
 
+/**
+ * After so many bytes that were moved at once the driver is told, also when there are more requests: it makes
+ * something of the first ones while the next are carried out.
+ */
+const SIGNAL_BYTES = 256 << 10
+
 export interface BlkOptions extends VirtioDeviceOptions {
   backend: BlkBackend
   /** What GET_ID answers; at most 20 bytes of ASCII. */
@@ -81,6 +87,8 @@ export class BlkModel implements DeviceModel<BlkState> {
   #writeNow = 0
   /** The queue that is being drained: the driver is told of its completions at the end of that. */
   #draining: Virtqueue | undefined
+  /** Bytes that were moved at once since the driver was told of it. */
+  #untold = 0
   #writeback = true
   /** Queues with completed requests of which the driver has not been told yet. */
   readonly #toSignal: Set<Virtqueue> = new Set()
@@ -132,6 +140,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     this.#readNow = READ_NOW_BYTES
     this.#writeNow = WRITE_NOW_BYTES
     this.#draining = queue
+    this.#untold = 0
     this.#backend.plug?.()
     try {
       this.#context.drain(queue, (chain) => this.#request(queue, chain))
@@ -193,7 +202,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     }
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
     if (this.#answerNow(chain, sector * SECTOR_BYTES, length)) {
-      return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+      return this.#moved(queue, chain, length)
     }
     const iov = chain.writableViews(0, length)
     this.#run(queue, chain, () => this.#backend.readv(sector * SECTOR_BYTES, iov), length)
@@ -221,7 +230,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     }
     if (length === 0) return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
     if (this.#isCached() && this.#acceptNow(chain, sector * SECTOR_BYTES, length)) {
-      return this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+      return this.#moved(queue, chain, length)
     }
     const iov = chain.readableViews(HEADER_BYTES, length)
     const write = (): Promise<void> => this.#backend.writev(sector * SECTOR_BYTES, iov)
@@ -239,6 +248,15 @@ export class BlkModel implements DeviceModel<BlkState> {
     if (!this.#backend.writeNow(offset, parts)) return false
     this.#writeNow -= length
     return true
+  }
+
+  /** Answers what was carried out at once. */
+  #moved(queue: Virtqueue, chain: DescriptorChain, length: number): void {
+    this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    this.#untold += length
+    if (this.#untold < SIGNAL_BYTES) return
+    this.#untold = 0
+    this.#context.signal(queue)
   }
 
   #zeroOrDiscard(queue: Virtqueue, chain: DescriptorChain, type: number): void {
