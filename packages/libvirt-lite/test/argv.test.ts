@@ -148,6 +148,19 @@ test('arguments that a definition passes through come last', (t) => {
   t.deepEqual(env, { A: 'b' })
 })
 
+test('a card has the option ROM that its definition says', (t) => {
+  for (const [rom, expected] of [
+    ['', ''],
+    ["<rom bar='off'/>", ',rombar=0'],
+    ["<rom bar='on' file='/a.rom'/>", ',rombar=1,romfile=/a.rom'],
+    ["<rom enabled='no'/>", ',romfile='],
+  ] as const) {
+    const xml = imported('pc', `<interface type='user'><model type='e1000'/>${rom}</interface>`)
+    const card = domainArgv(parseDomain(xml), options).args.find((arg) => arg.startsWith('e1000,'))
+    t.is(card?.replace(/^.*?mac=[^,]*/, '').replace(/,id=.*$/, ''), expected)
+  }
+})
+
 test('making a command leaves the definition as it was', (t) => {
   const def = parseDomain(imported('pc', "<console type='pty'/>"))
   const before = structuredClone(def)

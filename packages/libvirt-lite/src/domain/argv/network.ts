@@ -1,4 +1,4 @@
-import type { NetworkInterface } from '../generated/model.ts'
+import type { NetworkInterface, OptionRom } from '../generated/model.ts'
 import type { AnyDevice } from '../devices.ts'
 import { notYet, only } from './command.ts'
 import type { Command, Keys } from './command.ts'
@@ -39,8 +39,14 @@ export function addCard(
     rx_queue_size: driver?.rxQueueSize,
     tx_queue_size: driver?.txQueueSize,
     host_mtu: card.mtu?.size,
-    romfile: card.rom?.file,
+    ...optionRom(card.rom),
   })
+}
+
+/** An empty name is none. */
+function optionRom({ enabled, bar, file }: OptionRom = {}): Keys {
+  if (enabled === false) return { romfile: '' }
+  return { rombar: bar === undefined ? undefined : bar ? 1 : 0, romfile: file }
 }
 
 const handled = [
