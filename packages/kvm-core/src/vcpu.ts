@@ -216,6 +216,10 @@ export class VcpuImpl implements Vcpu {
     return code === null ? counters : { ...counters, code }
   }
 
+  takeRefusals(): string[] {
+    return this.#native.takeRefusals()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }

@@ -170,6 +170,29 @@ test.serial('accesses that nothing answers go to the log', async (t) => {
   t.regex(readFileSync(log, 'utf8'), /guest_errors: write of 1 bytes at 0x5a5, a port/)
 })
 
+test.serial('what the processor does not have goes to the log', async (t) => {
+  const log = join(folder, 'log')
+  const msr = [0xb9, 0x67, 0x45, 0x00, 0x00]
+  for (const [bytes, expected] of [
+    [[...msr, 0x0f, 0x32], 'unimp: cpu 0: the read of MSR 0x4567 is not implemented\n'],
+    [
+      [...msr, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30],
+      'unimp: cpu 0: the write of MSR 0x4567 is not implemented\n',
+    ],
+    // getsec
+    [[0x0f, 0x37], 'unimp: cpu 0: the instruction getsec is not implemented\n'],
+    // ud2, which is for that, and the read of EFER
+    [[0x0f, 0x0b], ''],
+    [[0xb9, 0x80, 0x00, 0x00, 0xc0, 0x0f, 0x32], ''],
+  ] as const) {
+    // A fault that nobody handles resets the machine.
+    const code = new GuestCode().raw(...bytes).powerOff()
+    const run = start(code, '-display', 'none', '-no-reboot', '-D', log, '-d', 'unimp')
+    t.like(await run.done, { code: 0, stderr: '' })
+    t.is(readFileSync(log, 'utf8'), expected)
+  }
+})
+
 test.serial('what cannot start is one line and status 1', async (t) => {
   const text = writeImage(folder, 'text', 'not a kernel\n')
   const cases: [string[], RegExp][] = [

@@ -159,4 +159,9 @@ export interface Vcpu extends AsyncDisposable {
   /** Ends the thread. An exit that waits for an answer is given up. */
   stop(): Promise<StopReason>
   stats(): VcpuStats
+  /**
+   * What the guest has asked of the soft engine since the last call and it does not have: at most 256 texts such as
+   * `the read of MSR 0x123`. The first call begins it; the host's engine never has any.
+   */
+  takeRefusals(): string[]
 }

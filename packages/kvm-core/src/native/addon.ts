@@ -74,6 +74,7 @@ export interface NativeVcpu {
   failure(): string | null
   stats(): [number, number, number, number, number, number]
   codeStats(): Record<string, number> | null
+  takeRefusals(): string[]
   getRegs(into: BigUint64Array): void
   setRegs(regs: BigUint64Array): void
   getSregs(): Uint8Array

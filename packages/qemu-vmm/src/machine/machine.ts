@@ -10,6 +10,7 @@ import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
+import { watchRefusals } from './cpu-refusals.ts'
 import type { DriveConfig } from './drive-config.ts'
 import { Drives } from './drives.ts'
 import type { DriveInfo } from './drive.ts'
@@ -44,6 +45,7 @@ export class Machine implements MachineBackend {
   readonly #config: MachineConfig
   readonly #events: BackendEvents
   readonly #hardware: Hardware
+  readonly #endRefusals: () => void
   #status: MachineStatus = 'prelaunch'
   #requested: GuestRequest | undefined
   #closed = false
@@ -71,6 +73,7 @@ export class Machine implements MachineBackend {
       deleted: (device) => events.event('device-deleted', device),
       balloonChanged: (actual) => events.event('balloon-change', { actual }),
     })
+    this.#endRefusals = watchRefusals(this.#hardware.handles.vcpus, this.#hardware.board.bus)
   }
 
   /** Builds the machine; nothing runs yet. */
@@ -92,7 +95,7 @@ export class Machine implements MachineBackend {
       await made.machine.#hardware.networks.ready()
       return made.machine
     } catch (error) {
-      await (made.machine === undefined ? drives.close() : made.machine.#hardware.release())
+      await (made.machine === undefined ? drives.close() : made.machine.#release())
       throw error
     }
   }
@@ -385,7 +388,12 @@ export class Machine implements MachineBackend {
     this.#hardware.stopClock()
     this.#setStatus('shutdown')
     this.#closed = true
-    await this.#hardware.release()
+    await this.#release()
     this.#events.exited(info)
+  }
+
+  async #release(): Promise<void> {
+    await this.#hardware.release()
+    this.#endRefusals()
   }
 }

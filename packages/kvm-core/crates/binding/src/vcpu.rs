@@ -115,6 +115,12 @@ impl NativeVcpu {
         [s.entries, s.exits, s.kernel_exits, s.halts, s.spin_hits, s.spin_misses].map(number).into()
     }
 
+    /// What the guest has asked of a software engine since the last call and it does not have. The first call begins it.
+    #[napi]
+    pub fn take_refusals(&self) -> Vec<String> {
+        self.vcpu.code_counters().map(|c| c.refusals.take()).unwrap_or_default()
+    }
+
     /// The counters of a software engine by name.
     #[napi]
     pub fn code_stats(&self) -> Option<HashMap<&'static str, f64>> {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use crate::refusals::Refusals;
+
 /// Counters of one vCPU since its creation. Its own thread alone writes them; others may read at any
 /// time, and may see a value that is a moment old.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct CodeCounters {
     /// Of these, those for the last instruction of a block: nearly all are branches whose target was not
     /// found at once.
     pub branch_misses: AtomicU64,
+    /// What the guest asked for in vain.
+    pub refusals: Refusals,
     /// What the vCPU does at the moment.
     place: AtomicU8,
     /// Nanoseconds spent at each [`Place`], as far as samples tell.

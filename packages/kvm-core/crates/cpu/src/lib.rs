@@ -24,6 +24,7 @@ pub mod msr;
 mod mtrr;
 pub mod paging;
 pub mod pvclock;
+pub mod refusals;
 mod reset;
 pub mod ret;
 pub mod segment;

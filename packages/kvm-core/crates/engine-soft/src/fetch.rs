@@ -1,5 +1,6 @@
 //! From an instruction pointer to a decoded block, and back when the bytes change.
 
+use iced_x86::Mnemonic;
 use kvm_cpu::{Trap, Vector};
 use kvm_decode::{Dialect, Failure, MAX_INSTRUCTION_BYTES, Reader, decode, ends_block};
 
@@ -253,6 +254,12 @@ fn thread_ns() -> u64 {
 }
 
 /// The fault of an instruction that does not exist.
-pub(crate) fn undefined(v: &mut Vcpu, _op: &crate::op::Op) -> crate::op::Done {
+pub(crate) fn undefined(v: &mut Vcpu, op: &crate::op::Op) -> crate::op::Done {
+    // One that exists and has no handler.
+    if let Some(mnemonic) = op.imm.checked_sub(1).and_then(|n| Mnemonic::try_from(n as usize).ok())
+    {
+        let name = || format!("the instruction {}", format!("{mnemonic:?}").to_lowercase());
+        v.counters.refusals.note(name);
+    }
     Err(v.cpu.raise(Vector::Ud, 0))
 }

@@ -10,7 +10,7 @@ import { hint } from '../suggest.ts'
 /** What can be logged, in the order of the help text. */
 const LOG_ITEMS: Readonly<Record<LogItem, string>> = {
   guest_errors: 'what the guest does wrong: accesses that nothing answers',
-  unimp: 'what the guest asks of devices and they do not have: commands, registers',
+  unimp: 'what the guest asks for and is not there: commands, registers, instructions',
 }
 
 export const processOptions: OptionGroup = {

@@ -74,7 +74,12 @@ impl Lowering {
                 x.op.handler = handler;
                 self.ops.push(x.op);
             }
-            None => self.add_undefined(),
+            None => {
+                // For who asks what it was; an instruction that nobody knows is none.
+                let name = i.mnemonic() as u64 + 1;
+                self.ops.push(Op { imm: name, ..undefined_op() });
+                self.ended = true;
+            }
         }
     }
 }

@@ -251,7 +251,13 @@ pub(crate) fn rdmsr(v: &mut Vcpu, _op: &Op) -> Done {
     v.cpu.require_cpl0()?;
     #[allow(clippy::cast_possible_truncation)]
     let index = v.get::<W32>(CX) as u32;
-    let value = msr::read_msr(v, index)?;
+    let value = match msr::read_msr(v, index) {
+        Ok(value) => value,
+        Err(trap) => {
+            v.counters.refusals.note(|| format!("the read of MSR {index:#x}"));
+            return Err(trap);
+        }
+    };
     v.set::<W32>(AX, value);
     v.set::<W32>(DX, value >> 32);
     Ok(())
@@ -263,7 +269,13 @@ pub(crate) fn wrmsr(v: &mut Vcpu, _op: &Op) -> Done {
     let index = v.get::<W32>(CX) as u32;
     let value = v.get::<W32>(DX) << 32 | v.get::<W32>(AX);
     serialize();
-    msr::write_msr(v, index, value)?;
+    if let Err(trap) = msr::write_msr(v, index, value) {
+        // Others are there and cannot hold the value.
+        if msr::read_msr(v, index).is_err() {
+            v.counters.refusals.note(|| format!("the write of MSR {index:#x}"));
+        }
+        return Err(trap);
+    }
     v.attention = true;
     Ok(())
 }
