@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { writeWhole } from '../daemon/atomic.ts'
 import type { DomainCommand } from '../domain/index.ts'
@@ -189,17 +189,22 @@ export class Machine {
 
   async #connect(withinMs: number, exited: Promise<void>): Promise<void> {
     const until = performance.now() + withinMs
-    let hasExited = false
-    void exited.then(() => (hasExited = true))
+    const state = { hasExited: false }
+    void exited.then(() => (state.hasExited = true))
+    const socket = join(this.folder, 'qmp.sock')
+    // Looking costs less than connecting in vain, and the emulator needs the processors now.
+    while (!existsSync(socket) && !state.hasExited && performance.now() < until) {
+      await pause(POLL_MS)
+    }
     for (;;) {
       try {
-        this.#qmp = await QmpClient.open(join(this.folder, 'qmp.sock'), {
+        this.#qmp = await QmpClient.open(socket, {
           event: (event) => this.#events.event(event),
           closed: () => void this.#lost(),
         })
         break
       } catch (error) {
-        if (hasExited || !isAlive(this.process)) {
+        if (state.hasExited || !isAlive(this.process)) {
           throw new VirtError(
             ErrorCode.INTERNAL_ERROR,
             'process exited while connecting to monitor',
