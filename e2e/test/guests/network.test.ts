@@ -68,7 +68,7 @@ wanted('Debian gets an address, and ssh, scp and HTTP work in both directions', 
       t.regex(await ssh('ping -f -q -c 2000 10.0.2.2'), / 2000 received, 0% packet loss/)
 
       const again = 'modprobe -r virtio_net; modprobe virtio_net'
-      await shell(`for i in $(seq 20); do ${again}; done`)
+      await shell(`for i in $(seq 100); do ${again}; done`)
       const back = 'until ip -4 address | grep -q 10.0.2.15; do sleep 0.2; done'
       await shell(back)
       t.deepEqual(kernelErrors(await ssh(errorMessages)), [])
