@@ -40,9 +40,9 @@ test('what the backend takes at once is written before the kick returns', async 
   t.like(ring.takeUsed()[0], { written: 1 })
   t.is(interrupts, 1)
   t.deepEqual(backend.data.subarray(512, 4608), bytes.subarray(0, 4096))
-  // Nobody waits for more than 256 KiB.
+  // Nobody waits for more than two MiB.
   backend.calls.length = 0
-  const part = 1 << 17
+  const part = 3 << 18
   for (let i = 0; i < 3; i++) submit(0, part)
   driver.kick(0)
   await turns()

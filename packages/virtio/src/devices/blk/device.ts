@@ -38,8 +38,8 @@ import { type Segment, parseSegments } from './segments.ts'
  * large requests are better off on several threads.
  */
 const READ_NOW_BYTES = 2 << 20
-/** The same for writes, of which nobody can say for certain that they do not wait. */
-const WRITE_NOW_BYTES = 256 << 10
+/** The same for writes. Nobody can say for certain that they do not wait: who makes them sees to that. */
+const WRITE_NOW_BYTES = 2 << 20
 
 /**
  * After so many bytes that were moved at once the driver is told, also when there are more requests: it makes
