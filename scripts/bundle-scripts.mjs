@@ -5,6 +5,7 @@ import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { root } from './lib/paths.mjs'
+import { bundleOptions } from './lib/bundle-options.mjs'
 import { replaceFiles } from './lib/replace-files.mjs'
 
 const folder = join(root, 'packages/qemu-vmm')
@@ -54,23 +55,14 @@ const withoutMachine = {
  */
 async function joinModules(entries, banner, footer, plugins = [urls]) {
   const { outputFiles } = await build({
-    absWorkingDir: folder,
-    entryPoints: Object.fromEntries(
-      Object.entries(entries).map(([out, module]) => [out, join('src', module)]),
-    ),
+    ...bundleOptions(folder, entries),
     outdir,
-    bundle: true,
     format: 'cjs',
-    platform: 'node',
-    minifyWhitespace: true,
-    target: 'node20.19',
     // Scripts have no loader of modules, but that of an experimental interface; they require what they did not join.
     supported: { 'dynamic-import': false },
     plugins,
     banner: { js: banner },
     footer: { js: footer },
-    write: false,
-    logLevel: 'warning',
     logOverride: { 'ignored-bare-import': 'silent' },
   })
   return outputFiles

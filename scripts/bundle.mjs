@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { bundleScripts } from './bundle-scripts.mjs'
+import { bundleOptions } from './lib/bundle-options.mjs'
 import { replaceFiles } from './lib/replace-files.mjs'
 import { root } from './lib/paths.mjs'
 
@@ -36,21 +37,12 @@ export async function bundle() {
     const folder = join(root, 'packages', name)
     const outdir = join(folder, 'dist/bundle')
     const { outputFiles } = await build({
-      absWorkingDir: folder,
-      entryPoints: Object.fromEntries(
-        Object.entries(entries).map(([out, module]) => [out, join('src', module)]),
-      ),
+      ...bundleOptions(folder, entries),
       outdir,
-      bundle: true,
       splitting: true,
       format: 'esm',
-      platform: 'node',
-      minifyWhitespace: true,
-      target: 'node20.19',
       packages: 'external',
       sourcemap: 'linked',
-      write: false,
-      logLevel: 'warning',
     })
     replaceFiles(outdir, outputFiles)
   }

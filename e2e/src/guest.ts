@@ -159,17 +159,32 @@ export class GuestProcess {
   }
 }
 
-/** Boots a machine to its shell, hands it to `work`, and leaves no process behind. */
-export async function withGuest<T>(
+/** Starts a machine, hands it to `work`, and leaves no process behind. */
+export async function withMachine<T>(
   args: readonly string[],
   work: (guest: GuestProcess) => Promise<T>,
   program: string = command,
 ): Promise<T> {
   const guest = new GuestProcess(program, args)
   try {
-    await guest.expect(prompt)
     return await work(guest)
   } finally {
     await guest.kill()
   }
+}
+
+/** The same with one that has booted to its shell. */
+export async function withGuest<T>(
+  args: readonly string[],
+  work: (guest: GuestProcess) => Promise<T>,
+  program: string = command,
+): Promise<T> {
+  return await withMachine(
+    args,
+    async (guest) => {
+      await guest.expect(prompt)
+      return await work(guest)
+    },
+    program,
+  )
 }

@@ -6,7 +6,8 @@ import { VirtualMachine } from 'qemu-vmm'
 import type { MachineConfig } from 'qemu-vmm'
 import { bootDisk, optionRom, sectorBytes } from '../src/boot-sector.ts'
 import { withFolder } from '../src/disk.ts'
-import { GuestProcess, command, guestFiles, prompt, withGuest } from '../src/guest.ts'
+import type { GuestProcess } from '../src/guest.ts'
+import { guestFiles, prompt, withGuest, withMachine } from '../src/guest.ts'
 
 /** Options of a machine that boots a raw image, or several, through firmware. */
 function machine(images: readonly string[], ...more: string[]): string[] {
@@ -14,18 +15,6 @@ function machine(images: readonly string[], ...more: string[]): string[] {
   // What boots from the network has tests of its own, and tries for long where nothing else boots.
   const folder = ['-L', guestFiles.firmware, '-net', 'none']
   return ['-m', '64', '-nographic', ...folder, ...drives, ...more]
-}
-
-async function withMachine(
-  args: readonly string[],
-  work: (guest: GuestProcess) => Promise<void>,
-): Promise<void> {
-  const guest = new GuestProcess(command, args)
-  try {
-    await work(guest)
-  } finally {
-    await guest.kill()
-  }
 }
 
 for (const without of ['legacy', 'modern']) {

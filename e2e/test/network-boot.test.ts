@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { bootDisk, networkProgram } from '../src/boot-sector.ts'
 import { must, withFolder } from '../src/disk.ts'
-import { GuestProcess, command, guestFiles, prompt } from '../src/guest.ts'
+import { guestFiles, prompt, withMachine } from '../src/guest.ts'
 import { hasTshark, malformed, readCapture } from '../src/pcap.ts'
 
 /** A kernel by TFTP is ten thousand datagrams. */
@@ -19,18 +19,6 @@ function machine(card: string, network: string, ...more: string[]): string[] {
   const folders = ['-L', guestFiles.firmware, '-L', guestFiles.ipxe]
   const nic = ['-netdev', `user,id=n${network}`, '-device', `${card},netdev=n`]
   return ['-m', '256', '-nographic', ...folders, ...nic, ...more]
-}
-
-async function withMachine(
-  args: readonly string[],
-  work: (guest: GuestProcess) => Promise<void>,
-): Promise<void> {
-  const guest = new GuestProcess(command, args)
-  try {
-    await work(guest)
-  } finally {
-    await guest.kill()
-  }
 }
 
 /** Serves guest files over HTTP on loopback, where guests find them at 10.0.2.2; what was asked for. */
