@@ -110,6 +110,10 @@ export interface CreateRamOptions {
 
 /** `kvm_userspace_memory_region`. All numbers are multiples of 4096. */
 export interface UserMemoryRegion {
+  /**
+   * In its upper half, from bit 16 on, the number of the address space. The slots of 1 (`Cap.MultiAddressSpace`) are seen
+   * in system management mode alone, over what address space 0 has there.
+   */
   slot: number
   gpa: number
   /** Bytes; 0 deletes the slot. */

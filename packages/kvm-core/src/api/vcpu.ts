@@ -140,7 +140,7 @@ export interface Vcpu extends AsyncDisposable {
   interrupt(vector: number): void
   /** `KVM_NMI`. Allowed at any time. */
   nmi(): void
-  /** `KVM_SMI`. @throws KvmError ENOTTY: no engine has a system management mode yet. */
+  /** `KVM_SMI`. Allowed at any time. @throws KvmError ENOTTY: the engine has no system management mode (`Cap.X86Smm`). */
   smi(): void
 
   /**

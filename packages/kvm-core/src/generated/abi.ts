@@ -140,6 +140,7 @@ export const Cap = {
   IrqfdResample: 82,
   IoeventfdNoLength: 100,
   X86Smm: 117,
+  MultiAddressSpace: 118,
   IoeventfdAnyLength: 122,
   MaxVcpuId: 128,
   X2apicApi: 129,

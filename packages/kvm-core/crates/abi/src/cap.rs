@@ -44,6 +44,7 @@ caps! {
     IRQFD_RESAMPLE = 82 "IrqfdResample",
     IOEVENTFD_NO_LENGTH = 100 "IoeventfdNoLength",
     X86_SMM = 117 "X86Smm",
+    MULTI_ADDRESS_SPACE = 118 "MultiAddressSpace",
     IOEVENTFD_ANY_LENGTH = 122 "IoeventfdAnyLength",
     MAX_VCPU_ID = 128 "MaxVcpuId",
     X2APIC_API = 129 "X2apicApi",

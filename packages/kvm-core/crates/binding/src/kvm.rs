@@ -93,6 +93,7 @@ impl NativeKvm {
             cap::NR_VCPUS | cap::MAX_VCPUS | cap::MAX_VCPU_ID => MAX_VCPUS as u32,
             cap::IRQ_ROUTING => kvm_irqchip::KVM_MAX_IRQ_ROUTES,
             cap::SYNC_REGS => 7,
+            cap::MULTI_ADDRESS_SPACE => kvm_memory::ADDRESS_SPACES,
             cap::SET_GUEST_DEBUG
             | cap::IRQCHIP
             | cap::HLT
@@ -122,6 +123,7 @@ impl NativeKvm {
             | cap::IOEVENTFD_NO_LENGTH
             | cap::IOEVENTFD_ANY_LENGTH
             | cap::IMMEDIATE_EXIT
+            | cap::X86_SMM
             | cap::MANUAL_DIRTY_LOG_PROTECT2 => 1,
             _ => 0,
         }

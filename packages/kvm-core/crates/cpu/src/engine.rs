@@ -245,6 +245,14 @@ pub trait VcpuEngine: Send {
     fn set_kernel_lapic(&mut self, _state: &[u8; 1024]) -> Result<(), KvmError> {
         Err(KvmError::new(Errno::ENXIO, "the kernel has no local APIC of this vCPU"))
     }
+    /// It has system management mode: `KVM_CAP_X86_SMM`.
+    fn takes_smis(&self) -> bool {
+        false
+    }
+    /// In system management mode.
+    fn in_smm(&self) -> bool {
+        false
+    }
     /// What the engine did to execute the guest's code, where it is software.
     fn code_counters(&self) -> Option<Arc<CodeCounters>> {
         None

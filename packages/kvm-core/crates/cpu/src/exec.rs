@@ -69,6 +69,8 @@ pub trait Exec {
     fn privilege_changed(&mut self) {
         self.context_changed();
     }
+    /// The processor has entered or left system management mode: it sees other memory.
+    fn smm_changed(&mut self) {}
     /// A data segment register was loaded by an instruction that loads nothing else.
     fn segment_loaded(&mut self) {}
     /// Guest TSC now (offset and scaling applied).

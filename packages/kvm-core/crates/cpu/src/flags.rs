@@ -38,6 +38,8 @@ pub const AC: u64 = 1 << 18;
 pub const VIF: u64 = 1 << 19;
 /// Virtual interrupt pending.
 pub const VIP: u64 = 1 << 20;
+/// Bits that RFLAGS has.
+pub const ALL: u64 = 0x3f_7fd7;
 /// CPUID is available.
 pub const ID: u64 = 1 << 21;
 /// The six arithmetic flags.

@@ -28,6 +28,7 @@ pub mod refusals;
 mod reset;
 pub mod ret;
 pub mod segment;
+pub mod smm;
 mod stack;
 mod state;
 mod state_io;

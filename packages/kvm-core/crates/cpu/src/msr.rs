@@ -27,6 +27,7 @@ pub mod index {
     pub const UCODE_REV: u32 = 0x8b;
     pub const FSB_FREQ: u32 = 0xcd;
     pub const PLATFORM_INFO: u32 = 0xce;
+    pub const SMBASE: u32 = 0x9e;
     pub const MTRR_CAP: u32 = 0xfe;
     pub const ARCH_CAPABILITIES: u32 = 0x10a;
     pub const MISC_FEATURES_ENABLES: u32 = 0x140;
@@ -100,6 +101,7 @@ const LIST: &[u32] = &[
     ix::HWCR,
     ix::SYSCFG,
     ix::DE_CFG,
+    ix::SMBASE,
     ix::XSS,
     ix::PKRS,
     ix::UCODE_REV,
@@ -166,6 +168,8 @@ pub fn read_msr<E: Exec + ?Sized>(e: &mut E, index: u32) -> Result<u64, Trap> {
 fn available(cpu: &Cpu, index: u32) -> bool {
     let c = &cpu.caps;
     match index {
+        // Only the host: the guest has it in the state that an SMI saves.
+        ix::SMBASE => false,
         ix::EFER => c.efer != 0,
         ix::STAR..=ix::SFMASK => c.efer & efer::SCE != 0,
         ix::FS_BASE..=ix::KERNEL_GS_BASE => c.efer & efer::LME != 0,
@@ -228,6 +232,7 @@ fn read<E: Exec + ?Sized>(e: &mut E, index: u32) -> Option<u64> {
         ix::PKRS => m.pkrs,
         ix::HWCR => m.hwcr,
         ix::DE_CFG => m.de_cfg,
+        ix::SMBASE => u64::from(m.smbase),
         ix::ARCH_CAPABILITIES => ARCH_CAPABILITIES_VALUE,
         ix::UCODE_REV => {
             if cpu.caps.intel {
@@ -411,6 +416,7 @@ pub fn set_msr<E: Exec + ?Sized>(e: &mut E, index: u32, value: u64) -> Result<()
             pvclock::refresh(e);
         }
         ix::TSC_ADJUST => e.cpu().msrs.tsc_adjust = value,
+        ix::SMBASE => e.cpu().msrs.smbase = u32::try_from(value).map_err(|_| refuse())?,
         ix::EFER => {
             let cpu = e.cpu();
             let all = crate::Caps::everything().efer;

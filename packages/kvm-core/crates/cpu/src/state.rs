@@ -183,6 +183,10 @@ pub struct Events {
     pub smi_pending: bool,
     /// In system management mode.
     pub smm: bool,
+    /// NMIs were blocked when it was entered.
+    pub smm_inside_nmi: bool,
+    /// An INIT came in system management mode, and waits for its end.
+    pub init_latched: bool,
     /// Vector of the SIPI to start at.
     pub sipi_vector: u8,
     /// An NMI was being delivered when the vCPU stopped.

@@ -11,8 +11,7 @@ use kvm_abi::regs::{
 use crate::bits::{canonical, cr0, cr4, dr, efer};
 use crate::{Cpu, Fault, Seg, TableReg, Vector, flags, reg, seg};
 
-/// Bits that RFLAGS has.
-const RFLAGS_ALL: u64 = 0x3f_7fd7;
+use crate::flags::ALL as RFLAGS_ALL;
 
 /// `KVM_VCPUEVENT_VALID_*`.
 mod valid {
@@ -252,6 +251,8 @@ impl Cpu {
             sipi_vector: u32::from(e.sipi_vector),
             smi_pending: u8::from(e.smi_pending),
             smi_smm: u8::from(e.smm),
+            smi_smm_inside_nmi: u8::from(e.smm_inside_nmi),
+            smi_latched_init: u8::from(e.init_latched),
             triple_fault_pending: u8::from(e.triple_fault),
             flags: valid::NMI_PENDING | valid::SHADOW | valid::SMM,
             ..VcpuEvents::default()
@@ -276,8 +277,7 @@ impl Cpu {
     /// `KVM_SET_VCPU_EVENTS`.
     ///
     /// # Errors
-    /// `EINVAL` for unknown flags, an exception that does not exist, or system management mode,
-    /// which this CPU does not enter.
+    /// `EINVAL` for unknown flags or an exception that does not exist.
     pub fn set_events_block(&mut self, v: &VcpuEvents) -> Result<(), KvmError> {
         let fail = |reason: String| Err(KvmError::invalid(reason));
         if v.flags & !valid::ALL != 0 {
@@ -287,9 +287,6 @@ impl Cpu {
         let vector = Vector::from_number(v.exception_nr);
         if has_exception && !vector.is_some_and(|n| n != Vector::Nmi) {
             return fail(format!("exception_nr {} is not an exception", v.exception_nr));
-        }
-        if v.flags & valid::SMM != 0 && (v.smi_smm | v.smi_latched_init) != 0 {
-            return fail("system management mode is not supported".into());
         }
         if v.flags & valid::SIPI_VECTOR != 0 && v.sipi_vector > 255 {
             return fail(format!("sipi_vector {} is more than 255", v.sipi_vector));
@@ -318,6 +315,9 @@ impl Cpu {
         }
         if v.flags & valid::SMM != 0 {
             e.smi_pending = v.smi_pending != 0;
+            e.smm = v.smi_smm != 0;
+            e.smm_inside_nmi = e.smm && v.smi_smm_inside_nmi != 0;
+            e.init_latched = e.smm && v.smi_latched_init != 0;
         }
         if v.flags & valid::TRIPLE_FAULT != 0 {
             e.triple_fault = v.triple_fault_pending != 0;

@@ -117,6 +117,7 @@ impl VmEngine for HostEngine {
             cap::IRQ_ROUTING => value.min(kvm_irqchip::KVM_MAX_IRQ_ROUTES),
             // The log is kept here, so that devices' writes are in it: one page at a time or not.
             cap::MANUAL_DIRTY_LOG_PROTECT2 => 1,
+            cap::MULTI_ADDRESS_SPACE => 1,
             cap::X86_SMM | cap::COALESCED_MMIO | cap::X2APIC_API => 0,
             _ => value,
         })

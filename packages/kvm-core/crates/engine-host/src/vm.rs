@@ -15,7 +15,7 @@ use kvm_bindings::{
 };
 use kvm_cpu::kernel::{KernelIoEvent, KernelVm};
 use kvm_ioctls::{Kvm, VmFd};
-use kvm_memory::{Memslot, SlotKeeper};
+use kvm_memory::{ADDRESS_SPACE_SHIFT, Memslot, SlotKeeper};
 
 use crate::error::{failed, refused};
 use crate::plain::{bytes_of, from_bytes};
@@ -130,6 +130,13 @@ fn entry_of(route: &Route) -> Result<kvm_irq_routing_entry, KvmError> {
 
 impl SlotKeeper for HostVm {
     fn set_slot(&self, number: u32, slot: Option<&Memslot>) -> Result<(), KvmError> {
+        // Memory of the kernel's second address space does not lie over that of the first.
+        if number >> ADDRESS_SPACE_SHIFT != 0 {
+            return Err(KvmError::invalid(format!(
+                "slot {number:#x} is for system management mode, which this engine does not have: \
+                 use the soft engine"
+            )));
+        }
         let region = slot.map_or_else(
             || kvm_userspace_memory_region { slot: number, ..Default::default() },
             |slot| kvm_userspace_memory_region {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use kvm_abi::regs::MpState;
 use kvm_cpu::exception::{self, Event};
-use kvm_cpu::{Trap, flags};
+use kvm_cpu::{Trap, flags, smm};
 
 use crate::vcpu::Vcpu;
 use crate::watch::Inside;
@@ -72,6 +72,7 @@ impl Vcpu {
         }
         self.poll_clock();
         let e = &self.cpu.events;
+        let smi = e.smi_pending && !e.smm;
         let wake = (e.nmi_pending > 0 && !e.nmi_masked)
             || e.injected.is_some()
             || e.interrupt.is_some()
@@ -81,7 +82,8 @@ impl Vcpu {
             self.cpu.mp_state = MpState::Runnable;
             self.unhalted = false;
         }
-        wake
+        // An SMI alone is taken out of the halt, to which RSM goes back.
+        wake || smi
     }
 
     fn interrupt_waits(&self) -> bool {
@@ -105,6 +107,7 @@ impl Vcpu {
             || e.injected.is_some()
             || e.interrupt.is_some()
             || e.nmi_pending > 0
+            || e.smi_pending
             || e.nmi_injected
             || e.triple_fault
             || self.exit.is_some()
@@ -160,6 +163,10 @@ impl Vcpu {
             exception::deliver(self, Event::Nmi)?;
         }
         let e = &mut self.cpu.events;
+        if e.smi_pending && !e.smm && !e.mov_ss_shadow && !e.sti_shadow {
+            smm::enter(self);
+        }
+        let e = &mut self.cpu.events;
         if e.nmi_pending > 0 && !e.nmi_masked && !e.mov_ss_shadow && !e.sti_shadow {
             e.nmi_pending -= 1;
             exception::deliver(self, Event::Nmi)?;
@@ -181,6 +188,10 @@ impl Vcpu {
 
     /// INIT: back to the reset state, waiting for SIPI unless this is the boot processor.
     pub(crate) fn take_init(&mut self) {
+        if self.cpu.events.smm {
+            self.cpu.events.init_latched = true;
+            return;
+        }
         self.cpu.init();
         self.io.commit();
         self.tlb.flush_all();

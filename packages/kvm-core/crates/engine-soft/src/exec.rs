@@ -88,6 +88,10 @@ impl Exec for Vcpu {
         self.follow_privilege();
     }
 
+    fn smm_changed(&mut self) {
+        self.follow_smm();
+    }
+
     fn segment_loaded(&mut self) {
         self.follow_segment();
     }
@@ -121,6 +125,21 @@ impl Exec for Vcpu {
 }
 
 impl Vcpu {
+    /// Sees the memory of the mode that the processor is in: inside or outside system management mode.
+    pub(crate) fn follow_smm(&mut self) {
+        if self.table.in_smm() == self.cpu.events.smm || self.other_view.is_none() {
+            return;
+        }
+        // Code is known by its address, at which there is other code now.
+        for (gpa, len) in self.table.differing().collect::<Vec<_>>() {
+            self.code_written_range(gpa, len);
+        }
+        if let Some(view) = &mut self.other_view {
+            std::mem::swap(view, &mut self.table);
+        }
+        self.flush(Flush::All);
+    }
+
     /// Follows a load of CR3 that keeps the translations of the new PCID.
     pub(crate) fn follow_pcid(&mut self) {
         let pcid = self.current_pcid();

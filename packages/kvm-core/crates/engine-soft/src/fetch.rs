@@ -192,7 +192,8 @@ impl Vcpu {
     fn forget_code(&mut self, gpa: u64, len: u64) {
         let before = self.blocks.invalidated;
         // The page may show at other addresses too, and its code have been fetched there.
-        for alias in self.table.aliases(gpa) {
+        let other = self.other_view.iter().flat_map(|view| view.aliases(gpa));
+        for alias in self.table.aliases(gpa).chain(other) {
             self.blocks.invalidate(alias, len);
         }
         self.release_code();
@@ -205,7 +206,8 @@ impl Vcpu {
     /// Ends the holds on pages from which all code was withdrawn.
     fn release_code(&mut self) {
         for page in self.blocks.released.drain(..) {
-            if let Some(slot) = self.table.find(page) {
+            let other = || self.other_view.as_ref().and_then(|view| view.find(page));
+            if let Some(slot) = self.table.find(page).or_else(other) {
                 slot.page_flags(page).release_code();
             }
         }

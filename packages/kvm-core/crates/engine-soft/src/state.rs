@@ -107,6 +107,8 @@ impl VcpuEngine for Vcpu {
 
     fn set_vcpu_events(&mut self, events: &VcpuEvents) -> Result<(), KvmError> {
         self.cpu.set_events_block(events)?;
+        self.follow_memory();
+        self.follow_smm();
         self.attention = true;
         Ok(())
     }
@@ -218,6 +220,14 @@ impl VcpuEngine for Vcpu {
     fn request_interrupt_window(&mut self, on: bool) {
         self.interrupt_window = on;
         self.attention |= on;
+    }
+
+    fn takes_smis(&self) -> bool {
+        true
+    }
+
+    fn in_smm(&self) -> bool {
+        self.cpu.events.smm
     }
 
     fn code_counters(&self) -> Option<Arc<CodeCounters>> {

@@ -71,6 +71,8 @@ pub struct Vcpu {
     /// CR0, CR4 and XCR0 allow these classes of vector instructions.
     pub(crate) vector_gate: u8,
     pub(crate) table: Arc<SlotTable>,
+    /// The same slots as they are seen outside, or inside, system management mode.
+    pub(crate) other_view: Option<Arc<SlotTable>>,
     pub(crate) context: VmContext,
     pub(crate) requests: Arc<VcpuRequests>,
     pub(crate) watch: Arc<Watch>,
@@ -149,6 +151,7 @@ impl Vcpu {
             lowered: Vec::new(),
             vectors: VectorState::default(),
             vector_gate: 0,
+            other_view: table.other_view().map(Arc::new),
             table,
             context,
             requests,
@@ -255,7 +258,13 @@ impl Vcpu {
         if now.generation() != self.table.generation() {
             // The holds on pages of code are in the old table.
             self.drop_all_code();
+            self.other_view = now.other_view().map(Arc::new);
             self.table = now;
+            if self.cpu.events.smm
+                && let Some(view) = &mut self.other_view
+            {
+                std::mem::swap(view, &mut self.table);
+            }
             self.tlb.flush_all();
         } else {
             self.tlb.revoke_writes(None);

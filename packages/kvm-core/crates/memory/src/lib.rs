@@ -34,5 +34,9 @@ pub const MEM_LOG_DIRTY_PAGES: u32 = 1;
 pub const MEM_READONLY: u32 = 2;
 /// Number of memslots that a VM can have (`KVM_CAP_NR_MEMSLOTS`).
 pub const MAX_MEMSLOTS: u32 = 32764;
+/// Address spaces of a VM (`KVM_CAP_MULTI_ADDRESS_SPACE`): the second is that of system management mode.
+pub const ADDRESS_SPACES: u32 = 2;
+/// Where the number of the address space begins in the number of a memslot.
+pub const ADDRESS_SPACE_SHIFT: u32 = 16;
 /// One past the highest guest physical address that a memslot can have.
 pub const MAX_GPA: u64 = 1 << 52;

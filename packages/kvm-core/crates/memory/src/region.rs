@@ -6,15 +6,15 @@ use kvm_abi::{Errno, KvmError};
 
 use crate::dirty::DirtyBitmap;
 use crate::{
-    GuestRam, MAX_GPA, MAX_MEMSLOTS, MEM_LOG_DIRTY_PAGES, MEM_READONLY, Memslot, PAGE_BYTES,
-    SlotTable,
+    ADDRESS_SPACE_SHIFT, ADDRESS_SPACES, GuestRam, MAX_GPA, MAX_MEMSLOTS, MEM_LOG_DIRTY_PAGES,
+    MEM_READONLY, Memslot, PAGE_BYTES, SlotTable,
 };
 
 /// What the VMM asks for (`kvm_userspace_memory_region`). All numbers but `slot` and `flags` are
 /// multiples of 4 KiB.
 #[derive(Debug)]
 pub struct Region {
-    /// Number of the slot.
+    /// Number of the slot; in its upper half that of the address space.
     pub slot: u32,
     /// Where it begins.
     pub gpa: u64,
@@ -33,8 +33,9 @@ impl Region {
     pub(crate) fn apply(self, table: &SlotTable) -> Result<Option<SlotTable>, KvmError> {
         self.check_numbers()?;
         let old = table.by_number(self.slot).cloned();
-        let mut slots: Vec<_> =
-            table.slots.iter().filter(|s| s.slot != self.slot).cloned().collect();
+        let smm = self.slot >> ADDRESS_SPACE_SHIFT != 0;
+        let space = if smm { &table.smm } else { &table.slots };
+        let mut slots: Vec<_> = space.iter().filter(|s| s.slot != self.slot).cloned().collect();
         if self.size == 0 {
             if old.is_none() {
                 return Err(KvmError::invalid(format!(
@@ -67,7 +68,11 @@ impl Region {
             let at = slots.partition_point(|s| s.gpa < new.gpa);
             slots.insert(at, Arc::new(new));
         }
-        Ok(Some(SlotTable { slots, generation: table.generation.wrapping_add(1) }))
+        Ok(Some(if smm {
+            table.next(table.slots.clone(), slots)
+        } else {
+            table.next(slots, table.smm.clone())
+        }))
     }
 
     fn check_numbers(&self) -> Result<(), KvmError> {
@@ -78,11 +83,16 @@ impl Region {
                 self.flags
             )));
         }
-        if self.slot >= MAX_MEMSLOTS {
+        let (space, number) =
+            (self.slot >> ADDRESS_SPACE_SHIFT, self.slot & ((1 << ADDRESS_SPACE_SHIFT) - 1));
+        if space >= ADDRESS_SPACES {
             return Err(KvmError::invalid(format!(
-                "slot {} is not below {MAX_MEMSLOTS}",
+                "slot {:#x} is of address space {space}, there are {ADDRESS_SPACES}",
                 self.slot
             )));
+        }
+        if number >= MAX_MEMSLOTS {
+            return Err(KvmError::invalid(format!("slot {number} is not below {MAX_MEMSLOTS}")));
         }
         for (name, value) in [("gpa", self.gpa), ("size", self.size), ("offset", self.offset)] {
             if !value.is_multiple_of(PAGE_BYTES) {

@@ -81,33 +81,87 @@ impl Memslot {
     }
 }
 
-/// The memslots at one moment, in the order of their addresses.
+/// The memslots at one moment, in the order of their addresses, as they are seen in one mode.
+///
+/// Those of address space 1 are seen in system management mode alone, where they lie over those of
+/// address space 0.
 #[derive(Clone, Debug, Default)]
 pub struct SlotTable {
     pub(crate) slots: Vec<Arc<Memslot>>,
+    /// Of address space 1.
+    pub(crate) smm: Vec<Arc<Memslot>>,
+    /// As it is seen in system management mode.
+    in_smm: bool,
     pub(crate) generation: u64,
 }
 
+fn find_in(slots: &[Arc<Memslot>], gpa: u64) -> Option<&Memslot> {
+    let after = slots.partition_point(|slot| slot.gpa <= gpa);
+    let slot = slots.get(after.checked_sub(1)?)?;
+    slot.contains(gpa).then_some(&**slot)
+}
+
 impl SlotTable {
+    /// The table of the next generation: `slots`, and `smm` over them.
+    pub(crate) fn next(&self, slots: Vec<Arc<Memslot>>, smm: Vec<Arc<Memslot>>) -> Self {
+        Self { slots, smm, in_smm: false, generation: self.generation.wrapping_add(1) }
+    }
+
     /// The slot that contains `gpa`.
     #[inline]
     #[must_use]
     pub fn find(&self, gpa: u64) -> Option<&Memslot> {
-        let after = self.slots.partition_point(|slot| slot.gpa <= gpa);
-        let slot = self.slots.get(after.checked_sub(1)?)?;
-        slot.contains(gpa).then_some(&**slot)
+        if self.in_smm
+            && let Some(slot) = find_in(&self.smm, gpa)
+        {
+            return Some(slot);
+        }
+        find_in(&self.slots, gpa)
     }
 
-    /// All slots, by rising address.
+    /// All slots of address space 0, by rising address.
     #[must_use]
     pub fn slots(&self) -> &[Arc<Memslot>] {
         &self.slots
     }
 
-    /// The slot with number `slot`.
+    /// The slots of both address spaces.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Memslot>> {
+        self.slots.iter().chain(&self.smm)
+    }
+
+    /// The slot with number `slot`, of either address space.
     #[must_use]
     pub fn by_number(&self, slot: u32) -> Option<&Arc<Memslot>> {
-        self.slots.iter().find(|s| s.slot == slot)
+        self.all().find(|s| s.slot == slot)
+    }
+
+    /// The same slots as the other mode sees them: `None` where that makes no difference.
+    #[must_use]
+    pub fn other_view(&self) -> Option<Self> {
+        (!self.smm.is_empty()).then(|| Self { in_smm: !self.in_smm, ..self.clone() })
+    }
+
+    /// True for the view of system management mode.
+    #[must_use]
+    pub fn in_smm(&self) -> bool {
+        self.in_smm
+    }
+
+    /// Addresses, and bytes, at which the two modes see different memory.
+    pub fn differing(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.smm.iter().flat_map(move |over| {
+            self.slots.iter().filter_map(move |slot| {
+                let (from, to) = (over.gpa.max(slot.gpa), over.end().min(slot.end()));
+                let same = from < to && over.host_ptr(from) == slot.host_ptr(from);
+                (from < to && !same).then(|| (from, to - from))
+            })
+        })
+    }
+
+    fn visible(&self) -> impl Iterator<Item = &Arc<Memslot>> {
+        let over = if self.in_smm { &self.smm[..] } else { &[] };
+        self.slots.iter().chain(over)
     }
 
     /// Which table this is: every change makes a new number.
@@ -116,11 +170,12 @@ impl SlotTable {
         self.generation
     }
 
-    /// All addresses at which the byte at `gpa` shows, through any slot. None if it lies in no slot.
+    /// All addresses at which the byte at `gpa` shows, through any slot that this mode sees. None if it
+    /// lies in no slot.
     pub fn aliases(&self, gpa: u64) -> impl Iterator<Item = u64> + '_ {
         self.find(gpa).into_iter().flat_map(move |slot| {
             let in_ram = gpa - slot.gpa + slot.offset;
-            self.slots.iter().filter(|s| Arc::ptr_eq(&s.ram, &slot.ram)).filter_map(move |s| {
+            self.visible().filter(|s| Arc::ptr_eq(&s.ram, &slot.ram)).filter_map(move |s| {
                 let within = in_ram.wrapping_sub(s.offset);
                 (within < s.size).then(|| s.gpa + within)
             })

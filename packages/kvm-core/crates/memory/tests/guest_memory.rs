@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use kvm_abi::Errno;
 use kvm_memory::{
     Backing, GuestMemory, GuestRam, MEM_LOG_DIRTY_PAGES, MEM_READONLY, MemoryListener, Region,
+    SlotTable,
 };
 
 const KIB4: u64 = 4096;
@@ -274,4 +275,46 @@ fn whole_pages_go_back_to_the_host() {
         ram.discard(0, u64::MAX).unwrap();
         assert_eq!(ram.resident_bytes(), 0);
     }
+}
+
+#[test]
+fn a_second_address_space_lies_over_the_first_in_one_view() {
+    const SMM: u32 = 1 << 16;
+    let memory = GuestMemory::new();
+    let (all, own) = (ram(4), ram(1));
+    memory.set_user_memory_region(0, 0, 4 * KIB4, 0, Some(all.clone()), 0).unwrap();
+    assert!(memory.table().other_view().is_none());
+    memory.set_user_memory_region(SMM, KIB4, KIB4, 0, Some(own.clone()), 0).unwrap();
+    memory.set_user_memory_region(SMM | 1, 8 * KIB4, KIB4, 0, Some(all.clone()), KIB4).unwrap();
+    memory.set_user_memory_region(SMM | 2, 2 * KIB4, KIB4, 0, Some(all.clone()), 2 * KIB4).unwrap();
+
+    let table = memory.table();
+    let view = table.other_view().unwrap();
+    assert!(view.in_smm() && !table.in_smm() && !view.other_view().unwrap().in_smm());
+    let number = |table: &SlotTable, gpa| table.find(gpa).map(|slot| slot.slot);
+    assert_eq!([0, KIB4, 8 * KIB4].map(|at| number(&table, at)), [Some(0), Some(0), None]);
+    assert_eq!(
+        [0, KIB4, 8 * KIB4].map(|at| number(&view, at)),
+        [Some(0), Some(SMM), Some(SMM | 1)]
+    );
+    // The page at 2 shows the same memory in both.
+    assert_eq!(view.differing().collect::<Vec<_>>(), [(KIB4, KIB4)]);
+    assert_eq!(view.aliases(8 * KIB4).collect::<Vec<_>>(), [KIB4, 8 * KIB4]);
+    assert_eq!(table.aliases(KIB4).collect::<Vec<_>>(), [KIB4]);
+    // Devices see the first.
+    memory.write(KIB4, &[5]).unwrap();
+    let mut byte = [0];
+    memory.read(KIB4, &mut byte).unwrap();
+    assert_eq!((byte, errno(memory.read(8 * KIB4, &mut [0]))), ([5], Errno::EFAULT));
+
+    let overlap = memory.set_user_memory_region(SMM | 9, KIB4, KIB4, 0, Some(own.clone()), 0);
+    assert_eq!(errno(overlap), Errno::EEXIST);
+    for slot in [2 << 16, SMM | 0xfffe] {
+        let refused = memory.set_user_memory_region(slot, 16 * KIB4, KIB4, 0, Some(own.clone()), 0);
+        assert_eq!(errno(refused), Errno::EINVAL);
+    }
+    for slot in [SMM, SMM | 1, SMM | 2] {
+        memory.set_user_memory_region(slot, 0, 0, 0, None, 0).unwrap();
+    }
+    assert!(memory.table().other_view().is_none());
 }

@@ -16,6 +16,8 @@ pub const INTERNAL_ERROR_PANIC: u32 = 0x1_0000;
 const HALT_POLL_NS: u32 = 200_000;
 /// The same while devices are at work; code of theirs that is rarely used takes as long.
 const SERVED_POLL_NS: u32 = 400_000;
+/// The bit of `kvm_run.flags` for exits of a vCPU in system management mode.
+const KVM_RUN_X86_SMM: u8 = 1;
 /// Bits of `kvm_valid_regs` and `kvm_dirty_regs`.
 const SYNC_REGS: u64 = 1;
 const SYNC_SREGS: u64 = 2;
@@ -187,7 +189,11 @@ impl Core {
         put32(run::EXIT_REASON, why);
         if self.failure.is_none() {
             let (ready, if_flag) = self.engine.interrupt_window();
-            page.set(run::READY_FOR_INTERRUPT_INJECTION, &[u8::from(ready), u8::from(if_flag)]);
+            let flags = u8::from(self.engine.in_smm()) * KVM_RUN_X86_SMM;
+            page.set(
+                run::READY_FOR_INTERRUPT_INJECTION,
+                &[u8::from(ready), u8::from(if_flag), flags, 0],
+            );
             if !has_irqchip {
                 let sregs = self.engine.sregs();
                 put64(run::CR8, sregs.cr8);

@@ -71,6 +71,7 @@ pub struct Vcpu {
     pub(crate) state: ThreadState,
     pub(crate) counters: Counters,
     code: Option<Arc<CodeCounters>>,
+    takes_smis: bool,
     chip: Option<Chip>,
     bus: Arc<Bus>,
     clock: Arc<HostClock>,
@@ -115,6 +116,7 @@ impl Vcpu {
             id,
             page,
             code,
+            takes_smis: engine.takes_smis(),
             timer: Timer::new(parts.events, &kicker, request::EXIT),
             state: ThreadState::new(kicker.phase().clone()),
             kicker,
@@ -205,12 +207,16 @@ impl Vcpu {
     /// `KVM_SMI`.
     ///
     /// # Errors
-    /// `ENOTTY`, as from a kernel without system management mode: no engine models it yet.
+    /// `ENOTTY` where the engine has no system management mode.
     pub fn smi(&self) -> Result<(), KvmError> {
-        Err(KvmError::new(
-            Errno::ENOTTY,
-            "system management mode is not modelled, so there is nobody to take an SMI",
-        ))
+        if !self.takes_smis {
+            return Err(KvmError::new(
+                Errno::ENOTTY,
+                "this engine has no system management mode (KVM_CAP_X86_SMM): use the soft engine",
+            ));
+        }
+        self.kicker.raise(request::SMI);
+        Ok(())
     }
 
     /// `KVM_GET_LAPIC`.

@@ -424,7 +424,7 @@ impl Vm {
         self.bus.ioevents.clear();
         self.bus.routes.clear();
         self.hosts.clear();
-        for slot in self.memory.table().slots() {
+        for slot in self.memory.table().all() {
             // Deleting a slot that is in the table cannot fail.
             let _ = self.memory.set_user_memory_region(slot.slot, 0, 0, 0, None, 0);
         }

@@ -5,6 +5,7 @@ mod paging;
 mod random;
 mod registers;
 mod segments;
+mod smm;
 mod state;
 mod tasks;
 mod transfers;

@@ -116,7 +116,6 @@ fn impossible_state_is_refused_and_changes_nothing() {
         VcpuEvents { flags: 0x100, ..VcpuEvents::default() },
         VcpuEvents { exception_injected: 1, exception_nr: 2, ..VcpuEvents::default() },
         VcpuEvents { exception_injected: 1, exception_nr: 32, ..VcpuEvents::default() },
-        VcpuEvents { flags: 8, smi_smm: 1, ..VcpuEvents::default() },
         VcpuEvents { flags: 2, sipi_vector: 256, ..VcpuEvents::default() },
     ];
     for block in events {

@@ -48,6 +48,7 @@ pub(super) fn lower(x: &mut Context<'_>) -> Option<Handler> {
         M::Iret => iret::<W16>,
         M::Iretd => iret::<W32>,
         M::Iretq => iret::<W64>,
+        M::Rsm => system::rsm,
         M::Int => {
             x.op.imm = u64::from(x.i.immediate8());
             system::int_n

@@ -6,7 +6,7 @@ use kvm_cpu::exception::{self, Event};
 use kvm_cpu::pvclock::{self, Hypercall};
 use kvm_cpu::segment::{self, Query};
 use kvm_cpu::system::{self, Table};
-use kvm_cpu::{Exec, Trap, Vector, control, far, flags, msr, reg, ret, seg, syscall};
+use kvm_cpu::{Exec, Trap, Vector, control, far, flags, msr, reg, ret, seg, smm, syscall};
 
 use crate::op::{Done, Op};
 use crate::vcpu::Vcpu;
@@ -161,6 +161,16 @@ pub(crate) fn iret<W: Width>(v: &mut Vcpu, op: &Op) -> Done {
     ret::iret(v, W::BYTES, next)?;
     serialize();
     v.settle_level(op);
+    Ok(())
+}
+
+pub(crate) fn rsm(v: &mut Vcpu, op: &Op) -> Done {
+    smm::resume(v)?;
+    if std::mem::take(&mut v.cpu.events.init_latched) {
+        v.take_init();
+    }
+    serialize();
+    v.settle(op);
     Ok(())
 }
 
