@@ -60,7 +60,7 @@ const advice = `Either run on Debian 12 or newer, where apt-get fetches it witho
   BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
   SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS
   IPXE=/path/to/folder      efi-virtio.rom, efi-e1000.rom and efi-rtl8139.rom of iPXE
-  OVMF=/path/to/folder      OVMF.fd, and OVMF_CODE, OVMF_VARS with and without _4M`
+  OVMF=/path/to/folder      OVMF.fd, OVMF_CODE, OVMF_VARS with and without _4M, OVMF_CODE_4M.secboot, OVMF_VARS_4M.ms`
 
 /**
  * The kernel, as a bzImage and as the ELF file inside.
@@ -137,7 +137,8 @@ export async function ipxeGuest() {
  * @returns {Promise<string>} the folder that it is in
  */
 export async function ovmfGuest() {
-  const parts = ['CODE', 'VARS', 'CODE_4M', 'VARS_4M'].map((part) => `OVMF/OVMF_${part}.fd`)
+  const sizes = ['CODE', 'VARS', 'CODE_4M', 'VARS_4M', 'CODE_4M.secboot', 'VARS_4M.ms']
+  const parts = sizes.map((part) => `OVMF/OVMF_${part}.fd`)
   return await packageFiles('ovmf', 'OVMF', 'ovmf', 'usr/share', [...parts, 'ovmf/OVMF.fd'])
 }
 

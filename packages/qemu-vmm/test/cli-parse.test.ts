@@ -207,7 +207,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-boot', 'reboot-timeout=-2'], /reboot-timeout is invalid.*between -1 and 65535/],
     [['-boot', 'reboot-timeout=1s'], /'reboot-timeout' expects a number/],
     [['-boot', 'menu=perhaps'], /menu/],
-    [['-M', 'pc,smm=on'], /System Management Mode not supported/],
+    [['-M', 'pc,smm=perhaps'], /invalid value of smm/],
     [['-M', 'pc,graphics=1'], /graphics/],
     [['-kernel', 'x'], /no graphical display yet: use -nographic/],
   ]

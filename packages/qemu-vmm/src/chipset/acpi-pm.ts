@@ -181,6 +181,9 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
     this.#update()
   }
 
+  /** The SMI command port was written. */
+  onCommand?: () => void
+
   /** APM control (offset 0, the SMI command port) and status (offset 1). */
   readonly apm: IoHandler = {
     read: (offset) => (offset === 0 ? this.#s.apmControl : this.#s.apmStatus),
@@ -191,6 +194,7 @@ export class AcpiPm implements Omit<Device<AcpiPmState>, keyof IoHandler> {
         return
       }
       this.#s.apmControl = byte
+      this.onCommand?.()
       if (byte === this.#kind.enable) this.#s.pm1Control |= SCI_EN
       if (byte === this.#kind.disable) this.#s.pm1Control &= ~SCI_EN
       this.#update()

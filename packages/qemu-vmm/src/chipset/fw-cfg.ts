@@ -52,6 +52,10 @@ export interface FwCfgFile {
   /** At most 55 bytes of ASCII, such as `opt/org.example/name`. */
   name: string
   data: Uint8Array
+  /** Whether firmware may write it now, by DMA; by default never. */
+  isWritable?(): boolean
+  /** Called when it is selected, before its bytes are read. */
+  selected?(): void
 }
 
 /** Files whose contents depend on what the firmware has set up when it asks for the first of them. */
@@ -165,6 +169,7 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     const entry = key & ~(WRITE_CHANNEL | ARCH_LOCAL)
     this.#selected = entry < FILE_FIRST + FILE_SLOTS ? key & ~WRITE_CHANNEL : INVALID
     if (!this.#isBuilt && this.#liveKeys.has(this.#selected)) this.#build()
+    this.#file?.selected?.()
   }
 
   #build(): void {
@@ -173,6 +178,10 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
       const at = this.#files.findIndex((file) => file.name === name)
       if (at >= 0) this.#items.set(FILE_FIRST + at, data)
     }
+  }
+
+  get #file(): FwCfgFile | undefined {
+    return this.#files[this.#selected - FILE_FIRST]
   }
 
   get #data(): Uint8Array {
@@ -191,8 +200,7 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     if (control & DMA_SELECT) this.#select(control >>> 16)
     let failed = false
     if (control & DMA_READ) failed = !this.#copy(target!, length!)
-    // Nothing here can be written.
-    else if (control & DMA_WRITE) failed = true
+    else if (control & DMA_WRITE) failed = !this.#overwrite(target!, length!)
     else if (control & DMA_SKIP) this.#skip(length!)
     // The block was read: it is in RAM, and can be answered.
     this.#memory.write(address, Uint8Array.of(0, 0, 0, failed ? DMA_ERROR : 0))
@@ -228,6 +236,21 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
       return false
     }
     this.#offset += data.length
+    return true
+  }
+
+  /** Takes the next bytes of a file from memory. False outside RAM, and for what cannot be written. */
+  #overwrite(source: number, length: number): boolean {
+    const file = this.#file
+    if (file?.isWritable?.() !== true || this.#offset + length > file.data.length) return false
+    const bytes = new Uint8Array(length)
+    try {
+      this.#memory.read(source, bytes)
+    } catch {
+      return false
+    }
+    file.data.set(bytes, this.#offset)
+    this.#offset += length
     return true
   }
 

@@ -57,7 +57,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
   const { serial = [] } = config
-  const { shadow, sendMessage, setPit, latches } = parts
+  const { shadow, smm, sendMessage, setPit, latches } = parts
   const board = new PcBoard({
     kind: machineKind(config.machine).board,
     sendMessage,
@@ -75,6 +75,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ...(setPit === undefined ? {} : { setPit }),
     ...(latches === undefined ? {} : { latches }),
     ...(shadow === undefined ? {} : { shadow }),
+    ...(smm === undefined ? {} : { smm }),
   })
   setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)
   for (const definition of devices) {

@@ -7,6 +7,8 @@ import { AddressSpace } from './address-space.ts'
 // The compiler knows a module's own constants; those of another it would load and check for each exit.
 const REASON_IO = ExitReason.Io
 const REASON_MMIO = ExitReason.Mmio
+/** `KVM_RUN_X86_SMM`. */
+const RUN_SMM = 1
 const {
   exitReason: AT_REASON,
   ioDirection: AT_DIRECTION,
@@ -18,6 +20,7 @@ const {
   mmioData: AT_DATA,
   mmioLen: AT_LENGTH,
   mmioIsWrite: AT_IS_WRITE,
+  flags: AT_FLAGS,
 } = KVM_RUN
 
 /**
@@ -31,6 +34,8 @@ export class Bus {
   readonly mmio: AddressSpace = new AddressSpace('memory')
   /** Told of what guests ask of devices and these do not have; absent where nobody listens. */
   onUnknown?: (message: string) => void
+  /** The processor whose access was served last: a device may answer it alone. */
+  vcpu = 0
   #views: DataView[] = []
   #bytes: Uint8Array[] = []
 
@@ -46,6 +51,7 @@ export class Bus {
    */
   dispatch(run: ArrayBuffer, vcpuIndex: number): boolean {
     const view = this.#view(run, vcpuIndex)
+    this.vcpu = vcpuIndex
     switch (view.getUint32(AT_REASON, true)) {
       case REASON_IO:
         this.#io(view, vcpuIndex)
@@ -66,6 +72,11 @@ export class Bus {
       writeParts(to, addr, 4, value)
       writeParts(to, addr + 4, size - 4, high)
     }
+  }
+
+  /** That processor was in system management mode. */
+  get isFromSmm(): boolean {
+    return ((this.#views[this.vcpu]?.getUint16(AT_FLAGS, true) ?? 0) & RUN_SMM) !== 0
   }
 
   /** The exit reason in a vCPU's page. */

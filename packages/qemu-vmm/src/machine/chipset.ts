@@ -9,6 +9,8 @@ import type { ConfigWindowPlace } from '../chipset/pci/mch.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
 import type { PciWindow } from '../chipset/pci/assign.ts'
+import type { FwCfgFile } from '../chipset/fw-cfg.ts'
+import type { SmmControl } from '../chipset/smm.ts'
 import type { Clock, Stateful } from '../device.ts'
 import type { Bus } from './bus.ts'
 import type { IrqLines } from './irq.ts'
@@ -21,6 +23,8 @@ export interface ChipsetParts {
   memory: GuestMemory
   sendMessage: SendMessage
   shadow?: ShadowControl
+  /** Absent on a machine without system management mode. */
+  smm?: SmmControl
   actions: AcpiPmActions
 }
 
@@ -41,6 +45,8 @@ export interface Chipset {
   readonly ide?: PiixIde
   /** What is reset, saved and loaded with the board, beside PCI functions. */
   readonly devices: readonly (readonly [string, Stateful])[]
+  /** What firmware is told of it. */
+  readonly fwCfgFiles: readonly FwCfgFile[]
   /** Where configuration space is in memory now. */
   configWindow(): ConfigWindowPlace | undefined
   /** Programs what firmware programs before it starts a kernel. `hole` is the window for PCI memory. */

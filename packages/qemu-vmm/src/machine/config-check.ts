@@ -63,6 +63,8 @@ const MACHINE_OPTIONS: readonly string[] = [
   'suspend',
   'pitLostTicks',
   'graphics',
+  'smm',
+  'secureFlash',
 ]
 const SERIAL_PORTS = 4
 

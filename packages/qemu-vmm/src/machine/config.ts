@@ -37,6 +37,13 @@ export interface MachineOptions {
    * Whether the guest has a screen. Without one, the default, firmware uses the first serial port.
    */
   graphics?: boolean
+  /**
+   * System management mode, which only the software engine has. By default where firmware is in flash, which
+   * may need it.
+   */
+  smm?: boolean
+  /** Only code in system management mode may write to flash; off by default. */
+  secureFlash?: boolean
 }
 
 /** CPU model and changes to it, as in `-cpu max,+avx2,-smap`. */

@@ -10,17 +10,24 @@ const PAGE = 4096
 
 type VmParts = Pick<Vm, 'createRam' | 'setUserMemoryRegion' | 'getDirtyLog'>
 
-interface Place {
-  readonly slot: number
+interface Range {
   gpa: number
   size: number
+}
+
+interface Place extends Range {
+  readonly slot: number
   offset: number
+  /** Other memory is there, for the time being. */
+  isCovered: boolean
 }
 
 /** RAM of devices, which memslots of their own show to the guest. */
 export class DeviceRams {
   readonly #vm: VmParts
   readonly #rams: GuestRam[] = []
+  readonly #shown: DeviceRam[] = []
+  #covered: Range | undefined
 
   constructor(vm: VmParts) {
     this.#vm = vm
@@ -30,10 +37,19 @@ export class DeviceRams {
     const ram = this.#vm.createRam({ size })
     const first = FIRST_SLOT + this.#rams.length * PLACES
     this.#rams.push(ram)
-    return new DeviceRam(this.#vm, ram, first)
+    const shown = new DeviceRam(this.#vm, ram, first, () => this.#covered)
+    this.#shown.push(shown)
+    return shown
+  }
+
+  /** Hides what is in the range, because other memory is there, until there is no range any more. */
+  cover(range: Range | undefined): void {
+    this.#covered = range
+    for (const shown of this.#shown) shown.followCover()
   }
 
   close(): void {
+    this.#shown.length = 0
     for (const ram of this.#rams.splice(0)) ram.detach()
   }
 }
@@ -45,9 +61,11 @@ class DeviceRam implements VideoMemory {
   readonly #places: (Place | undefined)[] = []
   readonly #firstSlot: number
   readonly #dirty: Uint8Array
+  readonly #cover: () => Range | undefined
 
-  constructor(vm: VmParts, ram: GuestRam, firstSlot: number) {
+  constructor(vm: VmParts, ram: GuestRam, firstSlot: number, cover: () => Range | undefined) {
     this.#vm = vm
+    this.#cover = cover
     this.#ram = ram
     this.#firstSlot = firstSlot
     this.bytes = new Uint8Array(ram.segment(0))
@@ -57,22 +75,53 @@ class DeviceRam implements VideoMemory {
   show(index: 0 | 1, gpa: number | undefined, size = this.#ram.size, offset = 0): boolean {
     const before = this.#places[index]
     if (before !== undefined) {
-      this.#harvest(before)
-      this.#vm.setUserMemoryRegion({ slot: before.slot, gpa: before.gpa, size: 0 })
+      this.#hide(before)
       this.#places[index] = undefined
     }
     if (gpa === undefined) return true
-    const place = { slot: this.#firstSlot + index, gpa, size, offset }
+    const place = { slot: this.#firstSlot + index, gpa, size, offset, isCovered: false }
+    if (!this.#put(place)) return false
+    this.#places[index] = place
+    return true
+  }
+
+  /** Shows what is not covered any more, and hides what is. */
+  followCover(): void {
+    for (const [index, place] of this.#places.entries()) {
+      if (place === undefined || place.isCovered === this.#isCovered(place)) continue
+      if (place.isCovered) {
+        if (!this.#put(place)) this.#places[index] = undefined
+      } else {
+        this.#hide(place)
+        place.isCovered = true
+      }
+    }
+  }
+
+  /** False where a guest has put video memory over RAM or ROM, which wins. */
+  #put(place: Place): boolean {
+    place.isCovered = this.#isCovered(place)
+    if (place.isCovered) return true
+    const { slot, gpa, size, offset } = place
     try {
       const flags = MemFlag.LogDirtyPages
-      this.#vm.setUserMemoryRegion({ ...place, ram: this.#ram, flags })
+      this.#vm.setUserMemoryRegion({ slot, gpa, size, offset, ram: this.#ram, flags })
+      return true
     } catch (error) {
-      // A guest may put video memory over RAM or ROM, which wins.
       if (error instanceof KvmError) return false
       throw error
     }
-    this.#places[index] = place
-    return true
+  }
+
+  #hide(place: Place): void {
+    if (place.isCovered) return
+    this.#harvest(place)
+    this.#vm.setUserMemoryRegion({ slot: place.slot, gpa: place.gpa, size: 0 })
+  }
+
+  #isCovered({ gpa, size }: Range): boolean {
+    const cover = this.#cover()
+    return cover !== undefined && gpa < cover.gpa + cover.size && cover.gpa < gpa + size
   }
 
   markWritten(offset: number, length: number): void {
@@ -85,7 +134,7 @@ class DeviceRam implements VideoMemory {
   }
 
   takeDirty(): Uint8Array {
-    for (const place of this.#places) if (place !== undefined) this.#harvest(place)
+    for (const place of this.#places) if (place?.isCovered === false) this.#harvest(place)
     const dirty = this.#dirty.slice()
     this.#dirty.fill(0)
     return dirty

@@ -3,8 +3,10 @@ import type { GuestRam, Vm } from 'kvm-core'
 
 import { Cfi01Flash, FLASH_SECTOR_BYTES } from '../chipset/pflash/cfi01.ts'
 import type { FlashState } from '../chipset/pflash/cfi01.ts'
+import type { IoHandler } from '../device.ts'
 import type { PluggedDevice } from '../devices/device-type.ts'
 import type { Bus } from './bus.ts'
+import type { MachineConfig } from './config.ts'
 import type { Drive } from './drive.ts'
 import type { FlashImage } from './flash-image.ts'
 
@@ -19,12 +21,14 @@ export function mapFlash(
   vm: VmParts,
   bus: Bus,
   images: readonly FlashImage[],
+  { machine }: MachineConfig,
   log: (message: string) => void,
 ): FlashChip[] {
+  const isSecure = machine?.options?.secureFlash === true
   let end = GIB4
   return images.map((image, i) => {
     end -= image.bytes.length
-    return new FlashChip(vm, bus, { image, gpa: end, slot: FIRST_SLOT + i, log })
+    return new FlashChip(vm, bus, { image, gpa: end, slot: FIRST_SLOT + i, isSecure, log })
   })
 }
 
@@ -32,6 +36,8 @@ interface Place {
   image: FlashImage
   gpa: number
   slot: number
+  /** The chip obeys code in system management mode alone, and shows its array to all other. */
+  isSecure: boolean
   log(message: string): void
 }
 
@@ -72,7 +78,15 @@ export class FlashChip implements PluggedDevice {
       },
       image.drive.readOnly,
     )
-    bus.mmio.map({ name: image.name, base: gpa, len: size, handler: this.#chip })
+    const chip = this.#chip
+    const guarded: IoHandler = {
+      read: (offset, size) => (bus.isFromSmm ? chip.read(offset, size) : chip.array(offset, size)),
+      write: (offset, size, value) => {
+        if (bus.isFromSmm) chip.write(offset, size, value)
+      },
+    }
+    const handler = place.isSecure ? guarded : chip
+    bus.mmio.map({ name: image.name, base: gpa, len: size, handler })
     this.#show(true)
   }
 

@@ -62,6 +62,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     ...optionRoms,
     ...acpi,
     ...firmwareFiles(tables()),
+    ...board.chipset.fwCfgFiles,
     ...(config.fwCfg ?? []),
   ]
   const device = new FwCfg(memory, items, files, {

@@ -41,6 +41,7 @@ import { portLatches } from './port-latch.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
 import { ShadowMemory } from './shadow-memory.ts'
+import { smmOf } from './smram.ts'
 import { captureStandstill, leaveStandstill } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
 import { resolveTopology } from './topology.ts'
@@ -144,7 +145,8 @@ export class Hardware {
         topology: this.#topology,
         objects: this.#objects,
         shadow: new ShadowMemory(vm, this.handles.ram, bios, flash.length > 0),
-        flash: (bus) => mapFlash(vm, bus, flash, requests.log),
+        ...smmOf(config, this.handles, this.#map, this.#deviceRams, flash.length > 0),
+        flash: (bus) => mapFlash(vm, bus, flash, config, requests.log),
         memory: vm.memory,
         createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,

@@ -22,14 +22,20 @@ const PIIX4_GPE0_PORT = 0xafe0
 
 /** i440FX host bridge, PIIX3 with its IDE controller, PIIX4 power management. */
 export function createI440fx(parts: ChipsetParts): Chipset {
-  const { bus, irqs, clock, memory, actions, shadow } = parts
+  const { bus, irqs, clock, memory, actions, shadow, smm } = parts
   const pm = new AcpiPm(irqs.source(SCI_GSI), clock, actions)
   const lines = Array.from({ length: ISA_IRQS }, (_, irq) => irqs.source(irq))
   const piix3 = new Piix3(bus, lines)
   const smbIrq = irqs.source(SMB_IRQ)
   const smbus = new SmbusHost((level) => smbIrq.set(level), bus.unknownOf('smbus'))
-  const piix4 = new Piix4Pm(bus, pm, smbus)
-  const bridge = new HostBridge(bus, shadow)
+  const piix4 = new Piix4Pm(bus, pm, smbus, smm !== undefined)
+  const bridge = new HostBridge(bus, shadow, smm)
+  if (smm !== undefined) {
+    pm.onCommand = () => {
+      // The pin goes to the boot processor alone.
+      if (piix4.isCommandEnabled) smm.interrupt(0)
+    }
+  }
   const ide = new PiixIde(bus, memory, [irqs.source(14), irqs.source(15)])
   const pci = new PciHost({
     // Each slot's INTA goes to another PIRQ, so that single-function cards spread out.
@@ -67,6 +73,7 @@ export function createI440fx(parts: ChipsetParts): Chipset {
       ['smbus', smbus],
       ['pci-hotplug', acpiHotplug],
     ],
+    fwCfgFiles: [],
     configWindow: () => undefined,
     setUp(hole) {
       bridge.showRam()

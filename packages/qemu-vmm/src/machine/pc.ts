@@ -14,6 +14,7 @@ import { Port92, ResetControl } from '../chipset/small-ports.ts'
 import type { BalloonSlot } from '../devices/virtio-balloon.ts'
 import { KeyQueue } from '../display/key-queue.ts'
 import type { Display } from '../display/display.ts'
+import type { SmmControl } from '../chipset/smm.ts'
 import type { Clock, DeviceContext, DeviceDefinition, IoHandler, Stateful } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import { comPort } from './acpi/isa-devices.ts'
@@ -81,6 +82,8 @@ export interface BoardConfig {
   latches?: Latches
   /** Makes the host bridge's attribute map take effect. */
   shadow?: ShadowControl
+  /** Absent on a machine without system management mode. */
+  smm?: SmmControl
   actions: BoardActions
 }
 
@@ -117,7 +120,7 @@ export class PcBoard {
     const line = (gsi: number): ReturnType<IrqLines['source']> => irqs.source(gsi)
 
     this.kind = config.kind ?? 'i440fx'
-    const { memory, shadow, sendMessage = () => true } = config
+    const { memory, shadow, smm, sendMessage = () => true } = config
     const { hpet, setPit = () => {} } = config
     const routes = HPET_ROUTES[this.kind]
     const unknown = this.bus.unknownOf('hpet')
@@ -146,6 +149,7 @@ export class PcBoard {
       actions,
       sendMessage,
       ...(shadow === undefined ? {} : { shadow }),
+      ...(smm === undefined ? {} : { smm }),
     })
     this.chipset = chipset
     this.rtc.onAlarm = () => chipset.pm.rtcAlarm()

@@ -14,6 +14,7 @@ import { Ich9Smbus } from '../chipset/ich9/smbus.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { Mch } from '../chipset/pci/mch.ts'
+import { SmiFeatures } from '../chipset/smi-features.ts'
 import { PM_BASE_PORT } from './chipset.ts'
 import type { Chipset, ChipsetParts } from './chipset.ts'
 
@@ -23,14 +24,21 @@ const RCBA = 0xfed1_c000
 
 /** Q35 memory controller hub and ICH9: LPC bridge, SATA controller. */
 export function createQ35(parts: ChipsetParts): Chipset {
-  const { bus, irqs, clock, memory, actions, shadow, sendMessage } = parts
-  const mch = new Mch(bus, shadow)
+  const { bus, irqs, clock, memory, actions, shadow, smm, sendMessage } = parts
+  const mch = new Mch(bus, shadow, smm)
   const lines = Array.from({ length: GSIS }, (_, gsi) => irqs.source(gsi))
   const block: { pm?: Ich9PmBlock } = {}
-  const lpc = new Ich9Lpc(bus, lines, () => block.pm!)
+  const lpc = new Ich9Lpc(bus, lines, () => block.pm!, smm !== undefined)
   const pm = new AcpiPm(lpc.sci, clock, actions, ICH9_PM)
-  const pmBlock = new Ich9PmBlock(pm, clock)
+  const pmBlock = new Ich9PmBlock(pm, clock, smm !== undefined)
+  pmBlock.isSmiLocked = () => lpc.isSmiLocked
   block.pm = pmBlock
+  const features = new SmiFeatures()
+  if (smm !== undefined) {
+    pm.onCommand = () => {
+      if (pmBlock.isCommandEnabled) smm.interrupt(features.broadcast ? 'all' : bus.vcpu)
+    }
+  }
   const sata = new Ahci('ide', bus, memory, { sendMessage, multifunction: true, firstSerial: 1 })
   sata.firmwarePath = '/pci@i0cf8/pci8086,2922@1f,2'
   const pci = new PciHost(
@@ -61,7 +69,9 @@ export function createQ35(parts: ChipsetParts): Chipset {
       ['ich9-pm', pmBlock],
       ['sata', sata],
       ['smbus', smbus.host],
+      ...(smm === undefined ? [] : [['smi-features', features] as const]),
     ],
+    fwCfgFiles: smm === undefined ? [] : features.files,
     configWindow: () => mch.place,
     setUp(hole) {
       mch.setUp()

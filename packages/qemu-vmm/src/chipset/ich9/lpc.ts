@@ -14,6 +14,7 @@ export const ICH9_ACPI_CONTROL = 0x44
 export const ICH9_PIRQ_ROUTE = 0x60
 export const ICH9_PIRQ_ROUTE_UPPER = 0x68
 const POWER_CONTROL_1 = 0xa0
+const SMI_LOCK = 0x10
 export const ICH9_RCBA = 0xf0
 
 export const PMBASE_MASK = 0xff80
@@ -46,7 +47,12 @@ export class Ich9Lpc implements Stateful {
   #configMapping: Mapping | undefined
 
   /** `lines` are sources of GSIs 0..23 that belong to the router. `pm` is asked when it is mapped. */
-  constructor(space: Bus, lines: readonly IrqLine[], pm: () => Ich9PmBlock) {
+  constructor(
+    space: Bus,
+    lines: readonly IrqLine[],
+    pm: () => Ich9PmBlock,
+    hasSmm: boolean = false,
+  ) {
     this.#space = space
     this.#lines = lines
     this.#pm = pm
@@ -76,13 +82,21 @@ export class Ich9Lpc implements Stateful {
       config.set(at, 4, 0x8080_8080)
       config.allowWrites(at, 4, 0x8f8f_8f8f)
     }
-    config.allowWrites(POWER_CONTROL_1, 2, 0xffef)
+    config.allowWrites(POWER_CONTROL_1, 2, hasSmm ? 0xffff : 0xffff & ~SMI_LOCK)
     config.allowWrites(ICH9_RCBA, 4, (RCBA_MASK | RCBA_ENABLED) >>> 0)
     config.seal()
     this.fn.onConfigWrite = () => {
+      // Until reset: it is the lock that is locked, too.
+      if (this.isSmiLocked) config.allowWrites(POWER_CONTROL_1, 2, 0xffff & ~SMI_LOCK)
+      else if (hasSmm) config.allowWrites(POWER_CONTROL_1, 2, 0xffff)
       this.#remap()
       this.#update()
     }
+  }
+
+  /** Firmware has locked the bit that enables all SMIs. */
+  get isSmiLocked(): boolean {
+    return (this.fn.config.data[POWER_CONTROL_1]! & SMI_LOCK) !== 0
   }
 
   /** The OR of all pins on a PIRQ, 0..7. */

@@ -16,6 +16,7 @@ const TCO = 0x60
 
 /** The command port raises an SMI: the firmware takes it that system management mode is set up. */
 const APMC_EN = 0x20
+const GBL_SMI_EN = 0x01
 
 interface PmBlockState {
   smiEnable: number
@@ -27,16 +28,27 @@ interface PmBlockState {
 export class Ich9PmBlock implements Stateful, IoHandler {
   readonly #pm: AcpiPm
   readonly #tco: Tco
-  #smiEnable = APMC_EN
+  readonly #firstEnable: number
+  #smiEnable: number
   #smiStatus = 0
+  /** The LPC bridge keeps the bit that enables all SMIs as it is. */
+  isSmiLocked: () => boolean = () => false
 
-  constructor(pm: AcpiPm, clock: Clock) {
+  /** With `hasSmm` the firmware has to set the mode up. */
+  constructor(pm: AcpiPm, clock: Clock, hasSmm: boolean = false) {
     this.#pm = pm
     this.#tco = new Tco(clock)
+    this.#firstEnable = hasSmm ? 0 : APMC_EN
+    this.#smiEnable = this.#firstEnable
+  }
+
+  /** A write to the SMI command port raises an SMI. */
+  get isCommandEnabled(): boolean {
+    return (this.#smiEnable & APMC_EN) !== 0
   }
 
   reset(): void {
-    this.#smiEnable = APMC_EN
+    this.#smiEnable = this.#firstEnable
     this.#smiStatus = 0
     this.#tco.reset()
   }
@@ -72,8 +84,10 @@ export class Ich9PmBlock implements Stateful, IoHandler {
     if (offset < PM1_END) this.#pm.pm1.write(offset, size, value)
     else if (offset >= GPE0 && offset < GPE0_END) {
       for (let i = 0; i < size; i++) this.#pm.gpe0.write(offset - GPE0 + i, 1, value >>> (i * 8))
-    } else if (offset === SMI_EN && size === 4) this.#smiEnable = value >>> 0
-    else if (offset === SMI_STS && size === 4) this.#smiStatus = (this.#smiStatus & ~value) >>> 0
+    } else if (offset === SMI_EN && size === 4) {
+      const kept = this.isSmiLocked() ? GBL_SMI_EN : 0
+      this.#smiEnable = ((value & ~kept) | (this.#smiEnable & kept)) >>> 0
+    } else if (offset === SMI_STS && size === 4) this.#smiStatus = (this.#smiStatus & ~value) >>> 0
     else if (offset >= TCO && offset < TCO + TCO_BYTES) this.#tco.write(offset - TCO, size, value)
   }
 }

@@ -44,6 +44,8 @@ export class ConfigSpace {
   readonly #view: DataView
   readonly #writable: Uint8Array
   readonly #clearable: Uint8Array
+  /** What could be written at some time: the guest may have locked it since. */
+  #restorable: Uint8Array
   #initial: Uint8Array
   readonly #kept: { offset: number; size: number }[] = []
   #nextCapability = FIRST_CAPABILITY
@@ -55,6 +57,7 @@ export class ConfigSpace {
     this.#view = new DataView(this.data.buffer)
     this.#writable = new Uint8Array(size)
     this.#clearable = new Uint8Array(size)
+    this.#restorable = new Uint8Array(size)
     this.#initial = new Uint8Array(size)
     this.allowWrites(PCI_COMMAND, 2, COMMAND_WRITABLE)
     this.allowWrites(PCI_INTERRUPT_LINE, 1, 0xff)
@@ -63,7 +66,11 @@ export class ConfigSpace {
 
   /** Lets the guest change the bits of `mask` in the `size` bytes at `offset`. */
   allowWrites(offset: number, size: number, mask: number): void {
-    for (let i = 0; i < size; i++) this.#writable[offset + i] = (mask >>> (i * 8)) & 0xff
+    for (let i = 0; i < size; i++) {
+      const bits = (mask >>> (i * 8)) & 0xff
+      this.#writable[offset + i] = bits
+      this.#restorable[offset + i]! |= bits
+    }
   }
 
   /** Lets the guest clear the bits of `mask` in the `size` bytes at `offset` by writing ones. */
@@ -110,6 +117,7 @@ export class ConfigSpace {
   /** Makes the present contents those after reset. */
   seal(): void {
     this.#initial = this.data.slice()
+    this.#restorable = this.#writable.slice()
   }
 
   /** Lets a reset pass over these bytes: only power-on gives them their first values. */
@@ -148,7 +156,7 @@ export class ConfigSpace {
   /** Restores what the guest may change; identity and capabilities stay this function's own. */
   load(saved: Uint8Array): void {
     for (let at = 0; at < this.size; at++) {
-      const mask = this.#writable[at]! | this.#clearable[at]!
+      const mask = this.#restorable[at]! | this.#clearable[at]!
       this.data[at] = (this.data[at]! & ~mask) | (saved[at]! & mask)
     }
   }

@@ -1,6 +1,9 @@
 import type { Bus } from '../../machine/bus.ts'
 import type { Mapping } from '../../machine/address-space.ts'
 import type { IoHandler } from '../../device.ts'
+import { D_LCK, ESMRAM_DEFAULT, ESMRAM_WRITABLE, SMRAM_DEFAULT, SMRAM_WRITABLE } from '../smm.ts'
+import { lockSmram, smramView } from '../smm.ts'
+import type { SmmControl } from '../smm.ts'
 import { PciFunction } from './function.ts'
 import { PAM_AREAS, PAM_COUNT, pamModes } from './pam.ts'
 import type { ShadowControl } from './pam.ts'
@@ -11,9 +14,10 @@ const LAST_OWN = 0xff
 const EXTENDED_TSEG = 0x50
 const PCIEXBAR = 0x60
 const MCH_PAM_FIRST = 0x90
-const SMRAM = 0x9c
-const SMRAM_WORD = 0x0038_0200
-const SMRAM_WRITABLE = 0x0000_7800
+const SMBASE_SMRAM = 0x9c
+const SMRAM = 0x9d
+const ESMRAM = 0x9e
+const EXTENDED_TSEG_MIB = 16
 const PAM_ALL_RAM = 0x33
 
 const PCIEXBAR_DEFAULT = 0xb000_0000
@@ -41,7 +45,7 @@ export class Mch {
   configWindow: IoHandler | undefined
 
   /** Without `shadow` the registers can be set and read back, and nothing more. */
-  constructor(space: Bus, shadow?: ShadowControl) {
+  constructor(space: Bus, shadow?: ShadowControl, smm?: SmmControl) {
     this.#space = space
     this.#shadow = shadow
     this.fn = new PciFunction('mch', space, {
@@ -51,12 +55,14 @@ export class Mch {
     })
     const { config } = this.fn
     for (let at = FIRST_OWN; at <= LAST_OWN; at++) config.allowWrites(at, 1, 0xff)
-    config.set(EXTENDED_TSEG, 2, 0x0010)
-    config.allowWrites(EXTENDED_TSEG, 2, 0)
+    config.set(EXTENDED_TSEG, 2, EXTENDED_TSEG_MIB)
     config.set(PCIEXBAR, 4, PCIEXBAR_DEFAULT)
-    config.set(SMRAM, 4, SMRAM_WORD)
-    // There is no system management mode: the registers are only kept.
-    config.allowWrites(SMRAM, 4, SMRAM_WRITABLE)
+    // RAM at the first SMBASE cannot be had for the mode alone.
+    config.allowWrites(SMBASE_SMRAM, 4, 0)
+    config.set(SMRAM, 1, SMRAM_DEFAULT)
+    config.set(ESMRAM, 1, ESMRAM_DEFAULT)
+    config.allowWrites(SMRAM, 1, SMRAM_WRITABLE)
+    if (smm !== undefined) config.allowWrites(ESMRAM, 1, ESMRAM_WRITABLE)
     config.keepOverReset(MCH_PAM_FIRST, PAM_COUNT)
     config.seal()
     this.fn.onConfigWrite = (offset, size) => {
@@ -64,6 +70,13 @@ export class Mch {
         offset < at + length && offset + size > at
       if (touches(MCH_PAM_FIRST, PAM_COUNT)) this.#showMemory()
       if (touches(PCIEXBAR, 8)) this.#moveWindow()
+      // Firmware asks for the size with ones.
+      if (config.get16(EXTENDED_TSEG) === 0xffff) config.set(EXTENDED_TSEG, 2, EXTENDED_TSEG_MIB)
+      if (smm !== undefined && touches(SMRAM, 2)) {
+        const smram = lockSmram(config, SMRAM)
+        config.allowWrites(ESMRAM, 1, (smram & D_LCK) === 0 ? ESMRAM_WRITABLE : 0)
+        smm.show(smramView(smram, config.data[ESMRAM], EXTENDED_TSEG_MIB))
+      }
     }
   }
 

@@ -67,6 +67,9 @@ export class Piix3 {
 }
 
 export const PM_BASE = 0x40
+/** Device activity B (82371AB data sheet, 7.1.17): its last byte enables SMIs by the command port. */
+const DEVICE_ACTIVITY = 0x58
+const APMC_EN = 0x02
 export const PM_BASE_MASK = 0xffc0
 const PM_REGISTERS = 0x80
 const PM_ENABLED = 0x01
@@ -95,7 +98,8 @@ export class Piix4Pm {
   #smbBase: number | undefined
   #smbMapping: Mapping | undefined
 
-  constructor(bus: Bus, pm: AcpiPm, smbus: SmbusHost) {
+  /** With `hasSmm` the firmware has to set system management mode up. */
+  constructor(bus: Bus, pm: AcpiPm, smbus: SmbusHost, hasSmm: boolean = false) {
     this.#smbus = smbus
     this.#bus = bus
     this.#pm = pm
@@ -108,8 +112,9 @@ export class Piix4Pm {
     })
     const { config } = this.fn
     config.set(PCI_STATUS, 2, 0x0280)
-    // APMC enable: the firmware takes it that system management mode is set up. There is none.
-    config.set(0x5b, 1, 0x02)
+    // Where it is set, and there is none, the firmware takes it that the mode is set up.
+    config.set(DEVICE_ACTIVITY + 3, 1, hasSmm ? 0 : APMC_EN)
+    if (hasSmm) config.allowWrites(DEVICE_ACTIVITY + 3, 1, 0xff)
     config.set(PM_BASE, 4, 0x0000_0001)
     config.allowWrites(PM_BASE, 4, 0x0000_ffc0)
     config.allowWrites(PM_REGISTERS, 1, PM_ENABLED)
@@ -120,6 +125,11 @@ export class Piix4Pm {
     config.allowWrites(SMB_CONFIG, 1, 0x0f)
     config.seal()
     this.fn.onConfigWrite = () => this.remap()
+  }
+
+  /** A write to the SMI command port raises an SMI. */
+  get isCommandEnabled(): boolean {
+    return (this.fn.config.data[DEVICE_ACTIVITY + 3]! & APMC_EN) !== 0
   }
 
   /** Puts the blocks where the registers say. */

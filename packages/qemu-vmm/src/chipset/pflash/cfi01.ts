@@ -137,7 +137,7 @@ export class Cfi01Flash implements Stateful<FlashState>, IoHandler {
         return value >>> 0
       }
       default:
-        return this.#array(offset, size)
+        return this.array(offset, size)
     }
   }
 
@@ -146,7 +146,8 @@ export class Cfi01Flash implements Stateful<FlashState>, IoHandler {
     for (let i = 0; i < size; i++) this.#write(offset + i, (value >>> (i * 8)) & 0xff)
   }
 
-  #array(offset: number, size: number): number {
+  /** The bytes themselves. */
+  array(offset: number, size: number): number {
     let value = 0
     for (let i = 0; i < size; i++) value |= (this.#memory.bytes[offset + i] ?? ERASED) << (i * 8)
     return value >>> 0

@@ -27,6 +27,9 @@ const BUILT_IN: Readonly<
   'hpet.msi': (settings, value, property) => {
     settings.machineOptions.hpetMsi = parseBool(value, property)
   },
+  'cfi.pflash01.secure': (settings, value, property) => {
+    settings.machineOptions.secureFlash = parseBool(value, property)
+  },
   'PIIX4_PM.disable_s3': disableS3,
   'ICH9-LPC.disable_s3': disableS3,
   'ICH9-LPC.acpi-pci-hotplug-with-bridge-support': (_settings, value, property) => {

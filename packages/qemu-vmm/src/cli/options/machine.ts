@@ -46,7 +46,11 @@ export const machine: OptionGroup = {
           value: 'on|off',
           help: "off: firmware's screen is the first serial port (default: on, off with -nographic)",
         },
-        { name: 'smm', value: 'auto|off', help: 'system management mode, which there is none of' },
+        {
+          name: 'smm',
+          value: 'auto|on|off',
+          help: 'system management mode, which needs tcg (default: auto, where firmware is in flash)',
+        },
       ],
       peek(settings, value) {
         const type =
@@ -80,9 +84,7 @@ export const machine: OptionGroup = {
           settings.machineOptions.graphics = parseBool(graphics, 'graphics')
         }
         const smm = choice(values.get('smm') ?? 'auto', SMM_CHOICES, 'invalid value of smm')
-        if (smm === 'on') {
-          throw new CliError("System Management Mode not supported; leave out 'smm=on'")
-        }
+        if (smm !== 'auto') settings.machineOptions.smm = smm === 'on'
         if (accel !== undefined) settings.accelerators = accel.split(':').map(accelerator)
       },
     }),

@@ -1,0 +1,260 @@
+// System management mode: where its RAM is seen, who is interrupted, what firmware can lock, and flash that only it writes.
+import { rmSync } from 'node:fs'
+import test from 'ava'
+import { VirtualMachine } from 'qemu-vmm'
+import type { MachineConfig } from 'qemu-vmm'
+
+import { NO_SMRAM } from '../src/chipset/smm.ts'
+import type { SmramView } from '../src/chipset/smm.ts'
+import { SmiFeatures } from '../src/chipset/smi-features.ts'
+import { FwCfg } from '../src/chipset/fw-cfg.ts'
+import { ManualClock } from '../src/machine/clock.ts'
+import { IrqLines } from '../src/machine/irq.ts'
+import { createMemoryMap } from '../src/machine/memory-map.ts'
+import type { BoardKind } from '../src/machine/machine-type.ts'
+import { PcBoard } from '../src/machine/pc.ts'
+import { BiosCode, biosImage } from './support/bios.ts'
+import { scratchFolder, writeImage } from './support/images.ts'
+import { hasPeer, startPeer } from './support/qtest.ts'
+import { FlatRam } from './support/ram.ts'
+import { words } from './support/random.ts'
+
+const MIB = 1 << 20
+const folder = scratchFolder()
+test.after.always(() => rmSync(folder, { recursive: true }))
+
+interface Fixture {
+  board: PcBoard
+  views: SmramView[]
+  interrupts: (number | 'all')[]
+  /** Configuration space by ports. */
+  get(slot: number, fn: number, at: number): number
+  set(slot: number, fn: number, at: number, value: number): void
+}
+
+function create(kind: BoardKind, memory = 64 * MIB): Fixture {
+  const views: SmramView[] = []
+  const interrupts: (number | 'all')[] = []
+  const board = new PcBoard({
+    kind,
+    irqs: new IrqLines(() => {}),
+    clock: new ManualClock(),
+    map: createMemoryMap(memory, kind),
+    cpus: 2,
+    memory: new FlatRam(1 << 20),
+    serial: [],
+    smm: { show: (view) => views.push(view), interrupt: (who) => interrupts.push(who) },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+  })
+  board.reset()
+  const select = (slot: number, fn: number, at: number): number => {
+    board.bus.pio.write(0xcf8, 4, 0x8000_0000 + slot * 0x800 + fn * 0x100 + (at & 0xfc))
+    return 0xcfc + (at & 3)
+  }
+  return {
+    board,
+    views,
+    interrupts,
+    get: (slot, fn, at) => board.bus.pio.read(select(slot, fn, at), 1),
+    set: (slot, fn, at, value) => board.bus.pio.write(select(slot, fn, at), 1, value),
+  }
+}
+
+const OPEN = 0x40
+const LOCK = 0x10
+const ENABLE = 0x08
+
+test('the registers of both host bridges say where the RAM is seen', (t) => {
+  const pc = create('i440fx')
+  pc.set(0, 0, 0x72, OPEN | ENABLE)
+  t.deepEqual(pc.views.at(-1), { ...NO_SMRAM, low: true, openLow: true })
+  pc.set(0, 0, 0x72, LOCK | OPEN | ENABLE)
+  t.deepEqual(pc.views.at(-1), { ...NO_SMRAM, low: true }, 'locked and open it cannot be')
+  pc.set(0, 0, 0x72, OPEN)
+  t.deepEqual(pc.views.at(-1), { ...NO_SMRAM, low: true })
+  pc.board.reset()
+  t.deepEqual(pc.views.at(-1), NO_SMRAM)
+  pc.set(0, 0, 0x72, OPEN)
+  t.deepEqual(pc.views.at(-1), { ...NO_SMRAM, openLow: true }, 'a reset unlocks')
+
+  const q35 = create('q35')
+  q35.set(0, 0, 0x9d, ENABLE)
+  for (const [esmram, topBytes] of [
+    [1, MIB],
+    [3, 2 * MIB],
+    [5, 8 * MIB],
+    [7, 16 * MIB],
+    [6, 0],
+  ] as const) {
+    q35.set(0, 0, 0x9e, esmram)
+    t.deepEqual(q35.views.at(-1), { ...NO_SMRAM, low: true, topBytes })
+  }
+  q35.set(0, 0, 0x9e, 0x81)
+  q35.set(0, 0, 0x9d, ENABLE | OPEN)
+  t.deepEqual(q35.views.at(-1), { ...NO_SMRAM, high: true, openHigh: true, topBytes: MIB })
+  q35.set(0, 0, 0x9d, ENABLE | LOCK)
+  q35.set(0, 0, 0x9e, 0)
+  t.deepEqual(q35.views.at(-1), { ...NO_SMRAM, high: true, topBytes: MIB })
+})
+
+test('a saved board has what was locked, and one that was locked takes an open state', (t) => {
+  const locked = create('q35')
+  locked.set(0, 0, 0x9e, 0x07)
+  const open = structuredClone(locked.board.save())
+  locked.set(0, 0, 0x9d, LOCK | ENABLE)
+  const other = create('q35')
+  other.board.load(structuredClone(locked.board.save()))
+  t.deepEqual(other.views.at(-1), { ...NO_SMRAM, low: true, topBytes: 16 * MIB })
+  other.set(0, 0, 0x9e, 0)
+  t.is(other.views.at(-1)?.topBytes, 16 * MIB)
+  other.board.load(open)
+  t.deepEqual(other.views.at(-1), NO_SMRAM)
+  other.set(0, 0, 0x9d, ENABLE)
+  t.is(other.views.at(-1)?.topBytes, 16 * MIB)
+})
+
+const compare = hasPeer ? test : test.skip
+compare('q35: any writes leave the registers as on QEMU, and RAM where it has it', async (t) => {
+  const end = 64 * MIB
+  const registers = [0x9d, 0x9e, 0x50, 0x51] as const
+  for (const seed of [1, 2, 3, 4]) {
+    const { views, get, set } = create('q35')
+    const peer = startPeer('-M', 'q35,smm=on', '-m', '64', '-device', 'VGA')
+    try {
+      const random = words(seed)
+      for (let step = 0; step < 40; step++) {
+        const at = registers[(random() >>> 8) % registers.length]!
+        // The lock late, or nothing happens any more.
+        const value = random() & (step < 30 ? 0xef : 0xff)
+        await peer.ask(`outl 0xcf8 ${0x8000_0000 + (at & 0xfc)}`)
+        await peer.ask(`outb ${0xcfc + (at & 3)} ${value}`)
+        set(0, 0, at, value)
+        for (const register of registers) {
+          await peer.ask(`outl 0xcf8 ${0x8000_0000 + (register & 0xfc)}`)
+          const theirs = Number(await peer.ask(`inb ${0xcfc + (register & 3)}`))
+          t.is(get(0, 0, register), theirs, `seed ${seed}, step ${step}`)
+        }
+        const view = views.at(-1) ?? NO_SMRAM
+        for (const [address, hidden] of [
+          [end - 4, view.topBytes > 0],
+          [end - 12 * MIB, view.topBytes > 12 * MIB],
+          [0xa_0000, !view.openLow],
+          [0xfeda_0000, !view.openHigh],
+        ] as const) {
+          // RAM keeps what is written to it, and video memory does not before a mode is set.
+          await peer.ask(`writeb ${address} 0x5a`)
+          t.is(Number(await peer.ask(`readb ${address}`)) !== 0x5a, hidden, `step ${step}`)
+        }
+      }
+    } finally {
+      peer.close()
+    }
+  }
+})
+
+test('the command port interrupts the processor that writes to it, or all where that was agreed', (t) => {
+  const pc = create('i440fx')
+  pc.board.bus.pio.write(0xb2, 1, 5)
+  t.deepEqual(pc.interrupts, [], 'not before it is enabled')
+  pc.set(1, 3, 0x5b, 2)
+  pc.board.bus.vcpu = 1
+  pc.board.bus.pio.write(0xb2, 1, 5)
+  t.deepEqual(pc.interrupts, [0], 'the pin goes to the first')
+
+  const { board, interrupts, set } = create('q35')
+  const { pio } = board.bus
+  set(0x1f, 0, 0x41, 0x06)
+  set(0x1f, 0, 0x44, 0x80)
+  t.is(pio.read(0x630, 4), 0)
+  pio.write(0x630, 4, 0x21)
+  board.bus.vcpu = 1
+  pio.write(0xb2, 1, 5)
+  t.deepEqual(interrupts, [1])
+  set(0x1f, 0, 0xa0, 0x10)
+  pio.write(0x630, 4, 0x20)
+  t.is(pio.read(0x630, 4), 0x21, 'what is locked stays')
+  set(0x1f, 0, 0xa0, 0)
+  t.is(board.chipset.fwCfgFiles.length, 3)
+})
+
+test('firmware asks for features by fw_cfg, and cannot take more than there is', (t) => {
+  const features = new SmiFeatures()
+  const memory = new FlatRam(1 << 16)
+  const device = new FwCfg(memory, new Map(), features.files)
+  const key = (name: string): number =>
+    0x20 +
+    features.files
+      .map((file) => file.name)
+      .toSorted()
+      .indexOf(`etc/smi/${name}`)
+  const dma = (control: number, length: number): number => {
+    const block = new DataView(new ArrayBuffer(16))
+    block.setUint32(0, control)
+    block.setUint32(4, length)
+    block.setUint32(12, 0x2000)
+    memory.write(0x1000, new Uint8Array(block.buffer))
+    device.write(4, 4, 0)
+    device.write(8, 4, 0x0010_0000)
+    memory.read(0x1000, new Uint8Array(block.buffer))
+    return block.getUint32(0)
+  }
+  const request = (byte: number, length = 8): number => {
+    memory.write(0x2000, Uint8Array.of(byte, 0, 0, 0, 0, 0, 0, 0, 0))
+    return dma((key('requested-features') << 16) | 0x18, length)
+  }
+  const accepted = (): number => {
+    device.write(0, 2, key('features-ok'))
+    return device.read(1, 1)
+  }
+  t.is(request(2), 0)
+  t.is(accepted(), 0, 'there is no such feature')
+  t.is(request(1, 9), 1, 'longer than the file')
+  t.is(dma((key('features-ok') << 16) | 0x18, 1), 1, 'not to be written')
+  t.is(request(1), 0)
+  t.false(features.broadcast)
+  t.is(accepted(), 1)
+  t.true(features.broadcast)
+  t.is(request(0), 1, 'agreed until reset')
+  const other = new SmiFeatures()
+  other.load(structuredClone(features.save()))
+  t.true(other.broadcast)
+  features.reset()
+  t.false(features.broadcast)
+  t.is(request(0), 0)
+})
+
+const EXIT: NonNullable<MachineConfig['plug']> = [
+  { driver: 'isa-debug-exit', properties: { iobase: '0x501', iosize: '1' } },
+]
+
+test('a handler runs in RAM that nobody else sees, and the guest goes on', async (t) => {
+  const letter = (text: string): number => text.charCodeAt(0)
+  // In the handler: a letter from its own RAM to COM1, then RSM.
+  const handler = [
+    0xb8, 0x00, 0xa0, 0x8e, 0xd8, 0xa0, 0x00, 0x10, 0xba, 0xf8, 0x03, 0xee, 0x0f, 0xaa,
+  ]
+  const code = new BiosCode().configWrite(0, 0, 0x72, OPEN | ENABLE).dataSegment(0xa000)
+  code.store(0x1000, letter('s')).send(0x1000).dataSegment(0x3000)
+  for (const [i, byte] of handler.entries()) code.store(0x8000 + i, byte)
+  code.configWrite(0, 0, 0x72, LOCK | ENABLE).configWrite(1, 3, 0x5b, 2)
+  code.dataSegment(0xa000).outb(0xb2, 1).store(0x1000, letter('x')).outb(0xb2, 2)
+  const bios = writeImage(folder, 'bios', biosImage(128 << 10, 0, 0xe000, code.exit(3)))
+  const machine = { type: 'pc', options: { smm: true } } as const
+  const common = { memory: 16 * MIB, bios, plug: EXIT, log: () => {}, machine } as const
+  await using vm = await VirtualMachine.start({ ...common, accel: 'tcg' })
+  t.like(await vm.exited, { reason: 'shutdown', code: 7 })
+  // Written by the guest outside, the letter is another's: there is no screen.
+  t.regex(await vm.expect(/sss|x/).catch((error: Error) => error.message), /sss/)
+})
+
+test('flash that only the mode may write needs the mode', async (t) => {
+  const options = { smm: false, secureFlash: true }
+  const start = VirtualMachine.start({
+    memory: 16 * MIB,
+    accel: 'tcg',
+    log: () => {},
+    bios: writeImage(folder, 'plain', biosImage(128 << 10, 0, 0xe000, new BiosCode().exit(1))),
+    machine: { type: 'q35', options },
+  })
+  await t.throwsAsync(start, { code: 'E_CONFIG', message: /use smm=on/ })
+})
