@@ -22,3 +22,35 @@ test('a domain with UEFI has variables of its own, which stay', async (t) => {
     writeFileSync(variables, Buffer.alloc(128 << 10, 0x22))
   }
 })
+
+test('flash that only system management mode may write needs q35 and the mode', async (t) => {
+  const { client: open } = await startDaemon(t)
+  const client = await open()
+  const loader = `<loader readonly='yes' secure='yes' type='pflash'>/usr/share/OVMF/code.fd</loader>`
+  const on = '<features><acpi/><smm state="on"/></features>'
+  const off = '<features><acpi/><smm state="off"/></features>'
+  const q35 = "<type arch='x86_64' machine='q35'>hvm</type>"
+  for (const [type, more, message] of [
+    ["<type arch='x86_64' machine='pc'>hvm</type>", on, /q35 machine types only/],
+    [q35, off, /requires SMM feature enabled/],
+    [q35, '<features><acpi/></features>', /requires SMM feature enabled/],
+  ] as const) {
+    const xml = domainXml('secure', { os: loader, more }).replace(
+      "<type arch='x86_64' machine='pc'>hvm</type>",
+      type,
+    )
+    await t.throwsAsync(define(client, xml), { message })
+  }
+  const xml = domainXml('secure', { os: loader, more: on }).replace(
+    "<type arch='x86_64' machine='pc'>hvm</type>",
+    q35,
+  )
+  const dom = await define(client, xml)
+  const { xml: back } = await client.call('DOMAIN_GET_XML_DESC', { dom, flags: 0 })
+  t.regex(back, /<smm state='on'\/>/)
+  t.regex(back, /secure='yes'/)
+  const asked = { format: 'qemu-argv', xml: back, flags: 0 }
+  const { config: native } = await client.call('CONNECT_DOMAIN_XML_TO_NATIVE', asked)
+  t.regex(native, /-machine pc-q35-[^ ]*,usb=off,smm=on,/)
+  t.regex(native, /-global driver=cfi.pflash01,property=secure,value=on/)
+})

@@ -117,7 +117,8 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     const known = cpus?.usable.get(name)
     return known === undefined ? otherwise : known ? 'yes' : 'no'
   }
-  const buses = machine.name.includes('q35') ? ['virtio', 'sata'] : ['fdc', 'ide', 'virtio']
+  const q35 = machine.name.includes('q35')
+  const buses = q35 ? ['virtio', 'sata'] : ['fdc', 'ide', 'virtio']
   return [
     '<domainCapabilities>',
     `  <path>${escape(emulator)}</path>`,
@@ -131,7 +132,7 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     "    <loader supported='yes'>",
     ...values('type', ['rom', 'pflash'], '      '),
     ...values('readonly', ['yes', 'no'], '      '),
-    ...values('secure', ['no'], '      '),
+    ...values('secure', q35 ? ['yes', 'no'] : ['no'], '      '),
     '    </loader>',
     '  </os>',
     '  <cpu>',

@@ -83,6 +83,7 @@ function addMemory(command: Command): void {
     def.os?.type?.machine ?? 'pc',
     `accel=${def.type === 'kvm' ? 'kvm' : 'tcg'}`,
     'usb=off',
+    ...smmOf(command),
     `dump-guest-core=${onOff(def.memory?.dumpCore ?? false)}`,
   ]
   if (backing !== undefined && Object.keys(backing).length > 0) {
@@ -100,6 +101,13 @@ function addMemory(command: Command): void {
     machine.push('memory-backend=pc.ram')
   }
   command.add('-machine', machine.join(','), '-m', `size=${kib}k`)
+}
+
+function smmOf({ def }: Command): string[] {
+  const { smm } = def.features ?? {}
+  if (smm === undefined) return []
+  only(smm, '/domain/features/smm', ['state'])
+  return [`smm=${onOff(smm.state ?? true)}`]
 }
 
 function addCpu(command: Command): void {
@@ -122,7 +130,6 @@ function addCpu(command: Command): void {
   }
   only(features, '/domain/features', ['acpi', 'apic', 'pae', 'hap', 'vmport', 'smm', 'kvm'])
   if (features?.vmport?.state) throw notYet('/domain/features/vmport', 'expected state "off"')
-  if (features?.smm?.state) throw notYet('/domain/features/smm', 'expected state "off"')
   only(features?.kvm, '/domain/features/kvm', ['hidden'])
   if (features?.kvm?.hidden?.state) flags.push('kvm=off')
   command.add('-cpu', [model, ...flags].join(','))
@@ -213,6 +220,9 @@ function addFirmware(command: Command): void {
       unit: 0,
       readonly: onOff(loader.readonly ?? false),
     })
+    if (loader.secure) {
+      command.add('-global', 'driver=cfi.pflash01,property=secure,value=on')
+    }
     only(nvram, `${path}/nvram`, ['template', 'format', 'value'])
     if (nvram !== undefined) {
       command.addKeys('-drive', '', {

@@ -69,6 +69,17 @@ function normaliseFirmware(def: DomainDefinition, options: DomainOptions): void 
   if ((flash || os.firmware === 'efi') && def.features?.acpi === undefined) {
     throw unsupported('UEFI needs <features><acpi/></features>', { at: os })
   }
+  if (loader?.secure) {
+    if (chipsetOf(def) !== 'q35') {
+      throw unsupported('Secure boot is supported with q35 machine types only', { at: loader })
+    }
+    const smm = def.features?.smm
+    if (smm === undefined || smm.state === false) {
+      throw unsupported('Secure boot requires SMM feature enabled: <features><smm/></features>', {
+        at: loader,
+      })
+    }
+  }
   const separate = flash && loader?.readonly === true
   if (separate && (os.nvram === undefined || os.nvram.value === '')) {
     const folder = options.stateDir ?? '/var/lib/libvirt/qemu'
