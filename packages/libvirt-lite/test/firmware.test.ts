@@ -1,7 +1,11 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { define, domainXml, folder, startDaemon } from './support/daemon.ts'
+
+/** Flags of `virDomainUndefineFlags`. */
+const NVRAM = 4
+const KEEP_NVRAM = 8
 
 test('a domain with UEFI has variables of its own, which stay', async (t) => {
   const { client: open, state } = await startDaemon(t)
@@ -12,7 +16,8 @@ test('a domain with UEFI has variables of its own, which stay', async (t) => {
   writeFileSync(join(files, 'OVMF_VARS.fd'), Buffer.alloc(128 << 10, 0x11))
   const os = `<loader readonly='yes' type='pflash'>${code}</loader>`
   const more = '<features><acpi/></features>'
-  const dom = await define(client, domainXml('efi', { os, more }))
+  const xml = domainXml('efi', { os, more, uuid: '6b0d3b0e-5d2c-4c8e-9a55-0d6a1f6d2b11' })
+  const dom = await define(client, xml)
   const variables = join(state, 'nvram/efi_VARS.fd')
   for (const byte of [0x11, 0x22]) {
     const paused = { dom, flags: 1 }
@@ -21,6 +26,15 @@ test('a domain with UEFI has variables of its own, which stay', async (t) => {
     await client.call('DOMAIN_DESTROY', { dom: running })
     writeFileSync(variables, Buffer.alloc(128 << 10, 0x22))
   }
+  const undefine = (flags: number): Promise<unknown> =>
+    client.call('DOMAIN_UNDEFINE_FLAGS', { dom, flags })
+  await t.throwsAsync(client.call('DOMAIN_UNDEFINE', { dom }), { message: /with nvram/ })
+  await t.throwsAsync(undefine(NVRAM | KEEP_NVRAM), { message: /exclude each other/ })
+  await undefine(KEEP_NVRAM)
+  t.true(existsSync(variables))
+  await define(client, xml)
+  await undefine(NVRAM)
+  t.false(existsSync(variables))
 })
 
 test('flash that only system management mode may write needs q35 and the mode', async (t) => {

@@ -216,3 +216,15 @@ test('floppy disks: -fda, -fdb and if=floppy are drives of the controller', (t) 
     bootindex: '1',
   })
 })
+
+test('machine: nodes are flash chips, as libvirt asks for them', (t) => {
+  const node = (name: string): string[] => [
+    '-blockdev',
+    `file,filename=${name}.fd,node-name=${name}`,
+  ]
+  const both = [...node('code'), ...node('vars')]
+  t.deepEqual(config('-M', 'q35,pflash0=code,pflash1=vars', ...both).flash, ['code', 'vars'])
+  const drive = ['-drive', 'if=pflash,unit=0,file=x']
+  t.regex(refusal(...drive, '-M', 'q35,pflash0=code', ...both), /flash chip 0 is the drive/)
+  t.regex(refusal('-M', 'q35,pflash2=code', ...both), /pflash2/)
+})

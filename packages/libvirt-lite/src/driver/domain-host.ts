@@ -7,6 +7,8 @@ import type { Notice } from './notice.ts'
 export interface DomainHost {
   /** Folder of what runs. */
   run: string
+  /** Folder of variables of firmware. */
+  nvram: string
   logFile(name: string): string
   groups: ControlGroups
   nextId(): number

@@ -17,7 +17,7 @@ import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './mo
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
 import type { QmpEvent } from './qmp.ts'
-import { settleCpu } from './settle-cpu.ts'
+import { settle } from './settle.ts'
 import {
   CrashedReason,
   Detail,
@@ -125,7 +125,7 @@ export class Domain {
   /** Starts it. Rejects with `VirtError`, and as before, when that fails. */
   async start({ paused }: { paused: boolean }): Promise<void> {
     if (this.#machine !== undefined) throw invalid('domain is already running')
-    const definition = await settleCpu(runningOf(this.live ?? this.definition!))
+    const definition = await settle(runningOf(this.live ?? this.definition!), this.#host.nvram)
     const facts = factsOf(definition)
     const id = this.#host.nextId()
     const folder = join(this.#host.run, `${id}`)

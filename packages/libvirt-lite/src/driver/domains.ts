@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { removeDurably, writeDurably, writeWhole } from '../daemon/atomic.ts'
 import type { StateFolder } from '../daemon/state-folder.ts'
@@ -10,6 +10,7 @@ import type { ControlGroups } from './control-groups/groups.ts'
 import type { DomainHost } from './domain-host.ts'
 import { bootId, loadStatus } from './machine.ts'
 import { commandLine } from './process.ts'
+import { settleFirmware, variablesOf } from './settle-firmware.ts'
 import { commandOf, formatDomain, parseDomain, parseRunning } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
@@ -51,6 +52,7 @@ export class Domains {
     const { state } = options
     this.#host = {
       run: state.run,
+      nvram: state.nvram,
       groups: options.groups,
       logFile: (name) => join(state.logs, `${name}.log`),
       nextId: () => ++this.#lastId,
@@ -179,7 +181,10 @@ export class Domains {
   async commandLine(xml: string): Promise<string> {
     const folder = join(this.#options.state.run, 'ID')
     const options = { qmpSocket: join(folder, 'qmp.sock'), stateDir: folder, limits: true }
-    const { program, args } = await commandOf(this.#parse(xml), options)
+    const { program, args } = await commandOf(
+      settleFirmware(this.#parse(xml), this.#options.state.nvram),
+      options,
+    )
     return commandLine(program, args)
   }
 
@@ -204,9 +209,14 @@ export class Domains {
   }
 
   /** Forgets the definition; a running domain goes on. */
-  undefine(domain: Domain): void {
+  undefine(domain: Domain, variables?: 'remove' | 'keep'): void {
     if (domain.definition === undefined) throw invalid('cannot undefine transient domain')
-    const { domains } = this.#options.state
+    const { domains, nvram } = this.#options.state
+    const file = variablesOf(domain.definition, nvram)
+    if (variables !== 'keep' && file !== undefined && existsSync(file)) {
+      if (variables === undefined) throw invalid('cannot undefine domain with nvram')
+      removeDurably(file)
+    }
     removeDurably(join(domains, `${domain.uuid}.xml`))
     removeDurably(join(domains, `${domain.uuid}.autostart`))
     domain.definition = undefined

@@ -5,6 +5,7 @@ import type { CpuFacts } from '../driver/cpu.ts'
 import { cpuModelsOf, cpusOf, isExecutable, machinesOf } from '../driver/emulator.ts'
 import type { Machine } from '../driver/emulator.ts'
 import { cpuFlags, hasKvm, hostInfo, hostUuid } from '../driver/host.ts'
+import { firmwareKindsOf } from '../driver/settle-firmware.ts'
 import type { ServerContext } from './context.ts'
 
 const MAX_VCPUS = 255
@@ -128,7 +129,7 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
     `  <vcpu max='${MAX_VCPUS}'/>`,
     "  <iothreads supported='no'/>",
     "  <os supported='yes'>",
-    "    <enum name='firmware'/>",
+    ...firmwareKinds(machine.name),
     "    <loader supported='yes'>",
     ...values('type', ['rom', 'pflash'], '      '),
     ...values('readonly', ['yes', 'no'], '      '),
@@ -187,4 +188,12 @@ function hostModelLines(cpus: CpuFacts | undefined): string[] {
 
 function invalid(text: string): VirtError {
   return new VirtError(ErrorCode.INVALID_ARG, `invalid argument: ${text}`)
+}
+
+/** Kinds of firmware that `<os firmware=>` can ask for on a machine. */
+function firmwareKinds(machine: string): string[] {
+  const kinds = firmwareKindsOf(machine)
+  if (kinds.length === 0) return ["    <enum name='firmware'/>"]
+  const values = kinds.map((kind) => `      <value>${kind}</value>`)
+  return ["    <enum name='firmware'>", ...values, '    </enum>']
 }

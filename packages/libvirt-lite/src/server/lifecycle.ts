@@ -14,7 +14,8 @@ const DEFINE_VALIDATE = 1
 const DESTROY_GRACEFUL = 1
 /** Flags of `virDomainShutdownFlags` and `virDomainReboot`. */
 const BY = { ACPI: 1, AGENT: 2, INITCTL: 4, SIGNAL: 8, PARAVIRT: 16 } as const
-/** Flags of `virDomainUndefineFlags`: what else to remove, of which there is only NVRAM here. */
+/** Flags of `virDomainUndefineFlags`: what else to remove, of which there are only variables of firmware here. */
+const UNDEFINE = { NVRAM: 4, KEEP_NVRAM: 8 } as const
 const UNDEFINE_FLAGS = 127
 const CONSOLE_FLAGS = 3
 /** Flags of the monitor command: text of HMP instead of QMP. */
@@ -39,7 +40,8 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
       'Operation not supported: only the power button (mode acpi) reaches a guest',
     )
   }
-  const undefine = (dom: DomainRef) => on(dom, (domain) => domains.undefine(domain))
+  const undefine = (dom: DomainRef, variables?: 'remove' | 'keep') =>
+    on(dom, (domain) => domains.undefine(domain, variables))
   // Not one at a time: ending a domain is what helps when another operation hangs.
   const destroy = async (dom: DomainRef, graceful: boolean) => domains.of(dom).destroy({ graceful })
   return {
@@ -93,7 +95,12 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
     DOMAIN_UNDEFINE: ({ dom }) => undefine(dom),
     DOMAIN_UNDEFINE_FLAGS({ dom, flags }) {
       checkFlags(flags, UNDEFINE_FLAGS, 'virDomainUndefineFlags')
-      return undefine(dom)
+      const [remove, keep] = [flags & UNDEFINE.NVRAM, flags & UNDEFINE.KEEP_NVRAM]
+      if (remove && keep) {
+        const text = "invalid argument: 'nvram' and 'keep nvram' flags exclude each other"
+        throw new VirtError(ErrorCode.INVALID_ARG, text)
+      }
+      return undefine(dom, remove ? 'remove' : keep ? 'keep' : undefined)
     },
     DOMAIN_SET_AUTOSTART: ({ dom, autostart }) =>
       on(dom, (domain) => domains.setAutostart(domain, autostart)),

@@ -201,6 +201,8 @@ function addFirmware(command: Command): void {
   const path = '/domain/os'
   only(os, path, [
     'type',
+    'firmware',
+    'firmwareFeatures',
     'loader',
     'nvram',
     'kernel',
@@ -212,6 +214,9 @@ function addFirmware(command: Command): void {
     'smbios',
   ])
   const { loader, nvram, bios, bootmenu } = os
+  if (os.firmware !== undefined && !loader?.value) {
+    throw notYet(`${path}/@firmware`, 'nobody has chosen an image: name it in <loader>')
+  }
   if (loader?.type === 'pflash') {
     command.addKeys('-drive', '', {
       file: loader.value,

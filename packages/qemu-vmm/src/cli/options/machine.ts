@@ -10,6 +10,7 @@ const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
 const MACHINES: readonly MachineChoice[] = [...MACHINE_TYPES, 'none']
 const MOST_CODE_MIB = 1024
 const SMM_CHOICES = ['auto', 'off', 'on'] as const
+const FLASH_UNITS = [0, 1] as const
 const VIDEO_ADAPTERS = ['std', 'none'] as const
 
 export const machine: OptionGroup = {
@@ -33,6 +34,11 @@ export const machine: OptionGroup = {
           value: 'id',
           help: 'the -object that guest memory is made of',
         },
+        ...FLASH_UNITS.map((unit) => ({
+          name: `pflash${unit}`,
+          value: 'node-name',
+          help: `the node that is flash chip ${unit}, instead of -drive if=pflash,unit=${unit}`,
+        })),
         { name: 'usb', value: 'off', help: 'a controller for USB, which there is none of' },
         {
           name: 'dump-guest-core',
@@ -70,6 +76,14 @@ export const machine: OptionGroup = {
         const accel = values.get('accel')
         const backend = values.get('memory-backend')
         if (backend !== undefined) settings.memoryBackend = backend
+        for (const unit of FLASH_UNITS) {
+          const node = values.get(`pflash${unit}`)
+          if (node === undefined) continue
+          if (settings.flash[unit] !== undefined) {
+            throw new CliError(`flash chip ${unit} is the drive '${settings.flash[unit]}' already`)
+          }
+          settings.flash[unit] = node
+        }
         const pit = values.get('pit')
         if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
         if (parseBool(values.get('usb') ?? 'off', 'usb')) {
