@@ -7,7 +7,8 @@ import { normaliseDomain } from './normalise/index.ts'
 import type { DomainOptions } from './options.ts'
 import { refusal } from './refuse.ts'
 import { devices as devicesSpec } from './schema/domain.ts'
-import { childName, readElement } from './schema/read.ts'
+import { childName } from './schema/lookup.ts'
+import { readElement } from './schema/read.ts'
 import type { Model } from './schema/types.ts'
 
 /** A device that was described by itself, without the domain around it. */

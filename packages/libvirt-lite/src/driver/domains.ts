@@ -153,7 +153,7 @@ export class Domains {
     const known = this.#match(definition)
     const domain = known ?? this.#add(definition)
     try {
-      this.#save(definition)
+      this.#save(definition, known?.definition === undefined)
     } catch (error) {
       if (known === undefined) this.#remove(domain)
       throw saving(error)
@@ -313,8 +313,9 @@ export class Domains {
     if (this.#byName.get(domain.name) === domain) this.#byName.delete(domain.name)
   }
 
-  #save(definition: DomainDefinition): void {
-    writeDurably(join(this.#options.state.domains, `${definition.uuid}.xml`), format(definition))
+  #save(definition: DomainDefinition, isNew = false): void {
+    const path = join(this.#options.state.domains, `${definition.uuid}.xml`)
+    writeDurably(path, format(definition), isNew)
   }
 
   #tell({ ref }: Domain, event: number, detail: number): void {

@@ -81,7 +81,9 @@ export function attributeOf({ attributes }: XmlElement, name: string): string | 
 
 /** All characters in an element, without those of elements below it. */
 export function textOf({ children }: XmlElement): string {
-  return children.map((node) => (node.kind === 'text' ? node.text : '')).join('')
+  let text = ''
+  for (const node of children) if (node.kind === 'text') text += node.text
+  return text
 }
 
 /** The namespace that an element is in: what its prefix stands for, or '' for none. */

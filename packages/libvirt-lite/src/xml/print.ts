@@ -34,15 +34,11 @@ function printLibvirt(node: XmlElement, indent: string, lines: string[]): void {
     lines.push(indent + printVerbatim(node, indent))
     return
   }
-  const attributes = node.attributes.map(
-    ({ name, value }) => ` ${name}='${escapeAttribute(value)}'`,
-  )
-  const start = `<${node.name}${attributes.join('')}`
+  const start = startOf(node)
   if (node.children.length === 0) {
     lines.push(`${indent}${start}/>`)
   } else if (node.children.some(({ kind }) => kind === 'text')) {
-    const inside = node.children.map((child) => inline(child))
-    lines.push(`${indent}${start}>${inside.join('')}</${node.name}>`)
+    lines.push(`${indent}${start}>${inside(node)}</${node.name}>`)
   } else {
     lines.push(`${indent}${start}>`)
     for (const child of node.children) {
@@ -53,16 +49,26 @@ function printLibvirt(node: XmlElement, indent: string, lines: string[]): void {
   }
 }
 
+/** A start tag without its end. */
+function startOf({ name, attributes }: XmlElement): string {
+  let start = `<${name}`
+  for (const { name, value } of attributes) start += ` ${name}='${escapeAttribute(value)}'`
+  return start
+}
+
+function inside({ children }: XmlElement): string {
+  let text = ''
+  for (const child of children) text += inline(child)
+  return text
+}
+
 /** Of what libvirt itself writes only text can be in a line with others, so its quotes hold here as well. */
 function inline(node: XmlNode): string {
   if (node.kind === 'text') return node.cdata ? cdata(node.text) : escapeText(node.text)
   if (node.kind === 'comment') return `<!--${node.text}-->`
-  const attributes = node.attributes.map(
-    ({ name, value }) => ` ${name}='${escapeAttribute(value)}'`,
-  )
-  const start = `<${node.name}${attributes.join('')}`
+  const start = startOf(node)
   if (node.children.length === 0) return `${start}/>`
-  return `${start}>${node.children.map((child) => inline(child)).join('')}</${node.name}>`
+  return `${start}>${inside(node)}</${node.name}>`
 }
 
 function verbatim(node: XmlNode, indent: string, format: boolean): string {
@@ -100,8 +106,11 @@ const entities: Readonly<Record<string, string>> = {
   '\r': '&#13;',
 }
 
+/** Most texts have nothing to replace, and are found to have nothing sooner than replaced. */
 const replace = (text: string, pattern: RegExp) =>
-  text.replaceAll(pattern, (character) => entities[character] ?? character)
+  text.search(pattern) < 0
+    ? text
+    : text.replaceAll(pattern, (character) => entities[character] ?? character)
 
 /** Text as libvirt escapes it, quotes included. */
 export function escapeText(text: string): string {

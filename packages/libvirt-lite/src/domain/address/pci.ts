@@ -23,20 +23,21 @@ interface Allocation {
 export function assignPci(def: DomainDefinition): void {
   const chipset = chipsetOf(def)
   if (chipset === 'other') return
-  completeGiven(def)
+  const devices = pciDevices(def)
+  completeGiven([...pciControllers(def), ...devices])
   const indices = controllersOf(def).flatMap(({ type, index }) =>
     type === 'pci' ? (index ?? 0) : [],
   )
   const highest = Math.max(0, ...indices)
-  addBuses(def, trial(def, highest))
-  allocate(def, modelsOf(def), false)
-  markMultifunction(def)
+  addBuses(def, trial(def, devices, highest))
+  allocate(def, devices, false)
+  markMultifunction([...pciControllers(def), ...devices])
   describePorts(def)
 }
 
 /** What an address of a document does not say is 0. */
-function completeGiven(def: DomainDefinition): void {
-  for (const { device } of [...pciControllers(def), ...pciDevices(def)]) {
+function completeGiven(all: readonly PciDevice[]): void {
+  for (const { device } of all) {
     const { address } = device
     if (address?.type !== 'pci') continue
     address.domain ??= 0
@@ -75,8 +76,8 @@ function modelsOf(def: DomainDefinition): string[] {
 }
 
 /** Finds out which buses there have to be. */
-function trial(def: DomainDefinition, highest: number): PciBuses {
-  const { buses } = allocate(def, modelsOf(def), true)
+function trial(def: DomainDefinition, devices: readonly PciDevice[], highest: number): PciBuses {
+  const { buses } = allocate(def, devices, true)
   const express = chipsetOf(def) === 'q35'
   // A machine whose ports are all made here gets one more, in which a device can be plugged later.
   if (express && highest === 0 && buses.buses.length > 1) buses.reserveNext(Plug.Pcie)
@@ -84,8 +85,12 @@ function trial(def: DomainDefinition, highest: number): PciBuses {
 }
 
 /** Gives addresses in the order of the buses; with `grows` only to see what would happen. */
-function allocate(def: DomainDefinition, models: readonly string[], grows: boolean): Allocation {
-  const buses = new PciBuses(models, grows)
+function allocate(
+  def: DomainDefinition,
+  devices: readonly PciDevice[],
+  grows: boolean,
+): Allocation {
+  const buses = new PciBuses(modelsOf(def), grows)
   const trialPlaces = new Map<object, PciPlace>()
   const allocation: Allocation = {
     buses,
@@ -102,7 +107,6 @@ function allocate(def: DomainDefinition, models: readonly string[], grows: boole
     },
   }
   const controllers = pciControllers(def)
-  const devices = pciDevices(def)
   for (const device of [...controllers, ...devices]) {
     const { address } = device.device
     if (address?.type !== 'pci' || wants(device) || isIntegrated(device, def)) continue
@@ -195,8 +199,8 @@ function addBuses(def: DomainDefinition, trial: PciBuses): void {
 }
 
 /** The first function of a slot says that there are more. */
-function markMultifunction(def: DomainDefinition): void {
-  const all = [...pciControllers(def), ...pciDevices(def)].flatMap(({ device }) =>
+function markMultifunction(devices: readonly PciDevice[]): void {
+  const all = devices.flatMap(({ device }) =>
     device.address?.type === 'pci' ? device.address : [],
   )
   const several = new Set(

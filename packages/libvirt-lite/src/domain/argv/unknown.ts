@@ -2,7 +2,7 @@ import { domain } from '../schema/domain.ts'
 import type { ElementSpec, Model } from '../schema/types.ts'
 import type { DomainDefinition } from '../generated/model.ts'
 import type { XmlAttribute, XmlElement } from '../../xml/index.ts'
-import { childName } from '../schema/read.ts'
+import { childName } from '../schema/lookup.ts'
 import { didYouMean } from '../../xml/suggest.ts'
 import { notYet } from './command.ts'
 

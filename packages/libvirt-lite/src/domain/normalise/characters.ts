@@ -105,14 +105,14 @@ function copyFirstSerial({ devices }: DomainDefinition): void {
   const [serial] = devices?.serials ?? []
   const [console] = devices?.consoles ?? []
   if (serial === undefined || console?.target?.type !== 'serial') return
-  const { type, sources, protocol, log, alias } = structuredClone(serial)
+  const { type, sources, protocol, log, alias } = serial
   const copy: Console = {
     ...(type ? { type } : {}),
-    ...(sources ? { sources } : {}),
-    ...(protocol ? { protocol } : {}),
-    ...(log ? { log } : {}),
+    ...(sources ? { sources: structuredClone(sources) } : {}),
+    ...(protocol ? { protocol: { ...protocol } } : {}),
+    ...(log ? { log: { ...log } } : {}),
     target: { type: 'serial', port: serial.target?.port ?? 0 },
-    ...(alias ? { alias } : {}),
+    ...(alias ? { alias: { ...alias } } : {}),
   }
   devices?.consoles?.splice(0, 1, copy)
 }

@@ -43,15 +43,6 @@ function attributeSpecs(attributes: Readonly<Record<string, AttributeEntry>>): A
   })
 }
 
-/** The attributes that an element may have, with those that it has by its type. */
-export function attributesFor(spec: ElementSpec, type: unknown): readonly AttributeSpec[] {
-  const { attributes, cases } = spec
-  if (cases === undefined || typeof type !== 'string' || !Object.hasOwn(cases, type)) {
-    return attributes
-  }
-  return [...attributes, ...(cases[type] ?? [])]
-}
-
 /** The property that has an attribute or element: `error_policy` is `errorPolicy`. */
 export function camelCase(name: string): string {
   return name

@@ -1,4 +1,4 @@
-import { childName } from './read.ts'
+import { childName } from './lookup.ts'
 import type { AttributeSpec, ChildSpec, ElementSpec } from './types.ts'
 
 /** Writes the interfaces of everything that a schema describes. */

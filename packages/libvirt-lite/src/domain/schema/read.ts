@@ -2,7 +2,7 @@ import { didYouMean, nearest } from '../../xml/suggest.ts'
 import { XmlError, shorten } from '../../xml/errors.ts'
 import { attributeOf, childElements, detach, namespaceOf, textOf } from '../../xml/node.ts'
 import type { XmlAttribute, XmlElement, XmlNode } from '../../xml/node.ts'
-import { attributesFor } from './dsl.ts'
+import { attributesFor, childName, lookupOf } from './lookup.ts'
 import { setOrigin } from './position.ts'
 import type { ChildSpec, ElementSpec, Model, Scalar, ScalarValue } from './types.ts'
 
@@ -35,7 +35,7 @@ function readAttributes(node: XmlElement, spec: ElementSpec, path: string, model
   const unknown: XmlAttribute[] = []
   const attributes = attributesFor(spec, attributeOf(node, 'type'))
   for (const { name, value, position } of node.attributes) {
-    const attribute = attributes.find((candidate) => candidate.name === name)
+    const attribute = attributes.byName.get(name)
     if (attribute !== undefined) {
       const read = readScalar(value, attribute.type, `${path}/@${name}`, position)
       if (read !== attribute.absent) model[attribute.key] = read
@@ -43,8 +43,8 @@ function readAttributes(node: XmlElement, spec: ElementSpec, path: string, model
       unknown.push({ name, value })
     }
   }
-  for (const { name, key, required, type } of attributes) {
-    if (required === undefined || model[key] !== undefined) continue
+  for (const { name, key, type } of attributes.required) {
+    if (model[key] !== undefined) continue
     const near = unknown.find((other) => nearest(other.name, [name]) !== undefined)
     const hint = near === undefined ? '' : `; there is "${near.name}"`
     const fields = { path: `${path}/@${name}`, ...at(node) }
@@ -136,8 +136,7 @@ function readChild(child: XmlElement, spec: ChildSpec, path: string, model: Mode
 }
 
 function requireChildren(node: XmlElement, spec: ElementSpec, path: string, model: Model): void {
-  for (const child of spec.children) {
-    if (!('required' in child) || child.required === undefined) continue
+  for (const child of lookupOf(spec).required) {
     if (model[child.key] !== undefined) continue
     const name = childName(child)
     const near = childElements(node).find((other) => nearest(other.name, [name]) !== undefined)
@@ -149,16 +148,13 @@ function requireChildren(node: XmlElement, spec: ElementSpec, path: string, mode
 /** What comes several times is compared with its like, which takes time that grows with the square. */
 const mostItems = 2048
 
-/** The name of a child, as written in a document. */
-export function childName(spec: ChildSpec): string {
-  return 'element' in spec ? spec.element.name : spec.name
-}
-
 function findSpec(child: XmlElement, spec: ElementSpec): ChildSpec | undefined {
-  return spec.children.find((candidate) => {
+  const { children, prefixed } = lookupOf(spec)
+  const known = children.get(child.name)
+  if (known !== undefined || prefixed.length === 0) return known
+  return prefixed.find((candidate) => {
     const name = childName(candidate)
     const colon = name.indexOf(':')
-    if (colon < 0) return name === child.name
     const local = child.name.slice(child.name.indexOf(':') + 1)
     return (
       local === name.slice(colon + 1) &&

@@ -1,7 +1,7 @@
 import { keepVerbatim } from '../../xml/print.ts'
 import { element, text } from '../../xml/node.ts'
 import type { XmlAttribute, XmlElement, XmlNode } from '../../xml/node.ts'
-import { attributesFor } from './dsl.ts'
+import { attributesFor, lookupOf } from './lookup.ts'
 import type { ChildSpec, ElementSpec, Model, ScalarValue } from './types.ts'
 
 /** What of a definition is written. */
@@ -18,52 +18,72 @@ export function writeElement(
   spec: ElementSpec,
   options: WriteOptions = {},
 ): XmlElement {
-  const node = element(spec.name)
-  for (const { name, key, type, secret, live } of attributesFor(spec, model['type'])) {
+  const attributes: XmlAttribute[] = []
+  const children: XmlNode[] = []
+  for (const { name, key, type, secret, live } of attributesFor(spec, model['type']).all) {
     const value = model[key]
     if (value === undefined || (secret && !options.secure) || (live && !options.live)) continue
-    node.attributes.push({ name, value: type.format(value as ScalarValue) })
+    attributes.push({ name, value: type.format(value as ScalarValue) })
   }
-  const extra = (model['unknownAttributes'] ?? []) as XmlAttribute[]
-  node.attributes.push(...extra)
+  const extra = model['unknownAttributes'] as XmlAttribute[] | undefined
+  if (extra !== undefined) attributes.push(...extra)
   if (spec.text !== undefined && model['value'] !== undefined) {
     const value = spec.text.format(model['value'] as ScalarValue)
-    if (value !== '') node.children.push(text(value))
+    if (value !== '') children.push(text(value))
   }
-  for (const child of spec.children) {
-    const value = model[child.key]
-    if (value !== undefined) node.children.push(...writeChild(value, child, options))
+  if (spec.children.length > 0) {
+    for (const child of childrenIn(model, spec)) writeChild(model, child, options, children)
   }
-  const unknown = (model['unknown'] ?? []) as XmlElement[]
-  node.children.push(...unknown.map((child) => keepVerbatim(child)))
-  return node
+  const unknown = model['unknown'] as XmlElement[] | undefined
+  if (unknown !== undefined) for (const child of unknown) children.push(keepVerbatim(child))
+  return { kind: 'element', name: spec.name, attributes, children }
 }
 
+/** What of an element's children a model may have, in the order in which they are written. */
+function childrenIn(model: Model, spec: ElementSpec): readonly ChildSpec[] {
+  const { order } = lookupOf(spec)
+  const there: { place: number; spec: ChildSpec }[] = []
+  for (const key in model) {
+    const child = order.get(key)
+    if (child !== undefined) there.push(child)
+  }
+  return there.toSorted((a, b) => a.place - b.place).map(({ spec }) => spec)
+}
+
+/** Writes what a model has of a child behind what is there. */
 function writeChild(
-  value: NonNullable<Model[string]>,
+  model: Model,
   spec: ChildSpec,
   options: WriteOptions,
-): XmlNode[] {
+  written: XmlNode[],
+): void {
+  const value = model[spec.key]
+  if (value === undefined) return
   switch (spec.kind) {
     case 'one':
-    case 'many': {
-      if (spec.live && !options.live) return []
-      const models = (Array.isArray(value) ? value : [value]) as Model[]
-      return models
-        .map((model) => writeElement(model, spec.element, options))
-        .filter((node) => spec.element.keepEmpty || !isEmpty(node))
-    }
+    case 'many':
+      if (spec.live && !options.live) return
+      for (const item of (Array.isArray(value) ? value : [value]) as Model[]) {
+        const node = writeElement(item, spec.element, options)
+        if (spec.element.keepEmpty || !isEmpty(node)) written.push(node)
+      }
+      return
     case 'flag':
-      return value === true ? [element(spec.name)] : []
+      if (value === true) written.push(element(spec.name))
+      return
     case 'text':
-      if ((spec.secret && !options.secure) || (spec.live && !options.live)) return []
-      return [element(spec.name, {}, [text(spec.type.format(value as ScalarValue))])]
+      if ((spec.secret && !options.secure) || (spec.live && !options.live)) return
+      written.push(element(spec.name, {}, [text(spec.type.format(value as ScalarValue))]))
+      return
     case 'raw': {
       const kept = value as XmlElement
-      if (!spec.verbatim) return isEmpty(kept) ? [] : [kept]
+      if (!spec.verbatim) {
+        if (!isEmpty(kept)) written.push(kept)
+        return
+      }
       // Text between the elements has no meaning here, and would put all on one line.
       const children = kept.children.filter(({ kind }) => kind !== 'text')
-      return [keepVerbatim({ ...kept, children })]
+      written.push(keepVerbatim({ ...kept, children }))
     }
   }
 }
