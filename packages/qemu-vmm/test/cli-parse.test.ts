@@ -149,6 +149,7 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-'], /^-: invalid option$/],
     [['---m', '1'], /invalid option/],
     [['-m=512'], /did you mean '-m 512'/],
+    [['-usb'], /^-usb: there is no USB controller yet; leave it out/],
     [['-numa', 'node'], /^-numa: this option of QEMU's is not supported yet$/],
     [['disk.img'], /^disk.img: .* use -drive file=FILE,if=virtio/],
     [['-m'], /^-m: requires an argument$/],

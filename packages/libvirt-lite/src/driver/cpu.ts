@@ -169,7 +169,8 @@ function checkCpu(cpu: Cpu, shown: DomainDefinition['cpu']): void {
   )
 }
 
-async function featuresOf(machine: Monitor, name: string): Promise<Record<string, unknown>> {
+/** What a model of the emulator has, by the emulator's names. Rejects as the monitor does */
+export async function featuresOf(machine: Monitor, name: string): Promise<Record<string, unknown>> {
   const model = { type: 'static', model: { name } }
   const answer = (await machine.execute('query-cpu-model-expansion', model)) as Expansion
   return { ...answer.model.props }

@@ -86,8 +86,11 @@ interface Asked {
   type: string | undefined
 }
 
-/** What a domain of one kind can have. @throws VirtError for a kind that there is none of */
-export async function domainCapabilitiesXml(context: ServerContext, asked: Asked): Promise<string> {
+/** The kind of domain that is asked for: by default a common one. @throws VirtError for a kind that there is none of */
+export async function kindOf(
+  context: ServerContext,
+  asked: Asked,
+): Promise<{ emulator: string; type: 'kvm' | 'qemu'; machine: Machine }> {
   const emulator = asked.emulator ?? context.emulator
   if (asked.arch !== undefined && asked.arch !== 'x86_64') {
     throw invalid(`unknown architecture: ${asked.arch}, only x86_64 is there`)
@@ -105,6 +108,12 @@ export async function domainCapabilitiesXml(context: ServerContext, asked: Asked
   if (machine === undefined) {
     throw invalid(`the machine '${wanted}' is not supported by emulator '${emulator}'`)
   }
+  return { emulator, type, machine }
+}
+
+/** What a domain of one kind can have. @throws VirtError for a kind that there is none of */
+export async function domainCapabilitiesXml(context: ServerContext, asked: Asked): Promise<string> {
+  const { emulator, type, machine } = await kindOf(context, asked)
   const values = (name: string, list: readonly string[], indent: string): string[] => [
     `${indent}<enum name='${name}'>`,
     ...list.map((value) => `${indent}  <value>${value}</value>`),

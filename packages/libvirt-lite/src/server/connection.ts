@@ -9,8 +9,10 @@ import {
   presentCpus,
 } from '../driver/host.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import type { Handlers } from '../rpc/index.ts'
-import { capabilitiesXml, domainCapabilitiesXml } from './capabilities.ts'
+import type { Args, Handlers } from '../rpc/index.ts'
+import { baselineCpu, readCpus } from '../driver/baseline-cpu.ts'
+import { probe } from '../driver/probe.ts'
+import { capabilitiesXml, domainCapabilitiesXml, kindOf } from './capabilities.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 
@@ -27,8 +29,22 @@ const OPEN_NO_ALIASES = 2
 /** The version of libvirt whose protocol is spoken: MAJOR * 1000000 + MINOR * 1000. */
 const LIBVIRT_VERSION = 9_000_000n
 const MAX_VCPUS = 255
+/** Flags of `virConnectBaselineCPU`: list all features; leave out what cannot move, which no model here has. */
+const BASELINE = { EXPAND: 1, MIGRATABLE: 2 } as const
 
 export function connectionHandlers(context: ServerContext): Handlers {
+  const baseline = async (
+    name: string,
+    { cpus, flags, ...asked }: Args<'CONNECT_BASELINE_HYPERVISOR_CPU'>,
+  ): Promise<{ xml: string }> => {
+    checkFlags(flags, BASELINE.EXPAND | BASELINE.MIGRATABLE, name)
+    const described = readCpus(cpus)
+    const { emulator, type } = await kindOf(context, asked)
+    const expand = (flags & BASELINE.EXPAND) !== 0
+    return {
+      xml: await probe(emulator, type, (monitor) => baselineCpu(monitor, described, expand)),
+    }
+  }
   return {
     AUTH_LIST: () => ({ types: [0] }),
     CONNECT_SUPPORTS_FEATURE: ({ feature }) => ({ supported: FEATURES.has(feature) ? 1 : 0 }),
@@ -55,6 +71,11 @@ export function connectionHandlers(context: ServerContext): Handlers {
       checkFlags(flags, 0, 'virConnectGetDomainCapabilities')
       return { xml: await domainCapabilitiesXml(context, asked) }
     },
+    CONNECT_BASELINE_CPU({ cpus, flags }) {
+      const any = { emulator: undefined, arch: undefined, machine: undefined, type: undefined }
+      return baseline('virConnectBaselineCPU', { ...any, cpus, flags })
+    },
+    CONNECT_BASELINE_HYPERVISOR_CPU: (args) => baseline('virConnectBaselineHypervisorCPU', args),
     async CONNECT_GET_CPU_MODEL_NAMES({ arch, needResults, flags }) {
       checkFlags(flags, 0, 'virConnectGetCPUModelNames')
       if (arch !== 'x86_64') {

@@ -1,5 +1,5 @@
 import { CliError } from './cli-error.ts'
-import { ABSENT_OPTIONS } from './qemu-options.ts'
+import { ABSENT_OPTIONS, INSTEAD } from './qemu-options.ts'
 import { addDefaultDrives, addDefaultNetwork } from './default-devices.ts'
 import { OPTIONS } from './registry.ts'
 import { defaultSettings } from './settings.ts'
@@ -61,7 +61,7 @@ function optionName(word: string): string {
 
 function unknownOption(word: string, name: string): CliError {
   if (ABSENT_OPTIONS.has(name)) {
-    return new CliError("this option of QEMU's is not supported yet", word)
+    return new CliError(INSTEAD.get(name) ?? "this option of QEMU's is not supported yet", word)
   }
   const equals = name.indexOf('=')
   const before = name.slice(0, Math.max(0, equals))

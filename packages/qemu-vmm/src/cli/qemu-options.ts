@@ -1,3 +1,9 @@
+/** Why some of {@link ABSENT_OPTIONS} are not here, and what does instead. */
+export const INSTEAD: ReadonlyMap<string, string> = new Map([
+  ['usb', 'there is no USB controller yet; leave it out: keyboard and mouse are at PS/2'],
+  ['usbdevice', 'there is no USB controller yet; leave it out: keyboard and mouse are at PS/2'],
+])
+
 /**
  * Options of QEMU 7.2 that this command does not have. Naming them apart from typing errors tells
  * a user who brings a working command line that nothing is wrong with the line.

@@ -95,6 +95,23 @@ export const CONNECTION = {
       count: uint,
     }),
   ),
+  CONNECT_BASELINE_CPU: query(
+    162,
+    struct({ cpus: array(string, 256), flags: uint }),
+    struct({ xml: string }),
+  ),
+  CONNECT_BASELINE_HYPERVISOR_CPU: action(
+    394,
+    struct({
+      emulator: optional(string),
+      arch: optional(string),
+      machine: optional(string),
+      type: optional(string),
+      cpus: array(string, 256),
+      flags: uint,
+    }),
+    struct({ xml: string }),
+  ),
   CONNECT_GET_CPU_MODEL_NAMES: query(
     312,
     struct({ arch: string, needResults: int, flags: uint }),
