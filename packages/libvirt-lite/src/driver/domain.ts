@@ -16,6 +16,7 @@ import { numberSources } from '../domain/index.ts'
 import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
+import { textIn } from './qmp.ts'
 import type { QmpEvent } from './qmp.ts'
 import { settle } from './settle.ts'
 import {
@@ -283,18 +284,18 @@ export class Domain {
     else if (event === 'RESET') this.#onReset(data?.['guest'] === true)
     else if (event === 'SHUTDOWN') this.#onShutdown(data?.['guest'] === true)
     else if (event === 'GUEST_PANICKED') this.#onPanic()
-    else if (event === 'BALLOON_CHANGE') this.#onBalloon(Number(data?.['actual']))
+    else if (event === 'BALLOON_CHANGE') this.#onBalloon(data?.['actual'])
     else if (event === 'DEVICE_TRAY_MOVED') {
-      const alias = String(data?.['id'] ?? '')
+      const alias = textIn(data, 'id')
       this.tell({ kind: 'tray', alias, isOpen: data?.['tray-open'] === true })
     } else if (event === 'DEVICE_UNPLUG_GUEST_ERROR') {
-      this.tell({ kind: 'device-removal-failed', alias: String(data?.['device'] ?? '') })
-    } else if (event === 'DEVICE_DELETED') void this.devices.deleted(String(data?.['device'] ?? ''))
+      this.tell({ kind: 'device-removal-failed', alias: textIn(data, 'device') })
+    } else if (event === 'DEVICE_DELETED') void this.devices.deleted(textIn(data, 'device'))
   }
 
-  #onBalloon(bytes: number): void {
+  #onBalloon(bytes: unknown): void {
     if (!Number.isSafeInteger(bytes)) return
-    this.balloonKib = Math.floor(bytes / 1024)
+    this.balloonKib = Math.floor((bytes as number) / 1024)
     this.#host.notice(this, { kind: 'balloon', kib: this.balloonKib })
   }
 

@@ -6,7 +6,7 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import { findProcesses, isAlive, kill, pause, start } from './process.ts'
 import type { ProcessId } from './process.ts'
 import { ConsoleTap } from './console-tap.ts'
-import { QmpClient } from './qmp.ts'
+import { BrokenMonitor, QmpClient } from './qmp.ts'
 import type { QmpEvent } from './qmp.ts'
 
 /** An emulator that has no monitor by then did not start. */
@@ -200,10 +200,11 @@ export class Machine {
       try {
         this.#qmp = await QmpClient.open(socket, {
           event: (event) => this.#events.event(event),
-          closed: () => void this.#lost(),
+          closed: (isBroken) => void this.#lost(isBroken),
         })
         break
       } catch (error) {
+        if (error instanceof BrokenMonitor) throw error
         if (state.hasExited || !isAlive(this.process)) {
           throw new VirtError(
             ErrorCode.INTERNAL_ERROR,
@@ -239,10 +240,10 @@ export class Machine {
     for (const tap of this.taps.values()) tap.close()
   }
 
-  /** The monitor is gone: usually because the process is. */
-  async #lost(): Promise<void> {
+  /** The monitor is gone: usually because the process is, which is not waited for when it is out of its mind. */
+  async #lost(isBroken: boolean): Promise<void> {
     if (this.#hasEnded) return
-    const until = performance.now() + GRACE_MS
+    const until = performance.now() + (isBroken ? 0 : GRACE_MS)
     while (isAlive(this.process) && performance.now() < until) await pause(10)
     // Without a monitor it cannot be managed.
     await kill(this.process, 0).catch(() => undefined)

@@ -7,22 +7,41 @@ const LINE_CHARS = 16 * 1024 * 1024
 /** An emulator that does not answer for so long hangs. */
 const COMMAND_MS = 30_000
 
+/** No answer has as many objects inside each other; to read millions of them would take the memory of many more. */
+const DEPTH = 64
+
 /** What a monitor tells by itself. */
 export interface QmpEvent {
   event: string
   data?: Readonly<Record<string, unknown>>
 }
 
+/** A field of an event that is a text; empty when it is none. */
+export function textIn(data: QmpEvent['data'], field: string): string {
+  const value = data?.[field]
+  return typeof value === 'string' ? value : ''
+}
+
 export interface QmpEvents {
   event(event: QmpEvent): void
-  /** Once, when nothing more can come. */
-  closed(): void
+  /** Once, when nothing more can come; `isBroken` when it said what is no message of a monitor. */
+  closed(isBroken: boolean): void
 }
 
 interface Pending {
   resolve(value: unknown): void
   reject(error: Error): void
   timer: NodeJS.Timeout
+}
+
+/** The monitor said what is no message of one: nothing that it says later can be believed. */
+export class BrokenMonitor extends VirtError {
+  constructor() {
+    super(
+      ErrorCode.OPERATION_FAILED,
+      "the emulator's monitor said what is no message of the QEMU Machine Protocol",
+    )
+  }
 }
 
 /** A client of the QEMU Machine Protocol. */
@@ -34,6 +53,7 @@ export class QmpClient {
   #buffer: string[] = []
   #length = 0
   #isClosed = false
+  #isBroken = false
   #next = 0
 
   private constructor(socket: Duplex, events: QmpEvents) {
@@ -83,9 +103,11 @@ export class QmpClient {
     const reply = (await this.converse({
       execute: command,
       ...(args === undefined ? {} : { arguments: args }),
-    })) as { error?: { desc?: string }; return?: unknown }
+    })) as { error?: unknown; return?: unknown }
     if (reply.error === undefined) return reply.return
-    const text = `internal error: unable to execute QEMU command '${command}': ${reply.error.desc ?? 'no reason given'}`
+    const desc = isObject(reply.error) ? reply.error['desc'] : undefined
+    const reason = typeof desc === 'string' ? desc : 'no reason given'
+    const text = `internal error: unable to execute QEMU command '${command}': ${reason}`
     throw new VirtError(ErrorCode.INTERNAL_ERROR, text, { cause: reply.error })
   }
 
@@ -126,7 +148,7 @@ export class QmpClient {
   #data(text: string): void {
     this.#length += text.length
     if (this.#length > LINE_CHARS) {
-      this.#socket.destroy()
+      this.#break()
       return
     }
     if (!text.includes('\n')) {
@@ -137,19 +159,18 @@ export class QmpClient {
     const rest = lines.pop()!
     this.#buffer = [rest]
     this.#length = rest.length
-    for (const line of lines) if (line.trim() !== '') this.#line(line)
+    for (const line of lines) if (line.trim() !== '' && !this.#isBroken) this.#line(line)
   }
 
   #line(line: string): void {
-    let message: Record<string, unknown>
-    try {
-      message = JSON.parse(line) as Record<string, unknown>
-    } catch {
-      this.#socket.destroy()
+    const message = parse(line)
+    if (message === undefined) {
+      this.#break()
       return
     }
-    if ('event' in message) {
-      this.#events.event(message as unknown as QmpEvent)
+    const { event, data } = message
+    if (typeof event === 'string') {
+      this.#events.event({ event, ...(isObject(data) ? { data } : {}) })
       return
     }
     if ('QMP' in message) {
@@ -158,12 +179,19 @@ export class QmpClient {
       this.#greeting = undefined
       return
     }
-    const id = String(message['id'])
-    const pending = this.#pending.get(id)
+    const { id } = message
+    const pending = typeof id === 'string' ? this.#pending.get(id) : undefined
     if (pending === undefined) return
-    this.#pending.delete(id)
+    this.#pending.delete(id as string)
     clearTimeout(pending.timer)
     pending.resolve(message)
+  }
+
+  #break(): void {
+    this.#isBroken = true
+    this.#socket.destroy()
+    // Lines behind it are not read any more.
+    this.#closed()
   }
 
   #closed(): void {
@@ -172,11 +200,43 @@ export class QmpClient {
     const all = [...this.#pending.values(), ...(this.#greeting ? [this.#greeting] : [])]
     for (const { reject, timer } of all) {
       clearTimeout(timer)
-      reject(closedError())
+      reject(this.#isBroken ? new BrokenMonitor() : closedError())
     }
     this.#pending.clear()
-    this.#events.closed()
+    this.#events.closed(this.#isBroken)
   }
+}
+
+/** What a monitor sends is an object; undefined for anything else. The emulator's guest may have taken it over. */
+function parse(line: string): Readonly<Record<string, unknown>> | undefined {
+  if (isDeep(line)) return undefined
+  try {
+    const message: unknown = JSON.parse(line)
+    return isObject(message) ? message : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Whether arrays and objects are too deep inside each other, as far as this is JSON. */
+function isDeep(text: string): boolean {
+  let depth = 0
+  let isQuoted = false
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]
+    if (isQuoted) {
+      if (character === '\\') at++
+      else if (character === '"') isQuoted = false
+    } else if (character === '"') isQuoted = true
+    else if (character === '{' || character === '[') {
+      if (++depth > DEPTH) return true
+    } else if (character === '}' || character === ']') depth--
+  }
+  return false
 }
 
 function closedError(): VirtError {
