@@ -1,7 +1,10 @@
 import { once } from 'node:events'
 import {
   chmodSync,
+  chownSync,
   existsSync,
+  linkSync,
+  lstatSync,
   mkdirSync,
   readFileSync,
   readdirSync,
@@ -17,6 +20,9 @@ import { DaemonError } from '../src/daemon/daemon-error.ts'
 import { Daemon } from '../src/daemon/daemon.ts'
 import { Client, PROCEDURES, VirtError } from '../src/rpc/index.ts'
 import { define, domainXml, folder, startDaemon } from './support/daemon.ts'
+
+/** Debian's user without rights. */
+const NOBODY = 65_534
 
 const refused = async (t: Parameters<typeof folder>[0], at: string, options = {}) => {
   const error = await t.throwsAsync(
@@ -97,6 +103,32 @@ test('a socket or a state folder that is not ours is left alone', async (t) => {
   const long = folder(t)
   t.regex(await refused(t, long, { stateDir: join(long, 'x'.repeat(100)) }), /too long a name/)
   t.regex(await refused(t, long, { socket: join(long, 'x'.repeat(108)) }), /107 fit/)
+})
+
+test('what belongs to somebody else is left alone', async (t) => {
+  if (process.geteuid?.() !== 0) {
+    t.log('this is not root, who alone can give files away')
+    t.pass()
+    return
+  }
+  for (const name of ['state', 'state/domains', 'state/run', 'state/images']) {
+    const at = folder(t)
+    mkdirSync(join(at, name), { recursive: true, mode: 0o700 })
+    chownSync(join(at, name), NOBODY, NOBODY)
+    t.regex(await refused(t, at), new RegExp(`${name}' belongs to user ${NOBODY}`))
+    t.deepEqual(readdirSync(join(at, name)), [], name)
+  }
+  for (const name of ['s', 's-ro']) {
+    const at = folder(t)
+    // One that nobody answers, which would be replaced if it were ours.
+    const theirs = createServer().listen(join(at, 'theirs'))
+    await once(theirs, 'listening')
+    linkSync(join(at, 'theirs'), join(at, name))
+    theirs.close()
+    chownSync(join(at, name), NOBODY, NOBODY)
+    t.regex(await refused(t, at), new RegExp(`${name}' belongs to user ${NOBODY}`))
+    t.true(lstatSync(join(at, name)).isSocket())
+  }
 })
 
 test('TCP is for this host', async (t) => {
@@ -207,6 +239,7 @@ test('lists are filtered by their flags, and unknown flags are refused', async (
 const OTHERS: Record<string, object> = {
   CONNECT_GET_CPU_MODEL_NAMES: { arch: 'x86_64' },
   CONNECT_GET_MAX_VCPUS: { type: undefined },
+  CONNECT_BASELINE_HYPERVISOR_CPU: { type: undefined },
   DOMAIN_INTERFACE_STATS: { device: 'x' },
   DOMAIN_INTERFACE_ADDRESSES: { source: 0 },
 }
@@ -255,6 +288,7 @@ test('every procedure that the protocol table has is answered or refused by name
     maxInfo: 0,
     mapLength: 0,
     domains: [],
+    cpus: [],
     stats: 0,
     screen: 0,
     codeset: 0,
