@@ -140,8 +140,19 @@ export class LibvirtDaemon {
     await this.#end('SIGKILL')
   }
 
-  /** Ends it and its domains, which would go on without it. */
+  /** Ends it and its domains, which would go on without it, and removes what it kept. */
   async stop(): Promise<void> {
+    await this.end()
+    this.remove()
+  }
+
+  /** Removes what it kept. */
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** Ends it and its domains alone. */
+  async end(): Promise<void> {
     const client = await this.client().catch(() => undefined)
     if (client !== undefined) {
       const running = { needResults: 1, flags: LIST_ACTIVE }
@@ -153,7 +164,6 @@ export class LibvirtDaemon {
       await client.close()
     }
     await this.#end('SIGTERM')
-    rmSync(this.folder, { recursive: true, force: true })
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {

@@ -46,7 +46,11 @@ async function listAll(daemon: LibvirtDaemon): Promise<number> {
 type Side = 'own' | 'peer'
 
 /** New daemons of all sides at once, so that lists are measured in turn, and nothing that the machine does hits one side. */
-async function round(sides: readonly Side[], seen: Record<Side, Seen>): Promise<void> {
+async function round(
+  sides: readonly Side[],
+  seen: Record<Side, Seen>,
+  ended: LibvirtDaemon[],
+): Promise<void> {
   const daemons: [Seen, LibvirtDaemon][] = []
   try {
     for (const side of sides) {
@@ -61,7 +65,10 @@ async function round(sides: readonly Side[], seen: Record<Side, Seen>): Promise<
       daemons.reverse()
     }
   } finally {
-    for (const [, daemon] of daemons) await daemon.stop()
+    for (const [, daemon] of daemons) {
+      await daemon.end()
+      ended.push(daemon)
+    }
   }
 }
 
@@ -106,12 +113,20 @@ export async function measureDefinitions(effort: Effort, hasPeer: boolean): Prom
   const seen = { own: nothingSeen(), peer: nothingSeen() }
   const { own, peer } = seen
   const count = effort.quick ? 2 : ROUNDS
-  for (let i = 0; i < count; i++) {
-    const sides: Side[] = hasPeer ? ['own', 'peer'] : ['own']
-    await round(i % 2 === 0 ? sides : sides.toReversed(), seen)
-    const of = ({ defineS, listMs }: Seen): string =>
-      `${defineS.at(-1)?.toFixed(2)} s, lists ${median(listMs.slice(-LISTS)).toFixed(0)} ms`
-    progress(`round ${i + 1} of ${count}: ${of(own)}; ${hasPeer ? `peer ${of(peer)}` : 'no peer'}`)
+  // Removed at the end: a file system that looks for places that were not free just now makes files slowly after that.
+  const ended: LibvirtDaemon[] = []
+  try {
+    for (let i = 0; i < count; i++) {
+      const sides: Side[] = hasPeer ? ['own', 'peer'] : ['own']
+      await round(i % 2 === 0 ? sides : sides.toReversed(), seen, ended)
+      const of = ({ defineS, listMs }: Seen): string =>
+        `${defineS.at(-1)?.toFixed(2)} s, lists ${median(listMs.slice(-LISTS)).toFixed(0)} ms`
+      progress(
+        `round ${i + 1} of ${count}: ${of(own)}; ${hasPeer ? `peer ${of(peer)}` : 'no peer'}`,
+      )
+    }
+  } finally {
+    for (const daemon of ended) daemon.remove()
   }
   const results: Results = {}
   if (hasPeer) {

@@ -1,4 +1,3 @@
-import { printXml } from '../xml/index.ts'
 import type { DomainDefinition } from './generated/model.ts'
 import { liveDefinition } from './live.ts'
 import type { LiveState } from './live.ts'
@@ -6,7 +5,8 @@ import { migratableDefinition } from './migratable.ts'
 import { domain } from './schema/domain.ts'
 import { schemaNamespaces } from './schema/read.ts'
 import type { Model } from './schema/types.ts'
-import { writeElement } from './schema/write.ts'
+import { writeDocument } from './schema/write.ts'
+import type { WriteOptions } from './schema/write.ts'
 
 /** What of a domain is written. */
 export interface FormatOptions {
@@ -25,21 +25,16 @@ export function formatDomain(def: DomainDefinition, options: FormatOptions = {})
   const { inactive = false, secure = false, migratable = false, live } = options
   const running = live !== undefined && !inactive && !migratable
   const shown = running ? liveDefinition(def, live) : migratable ? migratableDefinition(def) : def
-  const root = writeElement(shown as unknown as Model, domain, {
-    secure: secure || migratable,
-    live: running,
-  })
-  if (def.qemuCommandline !== undefined) {
-    root.attributes.push({ name: 'xmlns:qemu', value: schemaNamespaces['qemu'] ?? '' })
-  }
-  return printXml(root)
+  return write(def, shown, { secure: secure || migratable, live: running })
 }
 
 /** Writes all that is known of a running domain's devices, names included: for whoever takes it over, by `readDomain`. */
 export function formatRunning(def: DomainDefinition): string {
-  const root = writeElement(def as unknown as Model, domain, { secure: true, live: true })
-  if (def.qemuCommandline !== undefined) {
-    root.attributes.push({ name: 'xmlns:qemu', value: schemaNamespaces['qemu'] ?? '' })
-  }
-  return printXml(root)
+  return write(def, def, { secure: true, live: true })
+}
+
+function write(def: DomainDefinition, shown: DomainDefinition, options: WriteOptions): string {
+  const uri = schemaNamespaces['qemu'] ?? ''
+  const more = def.qemuCommandline === undefined ? [] : [{ name: 'xmlns:qemu', value: uri }]
+  return writeDocument(shown as unknown as Model, domain, options, more)
 }

@@ -6,7 +6,7 @@ import type { XmlElement, XmlNode } from './node.ts'
  */
 export function printXml(root: XmlElement): string {
   const lines: string[] = []
-  printLibvirt(root, '', lines)
+  printLines(root, '', lines)
   return `${lines.join('\n')}\n`
 }
 
@@ -20,20 +20,8 @@ export function printVerbatim(root: XmlElement, indent: string = ''): string {
   return verbatim(root, indent, true)
 }
 
-/** Marks an element that {@link printXml} leaves to {@link printVerbatim}. */
-const asIs = new WeakSet<XmlElement>()
-
-/** Has an element of a tree written as libxml2 does, whatever is around it. */
-export function keepVerbatim(element: XmlElement): XmlElement {
-  asIs.add(element)
-  return element
-}
-
-function printLibvirt(node: XmlElement, indent: string, lines: string[]): void {
-  if (asIs.has(node)) {
-    lines.push(indent + printVerbatim(node, indent))
-    return
-  }
+/** The same from some depth on, line by line. */
+export function printLines(node: XmlElement, indent: string, lines: string[]): void {
   const start = startOf(node)
   if (node.children.length === 0) {
     lines.push(`${indent}${start}/>`)
@@ -42,8 +30,8 @@ function printLibvirt(node: XmlElement, indent: string, lines: string[]): void {
   } else {
     lines.push(`${indent}${start}>`)
     for (const child of node.children) {
-      if (child.kind === 'element') printLibvirt(child, `${indent}  `, lines)
-      else lines.push(`${indent}  ${inline(child)}`)
+      if (child.kind === 'element') printLines(child, `${indent}  `, lines)
+      else lines.push(`${indent}  ${printInline(child)}`)
     }
     lines.push(`${indent}</${node.name}>`)
   }
@@ -58,12 +46,15 @@ function startOf({ name, attributes }: XmlElement): string {
 
 function inside({ children }: XmlElement): string {
   let text = ''
-  for (const child of children) text += inline(child)
+  for (const child of children) text += printInline(child)
   return text
 }
 
-/** Of what libvirt itself writes only text can be in a line with others, so its quotes hold here as well. */
-function inline(node: XmlNode): string {
+/**
+ * A node in the line that others are in. Of what libvirt itself writes only text can be in a line with others, so its quotes
+ * hold here as well.
+ */
+export function printInline(node: XmlNode): string {
   if (node.kind === 'text') return node.cdata ? cdata(node.text) : escapeText(node.text)
   if (node.kind === 'comment') return `<!--${node.text}-->`
   const start = startOf(node)
