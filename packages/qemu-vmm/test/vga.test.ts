@@ -41,6 +41,41 @@ test('registers: masks, the lock of the CRTC, and the flip-flop', (t) => {
   t.is(driver.in(0x3d5), 0xff)
 })
 
+test('the miscellaneous output register is latched, and no write to it is posted', (t) => {
+  const latched = new Map<number, number | undefined>()
+  const latches = (port: number) => (value: number | undefined) => void latched.set(port, value)
+  const driver = new VgaDriver(16, undefined, latches)
+  t.deepEqual([...latched], [[0x3cc, 0]])
+  const check = (value: number): void => {
+    t.is(latched.get(0x3cc), value)
+    t.is(driver.in(0x3cc), value)
+  }
+  driver.out(0x3c2, 0x77)
+  check(0x67)
+  driver.set(0x3c1, 0, 0x23)
+  check(0x23)
+  driver.bus.pio.write(0x3cc, 1, 0xff)
+  check(0x23)
+  const saved = driver.vga.save()
+  driver.vga.reset()
+  check(0)
+  driver.vga.load(saved)
+  check(0x23)
+  const { fn } = driver.vga
+  fn.configWrite(0x18, 4, 0xe000_0000)
+  fn.configWrite(0x04, 2, 2)
+  driver.bus.mmio.write(0xe000_0402, 1, 0x63)
+  check(0x63)
+  const posted = driver.bus.pio.postedRanges()
+  const isPosted = (port: number): boolean =>
+    posted.some(({ base, len }) => port >= base && port < base + len)
+  t.deepEqual(
+    [0x3c1, 0x3c2, 0x3c3, 0x3c5, 0x3cb, 0x3cc, 0x3cd, 0x3cf, 0x3d5].map(isPosted),
+    [true, false, true, true, true, false, true, true, true],
+    'what is latched would be read before it is written',
+  )
+})
+
 test('palette: components are written and read in turn', (t) => {
   const driver = new VgaDriver()
   driver.out(0x3c8, 254)

@@ -18,6 +18,7 @@ import type { Bus } from '../machine/bus.ts'
 import type { Drive } from '../machine/drive.ts'
 import type { IoEvents } from '../machine/io-events.ts'
 import type { IrqLines } from '../machine/irq.ts'
+import type { Latches } from '../machine/port-latch.ts'
 import type { NetworkCard } from '../net/config.ts'
 import type { EntropySource } from '../objects/rng.ts'
 import type { PluggedDevice } from './device-type.ts'
@@ -49,6 +50,8 @@ export interface PlugContext extends PlugLife {
   /** The machine starts with firmware rather than a kernel. */
   readonly runsFirmware: boolean
   readonly irqs: IrqLines
+  /** Where reads of some ports are answered without an exit; absent where nowhere. */
+  readonly latches?: Latches
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents
   readonly sendMessage: SendMessage

@@ -49,6 +49,7 @@ export const vga: DeviceType = {
       name,
       bus: context.bus,
       memory: context.createVideoMemory(mib * MIB),
+      ...(context.latches === undefined ? {} : { latches: context.latches }),
       ...(rom === undefined ? {} : { rom: rom.image }),
     })
     plugFunction(context, device.fn, option, VGA_BIOS)

@@ -2,6 +2,7 @@ import { Vga } from '../../src/chipset/vga/vga.ts'
 import type { VideoMemory } from '../../src/chipset/vga/video-memory.ts'
 import { screenText } from '../../src/display/screen.ts'
 import { Bus } from '../../src/machine/bus.ts'
+import type { Latches } from '../../src/machine/port-latch.ts'
 
 /** Video memory that notes where it was shown. */
 export class FakeVideoMemory implements VideoMemory {
@@ -37,13 +38,14 @@ export class VgaDriver {
   readonly memory: FakeVideoMemory
   readonly vga: Vga
 
-  constructor(mib: number = 16, rom?: Uint8Array) {
+  constructor(mib: number = 16, rom?: Uint8Array, latches?: Latches) {
     this.memory = new FakeVideoMemory(mib << 20)
     this.vga = new Vga({
       name: 'VGA',
       bus: this.bus,
       memory: this.memory,
       ...(rom === undefined ? {} : { rom }),
+      ...(latches === undefined ? {} : { latches }),
     })
     this.vga.reset()
   }

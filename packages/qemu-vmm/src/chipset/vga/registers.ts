@@ -1,3 +1,4 @@
+import type { Latch } from '../../device.ts'
 import { bytes, flag, int, parseState, u8 } from '../../machine/state.ts'
 
 /** Bits that each register keeps, as the hardware has them. */
@@ -45,8 +46,9 @@ export class VgaRegisters {
   readonly attribute: Uint8Array = new Uint8Array(ATTRIBUTE_COUNT)
   /** Red, green and blue of 256 colours, six bits each, or eight where the DAC has them. */
   readonly palette: Uint8Array = new Uint8Array(PALETTE_BYTES)
-  misc = 0
   pixelMask = 0xff
+  readonly #latch: Latch
+  #misc = 0
   #feature = 0
   #sequencerIndex = 0
   #graphicsIndex = 0
@@ -62,6 +64,22 @@ export class VgaRegisters {
   dacMask = 0x3f
   /** Called when a register changes that says how the guest sees video memory. */
   onMemoryChange: () => void = () => {}
+
+  /** `latch` is of the miscellaneous output register, which text modes read for each character. */
+  constructor(latch: Latch = () => {}) {
+    this.#latch = latch
+    latch(this.#misc)
+  }
+
+  /** The miscellaneous output register. */
+  get misc(): number {
+    return this.#misc
+  }
+
+  set misc(value: number) {
+    this.#misc = value
+    this.#latch(value)
+  }
 
   /** The screen shows something. */
   get isEnabled(): boolean {

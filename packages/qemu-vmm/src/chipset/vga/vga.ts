@@ -1,6 +1,7 @@
 import type { IoHandler, Stateful } from '../../device.ts'
 import type { Screen } from '../../display/screen.ts'
 import type { Bus } from '../../machine/bus.ts'
+import type { Latches } from '../../machine/port-latch.ts'
 import { VmmError } from '../../errors.ts'
 import { PciFunction } from '../pci/function.ts'
 import { Dispi } from './dispi.ts'
@@ -14,12 +15,20 @@ import type { VideoMemory } from './video-memory.ts'
 
 const WINDOW_GPA = 0xa_0000
 const WINDOW_BYTES = 0x2_0000
+/** Where the miscellaneous output register is read. */
+const MISC_READ = 0x3cc
+/** Base, length, and whether the guest need not wait for writes: what is latched is read at once. */
 const PORT_RANGES = [
-  [0x3b4, 2],
-  [0x3ba, 1],
-  [0x3c0, 16],
-  [0x3d4, 2],
-  [0x3da, 1],
+  [0x3b4, 2, true],
+  [0x3ba, 1, true],
+  [0x3c0, 2, true],
+  // The miscellaneous output register, and where it is read.
+  [0x3c2, 1, false],
+  [0x3c3, 9, true],
+  [MISC_READ, 1, false],
+  [0x3cd, 3, true],
+  [0x3d4, 2, true],
+  [0x3da, 1, true],
 ] as const
 const DISPI_INDEX = 0x1ce
 const DISPI_DATA = 0x1cf
@@ -43,6 +52,8 @@ export interface VgaOptions {
   memory: VideoMemory
   /** The video BIOS. */
   rom?: Uint8Array
+  /** Where reads of some ports are answered without an exit; by default nowhere. */
+  latches?: Latches
 }
 
 /**
@@ -52,15 +63,16 @@ export interface VgaOptions {
 export class Vga implements Stateful {
   readonly fn: PciFunction
   readonly #memory: VideoMemory
-  readonly #registers: VgaRegisters = new VgaRegisters()
+  readonly #registers: VgaRegisters
   readonly #planes: VgaPlanes
   readonly #dispi: Dispi
   readonly #font: Uint8Array | undefined
   /** What the window at 0xa0000 shows as RAM: its offset, or -1. */
   #window = -1
 
-  constructor({ name, bus, memory, rom }: VgaOptions) {
+  constructor({ name, bus, memory, rom, latches }: VgaOptions) {
     this.#memory = memory
+    this.#registers = new VgaRegisters(latches?.(MISC_READ))
     const { bytes } = memory
     this.#planes = new VgaPlanes(bytes, this.#registers, (at, length) =>
       memory.markWritten(at, length),
@@ -147,13 +159,13 @@ export class Vga implements Stateful {
 
   #mapLegacy(bus: Bus): void {
     const { name } = this.fn
-    for (const [base, len] of PORT_RANGES) {
+    for (const [base, len, posted] of PORT_RANGES) {
       bus.pio.map({
         name,
         base,
         len,
         access: { max: 1 },
-        posted: true,
+        ...(posted && { posted }),
         handler: {
           read: (offset) => this.#registers.read(base + offset),
           write: (offset, _size, value) => this.#registers.write(base + offset, value & 0xff),
