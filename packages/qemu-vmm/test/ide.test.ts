@@ -26,6 +26,19 @@ test('identify: QEMU shows in texts and words', async (t) => {
   t.is(driver.in(7), READY)
 })
 
+test('the guest waits for no write to a register, but for those of data', (t) => {
+  const { bus } = new IdeDriver()
+  t.deepEqual(
+    bus.pio.postedRanges().toSorted((a, b) => a.base - b.base),
+    [
+      { base: 0x171, len: 7 },
+      { base: 0x1f1, len: 7 },
+      { base: 0x376, len: 1 },
+      { base: 0x3f6, len: 1 },
+    ],
+  )
+})
+
 test('signatures: a disk, a CD drive, and nothing', (t) => {
   const driver = new IdeDriver()
   const signature = (channel: number): number[] => [2, 3, 4, 5].map((r) => driver.in(r, channel))

@@ -157,9 +157,10 @@ function mapPorts({ pio }: Bus, number: number, base: number, channel: IdeChanne
     read: () => channel.alternateStatus,
     write: (_offset, _size, value) => channel.writeControl(value & 0xff),
   }
-  const access = { max: 1 } as const
+  // What a command does shows in registers, or comes with an interrupt.
+  const registers = { access: { max: 1 }, posted: true } as const
   // Whatever width an access to the data port has is that of the port.
   pio.map({ name, base, len: 1, handler: data })
-  pio.map({ name, base: base + 1, len: 7, origin: base, handler: command, access })
-  pio.map({ name, base: base + CONTROL_OFFSET, len: 1, handler: control, access })
+  pio.map({ name, base: base + 1, len: 7, origin: base, handler: command, ...registers })
+  pio.map({ name, base: base + CONTROL_OFFSET, len: 1, handler: control, ...registers })
 }
