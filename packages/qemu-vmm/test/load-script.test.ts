@@ -23,11 +23,12 @@ function folderOf(name: string, body: string): string {
 }
 
 /** Loads it in a process of its own: within one, V8 remembers what it compiled. */
-function load(folder: string): LoadedScript {
+function load(folder: string, use?: string): LoadedScript {
   const module = new URL('../src/script/load-script.ts', import.meta.url).href
+  const options = JSON.stringify({ settledMs: 0, use })
   const program = `
     const { loadScript } = await import(${JSON.stringify(module)})
-    console.log(JSON.stringify(loadScript(${JSON.stringify(folder)}, 'part', { settledMs: 0 })))
+    console.log(JSON.stringify(loadScript(${JSON.stringify(folder)}, 'part', ${options})))
     await new Promise((resolve) => setTimeout(resolve, 1))`
   const argv = ['--import=tsx', '--input-type=module', '-e', program]
   return JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8' })) as LoadedScript
@@ -71,6 +72,16 @@ test('code that was cut off, or is of something else, is not used, and written a
     t.is(readFileSync(codeOf(folder)).length, whole.length)
     t.true(load(folder).fromCode)
   }
+})
+
+test('what each use of a script compiled is kept for itself', (t) => {
+  const folder = folderOf('uses', BODY)
+  for (const use of ['kernel', 'firmware', undefined]) {
+    t.false(load(folder, use).fromCode, use)
+    t.true(load(folder, use).fromCode, use)
+  }
+  const names = readdirSync(join(folder, 'code')).map((name) => name.replace(/-[0-9a-f-]+$/, ''))
+  t.deepEqual(names.toSorted(), ['part', 'part-firmware', 'part-kernel'])
 })
 
 test('code of one script is not used for another of the same length', (t) => {

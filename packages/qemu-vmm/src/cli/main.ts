@@ -22,7 +22,7 @@ async function main(argv: readonly string[], daemon: Daemon | undefined): Promis
       planChardevs(command.settings)
       return await startDaemon(argv)
     }
-    prepareWorker()
+    prepareWorker(command.settings.kernel === undefined ? 'firmware' : 'kernel')
     // The texts above must not wait for the machine's modules to load.
     const { runMachine } = await import('./run.ts')
     return await runMachine(command.settings, daemon)

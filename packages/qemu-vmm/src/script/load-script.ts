@@ -29,6 +29,13 @@ export interface LoadedScript {
   readonly fromCode: boolean
 }
 
+export interface LoadOptions {
+  /** After so many milliseconds what was compiled is kept. */
+  settledMs?: number
+  /** What the script is used for, where different uses need different parts of it: each keeps code of its own. */
+  use?: string
+}
+
 /**
  * Runs the script `name` of `folder` with what V8 compiled earlier, if that is there for this version, these flags and
  * this processor; otherwise it is written once the script has run for a while, where the folder can be written.
@@ -36,14 +43,15 @@ export interface LoadedScript {
 export function loadScript(
   folder: string,
   name: string,
-  { settledMs = SETTLED_MS }: { settledMs?: number } = {},
+  { settledMs = SETTLED_MS, use }: LoadOptions = {},
 ): LoadedScript {
   const filename = join(folder, `${name}.script`)
   const source = readFileSync(filename, 'latin1')
   const digest = DIGEST.exec(source)?.[1]
   if (digest === undefined) throw new Error(`${filename} is damaged: build it again`)
   const tag = cachedDataVersionTag().toString(16)
-  const cache = join(folder, 'code', `${name}-${digest}-${tag}`)
+  const what = use === undefined ? name : `${name}-${use}`
+  const cache = join(folder, 'code', `${what}-${digest}-${tag}`)
 
   const cachedData = readCode(cache)
   const script = new Script(source, {

@@ -7,7 +7,11 @@ import { loadScript } from './load-script.ts'
 /** Options with which no machine is made, or not by this process. Where one is made all the same its thread starts later. */
 const PRINTS = /^--?(h|help|version|daemonize)$|(^|[,=])(help|\?)$/
 
+/** A kernel is started without firmware, whose devices' code then is not needed. */
+const KERNEL = /^--?kernel$/
+
 const argv = process.argv.slice(2)
-const worker = argv.some((argument) => PRINTS.test(argument)) ? undefined : startWorker()
+const starts = argv.some((argument) => KERNEL.test(argument)) ? 'kernel' : 'firmware'
+const worker = argv.some((argument) => PRINTS.test(argument)) ? undefined : startWorker(starts)
 const { exports } = loadScript(__dirname, 'qemu-kvm')
 void (exports as { run: typeof run }).run(argv, worker)
