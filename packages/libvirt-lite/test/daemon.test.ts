@@ -8,6 +8,8 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -61,6 +63,28 @@ test('one daemon has a state folder', async (t) => {
   await startDaemon(t, at)
   const message = await refused(t, at, { socket: join(at, 'other') })
   t.regex(message, new RegExp(`another daemon has the state folder .*process ${process.pid}`))
+})
+
+test('a folder that is removed under a daemon leaves its number to no other one', async (t) => {
+  const at = folder(t)
+  const { daemon, state } = await startDaemon(t, at)
+  const held = (): string[] =>
+    readdirSync('/proc/self/fd').flatMap((fd) => {
+      try {
+        const path = readlinkSync(`/proc/self/fd/${fd}`)
+        return path.startsWith(state) ? path : []
+      } catch {
+        return []
+      }
+    })
+  // The lock is called after the number, which is another folder's when nobody has this one open.
+  t.deepEqual(held(), [state])
+  await refused(t, at)
+  t.deepEqual(held(), [state])
+  rmSync(state, { recursive: true })
+  t.deepEqual(held(), [`${state} (deleted)`])
+  await daemon.stop()
+  t.deepEqual(held(), [])
 })
 
 test('sockets are for their owner, and what a daemon left behind is replaced', async (t) => {

@@ -1,9 +1,9 @@
-import { lstatSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync } from 'node:fs'
+import { readFileSync, realpathSync, rmSync } from 'node:fs'
 import type { Stats } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Server } from 'node:net'
 import { join, resolve } from 'node:path'
-import { readFileSync } from 'node:fs'
 import { allSynced, writeWhole } from './atomic.ts'
 import { DaemonError } from './daemon-error.ts'
 
@@ -56,7 +56,7 @@ export async function openStateFolder(given: string): Promise<StateFolder> {
     nvram: folder('nvram'),
     release: async () => {
       await allSynced()
-      await new Promise<void>((resolve) => lock.close(() => resolve()))
+      await lock.release()
     },
   }
 }
@@ -118,12 +118,32 @@ function checkOurs(path: string, stats: Stats): void {
   }
 }
 
+interface Lock {
+  /** May be called again. */
+  release(): Promise<void>
+}
+
 /**
  * A name that one process can have at a time, and that is free when it ends in whichever way: an abstract UNIX socket called
- * after the folder.
+ * after the folder. The folder stays open meanwhile: were it removed, another one could have its number, and so its name.
  */
-async function takeLock(path: string): Promise<Server> {
-  const { dev, ino } = lstatSync(path)
+async function takeLock(path: string): Promise<Lock> {
+  const folder = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+  try {
+    const server = await takeName(path, fstatSync(folder))
+    let released: Promise<void> | undefined
+    const release = async (): Promise<void> => {
+      await new Promise<void>((resolve) => server.close(() => resolve()))
+      closeSync(folder)
+    }
+    return { release: () => (released ??= release()) }
+  } catch (error) {
+    closeSync(folder)
+    throw error
+  }
+}
+
+async function takeName(path: string, { dev, ino }: Stats): Promise<Server> {
   const pidFile = join(path, 'daemon.pid')
   const server = createServer((socket) => socket.destroy())
   await new Promise<void>((resolve, reject) => {
