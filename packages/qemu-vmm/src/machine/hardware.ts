@@ -381,6 +381,7 @@ export class Hardware {
     return {
       ...this.handles,
       board: this.board,
+      networks: this.networks,
       clock: this.#clock,
       map: this.#map,
       standstill: this.#standstill ?? this.#powerOn,

@@ -1,6 +1,7 @@
 import type { GuestRam, Vcpu, Vm } from 'kvm-core'
 
 import { VmmError } from '../errors.ts'
+import type { Netdevs } from '../net/netdevs.ts'
 import type { MachineClock } from './clock.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
@@ -27,6 +28,8 @@ export interface MachineState {
   vcpus: VcpuState[]
   chips: ChipState
   devices: Record<string, unknown>
+  /** Of networks that have one, by their names. */
+  networks: Record<string, unknown>
   ram: RamRun[]
 }
 
@@ -36,6 +39,7 @@ export interface StateParts {
   ram: GuestRam
   vcpus: readonly Vcpu[]
   board: PcBoard
+  networks: Netdevs
   clock: MachineClock
   map: MemoryMap
   standstill: Standstill
@@ -51,6 +55,7 @@ export function saveMachine(parts: StateParts): MachineState {
     vcpus: standstill.vcpus,
     chips: standstill.chips,
     devices: parts.board.save(),
+    networks: parts.networks.save(),
     ram: saveRam(parts.ram),
   }
 }
@@ -67,7 +72,9 @@ export function checkState(parts: StateParts, state: MachineState): void {
           ? `has ${state.vcpus?.length} vCPUs; this machine has ${parts.vcpus.length}`
           : !Number.isFinite(state.clockNs) || typeof state.vmClock !== 'bigint'
             ? `has no valid guest time`
-            : undefined
+            : typeof state.networks !== 'object' || state.networks === null
+              ? `says nothing of networks`
+              : undefined
   if (mismatch !== undefined) throw new VmmError('E_STATE', `the saved state ${mismatch}`)
 }
 
@@ -80,6 +87,7 @@ export function loadMachine(parts: StateParts, state: MachineState): Standstill 
   parts.clock.set(state.clockNs)
   loadRam(parts.vm, parts.map, parts.ram, state.ram)
   parts.board.load(state.devices)
+  parts.networks.load(state.networks)
   loadChips(parts.vm, chips)
   for (const [i, vcpu] of parts.vcpus.entries()) {
     loadVcpu(vcpu, vcpus[i]!)

@@ -63,6 +63,14 @@ export interface SocketPair {
   networkPort: number
 }
 
+/** What a saved machine has of a network. */
+export interface NativeUserState {
+  /** MAC addresses of those who have the addresses of DHCP, from the first on; empty for a free one. */
+  leases: string[]
+  /** Open connections of TCP; `guest` and `peer` are each `ADDRESS:PORT`, `card` is a MAC address. */
+  connections: { guest: string; peer: string; card: string; sequence: number }[]
+}
+
 /** What the addon exports. Its Rust sources say what each call does. */
 export interface NativeUserNet {
   watch(onReady: () => void): void
@@ -78,6 +86,9 @@ export interface NativeUserNet {
   /** New number of used bytes of `out`, or -1. */
   answer(nowUs: number, id: number, answer: NativeAnswer, out: Uint8Array, used: number): number
   usage(): UserNetUsage
+  /** Null when the network is gone. */
+  save(): NativeUserState | null
+  load(state: NativeUserState): void
   close(): void
 }
 

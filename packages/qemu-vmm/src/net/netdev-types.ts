@@ -32,6 +32,10 @@ export interface Netdev {
   readonly ready?: Promise<void>
   /** What monitors show of it, where that is not the same always. */
   readonly detail?: string
+  /** What belongs to the state of a machine; absent where that is nothing. */
+  save?(): unknown
+  /** Goes on with the guest of a saved machine, which stands; undefined when that had no such network. @throws VmmError `E_STATE` */
+  load?(state: unknown): void
   close(): void
 }
 

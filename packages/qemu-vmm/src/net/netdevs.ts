@@ -188,6 +188,25 @@ export class Netdevs {
     this.#links.get(id)?.link?.b.detach()
   }
 
+  /** What of them belongs to the state of a machine, by their names. */
+  save(): Record<string, unknown> {
+    const states: Record<string, unknown> = {}
+    for (const [id, { netdev }] of this.#links) {
+      if (netdev.save !== undefined) states[id] = netdev.save()
+    }
+    return states
+  }
+
+  /**
+   * Goes on with the guest of a saved machine. One that its machine did not have knows nothing of a guest.
+   * @throws VmmError `E_STATE`
+   */
+  load(states: Record<string, unknown>): void {
+    for (const [id, { netdev }] of this.#links) {
+      netdev.load?.(states[id])
+    }
+  }
+
   close(): void {
     for (const { netdev } of this.#links.values()) netdev.close()
     this.#links.clear()

@@ -2,6 +2,7 @@
 
 mod answer;
 mod options;
+mod state;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ use crate::errno::{Result, js};
 use crate::watch::Watch;
 use answer::UserAnswer;
 use options::{UserForward, UserNetOptions};
+use state::UserState;
 
 /// A network with its guest's card on the other side of a link.
 #[napi]
@@ -176,6 +178,20 @@ impl UserNet {
             tcp_memory: usage.tcp_memory as f64,
             udp: usage.udp as u32,
         }
+    }
+
+    /// What a saved machine has of it; null when it is gone.
+    #[napi]
+    pub fn save(&self) -> Option<UserState> {
+        Some(self.net.as_ref()?.save().into())
+    }
+
+    /// Goes on with the guest of a saved machine; `poll` has to be called then. Throws for what is no state, and
+    /// nothing is changed then.
+    #[napi]
+    pub fn load(&mut self, state: UserState) -> Result<()> {
+        let state = state.parse()?;
+        self.net()?.load(state).map_err(|error| js(libc::EINVAL, &error.to_string()))
     }
 
     /// Closes all sockets.

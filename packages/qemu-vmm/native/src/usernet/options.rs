@@ -94,7 +94,8 @@ pub struct UserForward {
     pub guest: String,
 }
 
-fn parse<T: FromStr>(text: &str) -> Result<T> {
+/// An address that JavaScript gave.
+pub fn parse<T: FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| js(libc::EINVAL, &format!("the address '{text}'")))
 }
 

@@ -44,7 +44,7 @@ const RELEASE: u8 = 7;
 const INFORM: u8 = 8;
 
 /// Addresses that are given; QEMU gives as many.
-const LEASES: usize = 16;
+pub const LEASES: usize = 16;
 const LEASE_SECONDS: u32 = 86_400;
 
 /// Who has which of the addresses.
@@ -105,6 +105,19 @@ impl<'a> Message<'a> {
 }
 
 impl Dhcp {
+    /// Who has which address.
+    pub fn leases(&self) -> &[Option<Mac>] {
+        &self.leases
+    }
+
+    /// Replaces them; those that are not named are free.
+    pub fn load(&mut self, leases: &[Option<Mac>]) {
+        self.leases = [None; LEASES];
+        for (lease, saved) in self.leases.iter_mut().zip(leases) {
+            *lease = *saved;
+        }
+    }
+
     /// A datagram to the server's port.
     pub fn input(&mut self, cx: &mut Context<'_, '_>, data: &[u8]) {
         let Some(v4) = &cx.config.v4 else { return };

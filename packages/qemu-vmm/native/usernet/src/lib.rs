@@ -24,6 +24,7 @@ mod packet;
 pub mod question;
 mod reassembly;
 mod resolver;
+pub mod state;
 pub mod tcp;
 mod tftp;
 mod translate;

@@ -19,6 +19,7 @@ use crate::packet::Packet;
 use crate::question::{Answer, Asked, Question};
 use crate::reassembly::Reassembly;
 use crate::resolver::Resolver;
+use crate::state::{State, StateError};
 use crate::tcp::Tcp;
 use crate::tftp::{self, Parties, Tftp};
 use crate::translate::may_be_guest;
@@ -171,6 +172,26 @@ impl Net {
             Asked::Udp(number) => self.udp.answer(cx, number, answer),
         }
         self.arm(now_us);
+    }
+
+    /// What a saved machine has of it.
+    pub fn save(&self) -> State {
+        State { leases: self.dhcp.leases().to_vec(), connections: self.tcp.severed(&self.link) }
+    }
+
+    /// Goes on with the guest of a saved machine: its addresses stay its own, its connections are reset by the
+    /// next [`Net::poll`], which has to be called. Those that there are now end. Forwards stay, and so does UDP,
+    /// whose ends promise one another nothing.
+    pub fn load(&mut self, state: State) -> Result<(), StateError> {
+        state.check(self.config.max_tcp)?;
+        self.dhcp.load(&state.leases);
+        self.link.forget();
+        for severed in &state.connections {
+            self.link.learn(severed.guest.ip(), severed.card);
+        }
+        self.tcp.sever(state.connections);
+        self.reassembly = Reassembly::default();
+        Ok(())
     }
 
     /// Takes all frames of a batch from an offset on, and answers those that can be answered at once.

@@ -1,8 +1,10 @@
 import type { FrameBatch, LinkEnd, LinkSide } from 'virtio'
 
+import type { NativeUserState } from '../../native/usernet.ts'
 import type { UserNetConfig } from './config.ts'
 import { USER_NET_ACCEPTS, USER_NET_MAX_FRAME, UserNet } from './user-net.ts'
 import type { UserNetHost } from './user-net.ts'
+import { NO_USER_STATE, checkUserState } from './user-state.ts'
 
 /**
  * A network in user mode that begins with the guest's first frame: most machines have one because nobody said otherwise, and
@@ -32,6 +34,21 @@ export class LazyUserNet implements LinkEnd {
   resume(): void {}
 
   linkChanged(): void {}
+
+  save(): NativeUserState {
+    return this.#net?.save() ?? { ...NO_USER_STATE }
+  }
+
+  /**
+   * Begins for a state that says something of a guest.
+   * @throws VmmError E_STATE for what is no state, and nothing is changed then
+   */
+  load(state: unknown): void {
+    const { leases, connections } = checkUserState(this.#config.id, state)
+    if (connections.length === 0 && leases.every((lease) => lease === '') && !this.#net) return
+    const net = this.#net ?? this.#begin()
+    net?.load(state)
+  }
 
   close(): void {
     if (this.#net !== undefined) this.#net.close()

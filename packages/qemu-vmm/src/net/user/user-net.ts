@@ -4,11 +4,13 @@ import { VmmError } from '../../errors.ts'
 import {
   createUserNet,
   type NativeUserNet,
+  type NativeUserState,
   type UserNetOptions,
   type UserNetUsage,
 } from '../../native/usernet.ts'
 import { endpoint, isIPv6 } from './addresses.ts'
 import type { HostForward, UserNetConfig } from './config.ts'
+import { NO_USER_STATE, loadUserState } from './user-state.ts'
 import { type Verdict, closeVerdict, connectRequest, decide, nativeAnswer } from './decision.ts'
 
 /** `ACCEPTS_…` of headers: partial checksums, and TCP over IPv4 and IPv6 in one piece. */
@@ -137,6 +139,24 @@ export class UserNet implements LinkEnd {
 
   peerChanged(): void {
     this.#net.setAccepts((this.#side?.peerAccepts ?? 0) & USER_NET_ACCEPTS)
+  }
+
+  /** What a saved machine has of it: leases, and the ends of connections, which do not go on. */
+  save(): NativeUserState {
+    return this.#net.save() ?? { ...NO_USER_STATE }
+  }
+
+  /**
+   * Goes on with the guest of a saved machine, whose connections are reset. The machine stands.
+   * @throws VmmError E_STATE for what is no state, and nothing is changed then
+   */
+  load(state: unknown): void {
+    if (!this.#open) return
+    loadUserState(this.#config.id, this.#net, state)
+    // What was on its way to the guest that was is lost.
+    this.#from = 0
+    this.#out.clear()
+    this.#poll()
   }
 
   /** Closes all sockets. */

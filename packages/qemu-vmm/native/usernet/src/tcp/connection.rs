@@ -61,6 +61,8 @@ pub struct Connection {
     pub reset: bool,
     /// Data of a segment towards the guest.
     pub mss: u16,
+    /// The sequence number behind everything that was sent to the guest; absent before the first segment.
+    pub next_sequence: Option<u32>,
     /// When it is to be looked at again, as the list of timers has it.
     pub wake_us: Option<u64>,
     /// When it is given up although nothing happened.
@@ -95,6 +97,7 @@ impl Connection {
             told_end: false,
             reset: false,
             mss: 0,
+            next_sequence: None,
             wake_us: None,
             until_us: None,
             queued: false,
@@ -120,6 +123,14 @@ impl Connection {
     /// The guest's side.
     pub fn socket(&mut self) -> Option<&mut Socket<'static>> {
         self.handle.map(|handle| self.sockets.get_mut(handle))
+    }
+
+    /// Notes how far the numbers are that a segment to the guest has reached; some are sent again.
+    pub fn sent_up_to(&mut self, end: Option<u32>) {
+        let Some(end) = end else { return };
+        if self.next_sequence.is_none_or(|known| end.wrapping_sub(known).cast_signed() > 0) {
+            self.next_sequence = Some(end);
+        }
     }
 
     /// The state of the guest's side.

@@ -2,9 +2,11 @@
 
 mod connection;
 mod open;
+mod severed;
 mod table;
 mod wire;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,6 +23,7 @@ use crate::host::Ready;
 use crate::link::{IPV4_HEADER, IPV6_HEADER, Link, MTU};
 use crate::packet::{FLAG_ACK, FLAG_RST, FLAG_SYN, Packet, Segment, mss_option};
 use crate::question::Question;
+use crate::state::Severed;
 pub use connection::Key;
 use connection::{Fate, Stage};
 use table::Table;
@@ -33,6 +36,8 @@ pub struct Tcp {
     table: Table,
     scratch: Vec<u8>,
     next_port: u16,
+    /// Connections of a saved machine that the guest is to be told the end of.
+    severed: VecDeque<Severed>,
     /// Connections that wait for the program.
     pub questions: Vec<Question>,
 }
@@ -56,6 +61,7 @@ impl Tcp {
             scratch: &mut scratch,
             blocked: false,
             sent: 0,
+            end: None,
         };
         let mut settings = InterfaceConfig::new(HardwareAddress::Ip);
         settings.random_seed = config.seed;
@@ -85,6 +91,7 @@ impl Tcp {
             table: Table::new(config.max_tcp),
             scratch,
             next_port: 0,
+            severed: VecDeque::new(),
             questions: Vec::new(),
         }
     }
@@ -169,12 +176,17 @@ impl Tcp {
             scratch: &mut self.scratch,
             blocked: false,
             sent: 0,
+            end: None,
         };
         let now = Instant::from_micros(cx.now_us as i64);
         let interface = &mut self.interface;
         let done = catch_unwind(AssertUnwindSafe(|| {
             interface.poll_ingress_single(now, &mut wire, sockets);
         }));
+        let end = wire.end;
+        if let Some(connection) = index.and_then(|index| self.table.get_mut(index)) {
+            connection.sent_up_to(end);
+        }
         // A defect there costs the connection, not the process.
         if done.is_err()
             && let Some(index) = index
@@ -226,6 +238,9 @@ impl Tcp {
     /// Moves data and sends packets of the connections that are to be looked at. True when it stopped
     /// because there was no more room.
     pub fn output(&mut self, cx: &mut Context<'_, '_>) -> bool {
+        if !self.reset_severed(cx) {
+            return true;
+        }
         // Each of those that are there now, once: the guest's answers come between.
         for _ in 0..self.table.queued() {
             let Some(index) = self.table.take() else { break };
@@ -260,6 +275,7 @@ impl Tcp {
             scratch: &mut self.scratch,
             blocked: false,
             sent: 0,
+            end: None,
         };
         let now = Instant::from_micros(cx.now_us as i64);
         let interface = &mut self.interface;
@@ -275,6 +291,7 @@ impl Tcp {
             interface.poll_at(now, sockets)
         }));
         let blocked = wire.blocked;
+        connection.sent_up_to(wire.end);
         let Ok(wake) = done else {
             self.table.remove(index);
             return false;

@@ -88,6 +88,19 @@ impl Table {
         self.free.push(index);
     }
 
+    /// Drops all.
+    pub fn clear(&mut self) {
+        for index in 0..self.slots.len() as u32 {
+            self.remove(index);
+        }
+        self.queue.clear();
+    }
+
+    /// All that there are.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.connection.as_deref())
+    }
+
     /// The one with these ends.
     pub fn find(&self, key: Key) -> Option<u32> {
         self.keys.get(&key).copied()

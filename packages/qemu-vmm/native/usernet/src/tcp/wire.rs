@@ -8,7 +8,7 @@ use smoltcp::time::Instant;
 use crate::batch::{ACCEPTS_CSUM, ACCEPTS_TSO4, ACCEPTS_TSO6, ETHERNET, Offload, Out};
 use crate::checksum::{fold, pseudo};
 use crate::link::{Header, IPV4, IPV4_HEADER, IPV6, IPV6_HEADER, Link, Mac, TCP, ethernet, finish};
-use crate::packet::{FLAG_FIN, FLAG_PSH};
+use crate::packet::{FLAG_FIN, FLAG_PSH, FLAG_RST, FLAG_SYN};
 
 /// The longest packet, IPv4 header included.
 pub const MAX_PACKET: usize = 65_535;
@@ -40,6 +40,8 @@ pub struct Wire<'a, 'b> {
     pub blocked: bool,
     /// Packets that were sent.
     pub sent: usize,
+    /// The sequence number behind the last of them.
+    pub end: Option<u32>,
 }
 
 /// What smoltcp may rely on. Checksums are looked at before it sees a packet, and filled in after.
@@ -104,6 +106,7 @@ impl smoltcp::phy::TxToken for Tx<'_, '_, '_> {
         wire.sent += 1;
         // An answer to what just came may lack room: TCP repeats what is lost.
         if let Some(to) = wire.to {
+            wire.end = end(wire.scratch).or(wire.end);
             write(wire.scratch, wire.link, to, wire.mss, wire.out);
         }
         result
@@ -141,6 +144,16 @@ fn parts(frame: &[u8]) -> Option<Parts> {
     let offset = usize::from(frame.get(transport + 12)? >> 4) * 4;
     let whole = header.protocol == TCP && offset >= TCP_HEADER && transport + offset <= frame.len();
     whole.then_some(Parts { header, transport, data: transport + offset })
+}
+
+/// The sequence number behind a segment; none for a reset, which has no numbers of its own.
+fn end(frame: &[u8]) -> Option<u32> {
+    let Parts { transport, data, .. } = parts(frame)?;
+    let sequence = u32::from_be_bytes(*frame.get(transport + 4..)?.first_chunk()?);
+    let flags = *frame.get(transport + 13)?;
+    let ends = u32::from(flags & FLAG_SYN != 0) + u32::from(flags & FLAG_FIN != 0);
+    let length = (frame.len() - data) as u32 + ends;
+    (flags & FLAG_RST == 0).then(|| sequence.wrapping_add(length))
 }
 
 fn write(frame: &mut [u8], link: &Link, to: Mac, mss: u16, out: &mut Out<'_>) {
