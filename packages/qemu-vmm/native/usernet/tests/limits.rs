@@ -3,9 +3,9 @@
 mod guest;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-use guest::{Guest, HOST, MAC, records};
+use guest::{DNS, Guest, HOST, MAC, records};
 use proptest::prelude::*;
 use smoltcp::socket::tcp::State;
 use usernet::batch::{Out, Records};
@@ -32,13 +32,25 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 }
 
 fn segment(from: u16, to: u16, numbers: (u32, u32), flags: u8, data: &[u8]) -> Vec<u8> {
+    segment_with((from, to), numbers, flags, data, 0xffff)
+}
+
+/// One with that window.
+fn segment_with(
+    (from, to): (u16, u16),
+    numbers: (u32, u32),
+    flags: u8,
+    data: &[u8],
+    window: u16,
+) -> Vec<u8> {
     let (source, destination) = ([10, 0, 2, 15], [10, 0, 2, 2]);
     let mut segment = vec![0; 20];
     segment[..2].copy_from_slice(&from.to_be_bytes());
     segment[2..4].copy_from_slice(&to.to_be_bytes());
     segment[4..8].copy_from_slice(&numbers.0.to_be_bytes());
     segment[8..12].copy_from_slice(&numbers.1.to_be_bytes());
-    segment[12..16].copy_from_slice(&[0x50, flags, 0xff, 0xff]);
+    segment[12..14].copy_from_slice(&[0x50, flags]);
+    segment[14..16].copy_from_slice(&window.to_be_bytes());
     segment.extend_from_slice(data);
     let length = (segment.len() as u16).to_be_bytes();
     let check = checksum(&[&source, &destination, &[0, 6], &length, &segment]);
@@ -270,4 +282,56 @@ fn a_guest_that_never_reads_takes_no_more_than_the_buffers() {
         }
         (got == total).then_some(())
     });
+}
+
+#[test]
+fn a_guest_whose_window_stays_shut_and_that_falls_silent_is_given_up() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = listener.local_addr().unwrap().port();
+    let mut net = Net::new(Config::default()).unwrap();
+    let mut batch = vec![0; 512 << 10];
+    let mut frames = take(&mut net, 0, &[segment(3000, to, (1, 0), 2, &[])], &mut batch);
+    while frames.is_empty() {
+        frames = take(&mut net, 0, &[], &mut batch);
+    }
+    let [.., answer] = frames.as_slice() else { panic!("no answer") };
+    let next = u32::from_be_bytes([answer[38], answer[39], answer[40], answer[41]]) + 1;
+    let shut = segment_with((3000, to), (2, next), 0x10, &[], 0);
+    take(&mut net, 0, std::slice::from_ref(&shut), &mut batch);
+    let (mut socket, _) = listener.accept().unwrap();
+    socket.write_all(&[7; 100_000]).unwrap();
+    let data = |frames: &[Vec<u8>]| frames.iter().map(|frame| frame.len() - 54).max();
+    // As long as it answers, it may keep its window shut for hours, and gets a byte at a time at most.
+    let mut now_us = 0;
+    for _ in 0..120 {
+        now_us += 60_000_000;
+        let sent = take(&mut net, now_us, std::slice::from_ref(&shut), &mut batch);
+        assert!(data(&sent).unwrap_or(0) <= 1, "{} bytes into a window of 0", data(&sent).unwrap());
+        assert_eq!(net.usage().tcp, 1);
+    }
+    // Silent, it is gone after a while, and the host's end with it.
+    for _ in 0..22 {
+        now_us += 60_000_000;
+        take(&mut net, now_us, &[], &mut batch);
+    }
+    assert_eq!(net.usage().tcp, 0);
+    assert_eq!(net.usage().tcp_memory, 0);
+    assert!(socket.read(&mut [0; 8]).is_err(), "reset");
+}
+
+#[test]
+fn names_that_nobody_answers_keep_no_more_sockets_than_ports_and_not_for_long() {
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let name_servers = vec![silent.local_addr().unwrap()];
+    let config = Config { name_servers, max_udp: 50, ..Config::default() };
+    let mut guest = Guest::with_address(config);
+    for port in 2000..2100 {
+        let handle = guest.bind_udp(port);
+        guest.udp(handle).send_slice(b"who is it", (DNS, 53)).unwrap();
+    }
+    guest.settle();
+    assert_eq!(guest.net.usage().udp, 50);
+    let later = guest.now_us() + 60_000_000;
+    assert!(take(&mut guest.net, later, &[], &mut vec![0; 512 << 10]).is_empty());
+    assert_eq!(guest.net.usage().udp, 0);
 }
