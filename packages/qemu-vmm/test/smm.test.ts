@@ -1,6 +1,7 @@
 // System management mode: where its RAM is seen, who is interrupted, what firmware can lock, and flash that only it writes.
 import { rmSync } from 'node:fs'
 import test from 'ava'
+import { open } from 'kvm-core'
 import { VirtualMachine } from 'qemu-vmm'
 import type { MachineConfig } from 'qemu-vmm'
 
@@ -8,6 +9,9 @@ import { NO_SMRAM } from '../src/chipset/smm.ts'
 import type { SmramView } from '../src/chipset/smm.ts'
 import { SmiFeatures } from '../src/chipset/smi-features.ts'
 import { FwCfg } from '../src/chipset/fw-cfg.ts'
+import { DeviceRams } from '../src/machine/device-ram.ts'
+import { createGuestRam } from '../src/machine/ram.ts'
+import { Smram } from '../src/machine/smram.ts'
 import { ManualClock } from '../src/machine/clock.ts'
 import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
@@ -221,6 +225,56 @@ test('firmware asks for features by fw_cfg, and cannot take more than there is',
   features.reset()
   t.false(features.broadcast)
   t.is(request(0), 0)
+})
+
+test('video memory makes room for the RAM, and comes back', async (t) => {
+  const kvm = open({ engine: 'soft' })
+  const vm = kvm.createVm()
+  t.teardown(() => vm.close())
+  const map = createMemoryMap(64 * MIB, 'q35')
+  const ram = createGuestRam(vm, map, undefined)
+  const rams = new DeviceRams(vm)
+  const video = rams.create(64 << 10)
+  const smram = new Smram(vm, ram, map, rams)
+  const at = (gpa: number): string => {
+    const byte = new Uint8Array(1)
+    try {
+      vm.memory.read(gpa, byte)
+      return String.fromCharCode(byte[0]!)
+    } catch {
+      return 'none'
+    }
+  }
+  const bytes = new Uint8Array(ram.segment(0))
+  for (const gpa of [0xa_0000, 60 * MIB]) bytes[gpa] = 'r'.charCodeAt(0)
+  video.bytes.fill('v'.charCodeAt(0))
+  t.true(video.show(0, 0xa_0000))
+  t.is(at(0xa_0000), 'v')
+  smram.show({ ...NO_SMRAM, low: true, openLow: true })
+  t.is(at(0xa_0000), 'r')
+  // Shown while it is covered, it is seen afterwards.
+  t.true(video.show(0, 0xa_0000))
+  t.is(at(0xa_0000), 'r')
+  smram.show({ ...NO_SMRAM, low: true })
+  t.is(at(0xa_0000), 'v')
+  t.true(video.show(0, 0xfeda_0000))
+  smram.show({ ...NO_SMRAM, high: true, openHigh: true })
+  t.is(at(0xfeda_0000), 'r')
+  smram.show(NO_SMRAM)
+  t.is(at(0xfeda_0000), 'v')
+
+  // In RAM that the mode alone sees there is nothing for a guest to put.
+  t.is(at(60 * MIB), 'r')
+  smram.show({ ...NO_SMRAM, topBytes: 8 * MIB })
+  t.is(at(60 * MIB), 'none')
+  video.show(0, 60 * MIB)
+  t.is(at(60 * MIB), 'none')
+  smram.show({ ...NO_SMRAM, topBytes: MIB })
+  t.is(at(60 * MIB), 'r')
+  smram.show(NO_SMRAM)
+  t.is(at(60 * MIB), 'r')
+  t.is(video.takeDirty().length, 2)
+  rams.close()
 })
 
 const EXIT: NonNullable<MachineConfig['plug']> = [

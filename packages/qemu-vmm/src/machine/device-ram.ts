@@ -10,7 +10,8 @@ const PAGE = 4096
 
 type VmParts = Pick<Vm, 'createRam' | 'setUserMemoryRegion' | 'getDirtyLog'>
 
-interface Range {
+/** Guest-physical addresses. */
+export interface Range {
   gpa: number
   size: number
 }
@@ -27,7 +28,7 @@ export class DeviceRams {
   readonly #vm: VmParts
   readonly #rams: GuestRam[] = []
   readonly #shown: DeviceRam[] = []
-  #covered: Range | undefined
+  #covered: readonly Range[] = []
 
   constructor(vm: VmParts) {
     this.#vm = vm
@@ -42,9 +43,9 @@ export class DeviceRams {
     return shown
   }
 
-  /** Hides what is in the range, because other memory is there, until there is no range any more. */
-  cover(range: Range | undefined): void {
-    this.#covered = range
+  /** Hides what is in any of the ranges, because other memory is there, until they are others. */
+  cover(ranges: readonly Range[]): void {
+    this.#covered = ranges
     for (const shown of this.#shown) shown.followCover()
   }
 
@@ -61,9 +62,9 @@ class DeviceRam implements VideoMemory {
   readonly #places: (Place | undefined)[] = []
   readonly #firstSlot: number
   readonly #dirty: Uint8Array
-  readonly #cover: () => Range | undefined
+  readonly #cover: () => readonly Range[]
 
-  constructor(vm: VmParts, ram: GuestRam, firstSlot: number, cover: () => Range | undefined) {
+  constructor(vm: VmParts, ram: GuestRam, firstSlot: number, cover: () => readonly Range[]) {
     this.#vm = vm
     this.#cover = cover
     this.#ram = ram
@@ -120,8 +121,7 @@ class DeviceRam implements VideoMemory {
   }
 
   #isCovered({ gpa, size }: Range): boolean {
-    const cover = this.#cover()
-    return cover !== undefined && gpa < cover.gpa + cover.size && cover.gpa < gpa + size
+    return this.#cover().some((one) => gpa < one.gpa + one.size && one.gpa < gpa + size)
   }
 
   markWritten(offset: number, length: number): void {

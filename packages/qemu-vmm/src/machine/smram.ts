@@ -6,6 +6,7 @@ import type { SmmControl, SmramView } from '../chipset/smm.ts'
 import { VmmError } from '../errors.ts'
 import type { VmHandles } from './assemble.ts'
 import type { MachineConfig } from './config.ts'
+import type { Range } from './device-ram.ts'
 import { HIGH_MEMORY_START, VGA_HOLE_END, VGA_HOLE_START } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 
@@ -22,10 +23,10 @@ const SIZE = VGA_HOLE_END - VGA_HOLE_START
 /** Of the RAM from 1 MiB up, as the memory map has it. */
 const RAM_SLOT = 1
 
-/** Something else that may be seen at 640 KiB. */
+/** Something else that a guest may have put where the RAM is. */
 interface Neighbour {
-  /** Hides what is in the range, until nothing is to be hidden. */
-  cover(range: { gpa: number; size: number } | undefined): void
+  /** Hides what is in the ranges, until they are others. */
+  cover(ranges: readonly Range[]): void
 }
 
 /** The RAM of system management mode, as memslots show it. */
@@ -55,6 +56,7 @@ export class Smram {
     const view = { ...wanted, topBytes }
     const before = this.#view
     this.#view = view
+    const covered = this.#covered(view)
     const changes: UserMemoryRegion[] = []
     const ram = this.#ram
     const piece = (slot: number, gpa: number, isNow: boolean, wasBefore: boolean): void => {
@@ -66,7 +68,6 @@ export class Smram {
     const openBefore = placeOfOpen(before)
     if (open !== openBefore) {
       if (openBefore !== undefined) changes.push({ slot: OPEN_SLOT, gpa: openBefore, size: 0 })
-      this.#video.cover(open === VGA_HOLE_START ? { gpa: open, size: SIZE } : undefined)
       if (open !== undefined) {
         changes.push({ slot: OPEN_SLOT, gpa: open, size: SIZE, ram, offset: VGA_HOLE_START })
       }
@@ -74,7 +75,21 @@ export class Smram {
     piece(LOW_SLOT, VGA_HOLE_START, view.low, before.low)
     piece(HIGH_SLOT, HIGH_START, view.high, before.high)
     if (topBytes !== before.topBytes) changes.push(...this.#top(before.topBytes, topBytes))
-    if (changes.length > 0) this.#vm.setUserMemoryRegions(changes)
+    if (changes.length === 0) return
+    // What makes room does so before, and what comes back after the change.
+    this.#video.cover([...this.#covered(before), ...covered])
+    this.#vm.setUserMemoryRegions(changes)
+    this.#video.cover(covered)
+  }
+
+  /** Where nothing else is seen: what is open, and what nobody but the mode sees. */
+  #covered(view: SmramView): Range[] {
+    const open = placeOfOpen(view)
+    const { topBytes } = view
+    return [
+      ...(open === undefined ? [] : [{ gpa: open, size: SIZE }]),
+      ...(topBytes === 0 ? [] : [{ gpa: this.#map.lowRamEnd - topBytes, size: topBytes }]),
+    ]
   }
 
   /** Takes memory from all, and gives it to the mode alone. */
