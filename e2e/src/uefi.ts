@@ -45,7 +45,9 @@ export function uefiArguments(
   const code = `${flash},unit=0,readonly=on,file=OVMF_CODE${size}.fd`
   const store = `${flash},unit=1,file=${vars}`
   const drives = ['-drive', code, '-drive', store]
-  return ['-M', machine, '-m', '256', '-nographic', ...folders, ...drives, ...more]
+  // With a card the firmware tries to boot from the network for minutes first.
+  const board = ['-M', machine, '-m', '256', '-nographic', '-nic', 'none']
+  return [...board, ...folders, ...drives, ...more]
 }
 
 /** Starts the shell, without waiting for a script, and hands it to `work`. */
