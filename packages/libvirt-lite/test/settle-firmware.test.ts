@@ -68,6 +68,10 @@ test('the first image is taken that has what is asked for and needs nothing that
   t.is(image('q35', `${efi}${feature('enrolled-keys', 'no')}`, ''), '/fw/secure.fd')
   t.is(image('q35', `${efi}${feature('secure-boot', 'no')}`, ''), '/fw/plain.fd')
   t.is(image('q35', `${efi}<loader secure='no'/>`, ''), '/fw/plain.fd')
+  t.is(image('q35', `${efi}<loader secure='yes'/>`, ''), '/fw/enrolled.fd')
+  t.throws(() => parse('q35', `${efi}<loader secure='yes'/>`, "<smm state='off'/>"), {
+    message: /requires SMM/,
+  })
   t.is(image('pc', " firmware='bios'>", ''), '/fw/bios.bin')
   t.is(image('pc', '>', ''), undefined)
   const sleep = '<pm><suspend-to-disk enabled="yes"/></pm>'

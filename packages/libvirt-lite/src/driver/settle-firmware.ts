@@ -1,12 +1,13 @@
 import { join } from 'node:path'
+import { featuresOf, qemuFeatures } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import { descriptorFolders, readDescriptors } from './firmware-descriptors.ts'
 import type { FirmwareDescriptor } from './firmware-descriptors.ts'
 import { factsOf } from './model.ts'
 import type { DomainDefinition } from './model.ts'
 
-/** What firmware cannot have here: encrypted memory. */
-const NEEDS_NOTHING = new Set(['requires-smm'])
+/** What firmware may require: others, such as encrypted memory, are not here. */
+const HAVE = new Set(['requires-smm'])
 
 /**
  * A definition whose firmware is named: where it asks for a kind (`<os firmware='efi'>`), the first image that has what it
@@ -77,11 +78,12 @@ function suits(descriptor: FirmwareDescriptor, definition: DomainDefinition): bo
   const machine = os.type?.machine ?? 'pc'
   if (!descriptor.machines.some((pattern) => matches(machine, pattern))) return false
   for (const feature of features) {
-    if (feature.startsWith('requires-') && !NEEDS_NOTHING.has(feature)) return false
+    if (feature.startsWith('requires-') && !HAVE.has(feature)) return false
   }
   const smm = features.has('requires-smm')
   // The host's KVM has no system management mode here; QEMU has.
-  const hasSmm = type !== 'kvm' || factsOf(definition).emulator?.includes('qemu-system-') === true
+  const { emulator } = factsOf(definition)
+  const hasSmm = type !== 'kvm' || (emulator !== undefined && featuresOf(emulator) === qemuFeatures)
   if (smm && (!hasSmm || wanted.smm?.state === false || os.loader?.secure === false)) return false
   if (os.loader?.secure === true && !smm) return false
   if (os.loader?.type !== undefined && (os.loader.type === 'pflash') !== isFlash) return false

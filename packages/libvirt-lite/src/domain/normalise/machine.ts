@@ -74,7 +74,8 @@ function normaliseFirmware(def: DomainDefinition, options: DomainOptions): void 
       throw unsupported('Secure boot is supported with q35 machine types only', { at: loader })
     }
     const smm = def.features?.smm
-    if (smm === undefined || smm.state === false) {
+    // With firmware that is still to be found the mode comes on with it, where it is not off.
+    if (smm?.state === false || (smm === undefined && os.firmware === undefined)) {
       throw unsupported('Secure boot requires SMM feature enabled: <features><smm/></features>', {
         at: loader,
       })
