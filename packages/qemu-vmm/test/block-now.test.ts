@@ -3,7 +3,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import test from 'ava'
 import { ErrorPolicy, createImage, openImage } from '../src/block/index.ts'
-import { hostio } from '../src/native/hostio.ts'
+import { cacheReader } from '../src/native/hostio.ts'
 import { emptyImage, openMemory, readNow, temporary } from './support/disks.ts'
 
 const { EAGAIN, EBADF, EINVAL } = constants.errno
@@ -16,7 +16,7 @@ test('the addon fills parts of buffers and refuses those that are none', (t) => 
   t.teardown(() => closeSync(fd))
   const buffers = [new Uint8Array(100), new Uint8Array(5000).subarray(8, 4104)]
   const read = (offset: number, parts: number[], count = parts.length / 3): number =>
-    hostio().readCached(fd, offset, buffers, Uint32Array.from(parts), count)
+    cacheReader().read(fd, offset, buffers, Uint32Array.from(parts), count)
   const first = read(5, [0, 90, 10, 1, 4000, 96, 0, 0, 1])
   if (first === -constants.errno.EOPNOTSUPP) return t.pass('the file system cannot tell')
   t.is(first, 107)
@@ -40,8 +40,25 @@ test('the addon fills parts of buffers and refuses those that are none', (t) => 
   const many = Array.from({ length: 1025 }, () => [0, 0, 1]).flat()
   t.is(read(0, many, 1024), 1024)
   t.is(read(0, many), -EINVAL)
-  t.is(hostio().readCached(-1, 0, buffers, Uint32Array.of(0, 0, 1), 1), -EBADF)
+  t.is(cacheReader().read(-1, 0, buffers, Uint32Array.of(0, 0, 1), 1), -EBADF)
   t.true([1, -EAGAIN].includes(read(0, [0, 0, 1])))
+  return undefined
+})
+
+test('a long read fills its parts in their order, up to the end of the file', (t) => {
+  const path = temporary(t)
+  const bytes = Uint8Array.from({ length: 1_500_000 }, (_, i) => (i % 251) ^ (i >> 12))
+  writeFileSync(path('file'), bytes)
+  const fd = openSync(path('file'), 'r')
+  t.teardown(() => closeSync(fd))
+  const buffers = [new Uint8Array(800_000), new Uint8Array(700_000)]
+  const parts = Uint32Array.of(1, 100, 300_000, 0, 0, 800_000, 1, 400_000, 300_000)
+  const read = cacheReader().read(fd, 77, buffers, parts, 3)
+  if (read === -constants.errno.EOPNOTSUPP) return t.pass('the file system cannot tell')
+  t.is(read, 1_400_000)
+  const found = [buffers[1]!.subarray(100, 300_100), buffers[0]!, buffers[1]!.subarray(400_000)]
+  t.is(Buffer.compare(Buffer.concat(found), bytes.subarray(77, 1_400_077)), 0)
+  t.is(cacheReader().read(fd, 900_000, buffers, parts, 3), 600_000)
   return undefined
 })
 

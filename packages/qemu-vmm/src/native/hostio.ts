@@ -13,18 +13,7 @@ export interface HostIo {
   /** The view's address modulo `alignment`, a power of two. */
   misalignment(view: Uint8Array, alignment: number): number
   /**
-   * preadv2(2) without waiting, into `count` parts of buffers. Returns how many bytes were read, or a
-   * negative errno when the bytes are not in memory or cannot be had so.
-   */
-  readCached(
-    fd: number,
-    offset: number,
-    buffers: readonly Uint8Array[],
-    parts: Uint32Array,
-    count: number,
-  ): number
-  /**
-   * pwritev(2) on the calling thread, from parts as `readCached` fills them. Returns a negative errno, or twice the bytes, and 1
+   * pwritev(2) on the calling thread, from parts as `CacheReader.read` fills them. Returns a negative errno, or twice the bytes, and 1
    * more when it slept meanwhile.
    */
   writeHere(
@@ -45,6 +34,21 @@ export interface HostIo {
   seekAllocation(fd: number, offset: number, hole: boolean): Promise<number>
 }
 
+/** Reads what the host has in memory. */
+export interface CacheReader {
+  /**
+   * preadv2(2) without waiting, into `count` parts of buffers: three numbers each, which buffer, where in it, how many
+   * bytes. Returns how many bytes were read, or a negative errno when the bytes are not in memory or cannot be had so.
+   */
+  read(
+    fd: number,
+    offset: number,
+    buffers: readonly Uint8Array[],
+    parts: Uint32Array,
+    count: number,
+  ): number
+}
+
 /** Modes of fallocate(2), from linux/falloc.h. */
 export const FALLOC_FL_KEEP_SIZE = 1
 export const FALLOC_FL_PUNCH_HOLE = 2
@@ -55,3 +59,14 @@ export const FALLOC_FL_ZERO_RANGE = 16
  * @throws VmmError E_NO_ADDON when it was not built, or does not fit this platform
  */
 export const hostio = (): HostIo => addon<HostIo>()
+
+let reader: CacheReader | undefined
+
+/**
+ * The reader of this isolate, whose second thread all files share.
+ * @throws as `hostio`
+ */
+export function cacheReader(): CacheReader {
+  reader ??= new (addon<{ CacheReader: new () => CacheReader }>().CacheReader)()
+  return reader
+}

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use napi::bindgen_prelude::Uint8ArraySlice;
 use napi_derive::napi;
+use pairread::PairReader;
 
 use crate::errno;
 
@@ -13,31 +14,47 @@ const PART_NUMBERS: usize = 3;
 /// Linux takes no more in one call (`UIO_MAXIOV`).
 const MAX_PARTS: usize = 1024;
 
-/// preadv2(2) with `RWF_NOWAIT` on the calling thread: fills parts of buffers from `offset` on.
-///
-/// `parts` begins with three numbers for each of `count` parts: which of `buffers`, where in it,
-/// how many bytes. Returns how many bytes were read or a negative errno: `EAGAIN` when the file's
-/// bytes are not in memory, `EOPNOTSUPP` when the file system cannot tell, `EINVAL` for parts that
-/// are not in their buffers or too many.
+/// Reads what is in the host's page cache; large requests together with a thread of its own, which ends with it.
 #[napi]
-pub fn read_cached(
-    fd: RawFd,
-    offset: i64,
-    mut buffers: Vec<Uint8ArraySlice<'_>>,
-    parts: &[u32],
-    count: u32,
-) -> i64 {
-    let Some(iov) = vectors(&mut buffers, parts, count) else {
-        return -i64::from(libc::EINVAL);
-    };
-    // SAFETY: every part was checked to lie within a buffer that lives as long as this call.
-    outcome(unsafe {
-        libc::preadv2(fd, iov.as_ptr(), iov.len() as libc::c_int, offset, libc::RWF_NOWAIT)
-    })
+#[derive(Debug, Default)]
+pub struct CacheReader {
+    reader: PairReader,
+}
+
+#[napi]
+impl CacheReader {
+    /// Starts no thread yet.
+    #[napi(constructor)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// preadv2(2) with `RWF_NOWAIT`: fills parts of buffers from `offset` on, and returns when that is done.
+    ///
+    /// `parts` begins with three numbers for each of `count` parts: which of `buffers`, where in it,
+    /// how many bytes. Returns how many bytes were read or a negative errno: `EAGAIN` when the file's
+    /// bytes are not in memory, `EOPNOTSUPP` when the file system cannot tell, `EINVAL` for parts that
+    /// are not in their buffers or too many.
+    #[napi]
+    pub fn read(
+        &mut self,
+        fd: RawFd,
+        offset: i64,
+        mut buffers: Vec<Uint8ArraySlice<'_>>,
+        parts: &[u32],
+        count: u32,
+    ) -> i64 {
+        let Some(iov) = vectors(&mut buffers, parts, count) else {
+            return -i64::from(libc::EINVAL);
+        };
+        // SAFETY: every part was checked to lie within a buffer that lives as long as this call.
+        unsafe { self.reader.read(fd, offset, &iov, libc::RWF_NOWAIT) }
+    }
 }
 
 /// pwritev(2) on the calling thread, which waits as long as the host does, from parts of buffers as
-/// `read_cached` fills them. Returns a negative errno, or twice the number of bytes that were written,
+/// [`CacheReader::read`] fills them. Returns a negative errno, or twice the number of bytes that were written,
 /// and 1 more when the thread slept meanwhile: what it lost to other threads does not count.
 #[napi]
 pub fn write_here(
@@ -51,7 +68,7 @@ pub fn write_here(
         return -i64::from(libc::EINVAL);
     };
     let before = sleeps();
-    // SAFETY: as in `read_cached`; the kernel only reads.
+    // SAFETY: as in [`CacheReader::read`]; the kernel only reads.
     let written =
         outcome(unsafe { libc::pwritev(fd, iov.as_ptr(), iov.len() as libc::c_int, offset) });
     if written < 0 { written } else { written << 1 | i64::from(sleeps() != before) }

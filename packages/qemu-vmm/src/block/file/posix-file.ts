@@ -6,6 +6,7 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FALLOC_FL_ZERO_RANGE,
+  cacheReader,
   hostio,
 } from '../../native/hostio.ts'
 import { BlockError, errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
@@ -119,7 +120,7 @@ export class PosixFile implements BlockFile {
 
   readNow(offset: number, { buffers, parts, count, length }: MemoryParts): boolean {
     if (!this.#cached) return false
-    const read = hostio().readCached(this.#fd, offset, buffers, parts, count)
+    const read = cacheReader().read(this.#fd, offset, buffers, parts, count)
     if (read < 0 && read !== -os.errno.EAGAIN) this.#cached = false
     return read === length
   }
