@@ -1,8 +1,16 @@
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import test from 'ava'
 
@@ -23,12 +31,14 @@ function folderOf(name: string, body: string): string {
 }
 
 /** Loads it in a process of its own: within one, V8 remembers what it compiled. */
-function load(folder: string, use?: string): LoadedScript {
+function load(folder: string, use?: string, after = ''): LoadedScript {
   const module = new URL('../src/script/load-script.ts', import.meta.url).href
-  const options = JSON.stringify({ settledMs: 0, use })
+  const options = JSON.stringify({ settledMs: [0], use })
   const program = `
     const { loadScript } = await import(${JSON.stringify(module)})
-    console.log(JSON.stringify(loadScript(${JSON.stringify(folder)}, 'part', ${options})))
+    const loaded = loadScript(${JSON.stringify(folder)}, 'part', ${options})
+    console.log(JSON.stringify(loaded))
+    ${after}
     await new Promise((resolve) => setTimeout(resolve, 1))`
   const argv = ['--import=tsx', '--input-type=module', '-e', program]
   return JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8' })) as LoadedScript
@@ -74,6 +84,24 @@ test('code that was cut off, or is of something else, is not used, and written a
   }
 })
 
+test('code is kept again when much more was compiled, and not when little was', (t) => {
+  const sum = (count: number): string =>
+    Array.from({ length: count }, (_, i) => `x = x * ${i + 2} % 65537`).join(';')
+  const body = `
+    function base(x) { ${sum(300)}; return x }
+    module.exports = { base: base(3), little: () => 1, much(x) { ${sum(100)}; return x } }`
+  const folder = folderOf('grows', body)
+  load(folder)
+  const first = readFileSync(codeOf(folder))
+  load(folder, undefined, 'loaded.exports.little()')
+  t.true(readFileSync(codeOf(folder)).equals(first))
+  load(folder, undefined, 'loaded.exports.much(5)')
+  const second = readFileSync(codeOf(folder))
+  t.true(second.length > first.length * 1.1, `${first.length} to ${second.length}`)
+  t.true(load(folder).fromCode)
+  t.true(readFileSync(codeOf(folder)).equals(second))
+})
+
 test('what each use of a script compiled is kept for itself', (t) => {
   const folder = folderOf('uses', BODY)
   for (const use of ['kernel', 'firmware', undefined]) {
@@ -98,12 +126,24 @@ test('a script without its digest, and none at all, are errors that say so', (t)
   t.throws(() => loadScript(folder, 'other'), { code: 'ENOENT' })
 })
 
-test('a place where code cannot be kept is no error, and nothing is left half written', (t) => {
+test('a place where code cannot be kept is no error, and nothing is left half written', async (t) => {
   const folder = join(scratch, 'unwritable')
   writeFileSync(folder, 'a file where the folder would be')
-  t.notThrows(() => keepCode(join(folder, 'code', 'x'), Buffer.from('code')))
+  await t.notThrowsAsync(keepCode(join(folder, 'code', 'x'), Buffer.from('code')))
   const path = join(scratch, 'folder', 'x')
   mkdirSync(path, { recursive: true })
-  t.notThrows(() => keepCode(path, Buffer.from('code')))
+  await t.notThrowsAsync(keepCode(path, Buffer.from('code')))
   t.deepEqual(readdirSync(join(scratch, 'folder')), ['x'])
+})
+
+test('what a killed process left of its own is removed once nobody can be at it any more', async (t) => {
+  const path = join(scratch, 'abandoned', 'x')
+  mkdirSync(join(scratch, 'abandoned'))
+  const [old, young] = [`${path}.${randomUUID()}`, `${path}.${randomUUID()}`]
+  for (const left of [old, young, `${path}-of-another`]) writeFileSync(left, 'co')
+  const before = Date.now() / 1000 - 7200
+  utimesSync(old, before, before)
+  await keepCode(path, Buffer.from('code'))
+  const left = readdirSync(join(scratch, 'abandoned')).toSorted()
+  t.deepEqual(left, ['x', basename(young), 'x-of-another'].toSorted())
 })

@@ -1,34 +1,41 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { threadId } from 'node:worker_threads'
+import { randomUUID } from 'node:crypto'
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/** What was not finished in that time never will be: its process was killed. */
+const ABANDONED_MS = 3_600_000
+const UNFINISHED = /[.][0-9a-f-]{36}$/
 
 /**
  * Writes the code cache of a script, whole or not at all. V8 checks its length and its head, not its contents, so it is on
  * the disk before it has its name. That it cannot be written is no error: an installation need not be writable by who
- * uses it.
+ * uses it. Guests run meanwhile: nothing here waits for the disk.
  */
-export function keepCode(path: string, code: Uint8Array): void {
-  // Machines of one process may come to it at the same time.
-  const unfinished = `${path}.${process.pid}-${threadId}`
+export async function keepCode(path: string, code: Uint8Array): Promise<void> {
+  // Machines of one process, or of several containers with one disk, may come to it at the same time.
+  const unfinished = `${path}.${randomUUID()}`
   try {
-    mkdirSync(dirname(path), { recursive: true })
-    const fd = openSync(unfinished, 'wx', 0o644)
+    await mkdir(dirname(path), { recursive: true })
+    await removeAbandoned(dirname(path), basename(path))
+    const file = await open(unfinished, 'wx', 0o644)
     try {
-      for (let done = 0; done < code.byteLength;) done += writeSync(fd, code, done)
-      fsyncSync(fd)
+      await file.writeFile(code)
+      await file.sync()
     } finally {
-      closeSync(fd)
+      await file.close()
     }
-    renameSync(unfinished, path)
+    await rename(unfinished, path)
   } catch {
-    removeIfThere(unfinished)
+    await rm(unfinished, { force: true }).catch(() => {
+      // Its folder is none.
+    })
   }
 }
 
-function removeIfThere(path: string): void {
-  try {
-    rmSync(path, { force: true })
-  } catch {
-    // Its folder is none.
+async function removeAbandoned(folder: string, name: string): Promise<void> {
+  for (const found of await readdir(folder)) {
+    if (!found.startsWith(name) || !UNFINISHED.test(found)) continue
+    const { mtimeMs } = await stat(join(folder, found))
+    if (Date.now() - mtimeMs > ABANDONED_MS) await rm(join(folder, found), { force: true })
   }
 }

@@ -10,8 +10,13 @@ import { Script } from 'node:vm'
 
 import { keepCode } from './keep-code.ts'
 
-/** After this long a machine has compiled what it needs in its daily life. */
-const SETTLED_MS = 8000
+/**
+ * After the first time a machine has compiled what it needs in its daily life. What it is used for comes later, perhaps: a
+ * disk, a card, other registers of a device.
+ */
+const SETTLED_MS: readonly number[] = [8000, 64_000]
+/** Code that is there already is replaced by what is larger than so many times its length. */
+const GROWTH = 1.05
 /** A script begins with `//` and the digest of what follows. V8 itself compares no more than the length. */
 const DIGEST = /^\/\/([0-9a-f]{16})\n/
 
@@ -30,15 +35,16 @@ export interface LoadedScript {
 }
 
 export interface LoadOptions {
-  /** After so many milliseconds what was compiled is kept. */
-  settledMs?: number
+  /** After so many milliseconds each what was compiled is kept. */
+  settledMs?: readonly number[]
   /** What the script is used for, where different uses need different parts of it: each keeps code of its own. */
   use?: string
 }
 
 /**
  * Runs the script `name` of `folder` with what V8 compiled earlier, if that is there for this version, these flags and
- * this processor; otherwise it is written once the script has run for a while, where the folder can be written.
+ * this processor. Once the script has run for a while that is written, where the folder can be, if it was not there or
+ * much more has been compiled since.
  */
 export function loadScript(
   folder: string,
@@ -59,9 +65,14 @@ export function loadScript(
     ...(cachedData && { cachedData }),
   })
   const fromCode = cachedData !== undefined && script.cachedDataRejected !== true
-  if (!fromCode) {
-    setTimeout(() => keepCode(cache, script.createCachedData()), settledMs).unref()
+  let keptBytes = fromCode ? cachedData.byteLength : 0
+  const keep = (): void => {
+    const code = script.createCachedData()
+    if (code.byteLength <= keptBytes * GROWTH) return
+    keptBytes = code.byteLength
+    void keepCode(cache, code)
   }
+  for (const time of settledMs) setTimeout(keep, time).unref()
 
   const require = createRequire(filename)
   /** Where a package would be if its modules had not been joined: it finds its addon and its own files from there. */
