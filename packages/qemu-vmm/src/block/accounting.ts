@@ -2,9 +2,10 @@ import type { MemoryParts } from 'virtio'
 
 import { currentRing } from './file/ring.ts'
 import type { Ring } from './file/ring.ts'
+import { Filter } from './filter.ts'
+import type { Filterable } from './filter.ts'
 import { iovLength } from './iovec.ts'
 import type { Iovec } from './iovec.ts'
-import type { BlockNode } from './node.ts'
 
 /** Kinds of requests, as they are counted. */
 export type BlockOperation = 'read' | 'write' | 'flush' | 'unmap'
@@ -55,12 +56,8 @@ export class BlockCounters {
   }
 }
 
-/** What devices use of a node. */
-type Counted = Omit<BlockNode, 'close'>
-
 /** A node whose requests are counted. Those that wait for the machine to go on are not at their ends yet. */
-export class Accounting implements Counted {
-  readonly #node: Counted
+export class Accounting extends Filter implements Filterable {
   readonly #nowNs: () => number
   readonly #counters: BlockCounters
   /** Told when the size has changed; set by a device that can tell its guest. */
@@ -72,23 +69,14 @@ export class Accounting implements Counted {
   #gate: Promise<void> | undefined
 
   /** `nowNs` is the host's time, which goes on while the machine stands. */
-  constructor(node: Counted, nowNs: () => number, counters: BlockCounters = new BlockCounters()) {
-    this.#node = node
+  constructor(
+    node: Filterable,
+    nowNs: () => number,
+    counters: BlockCounters = new BlockCounters(),
+  ) {
+    super(node)
     this.#nowNs = nowNs
     this.#counters = counters
-  }
-
-  get sizeBytes(): number {
-    return this.#node.sizeBytes
-  }
-  get readOnly(): boolean {
-    return this.#node.readOnly
-  }
-  get logicalBlockBytes(): number {
-    return this.#node.logicalBlockBytes
-  }
-  get physicalBlockBytes(): number {
-    return this.#node.physicalBlockBytes
   }
 
   /** What has been counted so far. */
@@ -137,8 +125,8 @@ export class Accounting implements Counted {
     this.#plugged = undefined
   }
 
-  readNow(offset: number, target: MemoryParts): boolean {
-    const node = this.#node
+  override readNow(offset: number, target: MemoryParts): boolean {
+    const node = this.node
     if (node.readNow === undefined || this.#gate !== undefined) return false
     // What is not on the disk any more fails in its turn.
     if (offset + target.length > this.sizeBytes) return false
@@ -148,13 +136,13 @@ export class Accounting implements Counted {
     return true
   }
 
-  readv(offset: number, iov: Iovec): Promise<void> {
+  override readv(offset: number, iov: Iovec): Promise<void> {
     const length = iovLength(iov)
-    return this.#run('read', length, () => this.#node.readv(offset, iov), offset + length)
+    return this.#run('read', length, () => this.node.readv(offset, iov), offset + length)
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {
-    const node = this.#node
+    const node = this.node
     if (node.writeNow === undefined || this.#gate !== undefined) return false
     if (offset + source.length > this.sizeBytes) return false
     const start = this.#nowNs()
@@ -167,23 +155,23 @@ export class Accounting implements Counted {
 
   writev(offset: number, iov: Iovec): Promise<void> {
     const length = iovLength(iov)
-    return this.#run('write', length, () => this.#node.writev(offset, iov), offset + length)
+    return this.#run('write', length, () => this.node.writev(offset, iov), offset + length)
   }
 
-  flush(): Promise<void> {
-    return this.#run('flush', 0, () => this.#node.flush())
+  override flush(): Promise<void> {
+    return this.#run('flush', 0, () => this.node.flush())
   }
 
-  discard(offset: number, length: number): Promise<void> {
+  override discard(offset: number, length: number): Promise<void> {
     const end = offset + length
-    return this.#run('unmap', length, () => this.#node.discard(offset, length), end)
+    return this.#run('unmap', length, () => this.node.discard(offset, length), end)
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
     return this.#run(
       'write',
       length,
-      () => this.#node.writeZeroes(offset, length, mayUnmap),
+      () => this.node.writeZeroes(offset, length, mayUnmap),
       offset + length,
     )
   }

@@ -1,6 +1,7 @@
 import type { MemoryParts } from 'virtio'
 import { hint } from '../cli/suggest.ts'
 import { BlockError, errnoOf, ioError } from './errors.ts'
+import { Filter } from './filter.ts'
 import type { Iovec } from './iovec.ts'
 import type { BlockNode } from './node.ts'
 
@@ -40,31 +41,17 @@ interface Waiting {
 }
 
 /** A node whose failed requests are told to the guest, ignored, or kept until the machine goes on. */
-export class ErrorPolicy implements BlockNode {
-  readonly #node: BlockNode
+export class ErrorPolicy extends Filter<BlockNode> implements BlockNode {
   readonly #werror: OnError
   readonly #rerror: OnError
   readonly #onStop: ErrorPolicyOptions['onStop']
   #waiting: Waiting[] = []
 
   constructor(node: BlockNode, options: ErrorPolicyOptions) {
-    this.#node = node
+    super(node)
     this.#werror = options.werror ?? 'enospc'
     this.#rerror = options.rerror ?? 'report'
     this.#onStop = options.onStop
-  }
-
-  get sizeBytes(): number {
-    return this.#node.sizeBytes
-  }
-  get readOnly(): boolean {
-    return this.#node.readOnly
-  }
-  get logicalBlockBytes(): number {
-    return this.#node.logicalBlockBytes
-  }
-  get physicalBlockBytes(): number {
-    return this.#node.physicalBlockBytes
   }
 
   /** How many requests wait for `retry()`. */
@@ -81,38 +68,34 @@ export class ErrorPolicy implements BlockNode {
     }
   }
 
-  readNow(offset: number, target: MemoryParts): boolean {
-    return this.#node.readNow?.(offset, target) === true
-  }
-
-  readv(offset: number, iov: Iovec): Promise<void> {
-    const request = this.#node.readv(offset, iov)
+  override readv(offset: number, iov: Iovec): Promise<void> {
+    const request = this.node.readv(offset, iov)
     return request.catch((error: unknown) =>
-      this.#failed(error, 'read', () => this.#node.readv(offset, iov)),
+      this.#failed(error, 'read', () => this.node.readv(offset, iov)),
     )
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {
-    return this.#node.writeNow?.(offset, source) === true
+    return this.node.writeNow?.(offset, source) === true
   }
 
   writev(offset: number, iov: Iovec): Promise<void> {
-    const request = this.#node.writev(offset, iov)
+    const request = this.node.writev(offset, iov)
     return request.catch((error: unknown) =>
-      this.#failed(error, 'write', () => this.#node.writev(offset, iov)),
+      this.#failed(error, 'write', () => this.node.writev(offset, iov)),
     )
   }
 
-  flush(): Promise<void> {
-    return this.#submit(() => this.#node.flush(), 'write')
+  override flush(): Promise<void> {
+    return this.#submit(() => this.node.flush(), 'write')
   }
 
-  discard(offset: number, length: number): Promise<void> {
-    return this.#submit(() => this.#node.discard(offset, length), 'write')
+  override discard(offset: number, length: number): Promise<void> {
+    return this.#submit(() => this.node.discard(offset, length), 'write')
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    return this.#submit(() => this.#node.writeZeroes(offset, length, mayUnmap), 'write')
+    return this.#submit(() => this.node.writeZeroes(offset, length, mayUnmap), 'write')
   }
 
   /** Fails the requests that wait. */
@@ -126,7 +109,7 @@ export class ErrorPolicy implements BlockNode {
   /** Closes the node; requests that still wait fail. */
   close(): Promise<void> {
     this.abandon()
-    return this.#node.close()
+    return this.node.close()
   }
 
   #submit(attempt: () => Promise<void>, operation: 'read' | 'write'): Promise<void> {

@@ -1,33 +1,14 @@
 import type { MemoryParts } from 'virtio'
+import { Filter } from '../filter.ts'
+import type { Filterable } from '../filter.ts'
 import { iovLength } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
-import type { BlockNode } from '../node.ts'
 import { type Direction, Member, type ThrottleGroup } from './group.ts'
 
-type Limited = Omit<BlockNode, 'close'>
-
 /** A node whose reads and writes wait where they are too much for a group's limits. */
-export class Throttled implements Limited {
-  readonly #node: Limited
+export class Throttled extends Filter implements Filterable {
   readonly #member = new Member()
   #group: ThrottleGroup | undefined
-
-  constructor(node: Limited) {
-    this.#node = node
-  }
-
-  get sizeBytes(): number {
-    return this.#node.sizeBytes
-  }
-  get readOnly(): boolean {
-    return this.#node.readOnly
-  }
-  get logicalBlockBytes(): number {
-    return this.#node.logicalBlockBytes
-  }
-  get physicalBlockBytes(): number {
-    return this.#node.physicalBlockBytes
-  }
 
   get group(): ThrottleGroup | undefined {
     return this.#group
@@ -46,36 +27,28 @@ export class Throttled implements Limited {
     this.#group?.release(this.#member)
   }
 
-  readNow(offset: number, target: MemoryParts): boolean {
-    const node = this.#node
+  override readNow(offset: number, target: MemoryParts): boolean {
+    const node = this.node
     if (node.readNow === undefined) return false
     return this.#now('read', target.length, () => node.readNow!(offset, target))
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {
-    const node = this.#node
+    const node = this.node
     if (node.writeNow === undefined) return false
     return this.#now('write', source.length, () => node.writeNow!(offset, source))
   }
 
-  readv(offset: number, iov: Iovec): Promise<void> {
-    return this.#enter('read', iovLength(iov), () => this.#node.readv(offset, iov))
+  override readv(offset: number, iov: Iovec): Promise<void> {
+    return this.#enter('read', iovLength(iov), () => this.node.readv(offset, iov))
   }
 
   writev(offset: number, iov: Iovec): Promise<void> {
-    return this.#enter('write', iovLength(iov), () => this.#node.writev(offset, iov))
-  }
-
-  flush(): Promise<void> {
-    return this.#node.flush()
-  }
-
-  discard(offset: number, length: number): Promise<void> {
-    return this.#node.discard(offset, length)
+    return this.#enter('write', iovLength(iov), () => this.node.writev(offset, iov))
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    return this.#enter('write', length, () => this.#node.writeZeroes(offset, length, mayUnmap))
+    return this.#enter('write', length, () => this.node.writeZeroes(offset, length, mayUnmap))
   }
 
   #now(direction: Direction, bytes: number, request: () => boolean): boolean {
