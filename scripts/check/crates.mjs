@@ -13,7 +13,15 @@ const layers = [
   ['vm'],
   ['binding'],
 ]
-const unsafeCrates = new Set(['memory', 'engine-soft', 'engine-host', 'vm', 'binding', 'ioring'])
+const unsafeCrates = new Set([
+  'memory',
+  'engine-soft',
+  'engine-host',
+  'vm',
+  'binding',
+  'ioring',
+  'pairread',
+])
 
 /**
  * @param {string} root of the repository
@@ -33,7 +41,7 @@ function checkNative(root) {
   const addon = dependenciesOf(readFileSync(manifest, 'utf8')).flatMap((name) =>
     name.startsWith('kvm-') ? [`the addon of qemu-vmm must not depend on ${name}`] : [],
   )
-  const parts = ['ioring', 'usernet'].flatMap((name) => checkPart(root, name))
+  const parts = ['ioring', 'pairread', 'usernet', 'vring'].flatMap((name) => checkPart(root, name))
   return [...addon, ...parts]
 }
 

@@ -61,6 +61,10 @@ export class IoEventFdImpl implements IoEventFd {
     return native(() => this.#native.fd())
   }
 
+  setApart(apart: boolean): void {
+    native(() => this.#native.setApart(apart))
+  }
+
   close(): void {
     this.#native.close()
     this.#forget(this)

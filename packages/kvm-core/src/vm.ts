@@ -156,6 +156,10 @@ export class VmImpl implements Vm {
     native(() => this.#native.signalMsi(addr, data))
   }
 
+  nativeCalls(): unknown {
+    return native(() => this.#native.nativeCalls())
+  }
+
   irqfd(gsi: number, opts: IrqFdOptions = {}): IrqFd {
     const { resample = false, onResample } = opts
     const made = native(() => this.#native.irqfd(gsi, resample, onResample))

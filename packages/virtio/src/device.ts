@@ -15,6 +15,7 @@ import { VirtioError } from './errors.ts'
 import type { GuestMemory, Interrupt } from './memory.ts'
 import type { DeviceContext, DeviceModel } from './model.ts'
 import type { DescriptorChain } from './queue/chain.ts'
+import type { QueueLink } from './net/ring-loan.ts'
 import type { VirtqueueState } from './queue/queue-state.ts'
 import { type QueueFeatures, Virtqueue } from './queue/virtqueue.ts'
 import { flag, int, list, opaque, parseState, word64 } from './state.ts'
@@ -169,6 +170,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
 
   /** Back to the state after power-on; await {@link quiesce} before memory is given other use. */
   reset(): void {
+    this.yieldRings()
     for (const queue of this.queues) queue.reset()
     this.model.reset()
     this.#driverFeatures = 0n
@@ -225,6 +227,8 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
   /** Sets NEEDS_RESET and stops this device alone (section 2.1.2). */
   fail(error: unknown): void {
     if (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET) return
+    this.yieldRings()
+    if (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET) return
     for (const queue of this.queues) queue.halt()
     const told = this.#status & VIRTIO_CONFIG_S_DRIVER_OK
     this.#status |= VIRTIO_CONFIG_S_NEEDS_RESET
@@ -276,6 +280,15 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     if (queue.shouldNotify()) this.#interrupt.queue(queue.index)
   }
 
+  lendQueue(index: number): QueueLink | undefined {
+    return this.#interrupt.lend?.(index)
+  }
+
+  /** Has queues back that are served by others, before anything changes of what those know. */
+  yieldRings(): void {
+    this.model.yieldRings?.()
+  }
+
   configChanged(): void {
     this.#configGeneration = (this.#configGeneration + 1) & 0xff
     if (this.running) this.#interrupt.config()
@@ -295,6 +308,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
 
   /** Chains in flight are part of the state and are carried out again after `load`. */
   save(): VirtioDeviceState {
+    this.yieldRings()
     return {
       status: this.#resetting ? 0 : this.#status,
       driverFeatures: this.#driverFeatures,

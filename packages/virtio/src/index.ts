@@ -38,12 +38,21 @@ export {
   type ConsolePortOptions,
   type ConsolePortState,
 } from './devices/console/port.ts'
-export { NetModel, type NetState, createNet } from './devices/net/device.ts'
+export { NetModel, createNet } from './devices/net/device.ts'
+export type { NetState } from './devices/net/net-state.ts'
 export type { NetFeatures, NetOptions } from './devices/net/options.ts'
 export { macText } from './devices/net/rx-filter.ts'
 export { RngModel, type RngOptions, createRng } from './devices/rng/device.ts'
 export * from './net/frame-batch.ts'
 export * from './net/header.ts'
+export type {
+  LentPositions,
+  LentQueue,
+  QueueLink,
+  ReturnedRings,
+  RingLoan,
+  RingServer,
+} from './net/ring-loan.ts'
 export {
   Link,
   type LinkCounters,

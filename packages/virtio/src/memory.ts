@@ -1,3 +1,5 @@
+import type { QueueLink } from './net/ring-loan.ts'
+
 /**
  * Guest RAM as a virtio device sees it, implemented by the embedder.
  *
@@ -51,6 +53,11 @@ export interface Interrupt {
   queue(index: number): void
   /** A configuration-change notification. */
   config(): void
+  /**
+   * Has kicks of a queue told to whoever borrows it, until that ends. Undefined where kicks or interrupts of the queue need this
+   * side.
+   */
+  lend?(index: number): QueueLink | undefined
 }
 
 /** The only source of randomness. */

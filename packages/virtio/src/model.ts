@@ -1,4 +1,5 @@
 import type { DescriptorChain } from './queue/chain.ts'
+import type { QueueLink } from './net/ring-loan.ts'
 import type { Virtqueue } from './queue/virtqueue.ts'
 
 /** What a device type is given by the core that it runs in. */
@@ -19,6 +20,8 @@ export interface DeviceContext {
   signal(queue: Virtqueue): void
   /** Runs `work` after the present callbacks of the event loop. */
   later(work: () => void): void
+  /** Has somebody else told of kicks of a queue, and interrupt for it, as `Interrupt.lend` does. */
+  lendQueue(index: number): QueueLink | undefined
   /** Raises the configuration generation and tells the driver. */
   configChanged(): void
   /** Runs `work`; what it throws stops the device. Work that ends later must come through here. */
@@ -52,6 +55,8 @@ export interface DeviceModel<State = unknown> {
   activate(): void
   /** A queue was kicked, or may have chains. It is ready and the device is running. */
   notify(queue: Virtqueue): void
+  /** Queues that were lent are wanted back: registers, interrupts or the driver may change. */
+  yieldRings?(): void
   /** One queue was reset (RING_RESET). */
   resetQueue?(queue: Virtqueue): void
   /** Back to the state after power-on. Chains in flight still have to be pushed when they end. */

@@ -65,6 +65,11 @@ export interface IoEventFd extends Disposable {
   readonly id: number
   /** An eventfd that is also signalled. Opened when first asked for. */
   readonly fd: number
+  /**
+   * With `true` the eventfd alone is signalled from now on: for who watches `fd` and does by himself what there is to do.
+   * With `false` the device host is told as well, which is the default.
+   */
+  setApart(apart: boolean): void
   close(): void
 }
 
@@ -123,6 +128,11 @@ export interface Vm extends AsyncDisposable {
   irqLine(gsi: number, level: 0 | 1): void
   signalMsi(addr: number, data: number): void
   irqfd(gsi: number, opts?: IrqFdOptions): IrqFd
+  /**
+   * A value by which another addon of this process reads and writes guest memory and sends messages, from any thread and without
+   * JavaScript: `MachineCalls` of `crates/binding/src/calls.rs`. It works as long as somebody keeps it.
+   */
+  nativeCalls(): unknown
   /** `id`: 0 to 4095, the bit in the host's bitmap; several ioeventfds may share one. */
   ioeventfd(range: IoEventFdRange, id: number): IoEventFd
 

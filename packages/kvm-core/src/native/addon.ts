@@ -41,6 +41,7 @@ export interface NativeIrqFd {
 
 export interface NativeIoEvent {
   fd(): number
+  setApart(apart: boolean): void
   close(): void
 }
 
@@ -119,6 +120,7 @@ export interface NativeVm {
   setGsiRouting(numbers: Float64Array): void
   irqLine(gsi: number, level: boolean): void
   signalMsi(addr: number, data: number): number
+  nativeCalls(): unknown
   irqfd(gsi: number, resample: boolean, notify: (() => void) | undefined): NativeIrqFd
   ioeventfd(
     pio: boolean,

@@ -27,24 +27,57 @@ impl Watch {
         fd: RawFd,
         function: &Function<'_, (), ()>,
     ) -> Result<Rc<Self>> {
+        Self::start_unless(env, fd, function, Box::new(|| false))
+    }
+
+    /// The same, but for when `served` has done what there was to do, and says so.
+    pub fn start_unless(
+        env: sys::napi_env,
+        fd: RawFd,
+        function: &Function<'_, (), ()>,
+        served: Box<dyn Fn() -> bool>,
+    ) -> Result<Rc<Self>> {
         let mut reference = std::ptr::null_mut();
         // SAFETY: a function value of this call's scope.
         let status =
             unsafe { sys::napi_create_reference(env, function.raw(), 1, &raw mut reference) };
         check(status, "napi_create_reference")?;
-        let watch = Rc::new(Self {
-            env,
-            function: Cell::new(reference),
-            poll: RefCell::new(None),
-            hook: Cell::new(std::ptr::null_mut()),
-        });
+        let watch = Self::with(env, reference);
         let this = Rc::downgrade(&watch);
         let readable = Box::new(move || {
-            if let Some(watch) = this.upgrade() {
+            if !served()
+                && let Some(watch) = this.upgrade()
+            {
                 watch.call();
             }
         });
-        let poll = Poll::start(env, fd, readable)?;
+        watch.begin(fd, readable)
+    }
+
+    /// Calls `readable`, which is no function of JavaScript, whenever `fd` can be read.
+    pub fn native(env: sys::napi_env, fd: RawFd, readable: Box<dyn Fn()>) -> Result<Rc<Self>> {
+        Self::with(env, std::ptr::null_mut()).begin(fd, readable)
+    }
+
+    fn with(env: sys::napi_env, function: sys::napi_ref) -> Rc<Self> {
+        Rc::new(Self {
+            env,
+            function: Cell::new(function),
+            poll: RefCell::new(None),
+            hook: Cell::new(std::ptr::null_mut()),
+        })
+    }
+
+    fn begin(self: Rc<Self>, fd: RawFd, readable: Box<dyn Fn()>) -> Result<Rc<Self>> {
+        let env = self.env;
+        let watch = self;
+        let poll = match Poll::start(env, fd, readable) {
+            Ok(poll) => poll,
+            Err(error) => {
+                watch.stop(Box::new(|| ()));
+                return Err(error);
+            }
+        };
         poll.keep_alive(false);
         *watch.poll.borrow_mut() = Some(poll);
         let mut hook = std::ptr::null_mut();
@@ -97,7 +130,7 @@ impl Watch {
 
     /// As Node.js calls a callback of its own: promises and ticks run afterwards, and what it throws is
     /// an uncaught exception.
-    fn call(&self) {
+    pub fn call(&self) {
         let (env, function) = (self.env, self.function.get());
         if function.is_null() {
             return;

@@ -54,6 +54,8 @@ export interface PlugContext extends PlugLife {
   readonly latches?: Latches
   readonly memory: GuestMemory
   readonly ioEvents: IoEvents
+  /** By what native code reaches the machine: of `Vm.nativeCalls`. Absent where there is none. */
+  readonly nativeCalls?: unknown
   readonly sendMessage: SendMessage
   /** vCPUs: as many request queues pay. */
   readonly cpus: number

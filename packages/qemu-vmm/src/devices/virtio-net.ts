@@ -95,6 +95,7 @@ export const virtioNetPci: DeviceType = {
       txQueueSize: queueSize(option, 'tx_queue_size'),
       enable: features(option),
       onError: (error) => context.log(`${name}: ${String(error)}`),
+      nativeCalls: context.nativeCalls,
       ...(mtu === 0 ? {} : { hostMtu: mtu }),
     })
     const plugged = new NetPciDevice(context, option, device, 2 * pairs + 2)
@@ -119,6 +120,12 @@ class NetPciDevice extends VirtioPciDevice {
 
   pause(): void {
     this.#model.pause(true)
+  }
+
+  override close(): void {
+    // Nothing is looked at later, when the memory is gone.
+    this.pause()
+    super.close()
   }
 
   override load(state: unknown): void {

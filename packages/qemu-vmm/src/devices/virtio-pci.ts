@@ -1,5 +1,5 @@
 import { LEGACY_QUEUE_NOTIFY, VirtioPciTransport } from 'virtio'
-import type { PciCapability, VirtioDevice, VirtioPciState } from 'virtio'
+import type { PciCapability, QueueLink, VirtioDevice, VirtioPciState } from 'virtio'
 
 import { addExpressEndpoint } from '../chipset/pci/express-endpoint.ts'
 import { PciFunction } from '../chipset/pci/function.ts'
@@ -76,6 +76,7 @@ export class VirtioPciDevice implements PluggedDevice {
           trigger: (vector) => this.#msix?.trigger(vector),
         },
         intx: { set: (level) => this.#fn.setInterrupt(level) },
+        lend: (queue, vector) => this.#lend(queue, vector),
       },
       { transitional: interfaces.legacy },
     )
@@ -88,6 +89,7 @@ export class VirtioPciDevice implements PluggedDevice {
     this.#addLegacyBar()
     if (interfaces.modern) this.#addModernBar()
     if (vectors > 0) this.#msix = new Msix(this.#fn, MSIX_BAR, vectors, context.sendMessage)
+    if (this.#msix !== undefined) this.#msix.onChange = () => device.yieldRings()
     if (interfaces.modern) {
       for (const capability of this.#transport.capabilities) this.#addCapability(capability)
     }
@@ -141,6 +143,7 @@ export class VirtioPciDevice implements PluggedDevice {
   }
 
   save(): unknown {
+    this.#device.yieldRings()
     return { transport: this.#transport.save(), msix: this.#msix?.save() }
   }
 
@@ -160,6 +163,8 @@ export class VirtioPciDevice implements PluggedDevice {
   }
 
   stats(): Record<string, number> {
+    // Who has borrowed queues knows of their kicks.
+    this.#device.yieldRings()
     return { virtioKicks: this.kicks.signalled, virtioKickExits: this.kicks.exits }
   }
 
@@ -174,6 +179,7 @@ export class VirtioPciDevice implements PluggedDevice {
 
   /** Puts an ioeventfd where each queue is kicked. */
   #bindQueues(base: number | undefined): void {
+    this.#device.yieldRings()
     for (const binding of this.#bindings) binding?.close()
     this.#bindings = []
     if (base === undefined) return
@@ -184,6 +190,23 @@ export class VirtioPciDevice implements PluggedDevice {
           this.#transport.notifyQueue(queue)
         }),
       )
+    }
+  }
+
+  /** Has the kicks of a queue signal its eventfd alone, and interrupts sent as messages. */
+  #lend(queue: number, vector: number): QueueLink | undefined {
+    const binding = this.#bindings[queue]
+    const message = this.#msix?.message(vector)
+    if (binding === undefined || message === undefined) return undefined
+    const { fd } = binding
+    binding.setApart(true)
+    return {
+      ...message,
+      kickFd: fd,
+      end: (kicks) => {
+        binding.setApart(false)
+        this.kicks.signalled += kicks
+      },
     }
   }
 

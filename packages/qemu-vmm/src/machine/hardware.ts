@@ -150,6 +150,7 @@ export class Hardware {
         memory: vm.memory,
         createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,
+        nativeCalls: vm.nativeCalls(),
         latches: portLatches(vm),
         // What is sent while the machine stands would be lost with the state that it goes on from.
         sendMessage: (address, data) => {

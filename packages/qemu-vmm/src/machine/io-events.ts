@@ -2,6 +2,10 @@ import type { IoEventFd, IoEventFdRange, Vm } from 'kvm-core'
 
 /** What a guest write does that signals instead of exiting. */
 export interface IoEventBinding {
+  /** An eventfd that is signalled as well, opened when it is asked for. */
+  readonly fd: number
+  /** Has the eventfd alone signalled, or not. */
+  setApart(apart: boolean): void
   close(): void
 }
 
@@ -34,6 +38,10 @@ export class IoEvents {
     }
     this.#handlers[id] = fn
     return {
+      get fd() {
+        return event.fd
+      },
+      setApart: (apart) => event.setApart(apart),
       close: () => {
         event.close()
         this.#release(id)

@@ -1,5 +1,7 @@
 /** The addon's user-mode network. */
 
+import type { ReturnedRings, RingLoan } from 'virtio'
+
 import { addon } from './addon.ts'
 
 /** Options of a network: addresses as text, checked before. */
@@ -71,6 +73,9 @@ export interface NativeUserState {
   connections: { guest: string; peer: string; card: string; sequence: number }[]
 }
 
+/** `ReturnedRings`, and the bytes of the batch that are used then. */
+export type NativeReturned = ReturnedRings & { readonly used: number; readonly interrupts: number }
+
 /** What the addon exports. Its Rust sources say what each call does. */
 export interface NativeUserNet {
   watch(onReady: () => void): void
@@ -86,6 +91,18 @@ export interface NativeUserNet {
   /** New number of used bytes of `out`, or -1. */
   answer(nowUs: number, id: number, answer: NativeAnswer, out: Uint8Array, used: number): number
   usage(): UserNetUsage
+  /** Serves lent queues until `stop`; `calls` are those of `Vm.nativeCalls`. */
+  serve(
+    loan: Omit<RingLoan, 'calls' | 'mac'> & { mac: number[] },
+    calls: unknown,
+    nowUs: number,
+  ): void
+  /** False when lent queues have to go back. */
+  kick(): boolean
+  /** Lent queues have to go back. */
+  readonly strange: boolean
+  /** Ends `serve`; frames that were not delivered go behind the `used` bytes of `out`. Null when nothing is lent. */
+  stop(out: Uint8Array, used: number): NativeReturned | null
   /** Null when the network is gone. */
   save(): NativeUserState | null
   load(state: NativeUserState): void

@@ -216,6 +216,7 @@ export class Netdevs {
     const { entropy, log } = this.#host
     return type.open(config, side, {
       nowUs: () => performance.now() * 1000,
+      isHostTime: true,
       seed: seed(entropy),
       report: log,
       hub: (number) => {

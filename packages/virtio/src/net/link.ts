@@ -1,5 +1,6 @@
 import { VirtioError } from '../errors.ts'
 import { DEFAULT_BATCH_BYTES, FrameBatch } from './frame-batch.ts'
+import type { RingLoan, RingServer } from './ring-loan.ts'
 
 /** What a network card lets through, for `query-rx-filter`. */
 export interface RxFilter {
@@ -35,6 +36,10 @@ export interface LinkEnd {
   linkChanged(up: boolean): void
   /** The other end accepts other things now, came or went. */
   peerChanged?(): void
+  /** Serves the queues of the card at the other end by itself, until that ends it; `strange` is called when it has to. */
+  serveRings?(loan: RingLoan, strange: () => void): RingServer | undefined
+  /** Takes back queues that it has lent: the link or the other end changes. */
+  yieldRings?(): void
   /** A network card's filter. */
   rxFilter?(): RxFilter
 }
@@ -82,9 +87,15 @@ export class Link {
     return this.#up
   }
 
+  /** Somebody hears the frames. */
+  get isObserved(): boolean {
+    return this.#observers.length > 0
+  }
+
   /** Pulls the cable out, or puts it in again. Both ends are told of a change. */
   setUp(up: boolean): void {
     if (up === this.#up) return
+    this.#yieldRings()
     this.#up = up
     for (const side of [this.a, this.b]) side.end?.linkChanged(up)
     // What an end kept while it waited for the other goes on, into the void at least.
@@ -93,11 +104,16 @@ export class Link {
 
   /** Tells of all frames that are taken from now on; the returned function ends that. */
   observe(observer: LinkObserver): () => void {
+    this.#yieldRings()
     this.#observers.push(observer)
     return () => {
       const at = this.#observers.indexOf(observer)
       if (at >= 0) this.#observers.splice(at, 1)
     }
+  }
+
+  #yieldRings(): void {
+    for (const side of [this.a, this.b]) side.end?.yieldRings?.()
   }
 }
 
@@ -133,6 +149,7 @@ export class LinkSide {
 
   detach(): void {
     if (this.end === undefined) return
+    for (const end of [this.end, this.peer.end]) end?.yieldRings?.()
     this.end = undefined
     this.#owed = false
     this.peer.end?.peerChanged?.()

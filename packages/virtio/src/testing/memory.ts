@@ -8,6 +8,8 @@ export interface FakeRegion {
   bytes: number
   /** Devices may only read it. */
   readOnly?: boolean
+  /** What it has, of that many bytes; zeroes of its own otherwise. */
+  data?: Uint8Array<ArrayBuffer>
 }
 
 /** Guest memory of a test: pieces with holes between them, and a list of what was written. */
@@ -20,7 +22,10 @@ export class FakeMemory implements GuestMemory {
   record = true
 
   constructor(regions: readonly FakeRegion[] = [{ gpa: 0, bytes: 1 << 20 }]) {
-    this.#regions = regions.map((region) => ({ ...region, data: new Uint8Array(region.bytes) }))
+    this.#regions = regions.map((region) => ({
+      ...region,
+      data: region.data ?? new Uint8Array(region.bytes),
+    }))
   }
 
   pieces(gpa: number, length: number): Uint8Array[] {

@@ -74,6 +74,13 @@ impl NativeIoEvent {
         event.fd().map(kvm_vm::EventFd::raw).map_err(js)
     }
 
+    /// Whether the eventfd alone is signalled.
+    #[napi]
+    pub fn set_apart(&self, apart: bool) -> Result<()> {
+        let (_, event) = self.open.as_ref().ok_or_else(|| closed("ioeventfd"))?;
+        event.set_apart(apart).map_err(js)
+    }
+
     /// Ends it.
     #[napi]
     pub fn close(&mut self) {

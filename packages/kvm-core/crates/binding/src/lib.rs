@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod buffers;
+mod calls;
 mod error;
 mod host;
 mod interrupts;

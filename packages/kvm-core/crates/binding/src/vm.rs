@@ -9,6 +9,7 @@ use napi::Env;
 use napi::bindgen_prelude::{BigInt, Function, Uint8Array};
 use napi_derive::napi;
 
+use crate::calls::Handle;
 use crate::error::{Result, js};
 use crate::host::NativeHost;
 use crate::interrupts::{NativeIoEvent, NativeIrqFd, NativeRoute};
@@ -113,6 +114,12 @@ impl NativeVm {
     pub fn signal_msi(&self, addr: f64, data: f64) -> Result<u32> {
         let (addr, data) = (integer(addr, "addr")?, word(data, "data")?);
         self.vm.irqchip().and_then(|chip| chip.signal_msi(addr, data)).map_err(js)
+    }
+
+    /// The calls that other addons make.
+    #[napi]
+    pub fn native_calls(&self, env: Env) -> Result<Handle> {
+        Handle::new(env.raw(), self.vm.clone())
     }
 
     /// `KVM_IRQFD`. `notify` is called in this isolate after each acknowledgement.

@@ -1,6 +1,7 @@
 //! ioeventfds: guest writes that signal and do not exit.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use kvm_abi::control::IOEVENT_MAX;
@@ -22,6 +23,8 @@ pub struct IoEvent {
     id: u32,
     host: Arc<Host>,
     fd: OnceLock<EventFd>,
+    /// Who watches the eventfd does what there is to do: the host is not told.
+    apart: AtomicBool,
     /// Where the kernel matches the writes.
     kernel: Mutex<Option<InKernel>>,
 }
@@ -81,6 +84,7 @@ impl IoEvent {
             id,
             host,
             fd: OnceLock::new(),
+            apart: AtomicBool::new(false),
             kernel: Mutex::default(),
         })
     }
@@ -100,6 +104,16 @@ impl IoEvent {
             let _ = self.fd.set(EventFd::new()?);
         }
         self.fd.get().ok_or_else(|| KvmError::new(Errno::EAGAIN, "the eventfd is not open yet"))
+    }
+
+    /// Signals the eventfd alone from now on, or, with `false`, the host as well.
+    ///
+    /// # Errors
+    /// As [`fd`](Self::fd).
+    pub fn set_apart(&self, apart: bool) -> Result<(), KvmError> {
+        self.fd()?;
+        self.apart.store(apart, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Has the kernel match the writes; the VM's event thread then signals. A wake-up of that
@@ -178,7 +192,9 @@ impl IoEvent {
         if let Some(fd) = self.fd.get() {
             fd.signal();
         }
-        self.host.signal_ioevent(self.id);
+        if !self.apart.load(Ordering::SeqCst) {
+            self.host.signal_ioevent(self.id);
+        }
     }
 }
 
@@ -249,8 +265,6 @@ impl IoEvents {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use kvm_abi::control;
 
     use super::*;
@@ -281,6 +295,14 @@ mod tests {
         one.fd().unwrap();
         assert!(write(0x1000, &[1, 0]) && write(0x1000, &[1, 0]));
         assert_eq!(one.fd().unwrap().take(), 2);
+        let bitmap = one.host.page().u32(control::IOEVENT_BITMAP);
+        bitmap.store(0, Ordering::Relaxed);
+        one.set_apart(true).unwrap();
+        assert!(write(0x1000, &[1, 0]));
+        assert_eq!((one.fd().unwrap().take(), bitmap.load(Ordering::Relaxed)), (1, 0));
+        one.set_apart(false).unwrap();
+        assert!(write(0x1000, &[1, 0]));
+        assert_eq!(bitmap.load(Ordering::Relaxed), 1 << 7);
         events.remove(&one);
         assert!(!write(0x1000, &[1, 0]));
     }

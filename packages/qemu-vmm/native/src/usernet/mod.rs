@@ -1,9 +1,12 @@
 //! The user-mode network as an object of JavaScript. Frames cross in batches, the rest is rare.
 
 mod answer;
+mod calls;
 mod options;
+mod serve;
 mod state;
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -13,22 +16,48 @@ use ::usernet::config::{Forward, Protocol};
 use ::usernet::net::Net;
 use ::usernet::question::Question;
 use napi::Env;
-use napi::bindgen_prelude::{Function, Uint8ArraySlice};
+use napi::bindgen_prelude::{Function, JsValue, Uint8ArraySlice, Unknown};
 use napi_derive::napi;
 
 use crate::errno::{Result, js};
 use crate::watch::Watch;
 use answer::UserAnswer;
+use calls::Calls;
 use options::{UserForward, UserNetOptions};
+use serve::{Loan, Returned, Serving};
 use state::UserState;
 
 /// A network with its guest's card on the other side of a link.
 #[napi]
 #[derive(Debug)]
 pub struct UserNet {
+    inner: Rc<RefCell<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
     /// None once it was closed, or when a defect was met.
     net: Option<Net>,
     watch: Option<Rc<Watch>>,
+    /// Queues of the card that were lent. Strange ones stay here, and are left alone, until the card has them back.
+    serving: Option<Serving>,
+    /// The card has to have them back.
+    strange: bool,
+}
+
+impl Inner {
+    /// True when there is nothing for JavaScript to do.
+    fn run(&mut self) -> bool {
+        let Some(serving) = self.serving.as_mut().filter(|_| !self.strange) else { return false };
+        self.strange = serving.run(&mut self.net).is_err();
+        !self.strange
+    }
+}
+
+/// Somebody kicked, or the network has something. JavaScript is called when nothing is borrowed.
+fn run(inner: &Rc<RefCell<Inner>>) -> bool {
+    // Nobody calls this from within a call: all of them return before the event loop goes on.
+    inner.try_borrow_mut().is_ok_and(|mut inner| inner.run())
 }
 
 /// A connection of the guest's that the program is asked about.
@@ -63,18 +92,70 @@ impl UserNet {
     #[napi(constructor)]
     pub fn new(options: UserNetOptions) -> Result<Self> {
         let net = Net::new(options.config()?).map_err(|error| io(&error, "a user-mode network"))?;
-        Ok(Self { net: Some(net), watch: None })
+        let inner = Inner { net: Some(net), watch: None, serving: None, strange: false };
+        Ok(Self { inner: Rc::new(RefCell::new(inner)) })
     }
 
-    /// Calls `on_ready` from the event loop when `poll` has something to do.
+    /// Calls `on_ready` from the event loop when `poll` has something to do, or lent queues have to go back.
     #[napi]
     pub fn watch(&mut self, env: Env, on_ready: Function<'_, (), ()>) -> Result<()> {
-        let fd = self.net()?.as_fd().as_raw_fd();
-        if let Some(watch) = self.watch.take() {
+        let mut inner = self.inner.borrow_mut();
+        let fd = inner.net.as_ref().ok_or_else(gone)?.as_fd().as_raw_fd();
+        if let Some(watch) = inner.watch.take() {
             watch.close();
         }
-        self.watch = Some(Watch::start(env.raw(), fd, &on_ready)?);
+        let this = Rc::downgrade(&self.inner);
+        let served = Box::new(move || this.upgrade().is_some_and(|inner| run(&inner)));
+        inner.watch = Some(Watch::start_unless(env.raw(), fd, &on_ready, served)?);
         Ok(())
+    }
+
+    /// Serves the queues of a card from now on, whose kicks are no longer JavaScript's, until `stop`. `calls` are those of the
+    /// machine, and `now_us` is the time. Throws for what cannot be, and nothing is served then.
+    #[napi]
+    pub fn serve(&mut self, env: Env, loan: Loan, calls: Unknown<'_>, now_us: f64) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.watch.is_none() || inner.serving.is_some() {
+            return Err(js(libc::EBUSY, "queues of a card"));
+        }
+        let mut serving = Serving::new(&loan, Calls::of(env.raw(), calls.raw())?, now_us)?;
+        let this = Rc::downgrade(&self.inner);
+        let kicked: Rc<dyn Fn()> = Rc::new(move || {
+            let Some(inner) = this.upgrade() else { return };
+            if run(&inner) {
+                return;
+            }
+            // Not borrowed: JavaScript calls back.
+            let watch = inner.borrow().watch.clone();
+            if let Some(watch) = watch {
+                watch.call();
+            }
+        });
+        serving.kicks.watch(env.raw(), &kicked)?;
+        inner.serving = Some(serving);
+        inner.strange = false;
+        Ok(())
+    }
+
+    /// Looks at lent queues as if they were kicked. False when they have to go back.
+    #[napi]
+    pub fn kick(&mut self) -> bool {
+        self.inner.borrow_mut().run()
+    }
+
+    /// Lent queues have to go back: by `stop`.
+    #[napi(getter)]
+    pub fn strange(&self) -> bool {
+        self.inner.borrow().strange
+    }
+
+    /// Ends `serve`; null when nothing is lent. Frames for which the driver had no buffers go behind the `used` bytes of `out`.
+    #[napi]
+    pub fn stop(&mut self, mut out: Uint8ArraySlice<'_>, used: u32) -> Option<Returned> {
+        let mut inner = self.inner.borrow_mut();
+        inner.strange = false;
+        // SAFETY: as in `input`.
+        Some(inner.serving.take()?.end(unsafe { out.as_mut() }, used as usize))
     }
 
     /// Takes the records of `batch`, and writes answers behind the `used` bytes of `out`. Returns how many
@@ -110,7 +191,7 @@ impl UserNet {
     /// What the guest's card accepts in headers.
     #[napi]
     pub fn set_accepts(&mut self, accepts: u32) {
-        if let Some(net) = &mut self.net {
+        if let Some(net) = &mut self.inner.borrow_mut().net {
             net.set_accepts(accepts);
         }
     }
@@ -119,19 +200,21 @@ impl UserNet {
     #[napi]
     pub fn add_forward(&mut self, forward: UserForward) -> Result<u32> {
         let forward: Forward = forward.parse()?;
-        self.net()?.add_forward(forward).map_err(|error| io(&error, "a forward"))
+        let mut inner = self.inner.borrow_mut();
+        let net = inner.net.as_mut().ok_or_else(gone)?;
+        net.add_forward(forward).map_err(|error| io(&error, "a forward"))
     }
 
     /// Where a forward listens; null for a UNIX socket.
     #[napi]
     pub fn forward_address(&self, id: u32) -> Option<String> {
-        Some(self.net.as_ref()?.forward_address(id)?.to_string())
+        Some(self.inner.borrow().net.as_ref()?.forward_address(id)?.to_string())
     }
 
     /// Closes a forward again.
     #[napi]
     pub fn remove_forward(&mut self, id: u32) {
-        if let Some(net) = &mut self.net {
+        if let Some(net) = &mut self.inner.borrow_mut().net {
             net.remove_forward(id);
         }
     }
@@ -139,7 +222,8 @@ impl UserNet {
     /// The connections that wait for `answer`, each once.
     #[napi]
     pub fn questions(&mut self) -> Vec<UserQuestion> {
-        let questions = self.net.as_mut().map(Net::questions).unwrap_or_default();
+        let questions = self.inner.borrow_mut().net.as_mut().map(Net::questions);
+        let questions = questions.unwrap_or_default();
         let question = |question: Question| UserQuestion {
             id: question.id as f64,
             udp: question.protocol == Protocol::Udp,
@@ -172,7 +256,7 @@ impl UserNet {
     /// How much is in use.
     #[napi]
     pub fn usage(&self) -> UserUsage {
-        let usage = self.net.as_ref().map(Net::usage).unwrap_or_default();
+        let usage = self.inner.borrow().net.as_ref().map(Net::usage).unwrap_or_default();
         UserUsage {
             tcp: usage.tcp as u32,
             tcp_memory: usage.tcp_memory as f64,
@@ -183,7 +267,7 @@ impl UserNet {
     /// What a saved machine has of it; null when it is gone.
     #[napi]
     pub fn save(&self) -> Option<UserState> {
-        Some(self.net.as_ref()?.save().into())
+        Some(self.inner.borrow().net.as_ref()?.save().into())
     }
 
     /// Goes on with the guest of a saved machine; `poll` has to be called then. Throws for what is no state, and
@@ -191,32 +275,33 @@ impl UserNet {
     #[napi]
     pub fn load(&mut self, state: UserState) -> Result<()> {
         let state = state.parse()?;
-        self.net()?.load(state).map_err(|error| js(libc::EINVAL, &error.to_string()))
+        let mut inner = self.inner.borrow_mut();
+        let net = inner.net.as_mut().ok_or_else(gone)?;
+        net.load(state).map_err(|error| js(libc::EINVAL, &error.to_string()))
     }
 
     /// Closes all sockets.
     #[napi]
     pub fn close(&mut self) {
-        if let Some(watch) = self.watch.take() {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(watch) = inner.watch.take() {
             watch.close();
         }
-        self.net = None;
-    }
-
-    fn net(&mut self) -> Result<&mut Net> {
-        self.net.as_mut().ok_or_else(|| js(libc::EBADF, "a user-mode network that was closed"))
+        inner.serving = None;
+        inner.net = None;
     }
 
     /// What a guest sends must not end the process, even if it meets a defect.
     fn guarded(&mut self, run: impl FnOnce(&mut Net) -> i32) -> i32 {
-        let Some(net) = &mut self.net else { return -1 };
-        match catch_unwind(AssertUnwindSafe(|| run(net))) {
-            Ok(result) => result,
-            Err(_) => {
-                self.close();
-                -1
-            }
-        }
+        let result = {
+            let mut inner = self.inner.borrow_mut();
+            let Some(net) = &mut inner.net else { return -1 };
+            catch_unwind(AssertUnwindSafe(|| run(net)))
+        };
+        result.unwrap_or_else(|_| {
+            self.close();
+            -1
+        })
     }
 }
 
@@ -224,6 +309,10 @@ impl Drop for UserNet {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn gone() -> napi::Error<crate::errno::Code> {
+    js(libc::EBADF, "a user-mode network that was closed")
 }
 
 fn io(error: &std::io::Error, what: &str) -> napi::Error<crate::errno::Code> {

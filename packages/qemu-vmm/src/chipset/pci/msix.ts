@@ -40,6 +40,8 @@ export class Msix {
   readonly #table: DataView
   readonly #pending: Uint8Array
   #wasOpen = false
+  /** Messages may be others, or masked, from now on. Called before the change. */
+  onChange: () => void = () => {}
 
   /**
    * Adds the capability to `fn`, at `place` if that is given; its BAR `bar` becomes the table's.
@@ -82,6 +84,12 @@ export class Msix {
       this.#setPending(vector, true)
   }
 
+  /** The message of a vector, as long as nothing changes; undefined when it is masked or pending. */
+  message(vector: number): { address: number; data: number } | undefined {
+    if (!this.#open || this.#isMasked(vector) || this.#isPending(vector)) return undefined
+    return this.#message(vector)
+  }
+
   /** Sends what is pending and no longer masked. */
   flush(): void {
     if (!this.#open) return
@@ -94,6 +102,7 @@ export class Msix {
 
   /** Follows a write to the configuration space. */
   configWritten(): void {
+    this.onChange()
     const isOpen = this.#open
     if (isOpen && !this.#wasOpen) this.flush()
     this.#wasOpen = isOpen
@@ -133,6 +142,7 @@ export class Msix {
     },
     write: (offset, _size, value) => {
       if (offset >= this.#table.byteLength) return
+      this.onChange()
       const vector = Math.floor(offset / ENTRY_BYTES)
       const word = offset & (ENTRY_BYTES - 4)
       // The lowest bits of the address and all but the mask bit of the control are zero.
@@ -172,9 +182,16 @@ export class Msix {
   }
 
   #sendNow(vector: number): boolean {
+    const { address, data } = this.#message(vector)
+    return this.#send(address, data)
+  }
+
+  #message(vector: number): { address: number; data: number } {
     const at = vector * ENTRY_BYTES
-    const address =
-      this.#table.getUint32(at + 4, true) * 0x1_0000_0000 + this.#table.getUint32(at, true)
-    return this.#send(address, this.#table.getUint32(at + ENTRY_DATA, true))
+    const high = this.#table.getUint32(at + 4, true)
+    return {
+      address: high * 0x1_0000_0000 + this.#table.getUint32(at, true),
+      data: this.#table.getUint32(at + ENTRY_DATA, true),
+    }
   }
 }

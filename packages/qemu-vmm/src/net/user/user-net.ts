@@ -1,4 +1,5 @@
-import { FrameBatch, type LinkEnd, type LinkSide } from 'virtio'
+import { FrameBatch } from 'virtio'
+import type { LinkEnd, LinkSide, ReturnedRings, RingLoan, RingServer } from 'virtio'
 
 import { VmmError } from '../../errors.ts'
 import {
@@ -24,6 +25,8 @@ const TURNS = 16
 export interface UserNetHost {
   /** Microseconds of a clock that only goes forward. */
   nowUs(): number
+  /** That is the host's clock, so native code can ask for it by itself. Then it may serve the queues of a card. */
+  isHostTime?: boolean
   /** A number below 2^53 that the guest cannot guess. */
   seed: number
   /** Name servers instead of the host's, each `ADDRESS:PORT`. */
@@ -51,6 +54,9 @@ export class UserNet implements LinkEnd {
   #sending = false
   /** Frames of the other end were left, as they came while it was sent some. */
   #owed = false
+  /** Gives queues of the card back that were lent to the addon. */
+  #giveBack: (() => void) | undefined
+  #cannotServe = false
 
   /**
    * @throws VmmError E_NETDEV when a forwarded port cannot be had, E_NO_ADDON
@@ -61,7 +67,7 @@ export class UserNet implements LinkEnd {
     this.#net = createUserNet(nativeOptions(config, host))
     try {
       for (const forward of config.hostForwards) this.addHostForward(forward)
-      this.#net.watch(() => this.#poll())
+      this.#net.watch(() => this.#ready())
     } catch (error) {
       this.#net.close()
       throw error
@@ -134,6 +140,31 @@ export class UserNet implements LinkEnd {
     this.#poll()
   }
 
+  /** Has the addon serve the card's queues, when nothing waits here and nobody is asked about connections. */
+  serveRings(loan: RingLoan, strange: () => void): RingServer | undefined {
+    if (!this.#open || this.#cannotServe || this.#host.isHostTime !== true) return undefined
+    if (this.#config.onConnect !== undefined || this.#sending || this.#from < this.#out.used)
+      return undefined
+    const { calls, mac, ...rest } = loan
+    try {
+      this.#net.serve({ ...rest, mac: [...mac] }, calls, this.#nowUs())
+    } catch (error) {
+      // It works without, and would not the next time either.
+      this.#cannotServe = true
+      this.#host.report(
+        `the network ${this.#config.id} is slower than it could be: ${String(error)}`,
+      )
+      return undefined
+    }
+    this.#giveBack = strange
+    return {
+      kick: () => {
+        if (!this.#net.kick()) strange()
+      },
+      end: () => this.#stop(),
+    }
+  }
+
   /** Frames are lost while it is down; who sent them repeats them. */
   linkChanged(_up: boolean): void {}
 
@@ -162,6 +193,7 @@ export class UserNet implements LinkEnd {
   /** Closes all sockets. */
   close(): void {
     if (!this.#open) return
+    this.#giveBack?.()
     this.#open = false
     if (this.#due !== undefined) clearImmediate(this.#due)
     this.#side?.detach()
@@ -208,10 +240,25 @@ export class UserNet implements LinkEnd {
     return false
   }
 
+  #stop(): ReturnedRings {
+    this.#giveBack = undefined
+    const returned = this.#net.stop(this.#out.bytes, this.#out.used)
+    if (returned === null) throw new VmmError('E_NETDEV', 'the queues of a card were not lent')
+    this.#out.adopt(returned.used)
+    return returned
+  }
+
+  /** The addon has something that it does not do by itself. */
+  #ready(): void {
+    if (this.#net.strange) this.#giveBack?.()
+    this.#poll()
+  }
+
   /** Lets the network do what there is to do, and sends what it has for the guest. */
   #poll(): void {
     for (let turn = 0; turn < TURNS; turn++) {
-      if (!this.#open || this.#sending) return
+      // Who serves the card's queues does this as well.
+      if (!this.#open || this.#sending || this.#giveBack !== undefined) return
       const waits = !this.#flush()
       // Also when the other end takes nothing: what sockets have to say must be heard, or they say it again.
       const result = this.#net.poll(this.#nowUs(), this.#out.bytes, this.#out.used)

@@ -2,18 +2,13 @@ import { VIRTIO_F_VERSION_1, VIRTIO_ID_NET, featureBit } from '../../constants.t
 import { VirtioDevice } from '../../device.ts'
 import { VirtioError } from '../../errors.ts'
 import type { DeviceContext, DeviceModel } from '../../model.ts'
-import {
-  DEFAULT_BATCH_BYTES,
-  type FrameBatch,
-  MAX_FRAME_BYTES,
-  RECORD_FRAME_OFFSET,
-} from '../../net/frame-batch.ts'
+import { type FrameBatch, MAX_FRAME_BYTES, RECORD_FRAME_OFFSET } from '../../net/frame-batch.ts'
 import type { LinkEnd, LinkSide, RxFilter } from '../../net/link.ts'
 import type { DescriptorChain } from '../../queue/chain.ts'
 import type { Virtqueue } from '../../queue/virtqueue.ts'
-import { bytes, flag, int, opaque, parseState, word64 } from '../../state.ts'
 import { netControl } from './control.ts'
 import { FlowTable } from './flows.ts'
+import { type DriverTerms, NetLender } from './lender.ts'
 import { ALL_GUEST_OFFLOADS, guestAccepts, hostAccepts } from './offloads.ts'
 import { type NetOptions, checkNetOptions, netFeatures } from './options.ts'
 import {
@@ -35,20 +30,11 @@ import {
   VIRTIO_NET_S_LINK_UP,
 } from './protocol.ts'
 import { NetReceiver } from './receive.ts'
-import { NetFilter, type NetFilterState } from './rx-filter.ts'
+import { NetFilter } from './rx-filter.ts'
+import { type NetState, parseNetState } from './net-state.ts'
 import { NetTransmitter } from './transmit.ts'
 
 const CONTROL_QUEUE_SIZE = 64
-
-export interface NetState {
-  filter: NetFilterState
-  pairs: number
-  announce: boolean
-  /** `VIRTIO_NET_F_GUEST_…` bits that are on. */
-  guestOffloads: bigint
-  /** Records of frames that the other end has not taken. */
-  pending: Uint8Array
-}
 
 /** A virtio network card, plugged into `options.side` of a link. */
 export function createNet(options: NetOptions): VirtioDevice<NetModel> {
@@ -72,6 +58,7 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
   readonly #filter: NetFilter = new NetFilter()
   readonly #tx: NetTransmitter
   readonly #rx: NetReceiver = new NetReceiver()
+  readonly #lender: NetLender
   readonly #flows: FlowTable = new FlowTable()
   /** Receive queues with frames since the driver was last told. */
   readonly #toSignal: Set<Virtqueue> = new Set()
@@ -92,6 +79,7 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
     this.#mac = mac.slice()
     this.#maxPairs = queuePairs
     this.#tx = new NetTransmitter(side)
+    this.#lender = new NetLender(side, options.nativeCalls)
     this.features = netFeatures(options, side.peerAccepts)
     const pairs = Array.from({ length: queuePairs }, () => [rxQueueSize, txQueueSize])
     const control = options.enable?.ctrlVq === false ? [] : [CONTROL_QUEUE_SIZE]
@@ -137,17 +125,30 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
   }
 
   notify(queue: Virtqueue): void {
-    if (queue.index === this.#controlQueue) this.#control(queue)
-    else if (queue.index >= 2 * this.#pairs) return
-    else if (queue.index % 2 === 1) this.#transmit(queue)
-    else if (this.#starving && !this.#paused) {
-      this.#starving = false
-      this.#side.ready()
-    }
+    if (queue.index === this.#controlQueue) {
+      this.yieldRings()
+      this.#control(queue)
+    } else if (queue.index >= 2 * this.#pairs || this.#lender.kick()) return
+    else if (queue.index % 2 === 1) {
+      this.#transmit(queue)
+      this.#lend()
+    } else this.#unstarve()
+  }
+
+  yieldRings(): void {
+    if (!this.#lender.isLent) return
+    this.#context.guard(() => {
+      this.#tx.errors += this.#lender.end()?.errors ?? 0
+    })
+    // There may have been a kick, and the other end may have frames, that nobody has looked at.
+    this.#starving = true
+    this.#context.later(() => this.#unstarve())
+    this.#context.again(this.#context.queues[1]!)
   }
 
   receive(batch: FrameBatch, from: number): number {
     const context = this.#context
+    this.yieldRings()
     if (this.#paused) {
       this.#starving = true
       return from
@@ -189,6 +190,7 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
   /** While paused no frame comes or goes. */
   pause(paused: boolean): void {
     if (paused === this.#paused) return
+    this.yieldRings()
     this.#paused = paused
     if (paused) return
     this.resume()
@@ -227,19 +229,7 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
   }
 
   load(state: NetState): void {
-    const s = parseState<NetState>(this.name, state, {
-      filter: opaque as never,
-      pairs: int(1, this.#maxPairs),
-      announce: flag,
-      guestOffloads: word64,
-      pending: bytes(DEFAULT_BATCH_BYTES),
-    })
-    if (s.guestOffloads & ~this.#negotiatedOffloads()) {
-      throw new VirtioError(
-        'E_STATE',
-        `the saved ${this.name} has offloads that were not negotiated`,
-      )
-    }
+    const s = parseNetState(this.name, state, this.#maxPairs, this.#negotiatedOffloads())
     this.#filter.load(this.name, s.filter)
     this.#tx.load(s.pending)
     this.#pairs = s.pairs
@@ -271,6 +261,18 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
     this.#rx.checksums = context.hasFeature(VIRTIO_NET_F_GUEST_CSUM)
     this.#tx.headerBytes = this.#rx.headerBytes
     this.#tx.offloads = hostAccepts(context)
+  }
+
+  /** Lets the other end serve the data queues, once nothing waits here. */
+  #lend(): void {
+    if (this.#paused || this.#starving || this.#tx.isBlocked || this.#pairs > 1) return
+    this.#lender.begin(this.#context, this.#terms, () => this.yieldRings())
+  }
+
+  readonly #terms = (): DriverTerms => {
+    const { mergeable, checksums } = this.#rx
+    const { mac, ...filter } = this.#filter.certain()
+    return { mergeable, checksums, offloads: this.#tx.offloads, mac, ...filter }
   }
 
   #unstarve(): void {

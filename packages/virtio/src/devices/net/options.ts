@@ -78,6 +78,11 @@ export interface NetOptions extends VirtioDeviceOptions {
   /** What the guest shall use at most, 68 to 65535; without it the guest decides. */
   hostMtu?: number
   enable?: NetFeatures
+  /**
+   * By what native code reaches guest memory and interrupts: with it the data queues are lent to a back end that serves them by
+   * itself.
+   */
+  nativeCalls?: unknown
 }
 
 /** What a device with these options offers, connected to an end that accepts `peerAccepts`. */

@@ -1,3 +1,4 @@
+import { MIN_FRAME_BYTES } from '../../net/frame-batch.ts'
 import type { RxFilter } from '../../net/link.ts'
 import { bytes, flag, int, parseState } from '../../state.ts'
 import { MAC_BYTES } from './protocol.ts'
@@ -94,6 +95,15 @@ export class NetFilter {
     if (isBroadcast(frame, at)) return !this.noBroadcast
     if (this.noMulti) return false
     return this.allMulti || this.#multicastOverflow || isIn(this.#multicast, frame, at)
+  }
+
+  /** What of frames without a tag passes for certain: those to the card's own address, and those to everybody. */
+  certain(): { mac: Uint8Array; unicast: boolean; broadcast: boolean } {
+    const frame = new Uint8Array(MIN_FRAME_BYTES)
+    frame.set(this.mac)
+    const unicast = this.passes(frame, 0, frame.length)
+    frame.fill(0xff, 0, MAC_BYTES)
+    return { mac: this.mac.slice(), unicast, broadcast: this.passes(frame, 0, frame.length) }
   }
 
   /** For `query-rx-filter`. */

@@ -1,5 +1,6 @@
 import type { VirtioDevice, VirtioDeviceState } from '../../device.ts'
 import type { Interrupt } from '../../memory.ts'
+import type { QueueLink } from '../../net/ring-loan.ts'
 import { int, opaque, parseState } from '../../state.ts'
 import {
   BAR_BYTES,
@@ -39,6 +40,11 @@ export interface PciLinks {
     trigger(vector: number): void
   }
   intx: { set(level: boolean): void }
+  /**
+   * Has the kicks of a queue signal an eventfd alone, until that ends; with the message of an MSI-X vector. Undefined where there
+   * is no such eventfd, or the vector cannot be signalled without this side.
+   */
+  lend?(queue: number, vector: number): QueueLink | undefined
 }
 
 export interface VirtioPciOptions {
@@ -127,6 +133,7 @@ export class VirtioPciTransport implements Interrupt {
     } else if (offset >= DEVICE_OFFSET) {
       this.device.configWrite(offset - DEVICE_OFFSET, size, value)
     } else if (offset < ISR_OFFSET) {
+      this.device.yieldRings()
       this.#common.write(offset, size, value)
     }
   }
@@ -138,6 +145,7 @@ export class VirtioPciTransport implements Interrupt {
 
   /** Writes 1, 2 or 4 bytes of the legacy BAR. */
   legacyWrite(offset: number, size: number, value: number): void {
+    this.device.yieldRings()
     this.#legacy.write(offset, size, value)
   }
 
@@ -152,6 +160,12 @@ export class VirtioPciTransport implements Interrupt {
 
   config(): void {
     this.#raise(this.#common.configVector, ISR_CONFIG)
+  }
+
+  lend(index: number): QueueLink | undefined {
+    const { msix, lend } = this.#links
+    const vector = this.#common.queueVectors[index] ?? VIRTIO_MSI_NO_VECTOR
+    return msix.enabled && vector < msix.vectors ? lend?.(index, vector) : undefined
   }
 
   /** The reset of the bus: as a driver's, and of the capability as well. */
