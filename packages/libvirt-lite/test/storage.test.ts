@@ -161,6 +161,37 @@ test('pools are defined, built, started, and are there for the next daemon', asy
   t.true(existsSync(join(images, 'disk')))
 })
 
+test('names and folders of pools that lead elsewhere are refused, and leave nothing', async (t) => {
+  const at = folder(t)
+  const { client: open, state } = await startDaemon(t, at)
+  const client = await open()
+  const files = (): string[] => readdirSync(state, { recursive: true }).map(String).toSorted()
+  const before = files()
+  const good = join(at, 'pool')
+  for (const [name, path] of [
+    ['../../x', good],
+    ['a/b', good],
+    ['..', good],
+    ['.hidden', good],
+    ['', good],
+    ['two&#10;lines', good],
+    ['x', 'pool'],
+    ['x', '../pool'],
+    ['x', ''],
+  ] as const) {
+    const xml = poolXml(name, path)
+    for (const procedure of ['STORAGE_POOL_DEFINE_XML', 'STORAGE_POOL_CREATE_XML'] as const) {
+      await refused(t, client.call(procedure, { xml, flags: 0 }), 27, /XML error: (name|missing)/)
+    }
+  }
+  // The name of its definition's file.
+  const uuid = poolXml('x', good).replace('<target>', '<uuid>../../../../x</uuid><target>')
+  const named = client.call('STORAGE_POOL_DEFINE_XML', { xml: uuid, flags: 0 })
+  await refused(t, named, 27, /malformed uuid/)
+  t.deepEqual(files(), before)
+  t.false(existsSync(good))
+})
+
 test('a name stays in its folder, a link is no volume, and a used disk is left alone', async (t) => {
   const at = folder(t)
   const { client: open, state } = await startDaemon(t, at)
