@@ -13,9 +13,16 @@ impl Vcpu {
     /// The block at a linear address. Faults as the fetch would.
     #[inline(always)]
     pub(crate) fn block_at(&mut self, linear: u64) -> Result<*const Block, Trap> {
-        if self.cpu.mode == kvm_cpu::Mode::Long64
-            && let Some(page) = self.tlb.exec(self.cpu.cpl == 3, linear)
-            && let Some(block) = self.blocks.near(block::key(page | (linear & 0xfff), 64))
+        // 64-bit mode, which has no limits, is the one that has to be quick.
+        let bits = if self.cpu.mode == kvm_cpu::Mode::Long64 {
+            64
+        } else if self.cpu.rip() <= u64::from(self.cpu.segs[kvm_cpu::seg::CS].limit) {
+            self.code_bits()
+        } else {
+            return self.find_block(linear);
+        };
+        if let Some(page) = self.tlb.exec(self.cpu.cpl == 3, linear)
+            && let Some(block) = self.blocks.near(block::key(page | (linear & 0xfff), bits))
         {
             return Ok(block);
         }

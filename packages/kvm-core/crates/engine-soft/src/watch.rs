@@ -9,7 +9,7 @@
 //! others between two instructions. Whoever waits for another vCPU inside the guest goes on
 //! answering (`serve.rs`), so that two that wait for each other come through.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use kvm_cpu::engine::{VcpuRequests, request};
@@ -39,6 +39,8 @@ pub struct Member {
 #[derive(Debug, Default)]
 pub struct Watch {
     members: RwLock<Arc<[Arc<Member>]>>,
+    /// How many they are.
+    count: AtomicUsize,
     changes: AtomicU64,
     stopped: AtomicBool,
 }
@@ -69,6 +71,7 @@ impl Watch {
         // A vCPU that is gone has left only the reference in the list.
         let alive = members.iter().filter(|m| Arc::strong_count(m) > 1).cloned();
         *members = alive.chain([Arc::clone(&member)]).collect();
+        self.count.store(members.len(), Ordering::SeqCst);
         member
     }
 
@@ -96,6 +99,10 @@ impl Watch {
 
     /// Tells all vCPUs but `writer` that `[gpa, gpa + len)` was written and may hold code.
     pub fn written_by(&self, writer: Option<&Arc<Member>>, gpa: u64, len: u64) {
+        // Whoever joins later has decoded nothing yet.
+        if writer.is_some() && self.count.load(Ordering::SeqCst) == 1 {
+            return;
+        }
         for m in self.members().iter() {
             if writer.is_some_and(|w| Arc::ptr_eq(w, m)) {
                 continue;
