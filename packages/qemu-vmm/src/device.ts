@@ -19,6 +19,13 @@ export interface IoHandler {
 export type Latch = (value: number | undefined) => void
 
 /**
+ * Lets the guest run on behind bytes that it writes to a register, or not any more: called while the guest waits for this
+ * device, or before it may run on. What was written is served in order, before any other access and before the machine
+ * stands still.
+ */
+export type PostGate = (isOpen: boolean) => void
+
+/**
  * A device: plain methods and a plain state.
  *
  * Calls are synchronous and never overlap, so a device needs no locks. Slow work starts here,

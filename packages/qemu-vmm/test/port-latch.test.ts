@@ -6,6 +6,7 @@ import { ManualClock } from '../src/machine/clock.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
 import { portLatches } from '../src/machine/port-latch.ts'
+import { postGates } from '../src/machine/post-gate.ts'
 import { FlatRam } from './support/ram.ts'
 import { words } from './support/random.ts'
 
@@ -115,4 +116,26 @@ test('a latch is a route from its first value to its end', (t) => {
   set(undefined)
   set(4)
   t.deepEqual([routes.length, closed, latch[0]], [1, 1, 3])
+})
+
+test('a gate is a posted route while it is open', (t) => {
+  const routes: RouteRange[] = []
+  let closed = 0
+  const close = (): void => void closed++
+  const gate = postGates({
+    route: (range) => {
+      routes.push(range)
+      return { latch: undefined, close, [Symbol.dispose]: close }
+    },
+  })(0x3f8)
+  gate(false)
+  t.deepEqual([routes.length, closed], [0, 0])
+  gate(true)
+  gate(true)
+  t.deepEqual(routes, [{ space: 'pio', base: 0x3f8, len: 1, kind: 'posted' }])
+  gate(false)
+  gate(false)
+  t.is(closed, 1)
+  gate(true)
+  t.deepEqual([routes.length, closed], [2, 1])
 })

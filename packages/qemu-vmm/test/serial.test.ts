@@ -186,3 +186,55 @@ test('serial port: collects a burst into one write and respects a full backend',
   t.is(writes.join('').length, 5 + 4096 + 1)
   t.is(uart.read(5) & 0x20, 0x20)
 })
+
+test('serial port: the guest runs on behind its bytes while there is room for all that it may post', async (t) => {
+  const gate: boolean[] = []
+  let accepts = true
+  let taken = 0
+  const backend: SerialBackend = {
+    write(data) {
+      if (accepts) taken += data.length
+      return accepts
+    },
+    close() {},
+  }
+  const posted = (isOpen: boolean): void => void gate.push(isOpen)
+  const port = new SerialPort(new FakeIrq(), new ManualClock(), backend, undefined, posted)
+  const { uart } = port
+  t.deepEqual(gate, [true])
+  accepts = false
+  let sent = 0
+  while (gate.length === 1) {
+    uart.write(0, 1, 0x78)
+    t.is(uart.read(5) & 0x60, 0x60, 'a guest that looked is not told to wait for what it may post')
+    t.true(++sent <= 4096)
+  }
+  t.deepEqual(gate, [true, false])
+  // As many are on their way still, at most, as a ring of posted writes has.
+  for (let i = 0; i < 256; i++) uart.write(0, 1, 0x79)
+  t.is(uart.read(5) & 0x60, 0x60, 'none of them was without room')
+  accepts = true
+  backend.onWritable?.()
+  await Promise.resolve()
+  t.is(taken, sent + 256)
+  t.deepEqual(gate, [true, false, true])
+  port.close()
+  uart.write(4, 1, 0x10)
+  t.is(gate.length, 3, 'nobody asks a machine that is gone')
+})
+
+test('serial port: the guest waits for its bytes while they come back to it', (t) => {
+  const gate: boolean[] = []
+  const posted = (isOpen: boolean): void => void gate.push(isOpen)
+  const port = new SerialPort(new FakeIrq(), new ManualClock(), undefined, undefined, posted)
+  const { uart } = port
+  uart.write(4, 1, 0x10)
+  t.deepEqual(gate, [true, false])
+  const looped = uart.save()
+  uart.write(4, 1, 0x0b)
+  t.deepEqual(gate, [true, false, true])
+  uart.load(looped)
+  t.deepEqual(gate, [true, false, true, false], 'also where a state says so')
+  uart.reset()
+  t.deepEqual(gate, [true, false, true, false, true])
+})

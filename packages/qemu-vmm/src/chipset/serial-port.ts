@@ -1,4 +1,4 @@
-import type { Clock, IrqLine, Latch } from '../device.ts'
+import type { Clock, IrqLine, Latch, PostGate } from '../device.ts'
 import { Uart16550 } from './uart16550.ts'
 
 /**
@@ -20,6 +20,8 @@ export interface SerialBackend {
 }
 
 const BUFFER_BYTES = 4096
+/** Room in the buffer for what may be on its way when the guest is told to wait: as much as can be posted, and as much again. */
+const POSTED_BYTES = 512
 
 /** ISA resources of COM1..COM4. */
 export const COM_PORTS: readonly { base: number; irq: number }[] = [
@@ -29,6 +31,8 @@ export const COM_PORTS: readonly { base: number; irq: number }[] = [
   { base: 0x2e8, irq: 3 },
 ]
 
+/** Offset of the transmitter holding register. */
+export const TRANSMITTER = 0
 /** Offset of the line status register from a port's base. */
 export const LINE_STATUS = 5
 
@@ -39,14 +43,30 @@ export class SerialPort {
   readonly #buffer: Uint8Array = new Uint8Array(BUFFER_BYTES)
   #length = 0
   #flushQueued = false
+  #isLooped = false
+  #isPosted = false
+  #transmitter: PostGate | undefined
 
-  constructor(irq: IrqLine, clock: Clock, backend: SerialBackend | undefined, lineStatus?: Latch) {
+  /** Without an exit, where they are given: `lineStatus` is read, and `transmitter` written. */
+  constructor(
+    irq: IrqLine,
+    clock: Clock,
+    backend: SerialBackend | undefined,
+    lineStatus?: Latch,
+    transmitter?: PostGate,
+  ) {
     const link = {
       transmit: (byte: number) => this.#transmit(byte),
       readable: () => this.#backend?.notifyReadable?.(),
+      looped: (isLooped: boolean) => {
+        this.#isLooped = isLooped
+        this.#steer()
+      },
     }
     this.uart = new Uart16550(irq, clock, link, lineStatus)
     this.#backend = backend
+    this.#transmitter = transmitter
+    this.#steer()
     if (backend === undefined) return
     backend.canRead = () => this.uart.room
     backend.onData = (data) => this.uart.receive(data)
@@ -61,13 +81,28 @@ export class SerialPort {
   flush(): void {
     this.#flushQueued = false
     if (this.#length === 0 || this.#backend === undefined) return
-    if (this.#backend.write(this.#buffer.slice(0, this.#length))) this.#length = 0
+    if (!this.#backend.write(this.#buffer.slice(0, this.#length))) return
+    this.#length = 0
+    this.#steer()
   }
 
   close(): void {
+    this.#transmitter = undefined
     this.flush()
     this.#backend?.close()
     this.#backend = undefined
+  }
+
+  /**
+   * The guest need not wait for the transmitter, which is empty at once, as long as there is certainly room for what it sends.
+   * In a loop it reads what it wrote, without an exit, in the line's status.
+   */
+  #steer(): void {
+    const isFree = this.#isPosted ? BUFFER_BYTES - this.#length >= POSTED_BYTES : this.#length === 0
+    const isPosted = isFree && !this.#isLooped
+    if (isPosted === this.#isPosted) return
+    this.#isPosted = isPosted
+    this.#transmitter?.(isPosted)
   }
 
   #transmit(byte: number): boolean {
@@ -75,6 +110,7 @@ export class SerialPort {
     if (this.#length === BUFFER_BYTES) this.flush()
     if (this.#length === BUFFER_BYTES) return false
     this.#buffer[this.#length++] = byte
+    this.#steer()
     if (!this.#flushQueued) {
       this.#flushQueued = true
       queueMicrotask(() => this.flush())

@@ -8,6 +8,8 @@ export interface UartLink {
   transmit(byte: number): boolean
   /** The receiver has room again. */
   readable(): void
+  /** From now on, or no longer, what is transmitted comes back instead. */
+  looped?(isLooped: boolean): void
 }
 
 const IER_RDI = 0x01
@@ -112,6 +114,7 @@ export class Uart16550 implements Device<UartState> {
   reset(): void {
     this.#timeout?.cancel()
     this.#s = powerOn()
+    this.#link.looped?.(false)
     this.#update()
     this.#link.readable()
   }
@@ -124,6 +127,7 @@ export class Uart16550 implements Device<UartState> {
     const s = parseState<UartState>('uart', state, STATE)
     this.#timeout?.cancel()
     this.#s = s
+    this.#link.looped?.((s.mcr & MCR_LOOP) !== 0)
     if (s.timeoutAtNs >= 0) this.#armTimeout(s.timeoutAtNs)
     this.#update()
     this.resumeTransmit()
@@ -292,6 +296,7 @@ export class Uart16550 implements Device<UartState> {
   #modemControl(mcr: number): void {
     const leavesLoop = (this.#s.mcr & MCR_LOOP & ~mcr) !== 0
     this.#s.mcr = mcr
+    this.#link.looped?.((mcr & MCR_LOOP) !== 0)
     this.#moveTransmit()
     if (leavesLoop) this.#link.readable()
   }

@@ -57,7 +57,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
 export function setUpBoard(parts: BoardParts): FullBoard {
   const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
   const { serial = [] } = config
-  const { shadow, smm, sendMessage, setPit, latches } = parts
+  const { shadow, smm, sendMessage, setPit, latches, postGates } = parts
   const board = new PcBoard({
     kind: machineKind(config.machine).board,
     sendMessage,
@@ -74,6 +74,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(latches === undefined ? {} : { latches }),
+    ...(postGates === undefined ? {} : { postGates }),
     ...(shadow === undefined ? {} : { shadow }),
     ...(smm === undefined ? {} : { smm }),
   })

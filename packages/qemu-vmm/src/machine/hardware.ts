@@ -37,7 +37,7 @@ import { connectPit } from './firmware-chips.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { BoardActions, PcBoard } from './pc.ts'
-import { portLatches } from './port-latch.ts'
+import { portRoutes } from './port-routes.ts'
 import { RunLoop } from './run-loop.ts'
 import type { RunLoopActions } from './run-loop.ts'
 import { ShadowMemory } from './shadow-memory.ts'
@@ -151,7 +151,7 @@ export class Hardware {
         createVideoMemory: (size) => this.#deviceRams.create(size),
         ioEvents,
         nativeCalls: vm.nativeCalls(),
-        latches: portLatches(vm),
+        ...portRoutes(vm),
         // What is sent while the machine stands would be lost with the state that it goes on from.
         sendMessage: (address, data) => {
           if (!this.#irqs.isHeld) vm.signalMsi(address, data)

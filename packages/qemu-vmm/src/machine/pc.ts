@@ -8,7 +8,7 @@ import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
 import { Rtc } from '../chipset/rtc.ts'
-import { COM_PORTS, LINE_STATUS, SerialPort } from '../chipset/serial-port.ts'
+import { COM_PORTS, LINE_STATUS, SerialPort, TRANSMITTER } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
 import type { BalloonSlot } from '../devices/virtio-balloon.ts'
@@ -30,6 +30,7 @@ import type { IrqLines } from './irq.ts'
 import type { BoardKind } from './machine-type.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { Latches } from './port-latch.ts'
+import type { PostGates } from './post-gate.ts'
 import { createQ35 } from './q35-chipset.ts'
 
 /** Firmware shows its progress here, and Linux writes to it to wait: nothing answers. */
@@ -80,6 +81,8 @@ export interface BoardConfig {
   setPit?(connected: boolean): void
   /** Where reads of some ports are answered without an exit; by default nowhere. */
   latches?: Latches
+  /** Where the guest may run on behind what it writes to some ports; by default nowhere. */
+  postGates?: PostGates
   /** Makes the host bridge's attribute map take effect. */
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
@@ -131,7 +134,7 @@ export class PcBoard {
     this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
     setMemoryCmos(this.rtc, config.map)
     setCpuCmos(this.rtc, config.cpus)
-    const { latches = () => () => {} } = config
+    const { latches = () => () => {}, postGates } = config
     this.i8042 = new I8042({
       keyboardIrq: line(1),
       mouseIrq: line(12),
@@ -156,7 +159,13 @@ export class PcBoard {
     this.serial = COM_PORTS.slice(0, Math.max(1, config.serial.length)).map(({ irq, base }, i) =>
       config.onlyConnected === true && config.serial[i] === undefined
         ? undefined
-        : new SerialPort(line(irq), clock, config.serial[i], latches(base + LINE_STATUS)),
+        : new SerialPort(
+            line(irq),
+            clock,
+            config.serial[i],
+            latches(base + LINE_STATUS),
+            postGates?.(base + TRANSMITTER),
+          ),
     )
 
     const dma = new DmaControllers(memory)
