@@ -12,6 +12,8 @@ const daemon = '/usr/sbin/libvirtd'
 const client = 'virsh'
 // What guests measure their network against.
 const network = 'iperf3'
+// A network in a process of its own, which guests are connected to.
+const networkProcess = 'passt'
 // Debian's own interpreter is the one that its packages are for.
 const python = '/usr/bin/python3'
 const packages = [
@@ -22,6 +24,7 @@ const packages = [
   'libxml2-utils',
   'python3-libvirt',
   'iperf3',
+  'passt',
 ]
 // libvirt's program for desktops, and what a test uses it with: a screen that nobody sees, a session, and what reads screens.
 // It brings much along, and virt-install, virt-xml and virt-clone.
@@ -44,6 +47,7 @@ export async function peers() {
     capture(daemon, ['--version']) !== undefined &&
     capture(client, ['--version']) !== undefined &&
     capture(network, ['--version']) !== undefined &&
+    capture(networkProcess, ['--version']) !== undefined &&
     capture('xmllint', ['--version']) !== undefined &&
     capture(python, ['-c', 'import libvirt']) !== undefined
   const hasDesktop = () =>
@@ -52,7 +56,7 @@ export async function peers() {
     capture('dbus-run-session', ['--version']) !== undefined &&
     capture(python, ['-c', desktopLibrary]) !== undefined
   if (!complete()) {
-    const what = `one of ${program}, ${imageTool}, ${daemon}, ${client}, ${network}, xmllint and python3-libvirt`
+    const what = `one of ${program}, ${imageTool}, ${daemon}, ${client}, ${network}, ${networkProcess}, xmllint and python3-libvirt`
     await install(packages, `${what} is missing, so there is less to compare with`)
   }
   if (!hasDesktop())

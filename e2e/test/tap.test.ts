@@ -78,42 +78,45 @@ for (const [model, kernel, initrd] of [
   })
 }
 
-wanted('an interface that goes in mid-stream is a cable to nowhere, and the guest goes on', async (t) => {
-  await withFolder(async (folder) => {
-    writeFileSync(join(folder, 'body'), '')
-    writeFileSync(join(folder, 'server.mjs'), server)
-    const boot = bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd })
-    const nic = ['-nic', 'tap,ifname=tap7,script=no,downscript=no,model=virtio']
-    const second = ['-nic', 'user,model=virtio']
-    await withGuest(
-      inNamespace(folder, [...boot, ...nic, ...second]),
-      async (guest) => {
-        await guest.shell('ip addr add 10.8.0.2/24 dev eth0; ip link set eth0 up')
-        await guest.shell('ip addr add 10.0.2.15/24 dev eth1; ip link set eth1 up')
-        t.regex(await guest.shell('ping -c 3 10.8.0.1'), / 0% packet loss/)
-        // Both directions are busy, with full queues, when it goes.
-        const upload = "(printf 'POST / HTTP/1.0\\r\\n\\r\\n'; cat /dev/zero) | nc 10.8.0.1 80"
-        await guest.shell(`(${upload} >/dev/null 2>&1; echo over >/tmp/over) &`)
-        await guest.shell('ping -A 10.8.0.1 >/tmp/ping 2>&1 & sleep 1')
-        writeFileSync(join(folder, 'gone'), '')
-        while (!/netdev \S+: the interface is gone/.test(guest.stderr)) {
-          await new Promise((resolve) => setTimeout(resolve, 100))
-        }
-        t.regex(await guest.shell('ping -c 2 -w 3 10.8.0.1; true'), / 100% packet loss/)
-        t.is(await guest.shell('cat /sys/class/net/eth0/carrier'), '1\n')
-        const sent = async (): Promise<number> =>
-          Number(await guest.shell('cat /sys/class/net/eth0/statistics/tx_packets'))
-        const before = await sent()
-        // Its queue still moves: what is sent is lost, and does not wait. Neighbours are asked for first.
-        await guest.shell('arping -c 3 -w 4 -I eth0 10.8.0.1 >/dev/null 2>&1; true')
-        t.true((await sent()) >= before + 3)
-        t.regex(await guest.shell('ping -c 3 10.0.2.2'), / 0% packet loss/)
-        t.notRegex(await guest.shell('dmesg'), /WATCHDOG|BUG|Oops/)
-      },
-      'unshare',
-    )
-  })
-})
+wanted(
+  'an interface that goes in mid-stream is a cable to nowhere, and the guest goes on',
+  async (t) => {
+    await withFolder(async (folder) => {
+      writeFileSync(join(folder, 'body'), '')
+      writeFileSync(join(folder, 'server.mjs'), server)
+      const boot = bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd })
+      const nic = ['-nic', 'tap,ifname=tap7,script=no,downscript=no,model=virtio']
+      const second = ['-nic', 'user,model=virtio']
+      await withGuest(
+        inNamespace(folder, [...boot, ...nic, ...second]),
+        async (guest) => {
+          await guest.shell('ip addr add 10.8.0.2/24 dev eth0; ip link set eth0 up')
+          await guest.shell('ip addr add 10.0.2.15/24 dev eth1; ip link set eth1 up')
+          t.regex(await guest.shell('ping -c 3 10.8.0.1'), / 0% packet loss/)
+          // Both directions are busy, with full queues, when it goes.
+          const upload = "(printf 'POST / HTTP/1.0\\r\\n\\r\\n'; cat /dev/zero) | nc 10.8.0.1 80"
+          await guest.shell(`(${upload} >/dev/null 2>&1; echo over >/tmp/over) &`)
+          await guest.shell('ping -A 10.8.0.1 >/tmp/ping 2>&1 & sleep 1')
+          writeFileSync(join(folder, 'gone'), '')
+          while (!/netdev \S+: the interface is gone/.test(guest.stderr)) {
+            await new Promise((resolve) => setTimeout(resolve, 100))
+          }
+          t.regex(await guest.shell('ping -c 2 -w 3 10.8.0.1; true'), / 100% packet loss/)
+          t.is(await guest.shell('cat /sys/class/net/eth0/carrier'), '1\n')
+          const sent = async (): Promise<number> =>
+            Number(await guest.shell('cat /sys/class/net/eth0/statistics/tx_packets'))
+          const before = await sent()
+          // Its queue still moves: what is sent is lost, and does not wait. Neighbours are asked for first.
+          await guest.shell('arping -c 3 -w 4 -I eth0 10.8.0.1 >/dev/null 2>&1; true')
+          t.true((await sent()) >= before + 3)
+          t.regex(await guest.shell('ping -c 3 10.0.2.2'), / 0% packet loss/)
+          t.notRegex(await guest.shell('dmesg'), /WATCHDOG|BUG|Oops/)
+        },
+        'unshare',
+      )
+    })
+  },
+)
 
 test('without the right to it, an interface is refused with what is missing', (t) => {
   const args = [...bootArguments(), '-netdev', 'tap,id=n,ifname=tap7,script=no']
