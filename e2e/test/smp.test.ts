@@ -74,7 +74,7 @@ test.serial('the state of two busy vCPUs goes on in another machine', async (t) 
   await other.resume()
   await t.throwsAsync(other.loadState({ ...state, vcpus: state.vcpus.slice(1) }), {
     code: 'E_STATE',
-    message: /has 1 vCPUs; this machine has 2/,
+    message: /has 1 vCPUs; it says of 2 processors/,
   })
   for (const machine of [other, vm]) {
     if (machine === vm) await vm.resume()

@@ -18,8 +18,11 @@ const option = (properties: Record<string, string> = {}): DeviceOption => ({
 
 async function withBalloon(...plug: DeviceOption[]): Promise<PlugBoard & { manage: Management }> {
   const machine = await plugBoard('i440fx', plug)
-  const { board, tree, drives } = machine
-  return { ...machine, manage: new Management(64 * MIB, {} as never, { board, tree, drives }) }
+  const { board, tree, drives, places } = machine
+  return {
+    ...machine,
+    manage: new Management(64 * MIB, {} as never, { board, tree, drives, places, cpuType: '' }),
+  }
 }
 
 test('what is asked is in the configuration, and no more than there is', async (t) => {

@@ -245,7 +245,6 @@ test('two devices in one slot, with one id or on one drive are refused, and noth
     // Taken first, and then there is no place.
     [blk('b1', 'd1', { addr: '2' }), /^PCI: slot 2 function 0 not available/],
     [blk('b1', 'd1', { bootindex: '1' }), /^bootindex=1/],
-    [{ driver: 'qemu64-x86_64-cpu', properties: {} }, /keeps the processors that it starts with/],
     [{ driver: 'nothing', properties: {} }, /^'nothing' is not a valid device model name/],
     [{ driver: 'VGA', properties: {} }, /^Parameter 'driver' expects a pluggable device type/],
     [{ driver: 'ich9-ahci', properties: {} }, /^Parameter 'driver' expects a pluggable/],

@@ -7,6 +7,7 @@ import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
 import { portLatches } from '../src/machine/port-latch.ts'
 import { postGates } from '../src/machine/post-gate.ts'
+import { cpuPlaces } from './support/cpu-places.ts'
 import { FlatRam } from './support/ram.ts'
 import { words } from './support/random.ts'
 
@@ -34,7 +35,7 @@ function createBoard(): {
     irqs,
     clock,
     map: createMemoryMap(64 << 20),
-    cpus: 1,
+    places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: [{ write: () => true, close() {} }],
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },

@@ -10,6 +10,7 @@ import { IrqLines } from '../src/machine/irq.ts'
 import type { BoardKind } from '../src/machine/machine-type.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
+import { cpuPlaces } from './support/cpu-places.ts'
 import { FlatRam } from './support/ram.ts'
 import { words } from './support/random.ts'
 
@@ -76,7 +77,7 @@ function createBoard(kind: BoardKind = 'i440fx'): Fixture {
     irqs,
     clock,
     map: createMemoryMap(64 * MIB, kind),
-    cpus: 1,
+    places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: ['com1', 'com2', 'com3', 'com4'].map(sink),
     actions: {

@@ -6,6 +6,7 @@ import { ManualClock } from '../src/machine/clock.ts'
 import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import { PcBoard } from '../src/machine/pc.ts'
+import { cpuPlaces } from './support/cpu-places.ts'
 import { hasPeer, startPeer } from './support/qtest.ts'
 import { FlatRam } from './support/ram.ts'
 
@@ -45,7 +46,7 @@ compare('configuration space after reset is that of QEMU 7.2', async (t) => {
     irqs: new IrqLines(() => {}),
     clock: new ManualClock(),
     map: createMemoryMap(64 << 20, 'q35'),
-    cpus: 1,
+    places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: [],
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },

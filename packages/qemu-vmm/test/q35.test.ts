@@ -7,6 +7,7 @@ import { PciFunction } from '../src/chipset/pci/function.ts'
 import { ManualClock } from '../src/machine/clock.ts'
 import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
+import { cpuPlaces } from './support/cpu-places.ts'
 import { recorder } from './support/recorder.ts'
 import { FlatRam } from './support/ram.ts'
 
@@ -38,7 +39,7 @@ function create(options: { occupied?: boolean } = {}): Fixture {
     irqs,
     clock,
     map: createMemoryMap(64 << 20, 'q35'),
-    cpus: 1,
+    places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: [],
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },

@@ -74,6 +74,7 @@ compare('what is wrong is said with the same words', async (t) => {
     call('device-list-properties', { typename: 'n' }),
     call('human-monitor-command'),
     call('human-monitor-command', { 'command-line': 1 }),
+    call('device_add', { driver: 'nope-x86_64-cpu' }),
     call('object-add', { id: 'o' }),
     call('object-add', { 'qom-type': 'rng-builtin' }),
     call('blockdev-del', { 'node-name': 'n' }),

@@ -30,8 +30,8 @@ const PLUG: readonly DeviceOption[] = [
   { driver: 'virtio-blk-pci', id: 'disk', properties: { drive: 'd0', addr: '7' } },
 ]
 
-function managed({ board, tree, drives }: PlugBoard): Management {
-  return new Management(64 << 20, {} as never, { board, tree, drives })
+function managed({ board, tree, drives, places }: PlugBoard): Management {
+  return new Management(64 << 20, {} as never, { board, tree, drives, places, cpuType: '' })
 }
 
 async function told(management: Management): Promise<Device[]> {

@@ -17,6 +17,7 @@ import { IrqLines } from '../src/machine/irq.ts'
 import { createMemoryMap } from '../src/machine/memory-map.ts'
 import type { BoardKind } from '../src/machine/machine-type.ts'
 import { PcBoard } from '../src/machine/pc.ts'
+import { cpuPlaces } from './support/cpu-places.ts'
 import { BiosCode, biosImage } from './support/bios.ts'
 import { scratchFolder, writeImage } from './support/images.ts'
 import { hasPeer, startPeer } from './support/qtest.ts'
@@ -44,7 +45,7 @@ function create(kind: BoardKind, memory = 64 * MIB): Fixture {
     irqs: new IrqLines(() => {}),
     clock: new ManualClock(),
     map: createMemoryMap(memory, kind),
-    cpus: 2,
+    places: cpuPlaces(2),
     memory: new FlatRam(1 << 20),
     serial: [],
     smm: { show: (view) => views.push(view), interrupt: (who) => interrupts.push(who) },

@@ -157,7 +157,7 @@ test('CPUID: the caches of an Intel processor are shared by the threads of a cor
 })
 
 test('MADT: each place has a local APIC, enabled where there is a processor', (t) => {
-  const table = madt(topology({ cpus: 3, sockets: 2, cores: 3, maxcpus: 6 }))
+  const table = madt({ topology: topology({ cpus: 3, sockets: 2, cores: 3, maxcpus: 6 }) })
   const entries: number[][] = []
   for (let at = 44; at < table.length; at += table[at + 1]!) {
     entries.push([...table.subarray(at, at + table[at + 1]!)])

@@ -177,7 +177,7 @@ if (hasIasl)
       ['facp', fadt(0xf_0040, 0xf_0100, DSDT_CONFIG)],
       ['facp-q35', fadt(0xf_0040, 0xf_0100, Q35_CONFIG)],
       ['mcfg', mcfg(Q35_CONFIG.configWindow)],
-      ['apic', madt(THREE)],
+      ['apic', madt({ topology: THREE })],
     ] as const) {
       const path = writeImage(folder, `${file}.aml`, bytes)
       const dump = spawnSync('iasl', ['-d', path], { encoding: 'utf8' })

@@ -109,6 +109,11 @@ export class FwCfg implements IoHandler, Stateful<FwCfgState> {
     this.#liveKeys = new Set(keys)
   }
 
+  /** Changes what there is at a selector. */
+  setItem(selector: number, data: Uint8Array): void {
+    this.#items.set(selector, data)
+  }
+
   reset(): void {
     this.#isBuilt = false
     this.#select(0)

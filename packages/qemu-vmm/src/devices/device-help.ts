@@ -16,7 +16,7 @@ export function deviceList(): string {
 }
 
 /** What `-device NAME,help` prints. */
-export function deviceHelp(type: DeviceType): string {
+export function deviceHelp(type: Pick<DeviceType, 'name' | 'properties'>): string {
   const properties = type.properties.map(({ name, type: kind, help, default: value }) => {
     const shown = value === undefined ? '' : ` (default: ${value})`
     return `  ${`${name}=<${kind}>`.padEnd(22)} - ${help}${shown}`

@@ -6,19 +6,21 @@ import { isMemoryBackend } from '../objects/config.ts'
 import type { MemoryBackendConfig } from '../objects/config.ts'
 import { openEngine } from './accel.ts'
 import type { CpuConfig, MachineConfig } from './config.ts'
+import type { CpuPlaces } from './cpu-places.ts'
 import { physBits, withIdentity } from './cpu-identity.ts'
 import { cpuidOf } from './cpuid-topology.ts'
 import type { MemoryMap } from './memory-map.ts'
 import { createGuestRam } from './ram.ts'
-import { apicId } from './topology.ts'
-import type { CpuTopology } from './topology.ts'
 
 /** The virtual hardware below the devices. */
 export interface VmHandles {
   kvm: Kvm
   vm: Vm
   ram: GuestRam
+  /** In the order of their places. */
   vcpus: Vcpu[]
+  /** Makes the one for a place, as after power-on. Throws `KvmError`. */
+  createVcpu(index: number): Vcpu
 }
 
 /**
@@ -28,7 +30,7 @@ export interface VmHandles {
 export function assembleVm(
   config: MachineConfig,
   map: MemoryMap,
-  topology: CpuTopology,
+  cpus: CpuPlaces,
   log: (message: string) => void,
 ): VmHandles {
   const kvm = openEngine({ ...config, log })
@@ -42,14 +44,14 @@ export function assembleVm(
     if (pit && pitLostTicks === 'discard') vm.reinjectControl(false)
     const ram = createGuestRam(vm, map, memoryBackend(config))
     const model = cpuid(kvm, config)
-    const vcpus: Vcpu[] = []
-    for (let index = 0; index < topology.cpus; index++) {
-      const id = apicId(topology, index)
-      const vcpu = vm.createVcpu(id)
-      vcpu.setCpuid2(cpuidOf(model, topology, id))
-      vcpus.push(vcpu)
+    const owner = vm
+    const createVcpu = (index: number): Vcpu => {
+      const id = cpus.apicIds[index]!
+      const vcpu = owner.createVcpu(id)
+      vcpu.setCpuid2(cpuidOf(model, cpus.topology, id))
+      return vcpu
     }
-    return { kvm, vm, ram, vcpus }
+    return { kvm, vm, ram, vcpus: cpus.present.map(createVcpu), createVcpu }
   } catch (error) {
     void vm?.close()
     kvm.close()

@@ -16,7 +16,6 @@ import { isaSerial } from '../devices/serial.ts'
 import { logGuestErrors } from './guest-errors.ts'
 import { PcBoard } from './pc.ts'
 import type { BoardConfig } from './pc.ts'
-import type { CpuTopology } from './topology.ts'
 
 /** A board with everything that the configuration adds to it. */
 export interface FullBoard {
@@ -50,12 +49,11 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     devices: readonly DeviceDefinition[]
     /** A device that was plugged in is gone. */
     deleted(device: DeletedDevice): void
-    topology: CpuTopology
   }
 
 /** Builds the board, then custom devices, then what options plug in. */
 export function setUpBoard(parts: BoardParts): FullBoard {
-  const { config, devices, exit, irqs, clock, map, cpus, actions, entropy, log, memory } = parts
+  const { config, devices, exit, irqs, clock, map, places, actions, entropy, log, memory } = parts
   const { serial = [] } = config
   const { shadow, smm, sendMessage, setPit, latches, postGates } = parts
   const board = new PcBoard({
@@ -64,7 +62,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     irqs,
     clock,
     map,
-    cpus,
+    places,
     actions,
     memory,
     serial,

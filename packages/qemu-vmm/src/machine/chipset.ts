@@ -1,5 +1,6 @@
 import type { GuestMemory } from 'kvm-core'
 
+import type { AcpiCpuHotplug, CpuSlots } from '../chipset/acpi-cpu-hotplug.ts'
 import type { AcpiPm, AcpiPmActions, AcpiPmKind } from '../chipset/acpi-pm.ts'
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { PiixIde } from '../chipset/ide/piix-ide.ts'
@@ -22,11 +23,15 @@ export interface ChipsetParts {
   clock: Clock
   memory: GuestMemory
   sendMessage: SendMessage
+  cpus: CpuSlots
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
   smm?: SmmControl
   actions: AcpiPmActions
 }
+
+/** A processor comes, or is to go. */
+export type CpuChange = 'hotplug' | 'hot-unplug'
 
 /** Host bridge, south bridge, and what is in them: where the two boards differ. */
 export interface Chipset {
@@ -35,6 +40,9 @@ export interface Chipset {
   readonly pciBusName: string
   /** Hot-plug of the first bus, where ACPI has it. */
   readonly acpiHotplug?: AcpiPciHotplug
+  readonly cpuHotplug: AcpiCpuHotplug
+  /** Throws `E_HOTPLUG` where the firmware stands in the way of a change of processors. */
+  checkCpuHotplug?(change: CpuChange): void
   readonly pm: AcpiPm
   readonly pmKind: AcpiPmKind
   /** Ports of the power management registers and of general-purpose events, as firmware has put them. */

@@ -19,6 +19,8 @@ export type PlugParts = Omit<
   readonly drives: Drives
   releaseChardev(id: string): void
   releaseNetdev(id: string): void
+  /** The path of the next device without an id. */
+  anonymousPath(): string
 }
 
 /** A device that is gone: what it had can be used again. */
@@ -60,7 +62,6 @@ export class DeviceTree {
   readonly #entries: Entry[] = []
   /** Their ids are not free until the last has been said of them. */
   readonly #leaving = new Map<Entry, Promise<void>>()
-  #anonymous = 0
 
   constructor(parts: PlugParts) {
     this.#parts = parts
@@ -85,9 +86,7 @@ export class DeviceTree {
     const type = typeOf(option)
     const known = [...this.#entries, ...this.#leaving.keys()]
     if (known.some((entry) => idsOf(entry).includes(option.id))) {
-      throw new VmmError('E_DEVICE_OPTION', `Duplicate device ID '${option.id}'`, {
-        fields: { device: option.id ?? '' },
-      })
+      throw duplicateId(option.id ?? '')
     }
     const hotplug = checkHotplug(type, option, this.#parts)
     const entry = this.#entryOf({ type, option, children: [] })
@@ -181,12 +180,10 @@ export class DeviceTree {
 
   #entryOf(slot: Slot): Entry {
     const { id, driver } = slot.option
-    const anonymous = `device[${this.#anonymous}]`
-    if (id === undefined) this.#anonymous++
-    const path = `/machine/${id === undefined ? `peripheral-anon/${anonymous}` : `peripheral/${id}`}`
+    const path = id === undefined ? this.#parts.anonymousPath() : `/machine/peripheral/${id}`
     return {
       ...slot,
-      name: id ?? `${driver} ${anonymous}`,
+      name: id ?? `${driver} ${path}`,
       path,
       qdev: id ?? path,
       drives: [],
@@ -287,6 +284,10 @@ export class DeviceTree {
   async #giveBack({ claims }: Entry): Promise<void> {
     for (const claim of claims.splice(0).toReversed()) await claim()
   }
+}
+
+export function duplicateId(id: string): VmmError {
+  return new VmmError('E_DEVICE_OPTION', `Duplicate device ID '${id}'`, { fields: { device: id } })
 }
 
 /** Takes a function off its bus, where another may be by now. */

@@ -1,4 +1,5 @@
 import type { TrayMoved } from './block-backend.ts'
+import type { OstDetail } from './cpu-places.ts'
 import type { DeletedDevice } from './device-tree.ts'
 
 /** What listeners are told beside that it happened. */
@@ -13,6 +14,7 @@ export interface EventDetails {
   /** Bytes that the guest has now. */
   'balloon-change': { actual: number }
   'tray-moved': TrayMoved
+  'acpi-ost': OstDetail
 }
 
 /** Names of the events that a machine emits. */
@@ -28,6 +30,8 @@ export type MachineEvent =
   | 'device-deleted'
   /** The guest has given memory back, or has taken some. */
   | 'balloon-change'
+  /** The guest has said what it made of a processor that came, or that is to go (`_OST`). */
+  | 'acpi-ost'
   /** The tray of a CD drive was opened or closed. */
   | 'tray-moved'
 

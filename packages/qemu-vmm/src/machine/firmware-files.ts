@@ -70,7 +70,7 @@ export function acpiFiles(config: TableConfig): FwCfgFile[] {
   const fadtAt = place(fadtTable)
   fixPointers(fadtAt, POINTERS.fadt)
   checksum(fadtAt, fadtTable)
-  const tables = [fadtAt, place(madt(config.topology))]
+  const tables = [fadtAt, place(madt(config))]
   if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const roots = [rsdt(tables), xsdt(tables)] as const

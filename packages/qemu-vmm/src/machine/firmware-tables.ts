@@ -4,7 +4,8 @@ import { VmmError } from '../errors.ts'
 import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
 import { dsdt, facs, fadt, hpet, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts'
-import type { FadtConfig } from './acpi/tables.ts'
+import type { FadtConfig, MadtConfig } from './acpi/tables.ts'
+import type { CpuPlaces } from './cpu-places.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import type { MachineConfig } from './config.ts'
 import { highWindow } from './pci-hole.ts'
@@ -14,7 +15,6 @@ import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { NIL_UUID, createSmbios } from './smbios.ts'
 import type { SmbiosConfig } from './smbios.ts'
-import type { CpuTopology } from './topology.ts'
 
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
@@ -29,16 +29,16 @@ export interface FirmwareTables {
 const CLASS_DISPLAY = 0x03
 
 /** Everything that tables are made from. */
-export type TableConfig = DsdtConfig & FadtConfig & SmbiosConfig
+export type TableConfig = DsdtConfig & FadtConfig & SmbiosConfig & MadtConfig
 
 /** What the tables say about a machine. */
 export function tableConfig(parts: {
   board: PcBoard
   config: MachineConfig
   map: MemoryMap
-  topology: CpuTopology
+  places: CpuPlaces
 }): TableConfig {
-  const { board, config, map, topology } = parts
+  const { board, config, map, places } = parts
   const { chipset } = board
   const kind = machineKind(config.machine)
   const configWindow = chipset.configWindow()
@@ -51,7 +51,8 @@ export function tableConfig(parts: {
     ...(configWindow === undefined ? {} : { configWindow }),
     ...(hotplugSlots === undefined ? {} : { hotplugSlots }),
     ...(board.hpet === undefined ? {} : { hpet: { id: board.hpet.id, base: HPET_BASE } }),
-    topology,
+    topology: places.topology,
+    presentCpus: places.present,
     pciHoleStart: map.pciHoleStart,
     ...(pciHole64 === undefined ? {} : { pciHole64 }),
     hasDisplay: hasDisplay(board),
@@ -94,7 +95,7 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
   const rsdpGpa = place(new Uint8Array(36))
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
-  const tables = [place(fadt(facsGpa, dsdtGpa, config)), place(madt(config.topology))]
+  const tables = [place(fadt(facsGpa, dsdtGpa, config)), place(madt(config))]
   if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
   const rsdtGpa = place(rsdt(tables))

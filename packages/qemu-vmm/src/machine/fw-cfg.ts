@@ -5,14 +5,13 @@ import type { GuestMemory, Stateful } from '../device.ts'
 import type { BootIndex } from './boot-index.ts'
 import { bootFiles } from './boot-options.ts'
 import type { MachineConfig } from './config.ts'
+import type { CpuPlaces } from './cpu-places.ts'
 import { ACPI_FILES, acpiFiles, firmwareFiles, rebuilt } from './firmware-files.ts'
 import { tableConfig } from './firmware-tables.ts'
 import { E820_RAM } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { NIL_UUID, uuidBytes } from './smbios.ts'
-import { apicId } from './topology.ts'
-import type { CpuTopology } from './topology.ts'
 
 const E820_BYTES = 20
 const GIB4 = 0x1_0000_0000
@@ -23,7 +22,7 @@ const WIDEST_WINDOW = { base: 0xe000_0000, size: 0x1000_0000 } as const
 export interface FwCfgParts {
   config: MachineConfig
   map: MemoryMap
-  topology: CpuTopology
+  places: CpuPlaces
   bootIndex: BootIndex
   /** ROMs that the BIOS runs beside those in BARs. */
   optionRoms: readonly FwCfgFile[]
@@ -31,15 +30,15 @@ export interface FwCfgParts {
 
 /** Creates the firmware configuration device with what it tells about the machine. */
 export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts): Stateful {
-  const { config, map, topology, bootIndex, optionRoms } = parts
+  const { config, map, places, bootIndex, optionRoms } = parts
   const boot = config.boot ?? {}
   const commandLine = Buffer.from(`${config.append ?? ''}\0`)
-  const maxCpus = apicId(topology, topology.maxcpus - 1) + 1
+  const maxCpus = places.apicIds.at(-1)! + 1
   const items = new Map<number, Uint8Array>([
     [FW_CFG_ITEM.uuid, uuidBytes(config.uuid ?? NIL_UUID)],
     [FW_CFG_ITEM.ramSize, little(map.memoryBytes, 8)],
     [FW_CFG_ITEM.noGraphic, little(config.machine?.options?.graphics === true ? 0 : 1, 2)],
-    [FW_CFG_ITEM.cpus, little(topology.cpus, 2)],
+    [FW_CFG_ITEM.cpus, little(places.present.length, 2)],
     [FW_CFG_ITEM.numa, numa(maxCpus)],
     [FW_CFG_ITEM.bootMenu, little(boot.menu === true ? 1 : 0, 2)],
     // As on QEMU a bound for APIC ids, which is more than the CPUs where ids have gaps.
@@ -49,7 +48,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
     [FW_CFG_ITEM.hpet, timerBlocks(board)],
   ])
-  const tables = (): ReturnType<typeof tableConfig> => tableConfig({ board, config, map, topology })
+  const tables = (): ReturnType<typeof tableConfig> => tableConfig({ board, config, map, places })
   // What firmware sets up decides about some: these are as long as they can become.
   const most = board.kind === 'q35' ? { ...tables(), configWindow: WIDEST_WINDOW } : tables()
   const acpi = acpiFiles(most)
@@ -70,6 +69,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     build: () => rebuilt(acpi, acpiFiles(tables())),
   })
   board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
+  board.onCpuCount = (count) => device.setItem(FW_CFG_ITEM.cpus, little(count, 2))
   return device
 }
 

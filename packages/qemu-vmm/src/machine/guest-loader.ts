@@ -2,6 +2,7 @@ import type { Vcpu, Vm } from 'kvm-core'
 
 import type { BootImage } from '../boot/loader.ts'
 import { CMOS_RESUMES, CMOS_SHUTDOWN_STATUS } from './cmos.ts'
+import type { CpuPlaces } from './cpu-places.ts'
 import type { Entropy } from '../device.ts'
 import type { MachineConfig } from './config.ts'
 import { entryRegs, entrySregs, wakeRegs, wakeSregs } from './entry-state.ts'
@@ -13,7 +14,6 @@ import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
 import { setTscAt } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
-import type { CpuTopology } from './topology.ts'
 import { loadChips, loadVcpu } from './vcpu-state.ts'
 
 /** Offset of the waking vector in the firmware control structure (ACPI 6.5, 5.2.10). */
@@ -27,7 +27,7 @@ export interface GuestParts {
   vcpus: readonly Vcpu[]
   board: PcBoard
   map: MemoryMap
-  topology: CpuTopology
+  places: CpuPlaces
   /** The kernel; without one the firmware runs. */
   boot: BootImage | undefined
   entropy: Entropy

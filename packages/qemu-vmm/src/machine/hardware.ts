@@ -1,28 +1,28 @@
 import type { BootImage } from '../boot/loader.ts'
-import { openBootImage } from '../boot/open.ts'
-import { LOW_BIOS_BYTES, readBios } from '../firmware/bios-image.ts'
-import type { BiosImage } from '../firmware/bios-image.ts'
 import type { DeviceDefinition, Entropy } from '../device.ts'
 import type { DeviceOption, PluggedDevice } from '../devices/device-type.ts'
+import { cpuTypeName, isCpuType } from '../devices/processor.ts'
 import { VmmError } from '../errors.ts'
-import { Netdevs } from '../net/netdevs.ts'
+import type { Netdevs } from '../net/netdevs.ts'
 import { defaultMac } from '../devices/mac-address.ts'
 import type { ObjectConfig } from '../objects/config.ts'
-import { ObjectRegistry } from '../objects/registry.ts'
-import { assembleVm } from './assemble.ts'
+import type { ObjectRegistry } from '../objects/registry.ts'
 import type { VmHandles } from './assemble.ts'
+import { biosOf } from './bios-of.ts'
 import { setUpBoard } from './board-setup.ts'
 import { DEFAULT_BOOT_ORDER, setBootCmos } from './boot-options.ts'
 import { ChardevLinks } from './chardev-links.ts'
 import { HostClock } from './clock.ts'
 import type { MachineClock } from './clock.ts'
 import type { MachineConfig } from './config.ts'
+import { CpuPlaces } from './cpu-places.ts'
 import { DeviceRams } from './device-ram.ts'
-import type { DeletedDevice, DeviceTree } from './device-tree.ts'
+import type { DeviceTree } from './device-tree.ts'
 import type { DriveConfig } from './drive-config.ts'
 import type { Drives } from './drives.ts'
 import type { DriveInfo } from './drive.ts'
 import { hostEntropy } from './entropy.ts'
+import { type HardwareRequests, openParts } from './hardware-parts.ts'
 import { mapFlash } from './flash-chips.ts'
 import type { FlashImage } from './flash-image.ts'
 import { loadGuest, wakeGuest } from './guest-loader.ts'
@@ -36,32 +36,19 @@ import type { MachineState, StateParts } from './machine-state.ts'
 import { connectPit } from './firmware-chips.ts'
 import { createMemoryMap } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
-import type { BoardActions, PcBoard } from './pc.ts'
+import type { PcBoard } from './pc.ts'
 import { portRoutes } from './port-routes.ts'
+import { Processors, withoutProcessors } from './processors.ts'
 import { RunLoop } from './run-loop.ts'
-import type { RunLoopActions } from './run-loop.ts'
 import { ShadowMemory } from './shadow-memory.ts'
 import { smmOf } from './smram.ts'
 import { captureStandstill, leaveStandstill } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
 import { resolveTopology } from './topology.ts'
-import type { CpuTopology } from './topology.ts'
 
 /** `KVM_MP_STATE_UNINITIALIZED`: waits for its start-up interrupt. */
 const MP_STATE_UNINITIALIZED = 1
 const PAGE_BYTES = 4096
-
-/** What the hardware asks of the machine around it. */
-export interface HardwareRequests extends Omit<RunLoopActions, 'nowMs' | 'ioevent'>, BoardActions {
-  /** The guest's kernel has died, and another one takes over to dump it. */
-  crashLoaded(): void
-  /** A custom device ends the machine with this status. */
-  exit(code: number): void
-  /** A device that was plugged in is gone. */
-  deleted(device: DeletedDevice): void
-  /** Bytes that the guest has left itself. */
-  balloonChanged(actual: number): void
-}
 
 /**
  * CPUs, memory, interrupt controllers, devices and their clocks: what stands still and goes on as
@@ -75,12 +62,13 @@ export class Hardware {
   readonly management: Management
   readonly #config: MachineConfig
   readonly #map: MemoryMap
-  readonly #topology: CpuTopology
+  readonly places: CpuPlaces
   readonly #objects: ObjectRegistry
   readonly #clock: MachineClock
   readonly #entropy: Entropy
   readonly #chips: readonly PluggedDevice[]
   readonly #tree: DeviceTree
+  readonly #processors: Processors
   readonly #drives: Drives
   readonly #boot: BootImage | undefined
   readonly #loop: RunLoop
@@ -89,6 +77,8 @@ export class Hardware {
   readonly #msrs: readonly number[]
   readonly #powerOn: Standstill
   #threadsStarted = false
+  /** It has never run, and no state was loaded: what was plugged in is there from the start. */
+  #isNew = true
   /** What the machine goes on from; undefined while it runs. */
   #standstill: Standstill | undefined
 
@@ -102,28 +92,19 @@ export class Hardware {
     this.#config = config
     this.#drives = drives
     this.#map = createMemoryMap(config.memory, machineKind(config.machine).board)
-    this.#topology = resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)
+    const topology = resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)
+    const places = (this.places = new CpuPlaces(topology))
+    const model = config.cpu?.model ?? 'qemu64'
+    let anonymous = 0
+    const anonymousPath = (): string => `/machine/peripheral-anon/device[${anonymous++}]`
+    const plug = withoutProcessors(config.plug ?? [], places, model, anonymousPath)
     this.#entropy = config.entropy ?? hostEntropy
-    this.#boot =
-      config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
-    const bios = this.#boot === undefined ? biosOf(config, flash) : undefined
-    this.networks = new Netdevs({ entropy: this.#entropy, log: requests.log })
-    try {
-      for (const netdev of config.netdevs ?? []) this.networks.add(netdev)
-      this.#objects = new ObjectRegistry(config.objects ?? [], this.#entropy, this.networks)
-    } catch (error) {
-      this.networks.close()
-      this.#boot?.close()
-      throw error
-    }
-    try {
-      this.handles = assembleVm(config, this.#map, this.#topology, requests.log)
-    } catch (error) {
-      this.#objects.close()
-      this.networks.close()
-      this.#boot?.close()
-      throw error
-    }
+    const bios = config.kernel === undefined ? biosOf(config, flash) : undefined
+    const opened = openParts(config, this.#map, places, this.#entropy, requests.log)
+    this.#boot = opened.boot
+    this.networks = opened.networks
+    this.#objects = opened.objects
+    this.handles = opened.handles
     const { kvm, vm } = this.handles
     let cards = 0
     this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
@@ -135,14 +116,15 @@ export class Hardware {
     this.#deviceRams = new DeviceRams(vm)
     try {
       const { board, chips, tree } = setUpBoard({
-        config,
+        config: { ...config, plug },
         devices,
         irqs: this.#irqs,
         clock: this.#clock,
         entropy: this.#entropy,
         map: this.#map,
-        cpus: this.#topology.cpus,
-        topology: this.#topology,
+        cpus: topology.cpus,
+        places,
+        anonymousPath,
         objects: this.#objects,
         shadow: new ShadowMemory(vm, this.handles.ram, bios, flash.length > 0),
         ...smmOf(config, this.handles, this.#map, this.#deviceRams, flash.length > 0),
@@ -177,7 +159,13 @@ export class Hardware {
       this.board = board
       this.#chips = chips
       this.#tree = tree
-      this.management = new Management(config.memory, this.handles, { board, tree, drives })
+      this.management = new Management(config.memory, this.handles, {
+        board,
+        tree,
+        drives,
+        places,
+        cpuType: cpuTypeName(model),
+      })
       this.#loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),
@@ -185,6 +173,19 @@ export class Hardware {
       })
       this.#loop.attach(vm)
       this.#powerOn = this.#capture()
+      this.#processors = new Processors({
+        places,
+        model,
+        handles: this.handles,
+        board,
+        msrs: this.#msrs,
+        powerOn: this.#powerOn,
+        isTaken: (id) => tree.has(id),
+        anonymousPath,
+        deleted: requests.deleted,
+        log: requests.log,
+      })
+      board.chipset.cpuHotplug.onOst = (report) => requests.ost(report)
       this.loadGuest()
     } catch (error) {
       void this.release()
@@ -226,7 +227,7 @@ export class Hardware {
       ...this.handles,
       board: this.board,
       map: this.#map,
-      topology: this.#topology,
+      places: this.places,
       boot: this.#boot,
       entropy: this.#entropy,
       powerOn: this.#powerOn,
@@ -240,22 +241,20 @@ export class Hardware {
     const { vm, vcpus } = this.handles
     if (this.#standstill !== undefined) leaveStandstill(vm, vcpus, this.#standstill)
     this.#standstill = undefined
+    this.#isNew = false
     this.#irqs.release()
     this.#clock.resume()
     this.#drives.retry()
     this.board.resume()
     for (const device of this.#plugged) device.resume?.()
-    for (const vcpu of vcpus) {
-      if (this.#threadsStarted) vcpu.resume()
-      else vcpu.start()
-    }
+    for (const vcpu of vcpus) vcpu[vcpu.state === 'idle' ? 'start' : 'resume']()
     this.#threadsStarted = true
   }
 
   /** Stops the vCPUs and guest time. Does nothing when they stand already. */
   async park(): Promise<void> {
     if (!this.#threadsStarted) return
-    await Promise.all(this.handles.vcpus.map((vcpu) => vcpu.pause()))
+    await Promise.all([...this.handles.vcpus.map((vcpu) => vcpu.pause()), this.#processors.left()])
     this.#loop.drain()
     if (this.#standstill !== undefined) return
     for (const device of this.#plugged) device.pause?.()
@@ -280,6 +279,8 @@ export class Hardware {
   async load(state: MachineState): Promise<void> {
     this.#drives.abandon()
     await this.#quiesce()
+    this.#isNew = false
+    await this.#processors.become(state.processors)
     this.#standstill = loadMachine(this.#stateParts(), state)
   }
 
@@ -301,17 +302,23 @@ export class Hardware {
 
   /** Options that make the devices that are plugged in now. */
   get devices(): DeviceOption[] {
-    return this.#tree.options()
+    return [...this.#processors.options(), ...this.#tree.options()]
   }
 
-  /** Plugs a device in, whether the hardware runs or stands. */
-  addDevice(option: DeviceOption): Promise<void> {
-    return this.#tree.add(option)
+  /** Plugs a device in, whether the hardware runs or stands; a processor only when it stands. */
+  async addDevice(option: DeviceOption): Promise<void> {
+    if (!isCpuType(option.driver)) {
+      this.#processors.checkId(option.id)
+      await this.#tree.add(option)
+      return
+    }
+    await this.#processors.add(option, this.#standstill!)
+    if (this.#isNew) this.loadGuest()
   }
 
   /** Asks the guest to let go of a device. */
   requestRemoval(id: string): void {
-    this.#tree.requestRemoval(id)
+    if (!this.#processors.requestRemoval(id)) this.#tree.requestRemoval(id)
   }
 
   /** Counters of the devices, one after another. */
@@ -327,7 +334,8 @@ export class Hardware {
   /** Ends everything, also after a constructor that failed half-way. */
   async release(): Promise<void> {
     const { kvm, vm, vcpus } = this.handles
-    if (this.#threadsStarted) await Promise.all(vcpus.map((vcpu) => vcpu.stop()))
+    const all = [...vcpus, ...(this.#processors?.spares ?? [])]
+    if (this.#threadsStarted) await Promise.all(all.map((vcpu) => vcpu.stop()))
     this.board?.close()
     this.#drives.abandon()
     await this.#quiesce()
@@ -382,19 +390,11 @@ export class Hardware {
     return {
       ...this.handles,
       board: this.board,
+      processors: this.#processors,
       networks: this.networks,
       clock: this.#clock,
       map: this.#map,
       standstill: this.#standstill ?? this.#powerOn,
     }
   }
-}
-
-/** What is seen of the firmware below 1 MiB: the end of the first flash chip, or a ROM. */
-function biosOf(
-  config: MachineConfig,
-  [first]: readonly FlashImage[],
-): Pick<BiosImage, 'bytes'> | undefined {
-  if (first === undefined) return readBios(config.bios, config.firmwareFolders ?? [])
-  return { bytes: first.bytes.slice(-LOW_BIOS_BYTES) }
 }

@@ -1,3 +1,9 @@
+import {
+  AcpiCpuHotplug,
+  CPU_HOTPLUG_GPE,
+  CPU_HOTPLUG_PORTS,
+  PIIX4_CPU_HOTPLUG_PORT,
+} from '../chipset/acpi-cpu-hotplug.ts'
 import { AcpiPm, PIIX4_PM } from '../chipset/acpi-pm.ts'
 import { PiixIde } from '../chipset/ide/piix-ide.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
@@ -56,10 +62,18 @@ export function createI440fx(parts: ChipsetParts): Chipset {
     len: PCI_HOTPLUG_PORTS,
     handler: acpiHotplug,
   })
+  const cpuHotplug = new AcpiCpuHotplug(parts.cpus, () => pm.raiseGpe(CPU_HOTPLUG_GPE))
+  bus.pio.map({
+    name: 'cpu-hotplug',
+    base: PIIX4_CPU_HOTPLUG_PORT,
+    len: CPU_HOTPLUG_PORTS,
+    handler: cpuHotplug,
+  })
   return {
     pci,
     pciBusName: 'pci.0',
     acpiHotplug,
+    cpuHotplug,
     pm,
     pmKind: PIIX4_PM,
     pmPorts: () => ({
@@ -72,6 +86,7 @@ export function createI440fx(parts: ChipsetParts): Chipset {
       ['ide', ide],
       ['smbus', smbus],
       ['pci-hotplug', acpiHotplug],
+      ['cpu-hotplug', cpuHotplug],
     ],
     fwCfgFiles: [],
     configWindow: () => undefined,

@@ -5,6 +5,7 @@ import type { Netdevs } from '../net/netdevs.ts'
 import type { MachineClock } from './clock.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
+import type { Processors, SavedProcessor } from './processors.ts'
 import { loadRam, saveRam } from './ram-state.ts'
 import type { RamRun } from './ram-state.ts'
 import { setTscAt } from './standstill.ts'
@@ -12,7 +13,7 @@ import type { Standstill } from './standstill.ts'
 import { loadChips, loadVcpu } from './vcpu-state.ts'
 import type { ChipState, VcpuState } from './vcpu-state.ts'
 
-const VERSION = 1
+const VERSION = 2
 
 /**
  * Everything that a guest can tell: CPUs, interrupt controllers, devices and memory. It contains
@@ -25,6 +26,8 @@ export interface MachineState {
   clockNs: number
   /** Guest time of the interrupt controllers' timers and the TSC, in nanoseconds. */
   vmClock: bigint
+  /** The processors, in the order of `vcpus`. */
+  processors: SavedProcessor[]
   vcpus: VcpuState[]
   chips: ChipState
   devices: Record<string, unknown>
@@ -39,6 +42,7 @@ export interface StateParts {
   ram: GuestRam
   vcpus: readonly Vcpu[]
   board: PcBoard
+  processors: Processors
   networks: Netdevs
   clock: MachineClock
   map: MemoryMap
@@ -52,6 +56,7 @@ export function saveMachine(parts: StateParts): MachineState {
     memory: parts.map.memoryBytes,
     clockNs: parts.clock.nowNs(),
     vmClock: standstill.clock,
+    processors: parts.processors.save(),
     vcpus: standstill.vcpus,
     chips: standstill.chips,
     devices: parts.board.save(),
@@ -68,13 +73,13 @@ export function checkState(parts: StateParts, state: MachineState): void {
       : state.memory !== parts.map.memoryBytes
         ? `is of a machine with ${state.memory} bytes of memory; this one has ` +
           `${parts.map.memoryBytes}`
-        : state.vcpus?.length !== parts.vcpus.length
-          ? `has ${state.vcpus?.length} vCPUs; this machine has ${parts.vcpus.length}`
+        : state.vcpus?.length !== state.processors?.length
+          ? `has ${state.vcpus?.length} vCPUs; it says of ${state.processors?.length} processors`
           : !Number.isFinite(state.clockNs) || typeof state.vmClock !== 'bigint'
             ? `has no valid guest time`
             : typeof state.networks !== 'object' || state.networks === null
               ? `says nothing of networks`
-              : undefined
+              : parts.processors.check(state.processors)
   if (mismatch !== undefined) throw new VmmError('E_STATE', `the saved state ${mismatch}`)
 }
 
@@ -93,5 +98,5 @@ export function loadMachine(parts: StateParts, state: MachineState): Standstill 
     loadVcpu(vcpu, vcpus[i]!)
     setTscAt(parts.vm, vcpu, clock, vcpus[i]!)
   }
-  return { clock, chips, vcpus }
+  return { clock, chips, vcpus: [...vcpus] }
 }

@@ -1,6 +1,7 @@
 import type { Picture } from '../chipset/vga/render.ts'
 import type { DeviceDefinition } from '../device.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
+import { isCpuType } from '../devices/processor.ts'
 import { keysByName } from '../display/keys.ts'
 import type { Display } from '../display/display.ts'
 import type { Screen } from '../display/screen.ts'
@@ -10,6 +11,8 @@ import type { ObjectConfig } from '../objects/config.ts'
 import type { BackendEvents, MachineBackend } from './backend.ts'
 import type { CpuInfo, ExitInfo, MachineConfig, MachineStatus } from './config.ts'
 import { loadDevices } from './device-modules.ts'
+import { cpuInfo } from './cpu-info.ts'
+import { ostOf } from './cpu-places.ts'
 import { watchRefusals } from './cpu-refusals.ts'
 import type { DriveConfig } from './drive-config.ts'
 import { Drives } from './drives.ts'
@@ -21,8 +24,6 @@ import { type ManagementCall, carryOut } from './management.ts'
 import { checkObjectAdded } from './object-check.ts'
 import { openDrive } from './open-drive.ts'
 import { totalStats } from './total-stats.ts'
-
-const MP_STATE_HALTED = 3
 
 const RESUMABLE: ReadonlySet<MachineStatus> = new Set(['paused', 'prelaunch', 'io-error'])
 
@@ -71,6 +72,7 @@ export class Machine implements MachineBackend {
       log: (message) => events.log(message),
       exit: (exitCode) => this.#request({ exitCode }),
       deleted: (device) => events.event('device-deleted', device),
+      ost: (report) => events.event('acpi-ost', ostOf(this.#hardware.places, report)),
       balloonChanged: (actual) => events.event('balloon-change', { actual }),
     })
     this.#endRefusals = watchRefusals(this.#hardware.handles.vcpus, this.#hardware.board.bus)
@@ -157,15 +159,7 @@ export class Machine implements MachineBackend {
 
   cpus(): Promise<CpuInfo[]> {
     return this.#whileParked(() =>
-      this.#hardware.handles.vcpus.map((vcpu, index) => ({
-        index,
-        halted: vcpu.getMpState() === MP_STATE_HALTED,
-        regs: vcpu.getRegs().slice(),
-        sregs: vcpu.getSregs(),
-        fpu: vcpu.getFpu(),
-        debugRegs: vcpu.getDebugRegs(),
-        events: vcpu.getVcpuEvents(),
-      })),
+      cpuInfo(this.#hardware.handles.vcpus, this.#hardware.places.present),
     )
   }
 
@@ -190,7 +184,8 @@ export class Machine implements MachineBackend {
   }
 
   addDevice(option: DeviceOption): Promise<void> {
-    return this.#enqueue(() => this.#hardware.addDevice(option))
+    const add = (): Promise<void> => this.#hardware.addDevice(option)
+    return isCpuType(option.driver) ? this.#whileParked(add) : this.#enqueue(add)
   }
 
   removeDevice(id: string): Promise<void> {

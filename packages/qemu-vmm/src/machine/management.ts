@@ -5,6 +5,9 @@ import { addressRanges } from './address-ranges.ts'
 import type { AddressRange } from './address-ranges.ts'
 import type { VmHandles } from './assemble.ts'
 import type { BackendInfo } from './block-backend.ts'
+import { addressProperties } from './cpu-address.ts'
+import { ostOf } from './cpu-places.ts'
+import type { CpuAddress, CpuPlaces, OstDetail } from './cpu-places.ts'
 import type { DeviceTree } from './device-tree.ts'
 import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
@@ -20,6 +23,19 @@ export interface ManagedParts {
   board: PcBoard
   tree: DeviceTree
   drives: Drives
+  places: CpuPlaces
+  cpuType: string
+}
+
+/** A place for a processor. Plain data. */
+export interface ProcessorInfo {
+  index: number
+  /** The type of what can be there. */
+  type: string
+  apicId: number
+  address: Partial<CpuAddress>
+  /** Of the processor that is there. */
+  path?: string
 }
 
 /** A property that a device has while it runs. Plain data. */
@@ -110,6 +126,27 @@ export class Management {
   /** Limits a drive, or no longer. Throws as `Drives.throttle` does. */
   throttleDrive(id: string, limits: ThrottleLimits, group: string): void {
     this.#parts.drives.throttle(id, limits, group)
+  }
+
+  /** The places for processors, and who is in them. */
+  processors(): ProcessorInfo[] {
+    const { places } = this.#parts
+    return Array.from(places.apicIds, (_, index) => {
+      const occupant = places.occupant(index)
+      return {
+        index,
+        type: this.#parts.cpuType,
+        apicId: places.apicIds[index]!,
+        address: addressProperties(places, index),
+        ...(occupant === undefined ? {} : { path: occupant.path }),
+      }
+    })
+  }
+
+  /** What the guest has said of events of processors. */
+  ospmStatus(): OstDetail[] {
+    const { places, board } = this.#parts
+    return board.chipset.cpuHotplug.reports().map((report) => ostOf(places, report))
   }
 
   /** What is on the PCI buses. */

@@ -23,6 +23,7 @@ import { RESET_PORT, SMI_COMMAND_PORT } from './acpi/tables.ts'
 import { Bus } from './bus.ts'
 import { PCI_HOLE_END } from './chipset.ts'
 import type { Chipset, ChipsetParts } from './chipset.ts'
+import type { CpuPlaces } from './cpu-places.ts'
 import { setCpuCmos, setMemoryCmos } from './cmos.ts'
 import { mapCustomDevice } from './custom-device.ts'
 import { createI440fx } from './i440fx-chipset.ts'
@@ -68,8 +69,8 @@ export interface BoardConfig {
   map: MemoryMap
   /** For the devices of the board that are bus masters. */
   memory: GuestMemory
-  /** Processors. */
-  cpus: number
+  /** The processors, and the places for more. */
+  places: CpuPlaces
   serial: readonly (SerialBackend | undefined)[]
   /** Only serial ports with something behind them: others were plugged in. By default there is a first one. */
   onlyConnected?: boolean
@@ -133,8 +134,8 @@ export class PcBoard {
         : new Hpet({ ...hpet, routes, clock, line, sendMessage, setPit, unknown })
     this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
     setMemoryCmos(this.rtc, config.map)
-    setCpuCmos(this.rtc, config.cpus)
     const { latches = () => () => {}, postGates } = config
+    setCpuCmos(this.rtc, config.places.present.length)
     this.i8042 = new I8042({
       keyboardIrq: line(1),
       mouseIrq: line(12),
@@ -151,6 +152,7 @@ export class PcBoard {
       memory,
       actions,
       sendMessage,
+      cpus: config.places,
       ...(shadow === undefined ? {} : { shadow }),
       ...(smm === undefined ? {} : { smm }),
     })
@@ -239,6 +241,15 @@ export class PcBoard {
   get pm(): AcpiPm {
     return this.chipset.pm
   }
+
+  /** Tells firmware of the next start how many processors there are. */
+  setCpuCount(count: number): void {
+    setCpuCmos(this.rtc, count)
+    this.onCpuCount(count)
+  }
+
+  /** Told of that number when it changes. */
+  onCpuCount: (count: number) => void = () => {}
 
   /** How often devices have raised each interrupt line. */
   irqRises(): [gsi: number, count: number][] {

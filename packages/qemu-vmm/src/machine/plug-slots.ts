@@ -20,22 +20,9 @@ export function slots(options: readonly DeviceOption[]): Slot[] {
   return found
 }
 
-/** What the types of processors end in. */
-const CPU_SUFFIX = '-x86_64-cpu'
-
-/**
- * The kind that an option names. Throws `E_DEVICE_OPTION` for one, or a property, that is not there, and `E_HOTPLUG` for
- * processors.
- */
+/** The kind that an option names. Throws `E_DEVICE_OPTION` for one, or a property, that is not there. */
 export function typeOf(option: DeviceOption): DeviceType {
   const type = deviceTypes.find(({ name }) => name === option.driver)
-  if (type === undefined && option.driver.endsWith(CPU_SUFFIX)) {
-    throw new VmmError(
-      'E_HOTPLUG',
-      `'${option.driver}': a machine keeps the processors that it starts with; give their number then ('-smp')`,
-      { fields: { device: option.driver } },
-    )
-  }
   if (type === undefined) {
     throw new VmmError('E_DEVICE_OPTION', `'${option.driver}' is not a valid device model name`, {
       fields: { device: option.driver },

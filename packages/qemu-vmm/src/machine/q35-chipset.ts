@@ -1,3 +1,9 @@
+import {
+  AcpiCpuHotplug,
+  CPU_HOTPLUG_GPE,
+  CPU_HOTPLUG_PORTS,
+  ICH9_CPU_HOTPLUG_PORT,
+} from '../chipset/acpi-cpu-hotplug.ts'
 import { AcpiPm, ICH9_PM } from '../chipset/acpi-pm.ts'
 import { Ahci } from '../chipset/ahci/ahci.ts'
 import {
@@ -15,12 +21,21 @@ import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { Mch } from '../chipset/pci/mch.ts'
 import { SmiFeatures } from '../chipset/smi-features.ts'
+import { VmmError } from '../errors.ts'
 import { PM_BASE_PORT } from './chipset.ts'
-import type { Chipset, ChipsetParts } from './chipset.ts'
+import type { Chipset, ChipsetParts, CpuChange } from './chipset.ts'
 
 const GSIS = 24
 const LPC_SLOT = 0x1f
 const RCBA = 0xfed1_c000
+
+function firmwareRefuses(change: CpuChange): VmmError {
+  return new VmmError(
+    'E_HOTPLUG',
+    `cpu ${change} with SMI wasn't enabled by firmware; give all processors when the machine starts, or use smm=off`,
+    { fields: { change } },
+  )
+}
 
 /** Q35 memory controller hub and ICH9: LPC bridge, SATA controller. */
 export function createQ35(parts: ChipsetParts): Chipset {
@@ -54,9 +69,21 @@ export function createQ35(parts: ChipsetParts): Chipset {
   pci.add(sata.fn, LPC_SLOT, 2)
   const smbus = new Ich9Smbus(bus)
   pci.add(smbus.fn, LPC_SLOT, 3)
+  const cpuHotplug = new AcpiCpuHotplug(parts.cpus, () => pm.raiseGpe(CPU_HOTPLUG_GPE))
+  bus.pio.map({
+    name: 'cpu-hotplug',
+    base: ICH9_CPU_HOTPLUG_PORT,
+    len: CPU_HOTPLUG_PORTS,
+    handler: cpuHotplug,
+  })
   return {
     pci,
     pciBusName: 'pcie.0',
+    cpuHotplug,
+    checkCpuHotplug(change) {
+      // Its processor would not be told of SMIs that go to all.
+      if (features.broadcast) throw firmwareRefuses(change)
+    },
     pm,
     pmKind: ICH9_PM,
     pmPorts() {
@@ -69,6 +96,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
       ['ich9-pm', pmBlock],
       ['sata', sata],
       ['smbus', smbus.host],
+      ['cpu-hotplug', cpuHotplug],
       ...(smm === undefined ? [] : [['smi-features', features] as const]),
     ],
     fwCfgFiles: smm === undefined ? [] : features.files,

@@ -143,9 +143,7 @@ export function smmOf(
     smm: {
       show: (view) => smram.show(view),
       interrupt(vcpu) {
-        for (const [index, one] of vcpus.entries()) {
-          if (vcpu === 'all' || vcpu === index) one.smi()
-        }
+        for (const one of vcpus) if (vcpu === 'all' || vcpu === one.index) one.smi()
       },
     },
   }

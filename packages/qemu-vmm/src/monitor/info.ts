@@ -9,6 +9,7 @@ import { HARDWARE_INFO } from './hardware-info.ts'
 import { networkLines } from './network.ts'
 import { PAGING_INFO } from './paging.ts'
 import { PCI_INFO } from './pci.ts'
+import { PROCESSOR_INFO } from './processors.ts'
 import { blockDevices } from './qmp/block-devices.ts'
 import type { BlockDevice } from './qmp/block-devices.ts'
 import { formatStats } from './qmp/block-stats.ts'
@@ -37,6 +38,7 @@ const NIL_UUID = '00000000-0000-0000-0000-000000000000'
 const COMMANDS: readonly MonitorCommand[] = [
   BALLOON_INFO,
   ...HARDWARE_INFO,
+  PROCESSOR_INFO,
   ...PAGING_INFO,
   {
     name: 'block',

@@ -1,6 +1,7 @@
 import { SeededEntropy } from '../../src/machine/entropy.ts'
 import { setUpBoard } from '../../src/machine/board-setup.ts'
 import type { MachineConfig } from '../../src/machine/config.ts'
+import { CpuPlaces } from '../../src/machine/cpu-places.ts'
 import { ManualClock } from '../../src/machine/clock.ts'
 import type { DeletedDevice, DeviceTree } from '../../src/machine/device-tree.ts'
 import { Drives } from '../../src/machine/drives.ts'
@@ -24,6 +25,7 @@ export interface PlugBoard {
   tree: DeviceTree
   clock: ManualClock
   drives: Drives
+  places: CpuPlaces
   objects: ObjectRegistry
   netdevs: Netdevs
   deleted: DeletedDevice[]
@@ -52,6 +54,7 @@ export async function plugBoard(
   const deleted: DeletedDevice[] = []
   const balloons: number[] = []
   const said: string[] = []
+  let anonymous = 0
   const irqs = new IrqLines((gsi, level) => void (level ? lines.add(gsi) : lines.delete(gsi)))
   const machine = kind === 'q35' ? 'q35' : 'pc'
   const drives = await Drives.open(
@@ -74,6 +77,7 @@ export async function plugBoard(
       return { ...range, id, close: () => void events.delete(id) } as never
     },
   })
+  const places = new CpuPlaces(resolveTopology(more.cpus ?? 1, machine))
   const { board, tree } = setUpBoard({
     config: { memory: 64 << 20, machine: { type: machine }, plug, ...more },
     devices: [],
@@ -87,12 +91,13 @@ export async function plugBoard(
     map: createMemoryMap(64 << 20, kind),
     memory: new FlatRam(1 << 20),
     cpus: 1,
-    topology: resolveTopology(1, machine),
+    places,
     entropy: new SeededEntropy(2),
     ioEvents,
     objects,
     sendMessage: (address) => messages.push(address) > 0,
     netdev: (id, card) => netdevs.take(id, card),
+    anonymousPath: () => `/machine/peripheral-anon/device[${anonymous++}]`,
     releaseNetdev: (id) => netdevs.release(id),
     nextMac: () => defaultMac(0),
     drives,
@@ -115,6 +120,7 @@ export async function plugBoard(
     tree,
     clock,
     drives,
+    places,
     objects,
     netdevs,
     deleted,

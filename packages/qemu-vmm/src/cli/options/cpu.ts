@@ -40,7 +40,7 @@ export const cpu: OptionGroup = {
         {
           name: 'maxcpus',
           value: 'n',
-          help: 'places for processors, the product of the others; more than cpus stay empty',
+          help: 'places for processors, the product of the others; more than cpus are filled by device_add',
         },
       ],
       refused: { clusters: "clusters not supported by this machine's CPU topology" },

@@ -1,7 +1,9 @@
 import { deviceHelp, deviceList } from '../../devices/device-help.ts'
 import { deviceTypes } from '../../devices/registry.ts'
-import type { DeviceOption } from '../../devices/device-type.ts'
+import { CPU_PROPERTIES, cpuTypeName } from '../../devices/processor.ts'
+import type { DeviceOption, DeviceType } from '../../devices/device-type.ts'
 import { CliError } from '../cli-error.ts'
+import { CPU_MODELS } from '../cpu-models.ts'
 import { parseKeyval } from '../keyval.ts'
 import type { OptionSpec } from '../option.ts'
 import { hint } from '../suggest.ts'
@@ -34,13 +36,19 @@ export function readDevice(value: string, others: readonly DeviceOption[]): Devi
   const name = map.get('driver')
   if (name === 'help' || name === '?') return deviceList()
   if (name === undefined) throw new CliError("Parameter 'driver' is missing")
-  const type = deviceTypes.find((known) => known.name === name)
+  const type = deviceTypes.find((known) => known.name === name) ?? processor(name)
   if (type === undefined) {
     const names = deviceTypes.map((known) => known.name)
     throw new CliError(`'${name}' is not a valid device model name${hint(name, names)}`)
   }
   if (map.has('help') || map.has('?')) return deviceHelp(type)
   return option(others, type.properties, map)
+}
+
+/** A kind of processor; all of a machine are of one model, which it checks. */
+function processor(driver: string): Pick<DeviceType, 'name' | 'properties'> | undefined {
+  const isKnown = CPU_MODELS.some(({ name }) => cpuTypeName(name) === driver)
+  return isKnown ? { name: driver, properties: CPU_PROPERTIES } : undefined
 }
 
 function option(

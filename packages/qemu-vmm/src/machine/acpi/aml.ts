@@ -75,7 +75,7 @@ export function eisaId(id: string): Aml {
 }
 
 /** `PkgLength` followed by the content it counts, itself included. */
-function sized(content: Aml): Aml {
+export function sized(content: Aml): Aml {
   const { length } = content
   if (length + 1 < 0x40) return [length + 1, ...content]
   let extra = 1

@@ -1,5 +1,7 @@
+import { PIIX4_CPU_HOTPLUG_PORT } from '../../chipset/acpi-cpu-hotplug.ts'
 import { PIRQ_ROUTE } from '../../chipset/pci/piix.ts'
 import { SCI_GSI } from '../chipset.ts'
+import { cpuHotplugRegisters } from './cpu-hotplug.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import type { DsdtConfig } from './dsdt.ts'
@@ -22,6 +24,7 @@ export function i440fxRoot(config: DsdtConfig): Aml[] {
       aml.name('_PRT', routingTable(linkOf)),
       isaBridge(config),
       firmwareConfig(),
+      cpuHotplugRegisters(PIIX4_CPU_HOTPLUG_PORT),
       ...(config.hotplugSlots === undefined ? [] : hotplugBus(config.hotplugSlots)),
     ),
     ...LINKS.map((link, i) => linkDevice(link, i + 1, `\\_SB.PCI0.ISA.PRQ${i}`)),

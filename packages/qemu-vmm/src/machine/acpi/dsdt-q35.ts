@@ -1,4 +1,6 @@
+import { ICH9_CPU_HOTPLUG_PORT } from '../../chipset/acpi-cpu-hotplug.ts'
 import { ICH9_PIRQ_ROUTE, ICH9_PIRQ_ROUTE_UPPER } from '../../chipset/ich9/lpc.ts'
+import { cpuHotplugRegisters } from './cpu-hotplug.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import type { DsdtConfig } from './dsdt.ts'
@@ -54,6 +56,7 @@ export function q35Root(config: DsdtConfig): Aml[] {
       ),
       lpcBridge(config),
       firmwareConfig(),
+      cpuHotplugRegisters(ICH9_CPU_HOTPLUG_PORT),
       ...configSpace(config),
     ),
     ...INPUTS.map((letter, i) => linkDevice(`LNK${letter}`, i, `\\_SB.PCI0.ISA.PRQ${letter}`)),

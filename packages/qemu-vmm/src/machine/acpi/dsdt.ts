@@ -4,6 +4,7 @@ import type { BoardKind } from '../machine-type.ts'
 import type { CpuTopology } from '../topology.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
+import { cpuDevices, cpuHotplugEvent } from './cpu-hotplug.ts'
 import { hotplugEvent } from './pci-hotplug.ts'
 import { i440fxRoot } from './dsdt-i440fx.ts'
 import { interruptMode, q35Root } from './dsdt-q35.ts'
@@ -53,27 +54,13 @@ function encode(config: DsdtConfig): Uint8Array {
       '\\_SB',
       ...(isQ35 ? q35Root(config) : i440fxRoot(config)),
       ...(config.hpet === undefined ? [] : [timerBlock(config.hpet.base)]),
-      cpus(config.topology.cpus),
+      cpuDevices(config.topology),
     ),
     ...(config.hotplugSlots === undefined ? [] : hotplugEvent()),
+    ...cpuHotplugEvent(),
   ])
 }
 
 function sleepState(name: string, type: number): Aml {
   return aml.name(name, aml.pkg(aml.int(type), aml.int(type), aml.int(0), aml.int(0)))
-}
-
-function cpus(count: number): Aml {
-  return aml.device(
-    'CPUS',
-    aml.name('_HID', aml.string('ACPI0010')),
-    aml.name('_CID', aml.eisaId('PNP0A05')),
-    ...Array.from({ length: count }, (_, index) =>
-      aml.device(
-        `C${index.toString(16).toUpperCase().padStart(3, '0')}`,
-        aml.name('_HID', aml.string('ACPI0007')),
-        aml.name('_UID', aml.int(index)),
-      ),
-    ),
-  )
 }

@@ -187,16 +187,24 @@ function ioAddress(table: Table, at: number, port: number, bits: number): void {
     .u64(at + 4, port)
 }
 
+/** What the table of interrupt controllers says of processors. */
+export interface MadtConfig {
+  topology: CpuTopology
+  /** Places with a processor; by default as many as there are at the start. */
+  presentCpus?: readonly number[]
+}
+
 /**
  * The interrupt controllers: one local APIC for each place of a CPU, enabled where there is one,
  * one IOAPIC, the ISA overrides, NMI on LINT1.
  */
-export function madt(topology: CpuTopology): Uint8Array {
+export function madt({ topology, presentCpus }: MadtConfig): Uint8Array {
   const entries: number[][] = []
   const u16 = (v: number): number[] => [v & 0xff, v >> 8]
   const u32 = (v: number): number[] => [...u16(v & 0xffff), ...u16(v >>> 16)]
   for (let index = 0; index < topology.maxcpus; index++) {
-    const enabled = index < topology.cpus ? 1 : 0
+    const isPresent = presentCpus?.includes(index) ?? index < topology.cpus
+    const enabled = isPresent ? 1 : 0
     entries.push([0, 8, index, apicId(topology, index), ...u32(enabled)])
   }
   entries.push([1, 12, 0, 0, ...u32(IOAPIC_ADDRESS), ...u32(0)])

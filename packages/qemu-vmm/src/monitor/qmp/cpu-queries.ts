@@ -2,10 +2,10 @@ import { open } from 'kvm-core'
 import type { CpuidEntry, Kvm } from 'kvm-core'
 
 import { CPU_MODELS } from '../../cli/cpu-models.ts'
+import { cpuTypeName } from '../../devices/processor.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
 import { QmpError } from './message.ts'
 import { isHostEngine } from './queries.ts'
-import { cpuTypeName } from './qom-names.ts'
 import { any, bool, listOf, oneOf, str, struct } from './types.ts'
 
 const MODEL = struct({ name: str, 'props?': any })

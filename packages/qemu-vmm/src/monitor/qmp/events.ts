@@ -1,4 +1,5 @@
 import type { TrayMoved } from '../../machine/block-backend.ts'
+import type { OstDetail } from '../../machine/cpu-places.ts'
 import type { DeletedDevice } from '../../machine/device-tree.ts'
 import type { MachineEvent } from '../../machine/emitter.ts'
 import { bool, int, oneOf, str, struct } from './types.ts'
@@ -13,6 +14,20 @@ const SHUTDOWN_CAUSES = oneOf([
 const PANICKED = struct({ action: oneOf(['pause', 'poweroff', 'run']) })
 const ENDED = struct({ guest: bool, reason: SHUTDOWN_CAUSES })
 
+/** What a guest has said of an event of a processor. */
+export const OSPM_STATUS: QmpObject = struct({
+  'device?': str,
+  slot: str,
+  'slot-type': oneOf(['DIMM', 'CPU']),
+  source: int,
+  status: int,
+})
+
+/** {@link OSPM_STATUS} of what a machine tells. */
+export function ospmStatus({ slot, ...rest }: OstDetail): object {
+  return { ...rest, 'slot-type': 'CPU', slot: String(slot) }
+}
+
 /** All events by name, with what they tell. */
 export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   STOP: struct({}),
@@ -24,6 +39,7 @@ export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   GUEST_CRASHLOADED: PANICKED,
   DEVICE_DELETED: struct({ 'device?': str, path: str }),
   BALLOON_CHANGE: struct({ actual: int }),
+  ACPI_DEVICE_OST: struct({ info: OSPM_STATUS }),
   DEVICE_TRAY_MOVED: struct({ device: str, id: str, 'tray-open': bool }),
 }
 
@@ -59,6 +75,8 @@ export function eventsOf(event: MachineEvent, detail: unknown): QmpEvent[] {
       return [{ event: 'GUEST_CRASHLOADED', data: { action: 'run' } }]
     case 'balloon-change':
       return [{ event: 'BALLOON_CHANGE', data: detail as object }]
+    case 'acpi-ost':
+      return [{ event: 'ACPI_DEVICE_OST', data: { info: ospmStatus(detail as OstDetail) } }]
     case 'tray-moved': {
       const { device, id, isOpen } = detail as TrayMoved
       return [{ event: 'DEVICE_TRAY_MOVED', data: { device, 'tray-open': isOpen, id } }]

@@ -1,11 +1,13 @@
 import { readFileSync, readdirSync } from 'node:fs'
 
-import { MAX_CPUS, resolveTopology } from '../../machine/topology.ts'
-import type { CpuTopology } from '../../machine/topology.ts'
+import { MAX_CPUS } from '../../machine/topology.ts'
 import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
 import type { MachineType } from '../../machine/config.ts'
-import type { MachineFacts, QmpCommand } from './command.ts'
-import { cpuPath, cpuTypeName } from './qom-names.ts'
+import type { QmpCommand, QmpContext } from './command.ts'
+import { cpuTypeName } from '../../devices/processor.ts'
+import type { ProcessorInfo } from '../../machine/management.ts'
+import { OSPM_STATUS, ospmStatus } from './events.ts'
+import { QmpError } from './message.ts'
 import { bool, int, listOf, oneOf, str, struct } from './types.ts'
 
 const NOTHING = struct({})
@@ -68,34 +70,42 @@ export const MACHINE_QUERIES: readonly QmpCommand[] = [
         target: oneOf(['x86_64']),
       }),
     ),
-    run: ({ facts }) => {
-      if (facts.type === 'none') return []
+    run: async (context) => {
       const threads = cpuThreads()
-      const topology = topologyOf(facts)
-      return Array.from({ length: topology.cpus }, (_, index) => ({
-        'thread-id': threads.get(index) ?? process.pid,
-        props: place(topology, index),
-        'qom-path': cpuPath(index),
-        'cpu-index': index,
-        target: 'x86_64',
-      }))
+      return (await processorsOf(context)).flatMap(({ index, apicId, address, path }) =>
+        path === undefined
+          ? []
+          : [
+              {
+                'thread-id': threads.get(apicId) ?? process.pid,
+                props: address,
+                'qom-path': path,
+                'cpu-index': index,
+                target: 'x86_64',
+              },
+            ],
+      )
     },
   },
   {
     name: 'query-hotpluggable-cpus',
     args: NOTHING,
     returns: listOf(struct({ type: str, 'vcpus-count': int, props: PLACE, 'qom-path?': str })),
-    run: ({ facts }) => {
-      if (facts.type === 'none') return []
-      const topology = topologyOf(facts)
-      return Array.from({ length: topology.maxcpus }, (_, i) => topology.maxcpus - 1 - i).map(
-        (index) => ({
-          props: place(topology, index),
-          'vcpus-count': 1,
-          ...(index < topology.cpus ? { 'qom-path': cpuPath(index) } : {}),
-          type: cpuTypeName(facts.cpuModel),
-        }),
-      )
+    run: async (context) =>
+      (await processorsOf(context)).toReversed().map(({ address, path, type }) => ({
+        props: address,
+        'vcpus-count': 1,
+        ...(path === undefined ? {} : { 'qom-path': path }),
+        type,
+      })),
+  },
+  {
+    name: 'query-acpi-ospm-status',
+    args: NOTHING,
+    returns: listOf(OSPM_STATUS),
+    run: async ({ machine, facts }) => {
+      if (facts.type === 'none') throw new QmpError('command is not supported, missing ACPI device')
+      return (await machine.manage('ospmStatus')).map(ospmStatus)
     },
   },
   {
@@ -125,8 +135,7 @@ function describe(name: MachineType): object {
     (other) => other !== name && MACHINE_KINDS[other] === MACHINE_KINDS[name],
   )
   return {
-    // Processors come with the machine.
-    'hotpluggable-cpus': false,
+    'hotpluggable-cpus': true,
     name,
     'numa-mem-supported': false,
     'default-cpu-type': cpuTypeName('qemu64'),
@@ -138,29 +147,15 @@ function describe(name: MachineType): object {
   }
 }
 
-/** How many processors there are. */
-export function cpuCount(facts: MachineFacts): number {
-  return facts.type === 'none' ? 0 : topologyOf(facts).cpus
+/** The places for processors. */
+export async function processorsOf({
+  machine,
+  facts,
+}: Pick<QmpContext, 'machine' | 'facts'>): Promise<ProcessorInfo[]> {
+  return facts.type === 'none' ? [] : machine.manage('processors')
 }
 
-function topologyOf({ smp, type }: MachineFacts): CpuTopology {
-  return resolveTopology(smp, type)
-}
-
-function place(topology: CpuTopology, index: number): object {
-  const { dies, cores, threads } = topology
-  const core = Math.floor(index / threads)
-  const die = Math.floor(core / cores)
-  return {
-    'core-id': core % cores,
-    'thread-id': index % threads,
-    'socket-id': Math.floor(die / dies),
-    // As in QEMU, it is told only where there are several.
-    ...(dies > 1 ? { 'die-id': die % dies } : {}),
-  }
-}
-
-/** The threads that run the processors of this process, by the number of the processor. */
+/** The threads that run the processors of this process, by APIC id. */
 function cpuThreads(): Map<number, number> {
   const threads = new Map<number, number>()
   for (const task of listTasks()) {

@@ -1,12 +1,12 @@
 import { deviceTypes } from '../../devices/registry.ts'
 import type { DeviceOption, DeviceType, PropertySpec } from '../../devices/device-type.ts'
+import { CPU_PROPERTIES, cpuTypeName, isCpuType } from '../../devices/processor.ts'
 import { CPU_MODELS } from '../../cli/cpu-models.ts'
 import { MACHINE_KINDS } from '../../machine/machine-type.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
-import { cpuCount } from './machine-queries.ts'
+import { processorsOf } from './machine-queries.ts'
 import { QmpError } from './message.ts'
 import { OBJECT_PROPERTIES } from './object-types.ts'
-import { cpuTypeName } from './qom-names.ts'
 import { any, bool, listOf, str, struct } from './types.ts'
 
 const NUMBER = /^-?\d+$/
@@ -143,9 +143,9 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
         ...['peripheral', 'peripheral-anon', 'unattached'].map((name) => child(name, 'container')),
       ]
     case '/machine/unattached': {
-      const cpus = cpuCount(facts)
       const type = cpuTypeName(facts.cpuModel)
-      return [typed('container'), ...range(cpus).map((i) => child(`device[${i}]`, type))]
+      const names = (await unattached(context)).map((cpu) => cpu.slice(path.length + 1))
+      return [typed('container'), ...names.map((name) => child(name, type))]
     }
     case '/machine/peripheral':
     case '/machine/peripheral-anon': {
@@ -158,15 +158,21 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
   }
   const [, folder = '', name = ''] = /^(.*)\/([^/]+)$/.exec(path) ?? []
   if (folder === '/machine/unattached') {
-    if (range(cpuCount(facts)).some((i) => `device[${i}]` === name)) {
+    if ((await unattached(context)).includes(path)) {
       return [typed(cpuTypeName(facts.cpuModel)), { name: 'realized', type: 'bool', value: true }]
     }
   }
   const option = (await devicesBelow(context, folder)).get(name)
   if (option === undefined) throw new QmpError(`Device '${given}' not found`, 'DeviceNotFound')
-  const { properties: known } = typeNamed(option.driver)
+  const known = isCpuType(option.driver) ? CPU_PROPERTIES : typeNamed(option.driver).properties
   const live = (await context.machine.manage('properties', path)) ?? []
   return [typed(option.driver), ...known.flatMap((spec) => propertyOf(spec, option)), ...live]
+}
+
+/** Paths of the processors that the machine began with. */
+async function unattached(context: QmpContext): Promise<string[]> {
+  const paths = (await processorsOf(context)).map(({ path = '' }) => path)
+  return paths.filter((path) => path.startsWith('/machine/unattached/'))
 }
 
 /** Devices with ids are below one container, those without below the other. */
@@ -199,10 +205,6 @@ function child(name: string, type: string): Property {
 
 function typeOf([first]: readonly Property[]): string {
   return String(first?.value)
-}
-
-function range(length: number): number[] {
-  return Array.from({ length }, (_, i) => i)
 }
 
 function plain(kind: string, value: string): string | number | boolean {
