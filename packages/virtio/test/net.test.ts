@@ -241,3 +241,23 @@ test('a paused card neither sends nor takes', (t) => {
   t.deepEqual(fixture.end.told, ['resume'])
   t.is(fixture.link.a.send(batch), batch.used)
 })
+
+test('a driver whose ring was full is asked for kicks', (t) => {
+  for (const eventIdx of [true, false]) {
+    const fixture = start({ features: VERSION_1 | (eventIdx ? bit(VIRTIO_F_EVENT_IDX) : 0n) })
+    const { device, driver, end } = fixture
+    const queue = driver.queue(1)
+    const { size } = queue.layout
+    for (let i = 0; i < size; i++) {
+      fixture.memory.write(TX_GPA, new Uint8Array(72))
+      queue.submit([{ gpa: TX_GPA, length: 72 }])
+    }
+    t.is(queue.freeDescriptors, 0)
+    queue.needsKick()
+    device.notify(1)
+    t.is(end.got.length, size)
+    queue.takeUsed()
+    queue.submit([{ gpa: TX_GPA, length: 72 }])
+    t.true(queue.needsKick())
+  }
+})

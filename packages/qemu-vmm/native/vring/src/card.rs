@@ -157,11 +157,12 @@ impl<M: Memory> Card<M> {
             if popped.and(answered).is_err() {
                 break Err(Strange);
             }
-            if budget == 0 {
-                break self.tx.has_chains(&self.memory);
+            // A ring that was exactly full is empty now: without being asked, its driver would not kick.
+            if budget == 0 && self.tx.has_chains(&self.memory) == Ok(true) {
+                break Ok(true);
             }
             match self.tx.enable_notification(&self.memory) {
-                Ok(true) => {}
+                Ok(true) if budget > 0 => {}
                 other => break other,
             }
         };
@@ -283,11 +284,12 @@ impl<M: Memory> Card<M> {
         }
         let bytes = frame.len() as u64;
         let mut count = self.collect(length)?;
-        if count == 0 && self.rx.enable_notification(&self.memory)? {
+        // Some may be there, and too few: it is for more than those that the driver has to kick.
+        while count == 0 {
+            if !self.rx.ask_for_more(&self.memory)? {
+                return Ok(false);
+            }
             count = self.collect(length)?;
-        }
-        if count == 0 {
-            return Ok(false);
         }
         if let Err(strange) = self.fill(at + LENGTH, length, count) {
             self.rx.unpop(count);

@@ -184,9 +184,14 @@ impl Queue {
 
     /// Whether `pop` finds one.
     pub fn has_chains(&mut self, memory: &impl Memory) -> Result<bool> {
-        if self.at.last_avail != self.avail_idx {
-            return Ok(true);
+        if self.at.last_avail == self.avail_idx {
+            self.look(memory)?;
         }
+        Ok(self.at.last_avail != self.avail_idx)
+    }
+
+    /// Reads `avail.idx`.
+    fn look(&mut self, memory: &impl Memory) -> Result<()> {
         let idx = self.word(memory, self.layout.avail + 2)?;
         // What the driver wrote before the index must not be read before it.
         fence(Ordering::SeqCst);
@@ -194,7 +199,7 @@ impl Queue {
             return Err(Strange);
         }
         self.avail_idx = idx;
-        Ok(self.at.last_avail != idx)
+        Ok(())
     }
 
     /// Gives a chain back, of which the first `written` bytes were written. The driver sees it when it is published.
@@ -243,16 +248,23 @@ impl Queue {
         }
     }
 
-    /// Asks for kicks again; true when chains came meanwhile, for which there may be no kick.
+    /// Asks for kicks again; true when there are chains, for which there may be no kick.
     pub fn enable_notification(&mut self, memory: &impl Memory) -> Result<bool> {
+        Ok(self.ask_for_more(memory)? || self.has_chains(memory)?)
+    }
+
+    /// Asks for kicks for chains behind those that were seen; true when some came meanwhile.
+    pub fn ask_for_more(&mut self, memory: &impl Memory) -> Result<bool> {
+        let seen = self.avail_idx;
         if self.layout.event_idx {
             let event = self.layout.used + 4 + 8 * u64::from(self.layout.size);
-            self.set_word(memory, event, self.at.last_avail)?;
+            self.set_word(memory, event, seen)?;
         } else {
             self.set_word(memory, self.layout.used, 0)?;
         }
         fence(Ordering::SeqCst);
-        self.has_chains(memory)
+        self.look(memory)?;
+        Ok(self.avail_idx != seen)
     }
 
     fn walk(&mut self, memory: &impl Memory, chain: &mut Chain, head: u16) -> Result<()> {

@@ -159,11 +159,30 @@ fn a_frame_waits_for_buffers_and_asks_for_a_kick() {
     assert_eq!(card.undelivered().len(), 64);
     // Half of the room is there, and was left in the ring.
     assert_eq!((ram.word(rx.used + 2), card.positions().0.last_avail), (0, 0));
-    assert_eq!(ram.word(rx.used + 4 + 8 * u64::from(SIZE)), 0);
+    // The kick that is asked for is that of the next.
+    assert_eq!(ram.word(rx.used + 4 + 8 * u64::from(SIZE)), 1);
     ram.descriptor(rx, 1, 0x2100, 30, 2, 0);
     ram.offer(rx, 1);
     assert_eq!(card.run(&mut mirror, &mut |_| ()), Ok(false));
     assert_eq!((ram.word(rx.used + 2), card.undelivered().len()), (2, 0));
+}
+
+#[test]
+fn a_driver_whose_ring_was_full_is_asked_for_kicks() {
+    for event_idx in [true, false] {
+        let ram = Ram::new();
+        let tx = layout(0x400, event_idx);
+        for head in 0..SIZE {
+            ram.descriptor(tx, head, 0x1000, 60, 0, 0);
+            ram.offer(tx, head);
+        }
+        let mut card = Card::new(&ram, config(), (layout(0, event_idx), start()), (tx, start()));
+        let mut mirror = Mirror::default();
+        assert_eq!(card.run(&mut mirror, &mut |_| ()), Ok(false));
+        assert_eq!(mirror.frames, usize::from(SIZE));
+        let event = ram.word(tx.used + 4 + 8 * u64::from(SIZE));
+        assert_eq!((event, ram.word(tx.used)), (if event_idx { SIZE } else { 0 }, 0));
+    }
 }
 
 #[test]

@@ -324,7 +324,8 @@ export class NetModel implements DeviceModel<NetState>, LinkEnd {
         this.#addFrame(queue, chain, pair)
       }
       if (!tx.flush()) break
-      more = budget > 0 ? queue.enableNotification() : queue.hasChains()
+      // A ring that was exactly full is empty now: without being asked, its driver would not kick.
+      more = (budget === 0 && queue.hasChains()) || queue.enableNotification()
     }
     this.#context.signal(queue)
     if (!tx.isBlocked && more) this.#context.again(queue)
