@@ -36,7 +36,7 @@ test('libvirtd defines, starts, watches, changes and ends a domain on qemu-kvm',
     `<domain type='qemu'>
   <name>driven</name>
   <memory unit='MiB'>128</memory>
-  <vcpu>1</vcpu>
+  <vcpu current='1'>2</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <features><acpi/></features>
   <devices>
@@ -71,6 +71,9 @@ test('libvirtd defines, starts, watches, changes and ends a domain on qemu-kvm',
   t.regex(stats, /state\.state=1\n/)
   t.regex(stats, /balloon\.maximum=131072\n/)
   t.regex(stats, /vcpu\.current=1\n/)
+  virsh('setvcpus', 'driven', '2', '--live')
+  t.regex(virsh('vcpucount', 'driven'), /current +live +2$/)
+  t.regex(virsh('vcpuinfo', 'driven'), /VCPU: +0\n[^]*VCPU: +1\n/)
   t.regex(stats, /block\.0\.capacity=1048576/)
   t.regex(stats, /block\.0\.rd\.reqs=[1-9]/, 'the firmware has read the boot sector')
   t.regex(virsh('domblkstat', 'driven', 'vda'), /vda rd_req [1-9]/)

@@ -156,7 +156,7 @@ export class Domain {
       this.isUpdated = false
       this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
       this.balloonKib = await applyBalloon(machine, facts)
-      await this.devices.applyLinks()
+      await this.devices.atStart()
       await limitVcpus(this.#host.groups, machine, {}, limitsOf(definition))
       const expanded = await expandCpu(machine, definition)
       if (expanded !== definition) this.running(expanded)

@@ -3,6 +3,7 @@ import type { AnyDevice, DeviceDescription, DomainOptions } from '../domain/inde
 import type { Disk } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Domain } from './domain.ts'
+import { LiveVcpus } from './live-vcpus.ts'
 import { factsOf, featuresFor, translate } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 
@@ -14,6 +15,8 @@ export class LiveDevices {
   readonly #domain: Domain
   readonly #check: (domain: Domain, facts: DomainFacts) => void
   readonly #removed: (alias: string) => void
+  /** Processors, which are devices as well. */
+  readonly vcpus: LiveVcpus
   readonly #waiting = new Map<string, (isGone: boolean) => void>()
 
   constructor(
@@ -28,6 +31,7 @@ export class LiveDevices {
     },
   ) {
     this.#domain = domain
+    this.vcpus = new LiveVcpus(domain)
     this.#check = check
     this.#removed = removed
   }
@@ -89,6 +93,7 @@ export class LiveDevices {
 
   /** The emulator says that a device is gone. */
   async deleted(alias: string): Promise<void> {
+    if (this.vcpus.deleted(alias)) return
     const { live } = this.#domain
     const place = live === undefined ? undefined : deviceByAlias(live, alias)
     if (place === undefined) return
@@ -108,8 +113,9 @@ export class LiveDevices {
     this.#waiting.get(alias)?.(true)
   }
 
-  /** Cards whose cable is out are so from the start. */
-  async applyLinks(): Promise<void> {
+  /** What the command line cannot say: processors to plug in, and cards whose cable is out. Rejects with `VirtError` */
+  async atStart(): Promise<void> {
+    await this.vcpus.atStart()
     for (const card of this.#domain.live?.devices?.interfaces ?? []) {
       if (card.link?.state === 'down') await this.#setLink(card, false)
     }
@@ -128,6 +134,7 @@ export class LiveDevices {
 
   /** What went while no daemon looked. */
   async reconcile(): Promise<void> {
+    await this.vcpus.reconcile()
     const { machine, live } = this.#domain
     let names: Set<string>
     try {

@@ -1,4 +1,7 @@
+import { limitVcpus } from '../driver/control-groups/domain-limits.ts'
+import { limitsOf } from '../driver/control-groups/limits.ts'
 import { invalid } from '../driver/domain.ts'
+import type { Domain } from '../driver/domain.ts'
 import { factsOf } from '../driver/model.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers } from '../rpc/index.ts'
@@ -6,17 +9,19 @@ import { onlineCpus, presentCpus } from '../driver/host.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 import { vcpuThreads } from './domain.ts'
+import { checkChange, cpusetIds, withCount, withMaximum, withStates, wrong } from './vcpu-counts.ts'
 import { IMPACT, IMPACT_FLAGS, definitionFor, impactOf } from './impact.ts'
 
 /** Flags of `virDomainSetVcpusFlags` and `virDomainGetVcpusFlags`. */
-const VCPU = { MAXIMUM: 4, GUEST: 8 } as const
-const VCPU_FLAGS = IMPACT_FLAGS | VCPU.MAXIMUM | VCPU.GUEST
+const VCPU = { MAXIMUM: 4, GUEST: 8, HOTPLUGGABLE: 16 } as const
+const GET_FLAGS = IMPACT_FLAGS | VCPU.MAXIMUM | VCPU.GUEST
+const SET_FLAGS = GET_FLAGS | VCPU.HOTPLUGGABLE
 
 /** The processors of guests. */
-export function vcpuHandlers({ domains }: ServerContext): Handlers {
+export function vcpuHandlers({ domains, groups }: ServerContext): Handlers {
   const set = async (dom: DomainRef, count: number, flags: number): Promise<void> => {
     const domain = domains.of(dom)
-    await domain.exclusively(() => {
+    await domain.exclusively(async () => {
       const { isLive, isConfig } = impactOf(domain, flags)
       refuseGuest(flags)
       if (count === 0) throw wrong('a domain has at least one vcpu')
@@ -24,46 +29,48 @@ export function vcpuHandlers({ domains }: ServerContext): Handlers {
       if (isLive && isMaximum) {
         throw invalid("maximum vcpu count of a live domain can't be modified")
       }
-      if (isLive) {
-        const { vcpus, maxVcpus } = factsOf(domain.live!)
-        if (count > maxVcpus) throw tooMany('live', count, maxVcpus)
-        if (count !== vcpus) {
-          throw new VirtError(
-            ErrorCode.OPERATION_UNSUPPORTED,
-            `Operation not supported: the vcpus of a running domain cannot be changed: use --config, and start it again`,
-          )
-        }
+      const kinds = [...(isLive ? ['live'] : []), ...(isConfig ? ['persistent'] : [])] as const
+      for (const kind of isMaximum ? [] : kinds) {
+        const { maxVcpus } = factsOf((kind === 'live' ? domain.live : domain.definition)!)
+        if (count > maxVcpus) throw tooMany(kind, count, maxVcpus)
       }
+      if (isLive) await changeLive(domain, () => domain.devices.vcpus.setCount(count))
       if (!isConfig) return
-      const definition = structuredClone(domain.definition!)
-      const vcpu = (definition.vcpu ??= { value: 1 })
-      if (isMaximum) {
-        const { topology } = definition.cpu ?? {}
-        if (topology !== undefined) {
-          const { sockets, dies = 1, cores, threads } = topology
-          if (sockets * dies * cores * threads !== count) {
-            throw wrong("CPU topology doesn't match the desired vcpu count")
-          }
-        }
-        const current = Math.min(vcpu.current ?? vcpu.value, count)
-        vcpu.value = count
-        vcpu.current = current
-      } else {
-        if (count > vcpu.value) throw tooMany('persistent', count, vcpu.value)
-        vcpu.current = count
-      }
-      if (vcpu.current === vcpu.value) delete vcpu.current
-      domains.change(domain, definition)
+      const isHotpluggable = (flags & VCPU.HOTPLUGGABLE) !== 0
+      const { definition } = domain
+      domains.change(
+        domain,
+        isMaximum ? withMaximum(definition!, count) : withCount(definition!, count, isHotpluggable),
+      )
     })
+  }
+  /** The threads of processors that came are limited as the others are. */
+  const changeLive = async (domain: Domain, change: () => Promise<void>): Promise<void> => {
+    await change()
+    await limitVcpus(groups, domain.machine, {}, limitsOf(domain.live!))
   }
   return {
     DOMAIN_SET_VCPUS: ({ dom, count }) => set(dom, count, IMPACT.LIVE),
     DOMAIN_SET_VCPUS_FLAGS({ dom, count, flags }) {
-      checkFlags(flags, VCPU_FLAGS, 'virDomainSetVcpusFlags')
+      checkFlags(flags, SET_FLAGS, 'virDomainSetVcpusFlags')
       return set(dom, count, flags)
     },
+    async DOMAIN_SET_VCPU({ dom, cpumap, state, flags }) {
+      checkFlags(flags, IMPACT_FLAGS, 'virDomainSetVcpu')
+      if (state !== 0 && state !== 1) throw wrong(`the state of a vcpu is 0 or 1, not ${state}`)
+      const ids = cpusetIds(cpumap)
+      const domain = domains.of(dom)
+      await domain.exclusively(async () => {
+        const { isLive, isConfig } = impactOf(domain, flags)
+        const enabled = state === 1
+        if (isLive) checkChange(domain.live!, ids, enabled, true)
+        if (isConfig) checkChange(domain.definition!, ids, enabled, false)
+        if (isLive) await changeLive(domain, () => domain.devices.vcpus.setStates(ids, enabled))
+        if (isConfig) domains.change(domain, withStates(domain.definition!, ids, enabled))
+      })
+    },
     DOMAIN_GET_VCPUS_FLAGS({ dom, flags }) {
-      checkFlags(flags, VCPU_FLAGS, 'virDomainGetVcpusFlags')
+      checkFlags(flags, GET_FLAGS, 'virDomainGetVcpusFlags')
       const definition = definitionFor(domains.of(dom), flags)
       refuseGuest(flags)
       const { vcpus, maxVcpus } = factsOf(definition)
@@ -126,8 +133,4 @@ function tooMany(which: string, count: number, most: number): VirtError {
   return wrong(
     `requested vcpus is greater than max allowable vcpus for the ${which} domain: ${count} > ${most}`,
   )
-}
-
-function wrong(text: string): VirtError {
-  return new VirtError(ErrorCode.INVALID_ARG, `invalid argument: ${text}`)
 }

@@ -24,6 +24,7 @@ export function domains(at: string, emulator: string): Record<string, string> {
       `${disk}${drive}${card}<serial type='pty'/><video><model type='vga'/></video>`,
     ),
     b: domain('b', 2, ''),
+    v: domain('v', 4, '').replace('<vcpu>1', "<vcpu current='1'>3"),
     'same-name': domain('a', 3, ''),
     'same-uuid': domain('c', 1, ''),
     'no-memory': '<domain type="qemu"><name>x</name></domain>',
@@ -275,4 +276,33 @@ pool-destroy p
 vol-list p
 pool-undefine p
 pool-info p
+# Processors that come and go
+define DIR/v.xml
+setvcpu v 1 --enable --config
+dumpxml v
+setvcpus v 3 --config
+setvcpus v 2 --config --hotpluggable
+dumpxml v
+setvcpu v 0 --disable --config
+setvcpu v 5 --enable --config
+setvcpu v x --enable --config
+setvcpu v 1 --enable --live
+setvcpus v 1 --config
+dumpxml v
+start v
+vcpucount v
+setvcpus v 2 --live
+setvcpus v 4 --live
+setvcpu v 1 --enable --live
+setvcpu v 0 --disable --live
+setvcpu v 5 --enable
+setvcpu v 1 --enable
+setvcpu v 2 --enable --live --config
+vcpucount v
+dumpxml v --inactive
+setvcpus v 1 --guest
+destroy v
+setvcpus v 2 --config --maximum
+dumpxml v
+undefine v
 `)

@@ -3,6 +3,7 @@ import { initialMemoryKib } from '../normalise/memory.ts'
 import { chipsetOf } from '../normalise/machine.ts'
 import type { Clock } from '../generated/model.ts'
 import { featureProperty } from '../cpu-features.ts'
+import { bootVcpus } from '../vcpus.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
 
@@ -51,6 +52,7 @@ const handled = [
   'currentMemory',
   'memoryBacking',
   'vcpu',
+  'vcpus',
   'os',
   'features',
   'cpu',
@@ -135,7 +137,7 @@ function addCpu(command: Command): void {
   command.add('-cpu', [model, ...flags].join(','))
 
   const most = vcpu?.value ?? 1
-  const now = vcpu?.current ?? most
+  const now = bootVcpus(command.def)
   const { sockets = most, dies = 1, cores = 1, threads = 1 } = cpu.topology ?? {}
   command.addKeys('-smp', `${now}`, {
     maxcpus: now === most ? undefined : most,

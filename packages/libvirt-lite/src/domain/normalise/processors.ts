@@ -1,4 +1,5 @@
 import { refusal, unsupported } from '../refuse.ts'
+import { vcpuStates, withVcpus } from '../vcpus.ts'
 import { normaliseCpuset } from './cpuset.ts'
 import type { Cpu, DomainDefinition } from '../generated/model.ts'
 
@@ -25,9 +26,70 @@ function normaliseCounts(def: DomainDefinition): void {
     def.numatune = { ...def.numatune, memory: { mode: 'strict', placement: 'auto' } }
   }
   def.vcpu = given
+  normaliseStates(def)
   const ids = def.iothreadids?.iothreads ?? []
   if (ids.length > 0) def.iothreads = Math.max(def.iothreads ?? 0, ids.length)
   if (def.iothreads === 0) delete def.iothreads
+}
+
+/** Processors that are told one by one: how many there are at the start follows from them. */
+function normaliseStates(def: DomainDefinition): void {
+  const { vcpus, vcpu } = def
+  if (vcpus === undefined) return
+  if ((vcpus.vcpus ?? []).length === 0) {
+    delete def.vcpus
+    return
+  }
+  const seen = new Set<number>()
+  const orders = new Set<number>()
+  for (const state of vcpus.vcpus ?? []) {
+    const { id, enabled, order } = state
+    const most = vcpu!.value
+    if (id >= most) {
+      throw refusal('is out of range of maximum vcpu count', {
+        at: state,
+        below: '/@id',
+        value: id,
+      })
+    }
+    if (seen.has(id)) throw refusal('is told of already', { at: state, below: '/@id', value: id })
+    seen.add(id)
+    if (id === 0 && !enabled) throw unsupported("vcpu 0 can't be offline", { at: state })
+    if (id === 0 && state.hotpluggable === true) {
+      throw unsupported("vcpu0 can't be hotpluggable", { at: state })
+    }
+    if (!enabled && state.hotpluggable === false) {
+      throw unsupported(`vcpu '${id}' is both offline and not hotpluggable`, { at: state })
+    }
+    if (order === undefined) continue
+    if (id === 0 && order !== 1) throw unsupported('vcpu0 must be enabled first', { at: state })
+    if (!enabled || orders.has(order) || order > most) {
+      throw refusal('is no place in the order of the processors that are enabled', {
+        at: state,
+        below: '/@order',
+        value: order,
+      })
+    }
+    orders.add(order)
+  }
+  const running = (vcpus.vcpus ?? []).filter(({ enabled }) => enabled)
+  if (orders.size > 0 && orders.size < running.length) {
+    throw unsupported('all vcpus must have either set or unset order', { at: vcpus })
+  }
+  const states = vcpuStates(def)
+  const { vcpu: counts, vcpus: all } = withVcpus(def, states)
+  Object.assign(vcpu!, counts)
+  if (counts!.current === undefined) delete vcpu!.current
+  vcpus.vcpus = all!.vcpus!
+  const first = states.findIndex(({ hotpluggable }) => hotpluggable)
+  const late = states.slice(Math.max(0, first)).find(({ hotpluggable }) => hotpluggable !== true)
+  if (first >= 0 && late !== undefined) {
+    throw unsupported(
+      'online non-hotpluggable vcpus need to be ordered prior to hotplugable vcpus, ' +
+        `but vcpu ${late.id} comes after one that can be plugged out`,
+      { at: vcpus },
+    )
+  }
 }
 
 function normalisePlaces({ vcpu, cputune, numatune, cpu }: DomainDefinition): void {

@@ -139,8 +139,9 @@ export class ControlGroups {
         this.#files.make(group)
         this.#files.write(join(group, 'cgroup.type'), 'threaded')
         this.#files.write(join(path, 'cgroup.subtree_control'), '+cpu')
-        this.#files.write(join(group, 'cgroup.threads'), `${tid}`)
       }
+      // A processor that was plugged out and in again may have another thread.
+      this.#files.write(join(group, 'cgroup.threads'), `${tid}`)
       this.#files.write(join(group, 'cpu.max'), value)
     }
   }

@@ -210,6 +210,11 @@ export const DOMAIN = {
     struct({ dom: domainRef, period: int, flags: uint }),
     nothing,
   ),
+  DOMAIN_SET_VCPU: action(
+    384,
+    struct({ dom: domainRef, cpumap: string, state: int, flags: uint }),
+    nothing,
+  ),
   DOMAIN_DETACH_DEVICE_ALIAS: action(
     392,
     struct({ dom: domainRef, alias: string, flags: uint }),
