@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
+import type { DomainRef } from '../src/rpc/index.ts'
 import { diskXml } from './support/button-guest.ts'
 import { hasVirsh, virsh, without } from './support/clients.ts'
 import { cpuDisk } from './support/cpu-guest.ts'
@@ -143,4 +144,36 @@ test.serial('what starts the next time is told one by one, where that was chosen
     writeFileSync(file, document(`${COUNTS}<vcpus>${states}</vcpus>`))
     t.regex(await run(`define ${file}`), message)
   }
+})
+
+test('absurd numbers of processors cost nothing', async (t) => {
+  const { client: open } = await startDaemon(t)
+  const client = await open()
+  const define = (name: string, vcpu: string): Promise<{ dom: DomainRef }> => {
+    const xml = domainXml(name).replace(/<vcpu>.*<\/vcpu>|(?=<os>)/, vcpu)
+    return client.call('DOMAIN_DEFINE_XML_FLAGS', { xml, flags: 0 })
+  }
+  const { dom } = await define('a', "<vcpu>2</vcpu><vcpus><vcpu id='0' enabled='yes'/></vcpus>")
+  const set = (count: number, flags: number): Promise<unknown> =>
+    client.call('DOMAIN_SET_VCPUS_FLAGS', { dom, count, flags })
+  const CONFIG = 2
+  const MAXIMUM = 4
+  for (const count of [16_385, 100_000_000, 0xffff_ffff]) {
+    await t.throwsAsync(
+      set(count, CONFIG | MAXIMUM),
+      { message: /more than|at most|greater/ },
+      `${count}`,
+    )
+    await t.throwsAsync(set(count, CONFIG), { message: /greater than max/ }, `${count}`)
+    const vcpus = "<vcpus><vcpu id='0' enabled='yes'/></vcpus>"
+    await t.throwsAsync(
+      define('b', `<vcpu>${count}</vcpu>${vcpus}`),
+      { message: /vcpu/ },
+      `${count}`,
+    )
+  }
+  const again = { dom, cpumap: Array(100_000).fill('0-16383').join(','), state: 1, flags: CONFIG }
+  await t.throwsAsync(client.call('DOMAIN_SET_VCPU', again), { message: /Failed to parse bitmap/ })
+  const most = await client.call('DOMAIN_GET_VCPUS_FLAGS', { dom, flags: CONFIG | MAXIMUM })
+  t.deepEqual(Object.values(most), [2])
 })

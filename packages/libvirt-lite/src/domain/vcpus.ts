@@ -2,6 +2,9 @@ import type { DomainDefinition, VcpuState } from './generated/model.ts'
 
 // Which processors of a domain there are: `<vcpu current='1'>4</vcpu>`, and `<vcpus>` where they are told one by one.
 
+/** No machine has more; definitions for others may not cost more than that. */
+export const MOST_VCPUS = 16_384
+
 /** All processors that there can be, whether they are told one by one or not. */
 export function vcpuStates({ vcpu, vcpus }: DomainDefinition): VcpuState[] {
   const most = vcpu?.value ?? 1

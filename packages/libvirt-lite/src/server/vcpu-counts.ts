@@ -1,16 +1,15 @@
-import { vcpuStates, withVcpus } from '../domain/index.ts'
+import { MOST_VCPUS, vcpuStates, withVcpus } from '../domain/index.ts'
 import type { VcpuState } from '../domain/index.ts'
 import type { DomainDefinition } from '../driver/model.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
 // What becomes of the processors of a definition. As in libvirt their order is forgotten.
 
-/** A bound for numbers of processors in a list. */
-const MOST = 16_384
 const PART = /^(\^?)(\d{1,5})(?:-(\d{1,5}))?$/
 
 /** A definition with places for so many processors. @throws VirtError where its topology has others */
 export function withMaximum(before: DomainDefinition, count: number): DomainDefinition {
+  if (count > MOST_VCPUS) throw wrong(`a domain has at most ${MOST_VCPUS} vcpus, not ${count}`)
   const { topology } = before.cpu ?? {}
   if (topology !== undefined) {
     const { sockets, dies = 1, cores, threads } = topology
@@ -95,10 +94,13 @@ export function checkChange(
 /** The numbers in a list such as `1-3,^2`. @throws VirtError */
 export function cpusetIds(list: string): number[] {
   const ids = new Set<number>()
+  // Who names them again and again keeps everybody waiting.
+  let left = 2 * MOST_VCPUS
   for (const part of list.split(',')) {
     const [whole, not, from, to = from] = PART.exec(part) ?? []
-    if (whole === undefined || Number(to) < Number(from) || Number(to) >= MOST) {
-      throw wrong(`Failed to parse bitmap '${list}'`)
+    left -= Number(to) - Number(from) + 1
+    if (whole === undefined || Number(to) < Number(from) || Number(to) >= MOST_VCPUS || left < 0) {
+      throw wrong(`Failed to parse bitmap '${list.slice(0, 100)}'`)
     }
     for (let id = Number(from); id <= Number(to); id++) {
       if (not === '^') ids.delete(id)

@@ -1,5 +1,5 @@
 import { refusal, unsupported } from '../refuse.ts'
-import { vcpuStates, withVcpus } from '../vcpus.ts'
+import { MOST_VCPUS, vcpuStates, withVcpus } from '../vcpus.ts'
 import { normaliseCpuset } from './cpuset.ts'
 import type { Cpu, DomainDefinition } from '../generated/model.ts'
 
@@ -13,6 +13,12 @@ export function normaliseProcessors(def: DomainDefinition): void {
 
 function normaliseCounts(def: DomainDefinition): void {
   const given = def.vcpu ?? { value: 1 }
+  if (given.value > MOST_VCPUS) {
+    throw unsupported(`there can be at most ${MOST_VCPUS} processors`, {
+      at: given,
+      value: given.value,
+    })
+  }
   given.placement ??= 'static'
   if (given.current !== undefined && given.current > given.value) {
     throw unsupported(`there can be only ${given.value} processors`, {
