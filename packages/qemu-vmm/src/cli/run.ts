@@ -98,7 +98,6 @@ async function life(
   const context = { machine: vm, name, uuid, characters, quit }
   const facts = {
     type: settings.machine,
-    smp: settings.smp,
     cpuModel: settings.cpu.model,
     memory,
   }

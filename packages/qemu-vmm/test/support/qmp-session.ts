@@ -70,7 +70,7 @@ export async function create(pretty = false): Promise<QmpFixture> {
     device,
     {
       machine,
-      facts: { type: 'pc', smp: { cpus: 2 }, cpuModel: 'qemu64', memory: 64 << 20 },
+      facts: { type: 'pc', cpuModel: 'qemu64', memory: 64 << 20 },
       name: 'vm1',
       uuid: undefined,
       characters: noCharacters([{ label: 'serial0', filename: 'stdio', isOpen: true }]),

@@ -1,5 +1,4 @@
 import type { MachineType } from '../../machine/config.ts'
-import type { SmpConfig } from '../../machine/topology.ts'
 import type { VirtualMachine } from '../../machine/virtual-machine.ts'
 import type { CharacterControl, MonitoredMachine } from '../command.ts'
 import type { BlockNodes } from './block-nodes.ts'
@@ -9,7 +8,6 @@ import type { QmpObject, QmpType } from './types.ts'
 /** What the machine was made of, as far as it does not change. */
 export interface MachineFacts {
   type: MachineType | 'none'
-  smp: SmpConfig
   cpuModel: string
   /** Bytes of guest memory. */
   memory: number
