@@ -294,6 +294,8 @@ test('every procedure that the protocol table has is answered or refused by name
     needResults: 0,
     event: 0,
     callbackId: 0,
+    cpumap: '',
+    state: 0,
     cpu: -1,
     cell: -1,
     needMap: 0,
