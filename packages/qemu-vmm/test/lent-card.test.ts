@@ -197,3 +197,11 @@ test('queues come back before anything changes that who borrowed them knows', as
     t.false(machine.lent, what)
   }
 })
+
+test('a network that does not serve queues leaves kicks where they are heard', async (t) => {
+  await using machine = cardMachine(true, false)
+  machine.driver.start()
+  machine.kick(1)
+  machine.settle()
+  t.is(machine.counts.loans, 0, 'no kick was directed to anybody else')
+})

@@ -36,6 +36,8 @@ export interface LinkEnd {
   linkChanged(up: boolean): void
   /** The other end accepts other things now, came or went. */
   peerChanged?(): void
+  /** Whether `serveRings` would serve queues now: asked first, because a kick between the two is nobody's. */
+  readonly canServeRings?: boolean
   /** Serves the queues of the card at the other end by itself, until that ends it; `strange` is called when it has to. */
   serveRings?(loan: RingLoan, strange: () => void): RingServer | undefined
   /** Takes back queues that it has lent: the link or the other end changes. */

@@ -140,11 +140,15 @@ export class UserNet implements LinkEnd {
     this.#poll()
   }
 
-  /** Has the addon serve the card's queues, when nothing waits here and nobody is asked about connections. */
+  /** Nothing waits here, and nobody is asked about connections. */
+  get canServeRings(): boolean {
+    if (!this.#open || this.#cannotServe || this.#host.isHostTime !== true) return false
+    return this.#config.onConnect === undefined && !this.#sending && this.#from >= this.#out.used
+  }
+
+  /** Has the addon serve the card's queues. */
   serveRings(loan: RingLoan, strange: () => void): RingServer | undefined {
-    if (!this.#open || this.#cannotServe || this.#host.isHostTime !== true) return undefined
-    if (this.#config.onConnect !== undefined || this.#sending || this.#from < this.#out.used)
-      return undefined
+    if (!this.canServeRings) return undefined
     const { calls, mac, ...rest } = loan
     try {
       this.#net.serve({ ...rest, mac: [...mac] }, calls, this.#nowUs())

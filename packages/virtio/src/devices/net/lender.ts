@@ -51,8 +51,8 @@ export class NetLender {
   begin(context: DeviceContext, terms: () => DriverTerms, strange: () => void): void {
     const [rx, tx] = context.queues
     const peer = this.#side.peer.end
-    if (this.#lent !== undefined || this.#calls === undefined || peer?.serveRings === undefined)
-      return
+    if (this.#lent !== undefined || this.#calls === undefined) return
+    if (peer?.serveRings === undefined || peer.canServeRings !== true) return
     if (!this.#side.link.up || this.#side.link.isObserved) return
     if (!rx?.ready || !tx?.ready || rx.inFlight + tx.inFlight > 0) return
     if (!context.running || !context.hasFeature(VIRTIO_F_VERSION_1)) return
@@ -73,8 +73,11 @@ export class NetLender {
       calls: this.#calls,
     }
     const server = peer.serveRings(loan, strange)
-    if (server === undefined) for (const link of links) link.end(0)
-    else this.#lent = { server, queues: [rx, tx], states, links, features }
+    if (server === undefined) {
+      for (const link of links) link.end(0)
+      // Who kicked meanwhile was not heard.
+      for (const queue of [rx, tx]) context.again(queue)
+    } else this.#lent = { server, queues: [rx, tx], states, links, features }
   }
 
   /** Has them looked at; false when they are not lent. */
