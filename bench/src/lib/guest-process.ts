@@ -51,8 +51,10 @@ export class GuestProcess {
   /** performance.now() when the process was started. */
   readonly startedAt: number = performance.now()
 
-  constructor(command: string, args: readonly string[]) {
-    this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  /** `environment` is added to this process's own. */
+  constructor(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+    const env = { ...process.env, ...environment }
+    this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'], env })
     this.#exited = new Promise((resolve, reject) => {
       this.#child.on('error', reject)
       this.#child.on('close', (code) => resolve(code ?? 128))
@@ -109,6 +111,11 @@ export class GuestProcess {
     const result = await Promise.race([output, ended, late])
     clearTimeout(timer)
     return result
+  }
+
+  /** True if the console printed the pattern already, and nobody expected it yet. */
+  hasPrinted(pattern: RegExp): boolean {
+    return pattern.test(this.#output)
   }
 
   /** Types on the console. */
