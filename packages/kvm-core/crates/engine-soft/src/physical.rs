@@ -9,6 +9,9 @@ use crate::linear::{self, PAGE};
 use crate::vcpu::Vcpu;
 use crate::width::{W8, W16, W32, W64};
 
+/// Offset of the local APIC's interrupt command register (SDM volume 3, table 13-1).
+const ICR: u32 = 0x300;
+
 impl Vcpu {
     /// Reads 1 to 8 bytes that do not leave a page.
     pub(crate) fn physical_read(&mut self, gpa: u64, size: u8) -> Result<u64, Trap> {
@@ -237,9 +240,18 @@ impl Vcpu {
     }
 
     fn lapic_write(&mut self, gpa: u64, data: &[u8]) {
-        if let Some(lapic) = &self.cpu.lapic {
-            #[allow(clippy::cast_possible_truncation)]
-            lapic.mmio_write((gpa & 0xfff) as u32, data);
+        #[allow(clippy::cast_possible_truncation)]
+        let register = (gpa & 0xfff) as u32;
+        let write = |v: &mut Self| {
+            if let Some(lapic) = &v.cpu.lapic {
+                lapic.mmio_write(register, data);
+            }
+        };
+        // Who sends a SIPI waits until the other one has begun.
+        if register & 0xff0 == ICR {
+            self.aside(write)
+        } else {
+            write(self)
         }
         // An EOI or a lower priority can let the next interrupt through.
         self.attention = true;

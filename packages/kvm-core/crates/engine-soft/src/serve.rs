@@ -44,12 +44,23 @@ impl Vcpu {
                 backoff.wait();
             }
             self.member.park(false);
+            // Who saw it standing still did not wait for its answer.
+            self.answer_others();
             // Who stops the others says so and then looks whether they stand still, this side the
             // other way round: one of the two sees the other.
             if !self.watch.stopped() {
                 return;
             }
         }
+    }
+
+    /// Does what may wait for another vCPU, and does not touch the guest's memory: that one may be waiting for an answer of
+    /// this vCPU, or for it to stop.
+    pub(crate) fn aside<R>(&mut self, action: impl FnOnce(&mut Self) -> R) -> R {
+        self.member.park(true);
+        let result = action(self);
+        self.stand_still(|| true);
+        result
     }
 
     /// Stands still while another vCPU wants it.

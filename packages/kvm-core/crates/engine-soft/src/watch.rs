@@ -196,7 +196,7 @@ impl Member {
 
     /// True if the vCPU answered, or will before it executes anything.
     pub fn has_answered(&self, ticket: u64) -> bool {
-        !self.in_guest.load(Ordering::SeqCst) || self.answered.load(Ordering::SeqCst) >= ticket
+        self.stands_still() || self.answered.load(Ordering::SeqCst) >= ticket
     }
 
     /// Hands the pages it was asked for to `take`, or `None` for all pages, and answers.
@@ -219,7 +219,7 @@ impl Member {
         self.parked.store(parked, Ordering::SeqCst);
     }
 
-    /// True if the vCPU executes nothing, and looks at [`Watch::stopped`] before it does.
+    /// True if the vCPU executes nothing, and answers and looks at [`Watch::stopped`] before it does.
     pub fn stands_still(&self) -> bool {
         !self.in_guest.load(Ordering::SeqCst) || self.parked.load(Ordering::SeqCst)
     }

@@ -1,7 +1,7 @@
 //! Reaching a vCPU from another thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvm_cpu::engine::{VcpuRequests, request};
@@ -20,6 +20,7 @@ pub(crate) struct Kicker {
     requests: Arc<VcpuRequests>,
     asleep: AtomicBool,
     phase: Arc<PhaseCell>,
+    late: AtomicU32,
 }
 
 impl Kicker {
@@ -30,6 +31,11 @@ impl Kicker {
     /// Who has the vCPU.
     pub fn phase(&self) -> &Arc<PhaseCell> {
         &self.phase
+    }
+
+    /// How often whoever sent a SIPI did not see the vCPU begin.
+    pub fn late_starts(&self) -> u32 {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// Sets request bits and wakes the vCPU if it is halted. A vCPU in the guest polls the word.
@@ -56,10 +62,11 @@ impl Kicker {
     /// write the counter it would wait for. The thread of a vCPU may need longer to wake up.
     fn await_start(&self) {
         let end = Instant::now() + START_LIMIT;
-        while self.requests.starting.load(Ordering::SeqCst)
-            && self.phase.goes_on()
-            && Instant::now() < end
-        {
+        while self.requests.starting.load(Ordering::SeqCst) && self.phase.goes_on() {
+            if Instant::now() >= end {
+                self.late.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             std::thread::sleep(START_LOOK);
         }
     }

@@ -147,6 +147,12 @@ impl Vcpu {
         self.kicker.requests()
     }
 
+    /// How often whoever sent this vCPU a SIPI gave up to wait for it to begin.
+    #[must_use]
+    pub fn late_starts(&self) -> u32 {
+        self.kicker.late_starts()
+    }
+
     /// Counters since creation.
     #[must_use]
     pub fn stats(&self) -> VcpuStats {

@@ -15,6 +15,9 @@ use crate::width::{W16, W32, W64, Width};
 /// DR6: the trap is a single step.
 pub(crate) const DR6_BS: u64 = 1 << 14;
 
+/// The interrupt command register as an MSR (SDM volume 3, table 13-6).
+const X2APIC_ICR: u32 = 0x830;
+
 const AX: u8 = reg::RAX as u8;
 const CX: u8 = reg::RCX as u8;
 const DX: u8 = reg::RDX as u8;
@@ -279,7 +282,10 @@ pub(crate) fn wrmsr(v: &mut Vcpu, _op: &Op) -> Done {
     let index = v.get::<W32>(CX) as u32;
     let value = v.get::<W32>(DX) << 32 | v.get::<W32>(AX);
     serialize();
-    if let Err(trap) = msr::write_msr(v, index, value) {
+    let write = |v: &mut Vcpu| msr::write_msr(v, index, value);
+    // Who sends a SIPI waits until the other one has begun.
+    let written = if index == X2APIC_ICR { v.aside(write) } else { write(v) };
+    if let Err(trap) = written {
         // Others are there and cannot hold the value.
         if msr::read_msr(v, index).is_err() {
             v.counters.refusals.note(|| format!("the write of MSR {index:#x}"));

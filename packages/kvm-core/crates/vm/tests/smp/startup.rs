@@ -24,7 +24,17 @@ fn boot(
     commands: &[(u32, u32)],
     rest: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
 ) -> CodeAssembler {
+    boot_after(|_| Ok(()), commands, rest)
+}
+
+/// The same behind other code.
+fn boot_after(
+    first: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+    commands: &[(u32, u32)],
+    rest: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>,
+) -> CodeAssembler {
     let mut a = CodeAssembler::new(64).unwrap();
+    first(&mut a).unwrap();
     let mut code = || -> Result<(), IcedError> {
         a.mov(ecx, 0x1b)?;
         a.rdmsr()?;
@@ -297,24 +307,42 @@ fn a_paravirtual_ipi_reaches_the_ids_of_its_bitmap() {
 
 #[test]
 fn a_processor_has_begun_when_the_sipi_is_sent() {
-    let m = Machine::new(2, true);
     // jmp 0:0xb000; there: lock inc byte [0x5000]; hlt
-    m.vm.memory().write(AP_CODE, &[0xea, 0x00, 0xb0, 0x00, 0x00]).unwrap();
-    m.vm.memory().write(0xb000, &[0xf0, 0xfe, 0x06, 0x00, 0x50, 0xf4]).unwrap();
-    m.vcpus[1].start(ThreadOptions::default()).unwrap();
+    let code = 0xb000ea_u64;
+    // Put there long before, or by the vCPU that now waits, whose permission to store to it has to be taken back.
+    for is_fresh in [false, true] {
+        let m = Machine::new(2, true);
+        m.vm.memory().write(0xb000, &[0xf0, 0xfe, 0x06, 0x00, 0x50, 0xf4]).unwrap();
+        if !is_fresh {
+            m.vm.memory().write(AP_CODE, &code.to_le_bytes()).unwrap();
+        }
+        m.vcpus[1].start(ThreadOptions::default()).unwrap();
+        start_and_overwrite(&m, is_fresh.then_some(code));
+    }
+}
+
+fn start_and_overwrite(m: &Machine, code: Option<u64>) {
+    let store = |a: &mut CodeAssembler, value: u64| {
+        a.mov(rdi, AP_CODE)?;
+        a.mov(rax, value)?;
+        a.mov(qword_ptr(rdi), rax)
+    };
     // Its code is gone at once, as SeaBIOS does it when a guest resumes: only HLT is left.
     run_boot(
-        &m,
-        boot(&[(INIT, 1), (SIPI | 10, 1)], |a| {
-            a.mov(rdi, AP_CODE)?;
-            a.mov(rax, 0xf4f4_f4f4_f4f4_f4f4_u64)?;
-            a.mov(qword_ptr(rdi), rax)?;
-            out(a)
-        }),
+        m,
+        boot_after(
+            |a| code.map_or(Ok(()), |code| store(a, code)),
+            &[(INIT, 1), (SIPI | 10, 1)],
+            |a| {
+                store(a, 0xf4f4_f4f4_f4f4_f4f4)?;
+                out(a)
+            },
+        ),
     );
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while m.read_u64(STARTED) != 1 {
         assert!(std::time::Instant::now() < end, "the processor ran what came after its start");
         std::thread::sleep(Duration::from_millis(1));
     }
+    assert_eq!(m.vcpus[1].late_starts(), 0, "its sender waited in vain");
 }
