@@ -15,10 +15,31 @@ const plug: readonly DeviceOption[] = [
   { driver: 'ide-hd', id: 'disk', properties: { drive: 'd0', bus: 'ide.0', unit: '0' } },
   { driver: 'ide-cd', id: 'cd', properties: { bus: 'ide.1', unit: '0' } },
   { driver: 'e1000', id: 'card', properties: { netdev: 'n', addr: '5', romfile: '' } },
+  { driver: 'rtl8139', id: 'old', properties: { netdev: 'o', addr: '6', romfile: '' } },
+  { driver: 'ich9-ahci', id: 'sata', properties: { addr: '7' } },
+  { driver: 'VGA', id: 'vga', properties: { addr: '8', romfile: '' } },
 ]
 
 async function board(logItems: readonly ('guest_errors' | 'unimp')[]): Promise<PlugBoard> {
-  return await plugBoard('i440fx', plug, [parseUserOptions('n', [])], { logItems })
+  return await plugBoard('i440fx', plug, [parseUserOptions('n', []), parseUserOptions('o', [])], {
+    logItems,
+  })
+}
+
+/** Puts a memory BAR of a function in its place. */
+function place({ board: { bus } }: PlugBoard, slot: number, bar: number, at: number): void {
+  const function0 = 0x8000_0000 + slot * 0x800
+  bus.pio.write(0xcf8, 4, function0 + 0x10 + 4 * bar)
+  bus.pio.write(0xcfc, 4, at)
+  bus.pio.write(0xcf8, 4, function0 + 4)
+  bus.pio.write(0xcfc, 2, 2)
+}
+
+/** Writes a register of the VGA that is reached by an index. */
+function writeIndexed({ board: { bus } }: PlugBoard, port: number, index: number): void {
+  bus.pio.write(0x3c2, 1, 1)
+  bus.pio.write(port, 1, index)
+  bus.pio.write(port + 1, 1, 1)
 }
 
 /** Guests' questions, and what is said of them. */
@@ -102,14 +123,60 @@ const questions: readonly (readonly [string, (board: PlugBoard) => void, RegExp]
   ],
   [
     'a register of the card',
-    ({ board: { bus } }) => {
-      bus.pio.write(0xcf8, 4, 0x8000_2810)
-      bus.pio.write(0xcfc, 4, CARD)
-      bus.pio.write(0xcf8, 4, 0x8000_2804)
-      bus.pio.write(0xcfc, 2, 2)
-      bus.mmio.write(CARD + 0x5b60, 4, 1)
+    (fixture) => {
+      place(fixture, 5, 0, CARD)
+      fixture.board.bus.mmio.write(CARD + 0x5b60, 4, 1)
     },
     /^unimp: card: write of register 0x5b60 is not implemented$/,
+  ],
+  [
+    'a register of the older card',
+    (fixture) => {
+      place(fixture, 6, 1, CARD)
+      fixture.board.bus.mmio.write(CARD + 0x7c, 4, 1)
+    },
+    /^unimp: old: write of register 0x7c is not implemented$/,
+  ],
+  [
+    'a register of the SATA controller',
+    (fixture) => {
+      place(fixture, 7, 5, CARD)
+      fixture.board.bus.mmio.write(CARD + 0x28, 4, 1)
+    },
+    /^unimp: sata: write of register 0x28 is not implemented$/,
+  ],
+  [
+    'a register of a SATA port',
+    (fixture) => {
+      place(fixture, 7, 5, CARD)
+      void fixture.board.bus.mmio.read(CARD + 0x1c0, 4)
+    },
+    /^unimp: sata: read of register 0x1c0 is not implemented$/,
+  ],
+  [
+    'a sequencer register of the VGA',
+    (fixture) => writeIndexed(fixture, 0x3c4, 6),
+    /^unimp: vga: write of sequencer register 0x6 is not implemented$/,
+  ],
+  [
+    'a graphics register of the VGA',
+    (fixture) => writeIndexed(fixture, 0x3ce, 9),
+    /^unimp: vga: write of graphics register 0x9 is not implemented$/,
+  ],
+  [
+    'a CRTC register of the VGA',
+    (fixture) => writeIndexed(fixture, 0x3d4, 0x30),
+    /^unimp: vga: write of CRTC register 0x30 is not implemented$/,
+  ],
+  [
+    'an attribute register of the VGA',
+    ({ board: { bus } }) => {
+      bus.pio.write(0x3c2, 1, 1)
+      bus.pio.read(0x3da, 1)
+      bus.pio.write(0x3c0, 1, 0x16)
+      bus.pio.write(0x3c0, 1, 1)
+    },
+    /^unimp: vga: write of attribute register 0x16 is not implemented$/,
   ],
 ]
 
@@ -137,5 +204,20 @@ test('firmware and drivers that ask for what is there are not told of', async (t
   pio.write(0x3f5, 1, 0x10)
   mmio.read(HPET, 4)
   mmio.read(HPET + 0x14, 4)
+  place(fixture, 6, 1, CARD)
+  for (const [at, bytes] of [
+    [0, 4],
+    [0x37, 1],
+    [0x3e, 2],
+    [0x44, 4],
+    [0xe0, 2],
+  ] as const) {
+    mmio.read(CARD + at, bytes)
+  }
+  place(fixture, 7, 5, CARD + 0x1000)
+  for (const at of [0, 4, 8, 0xc, 0x10, 0x118, 0x134, 0x3b8]) mmio.read(CARD + 0x1000 + at, 4)
+  for (let index = 0; index < 5; index++) writeIndexed(fixture, 0x3c4, index)
+  for (let index = 0; index < 9; index++) writeIndexed(fixture, 0x3ce, index)
+  for (let index = 0; index < 0x19; index++) writeIndexed(fixture, 0x3d4, index)
   t.deepEqual(fixture.said, [])
 })

@@ -18,6 +18,7 @@ import { Netdevs } from '../../src/net/netdevs.ts'
 import { ObjectRegistry } from '../../src/objects/registry.ts'
 import { FakeDrive } from './fake-drive.ts'
 import { FlatRam } from './ram.ts'
+import { FakeVideoMemory } from './vga-fixture.ts'
 
 /** What the machine around the devices knows of them. */
 export interface PlugBoard {
@@ -83,9 +84,7 @@ export async function plugBoard(
     devices: [],
     deleted: (device) => deleted.push(device),
     flash: () => [],
-    createVideoMemory: () => {
-      throw new Error('no device of these tests has video memory')
-    },
+    createVideoMemory: (size) => new FakeVideoMemory(size),
     irqs,
     clock,
     map: createMemoryMap(64 << 20, kind),

@@ -8,6 +8,8 @@ import type { AtaUnit } from '../ide/unit.ts'
 import { PciFunction } from '../pci/function.ts'
 import { Msi } from '../pci/msi.ts'
 import type { SendMessage } from '../pci/msix.ts'
+import type { UnknownCommand } from '../unknown-command.ts'
+import { REGISTERS as PORT_REGISTERS } from './port-registers.ts'
 import { AhciPort } from './port.ts'
 
 const PORTS = 6
@@ -27,6 +29,7 @@ const GHC = 0x04
 const IS = 0x08
 const PI = 0x0c
 const VS = 0x10
+const REGISTERS: ReadonlySet<number> = new Set([CAP, GHC, IS, PI, VS])
 /** 64-bit addresses, AHCI only, 1.5 Gb/s, 32 slots. */
 const CAPABILITIES = 0x8014_1f00 | (PORTS - 1)
 const GHC_RESET = 0x01
@@ -53,6 +56,7 @@ export class Ahci implements Stateful {
   readonly fn: PciFunction
   readonly buses: readonly AtaBus[]
   readonly #ports: readonly AhciPort[]
+  readonly #unknown: UnknownCommand
   #ghc = GHC_ENABLED
   #is = 0
   #index = 0
@@ -60,6 +64,7 @@ export class Ahci implements Stateful {
   #isPending = false
 
   constructor(name: string, bus: Bus, memory: GuestMemory, options: AhciOptions) {
+    this.#unknown = bus.unknownOf(name)
     this.fn = new PciFunction(name, bus, {
       vendor: 0x8086,
       device: 0x2922,
@@ -146,6 +151,7 @@ export class Ahci implements Stateful {
   }
 
   #read(offset: number): number {
+    if (!isThere(offset)) this.#unknown('read of register', offset)
     const port = this.#ports[(offset - PORTS_AT) >> 7]
     if (offset >= PORTS_AT) return port?.read(offset & (PORT_BYTES - 1)) ?? 0
     switch (offset) {
@@ -165,6 +171,7 @@ export class Ahci implements Stateful {
   }
 
   #write(offset: number, value: number): void {
+    if (!isThere(offset)) this.#unknown('write of register', offset)
     if (offset >= PORTS_AT) {
       this.#ports[(offset - PORTS_AT) >> 7]?.write(offset & (PORT_BYTES - 1), value)
       return
@@ -207,6 +214,11 @@ export class Ahci implements Stateful {
     if (offset === INDEX) this.#index = value & (REGISTER_BYTES - 4)
     else if (offset === DATA) this.#write(this.#index, value)
   }
+}
+
+function isThere(offset: number): boolean {
+  if (offset < PORTS_AT) return REGISTERS.has(offset)
+  return offset < PORTS_AT + PORTS * PORT_BYTES && PORT_REGISTERS.has(offset & (PORT_BYTES - 1))
 }
 
 /** A port, as a drive is plugged into it. */

@@ -13,6 +13,23 @@ export const SCTL = 0x2c
 export const SERR = 0x30
 export const SACT = 0x34
 export const CI = 0x38
+/** Those that there are: the others belong to features that the controller does not claim. */
+export const REGISTERS: ReadonlySet<number> = new Set([
+  CLB,
+  CLBU,
+  FB,
+  FBU,
+  IS,
+  IE,
+  CMD,
+  TFD,
+  SIG,
+  SSTS,
+  SCTL,
+  SERR,
+  SACT,
+  CI,
+])
 
 export const CMD_ST = 0x0001
 export const CMD_CLO = 0x0008

@@ -22,6 +22,12 @@ export class RegisterBank {
     for (let at = start; at < start + bytes; at++) this.#places[at] = place
   }
 
+  /** Whether any register is where an access goes. */
+  has(offset: number, size: number): boolean {
+    for (let at = offset; at < offset + size; at++) if (this.#places[at] !== undefined) return true
+    return false
+  }
+
   /** What is not there reads 0. */
   read(offset: number, size: number): number {
     let value = 0

@@ -88,6 +88,7 @@ export class Rtl8139 implements Stateful, LinkEnd {
     })
     // Linux's driver does without the card where it cannot set this.
     this.fn.config.allowWrites(PCI_CACHE_LINE_SIZE, 1, 0xff)
+    const unknown = bus.unknownOf(name)
     for (const [register, space] of [
       [0, 'pio'],
       [1, 'mmio'],
@@ -96,8 +97,14 @@ export class Rtl8139 implements Stateful, LinkEnd {
         space,
         size: BAR_BYTES,
         handler: {
-          read: (offset, size) => this.#bank.read(offset, size),
-          write: (offset, size, value) => this.#bank.write(offset, size, value >>> 0),
+          read: (offset, size) => {
+            if (!this.#bank.has(offset, size)) unknown('read of register', offset)
+            return this.#bank.read(offset, size)
+          },
+          write: (offset, size, value) => {
+            if (!this.#bank.has(offset, size)) unknown('write of register', offset)
+            this.#bank.write(offset, size, value >>> 0)
+          },
         },
       })
     }

@@ -1,5 +1,6 @@
 import type { Latch } from '../../device.ts'
 import { bytes, flag, int, parseState, u8 } from '../../machine/state.ts'
+import { type UnknownCommand, untold } from '../unknown-command.ts'
 
 /** Bits that each register keeps, as the hardware has them. */
 const SEQUENCER_MASKS = [0x03, 0x3d, 0x0f, 0x3f, 0x0e, 0x00, 0x00, 0xff] as const
@@ -48,6 +49,7 @@ export class VgaRegisters {
   readonly palette: Uint8Array = new Uint8Array(PALETTE_BYTES)
   pixelMask = 0xff
   readonly #latch: Latch
+  readonly #unknown: UnknownCommand
   #misc = 0
   #feature = 0
   #sequencerIndex = 0
@@ -66,8 +68,9 @@ export class VgaRegisters {
   onMemoryChange: () => void = () => {}
 
   /** `latch` is of the miscellaneous output register, which text modes read for each character. */
-  constructor(latch: Latch = () => {}) {
+  constructor(latch: Latch = () => {}, unknown: UnknownCommand = untold) {
     this.#latch = latch
+    this.#unknown = unknown
     latch(this.#misc)
   }
 
@@ -166,6 +169,9 @@ export class VgaRegisters {
         this.#sequencerIndex = value & 7
         break
       case 0x3c5:
+        if (SEQUENCER_MASKS[this.#sequencerIndex] === 0) {
+          this.#unknown('write of sequencer register', this.#sequencerIndex)
+        }
         this.sequencer[this.#sequencerIndex] = value & SEQUENCER_MASKS[this.#sequencerIndex]!
         this.onMemoryChange()
         break
@@ -190,7 +196,10 @@ export class VgaRegisters {
         break
       case 0x3cf: {
         const mask = GRAPHICS_MASKS[this.#graphicsIndex]
-        if (mask === undefined) break
+        if (mask === undefined) {
+          this.#unknown('write of graphics register', this.#graphicsIndex)
+          break
+        }
         this.graphics[this.#graphicsIndex] = value & mask
         this.onMemoryChange()
         break
@@ -294,11 +303,15 @@ export class VgaRegisters {
     else if (index === 0x11) this.attribute[index] = value
     else if (index === 0x12) this.attribute[index] = value & ~0xc0
     else if (index < ATTRIBUTE_COUNT) this.attribute[index] = value & 0x0f
+    else this.#unknown('write of attribute register', index)
   }
 
   #writeCrtc(value: number): void {
     const index = this.#crtcIndex
-    if (index >= CRTC_COUNT) return
+    if (index >= CRTC_COUNT) {
+      this.#unknown('write of CRTC register', index)
+      return
+    }
     const isProtected = (this.crtc[CRTC_PROTECT]! & 0x80) !== 0 && index <= CRTC_OVERFLOW
     if (!isProtected) this.crtc[index] = value
     // Of what is protected, one bit of the line compare register is not.

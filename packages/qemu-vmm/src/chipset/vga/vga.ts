@@ -72,7 +72,7 @@ export class Vga implements Stateful {
 
   constructor({ name, bus, memory, rom, latches }: VgaOptions) {
     this.#memory = memory
-    this.#registers = new VgaRegisters(latches?.(MISC_READ))
+    this.#registers = new VgaRegisters(latches?.(MISC_READ), bus.unknownOf(name))
     const { bytes } = memory
     this.#planes = new VgaPlanes(bytes, this.#registers, (at, length) =>
       memory.markWritten(at, length),
