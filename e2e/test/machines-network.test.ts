@@ -1,10 +1,9 @@
 // Networks between machines: two of ours, one of ours and Debian's QEMU.
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
+import { freePort } from '../src/free-port.ts'
 import {
   GuestProcess,
   bootArguments,
@@ -38,14 +37,6 @@ async function twoGuests(
 
 const card = (mac: number): string[] => {
   return ['-device', `virtio-net-pci,netdev=n,mac=52:54:00:00:00:0${mac}`]
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 /** Both hear each other, and a megabyte arrives whole. */

@@ -1,27 +1,12 @@
 // The network of a guest without any rights on the host: addresses by DHCP, servers of the host, and the way in.
 import { createHash } from 'node:crypto'
 import { createServer } from 'node:http'
-import { connect, createServer as createTcpServer } from 'node:net'
+import { connect } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
 import test from 'ava'
-import { type GuestProcess, bootArguments, guestFiles, withGuest } from '../src/guest.ts'
-
-/** What udhcpc runs with an answer. */
-const SCRIPT = [
-  '[ "$1" = bound ] || exit 0',
-  'ip addr add "$ip/24" dev "$interface"',
-  'ip route add default via "$router"',
-  'echo "$ip $router $dns"',
-]
-
-/** Asks for an address and takes it; what the script says. */
-async function lease(guest: GuestProcess): Promise<string> {
-  await guest.shell("echo '#!/bin/sh' >/tmp/s; chmod +x /tmp/s")
-  // Line by line: the console would break longer ones.
-  for (const line of SCRIPT) await guest.shell(`echo '${line}' >>/tmp/s`)
-  await guest.shell('ip link set eth0 up')
-  return await guest.shell('udhcpc -i eth0 -nqf -s /tmp/s 2>/dev/null')
-}
+import { freePort } from '../src/free-port.ts'
+import { bootArguments, guestFiles, withGuest } from '../src/guest.ts'
+import { lease } from '../src/lease.ts'
 
 function machine(nic: string): string[] {
   return [...bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd }), '-nic', nic]
@@ -32,21 +17,13 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-/** A port that nobody has just now. */
-async function freePort(): Promise<number> {
-  const server = createTcpServer()
-  const port = await listening(server)
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
 test.serial('a guest gets an address, and reaches the host and nothing it must not', async (t) => {
   const body = Buffer.alloc(8 << 20, 'network ')
   const server = createServer((_request, response) => void response.end(body))
   const port = await listening(server)
   try {
     await withGuest(machine('user,model=virtio'), async (guest) => {
-      t.is(await lease(guest), '10.0.2.15 10.0.2.2 10.0.2.3\n')
+      t.deepEqual(await lease(guest), ['10.0.2.15', '10.0.2.2', '10.0.2.3'])
       t.regex(await guest.shell('ip link show eth0'), /link\/ether 52:54:00:12:34:56/)
       t.regex(await guest.shell('ping -c 3 10.0.2.2'), /3 packets received, 0% packet loss/)
       const size = await guest.shell(`wget -q -O - http://10.0.2.2:${port}/ | md5sum`)
@@ -84,7 +61,7 @@ for (const [name, options, driver] of oldCards) {
     const boot = bootArguments({ memoryMib: 256, kernel, initrd })
     try {
       await withGuest([...boot, ...options], async (guest) => {
-        t.is(await lease(guest), '10.0.2.15 10.0.2.2 10.0.2.3\n')
+        t.deepEqual(await lease(guest), ['10.0.2.15', '10.0.2.2', '10.0.2.3'])
         t.regex(await guest.shell('dmesg | grep eth0'), driver)
         t.regex(await guest.shell('ip link show eth0'), /link\/ether 52:54:00:12:34:56/)
         t.regex(await guest.shell('ping -c 3 10.0.2.2'), /3 packets received, 0% packet loss/)
@@ -109,7 +86,7 @@ for (const [name, options, driver] of oldCards) {
 test.serial('a card and a network that -net plugs into a hub', async (t) => {
   const boot = bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd })
   await withGuest([...boot, '-net', 'nic,model=virtio', '-net', 'user'], async (guest) => {
-    t.is(await lease(guest), '10.0.2.15 10.0.2.2 10.0.2.3\n')
+    t.deepEqual(await lease(guest), ['10.0.2.15', '10.0.2.2', '10.0.2.3'])
     t.regex(await guest.shell('ping -c 2 10.0.2.2'), /2 packets received, 0% packet loss/)
   })
 })

@@ -10,25 +10,10 @@ import { setTimeout } from 'node:timers/promises'
 import test from 'ava'
 import { withFolder } from '../src/disk.ts'
 import { freePort } from '../src/free-port.ts'
-import { type GuestProcess, bootArguments, guestFiles, withGuest } from '../src/guest.ts'
+import { bootArguments, guestFiles, withGuest } from '../src/guest.ts'
+import { lease } from '../src/lease.ts'
 
 const isThere = spawnSync('passt', ['--help']).error === undefined
-
-/** What udhcpc runs with an answer. */
-const SCRIPT = [
-  '[ "$1" = bound ] || exit 0',
-  'ip addr add "$ip/24" dev "$interface"',
-  'ip route add default via "$router"',
-  'echo "$ip $router"',
-]
-
-async function lease(guest: GuestProcess): Promise<string> {
-  await guest.shell("echo '#!/bin/sh' >/tmp/s; chmod +x /tmp/s")
-  // Line by line: the console would break longer ones.
-  for (const line of SCRIPT) await guest.shell(`echo '${line}' >>/tmp/s`)
-  await guest.shell('ip link set eth0 up')
-  return await guest.shell('udhcpc -i eth0 -nqf -s /tmp/s 2>/dev/null')
-}
 
 /** Starts it with a way in to the guest's port 80; what it says when it does not begin. */
 async function startPasst(path: string, port: number): Promise<[ChildProcess, string]> {
@@ -70,7 +55,7 @@ test.serial('a guest behind passt gets an address, and serves and fetches files'
     const netdev = `stream,id=n,server=off,addr.type=unix,addr.path=${path}`
     const card = ['-netdev', netdev, '-device', 'virtio-net-pci,netdev=n']
     await withGuest([...boot, ...card], async (guest) => {
-      t.is(await lease(guest), '10.77.0.15 10.77.0.2\n')
+      t.deepEqual(await lease(guest), ['10.77.0.15', '10.77.0.2'])
       const got = await guest.shell(`wget -q -O - http://10.77.0.2:${web}/ | md5sum`)
       t.is(got.split(' ')[0], sum)
       await guest.shell('mkdir /tmp/www; seq 150000 >/tmp/www/numbers')

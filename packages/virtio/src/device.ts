@@ -228,6 +228,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
   fail(error: unknown): void {
     if (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET) return
     this.yieldRings()
+    // A queue that comes back and cannot go on has failed the device meanwhile.
     if (this.#status & VIRTIO_CONFIG_S_NEEDS_RESET) return
     for (const queue of this.queues) queue.halt()
     const told = this.#status & VIRTIO_CONFIG_S_DRIVER_OK

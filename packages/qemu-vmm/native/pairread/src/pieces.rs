@@ -10,6 +10,18 @@ pub const PIECE_BYTES: usize = 128 << 10;
 /// Of a piece that nobody has read yet.
 const UNREAD: i32 = i32::MIN;
 
+/// preadv2(2): bytes, or a negative errno.
+///
+/// # Safety
+/// The memory of `parts` is mapped, and used for nothing that a read into it must not meet.
+pub unsafe fn preadv2(fd: RawFd, offset: i64, parts: &[iovec], flags: i32) -> i64 {
+    let count = parts.len() as libc::c_int;
+    // SAFETY: by the contract of this function.
+    let read = unsafe { libc::preadv2(fd, parts.as_ptr(), count, offset, flags) };
+    let errno = || std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    if read < 0 { -i64::from(errno()) } else { read as i64 }
+}
+
 /// One piece and how reading it ended.
 #[derive(Debug)]
 struct Piece {
@@ -75,13 +87,10 @@ impl Pieces {
             let Some(piece) = self.pieces.get(index) else { return last };
             let end = self.pieces.get(index + 1).map_or(self.parts.len(), |next| next.first);
             let parts = &self.parts[piece.first..end];
-            let count = parts.len() as libc::c_int;
             // SAFETY: the memory is good by the contract of `PairReader::read`.
-            let read =
-                unsafe { libc::preadv2(self.fd, parts.as_ptr(), count, piece.offset, self.flags) };
-            let errno = || std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-            let outcome = if read < 0 { -errno() } else { read as i32 };
-            piece.outcome.store(outcome, Ordering::Relaxed);
+            let outcome = unsafe { preadv2(self.fd, piece.offset, parts, self.flags) };
+            // A piece is shorter than 2 GiB.
+            piece.outcome.store(outcome as i32, Ordering::Relaxed);
             last = self.unread.fetch_sub(1, Ordering::AcqRel) == 1;
         }
     }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use libc::iovec;
 
-use crate::pieces::{PIECE_BYTES, Pieces};
+use crate::pieces::{PIECE_BYTES, Pieces, preadv2};
 
 /// Looks at a piece that the helper still reads before going to sleep: as many as a piece takes.
 const LOOKS: u32 = 4000;
@@ -53,11 +53,8 @@ impl PairReader {
         }
         let bytes = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.iov_len));
         if bytes < 2 * PIECE_BYTES || !self.has_helper() {
-            let count = parts.len() as libc::c_int;
             // SAFETY: by the contract of this function.
-            let read = unsafe { libc::preadv2(fd, parts.as_ptr(), count, offset, flags) };
-            let errno = || std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-            return if read < 0 { -i64::from(errno()) } else { read as i64 };
+            return unsafe { preadv2(fd, offset, parts, flags) };
         }
         let pieces = Arc::new(Pieces::new(fd, offset, flags, parts));
         self.shared.state().work = Some(pieces.clone());
