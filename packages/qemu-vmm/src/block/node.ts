@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { CacheReader } from '../native/hostio.ts'
 import type { Preallocation } from './qcow2/preallocate.ts'
 
 /** What part of an image a range is, and whether its bytes have storage. */
@@ -68,8 +69,9 @@ export interface BlockNode {
   /**
    * Fills the parts before it returns, if that is possible without waiting; false, with nothing known
    * about their contents, where `readv` is to be asked, which also tells errors.
+   * @param reader makes the read, if there is one to be made; by default one that shares large reads with a second thread
    */
-  readNow?(offset: number, target: MemoryParts): boolean
+  readNow?(offset: number, target: MemoryParts, reader?: CacheReader): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
   /** Writes the parts before it returns, if that takes no time; false where `writev` is to be asked. */
   writeNow?(offset: number, source: MemoryParts): boolean

@@ -35,7 +35,7 @@ export interface OpenImageOptions {
   readonly warn?: ((message: string) => void) | undefined
   /** Leave the backing chain alone: what is not in the image reads as zeros. */
   readonly noBacking?: boolean | undefined
-  /** Writes happen on the calling thread, for programs that have nothing else to do meanwhile. */
+  /** Writes, and questions where data is, happen on the calling thread, for programs that have nothing else to do meanwhile. */
   readonly inline?: boolean | undefined
   /** How deep in the backing chain an image is opened for writing too; 1 is the backing file. */
   readonly writableDepth?: number | undefined

@@ -23,6 +23,8 @@ export interface HostIo {
     parts: Uint32Array,
     count: number,
   ): number
+  /** `CacheReader.read` by the calling thread alone. */
+  readHere: CacheReader['read']
   /** fallocate(2): resolves to 0 or a negative errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>
   /**
@@ -32,6 +34,8 @@ export interface HostIo {
   zeroRuns(bytes: Uint8Array, blockBytes: number, runs: Uint32Array): number
   /** lseek(2) with SEEK_HOLE or SEEK_DATA: resolves to an offset or a negative errno. */
   seekAllocation(fd: number, offset: number, hole: boolean): Promise<number>
+  /** The same on the calling thread. */
+  seekAllocationHere(fd: number, offset: number, hole: boolean): number
 }
 
 /** Reads what the host has in memory. */
@@ -59,6 +63,11 @@ export const FALLOC_FL_ZERO_RANGE = 16
  * @throws VmmError E_NO_ADDON when it was not built, or does not fit this platform
  */
 export const hostio = (): HostIo => addon<HostIo>()
+
+/** Reads by the calling thread alone, for who goes on with what it has read: it is in the caches of its processor. */
+export const readerHere: CacheReader = {
+  read: (...request) => hostio().readHere(...request),
+}
 
 let reader: CacheReader | undefined
 

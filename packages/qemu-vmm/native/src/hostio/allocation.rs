@@ -1,5 +1,5 @@
 //! Which parts of a file have storage: fallocate(2) and lseek(2). Both may wait for the disk, so
-//! they run on the thread pool.
+//! they run on the thread pool, unless who asks has nothing else to do.
 
 use std::os::fd::RawFd;
 
@@ -57,14 +57,24 @@ pub struct Seek {
     whence: i32,
 }
 
+impl Seek {
+    fn new(fd: RawFd, offset: i64, hole: bool) -> Self {
+        Self { fd, offset, whence: if hole { libc::SEEK_HOLE } else { libc::SEEK_DATA } }
+    }
+
+    fn call(&self) -> i64 {
+        // SAFETY: no memory is involved; a wrong descriptor or offset is an errno.
+        let found = unsafe { libc::lseek64(self.fd, self.offset, self.whence) };
+        if found >= 0 { found } else { -i64::from(errno::last_errno()) }
+    }
+}
+
 impl Task for Seek {
     type Output = i64;
     type JsValue = i64;
 
     fn compute(&mut self) -> napi::Result<i64> {
-        // SAFETY: no memory is involved; a wrong descriptor or offset is an errno.
-        let found = unsafe { libc::lseek64(self.fd, self.offset, self.whence) };
-        Ok(if found >= 0 { found } else { -i64::from(errno::last_errno()) })
+        Ok(self.call())
     }
 
     fn resolve(&mut self, _env: Env, output: i64) -> napi::Result<i64> {
@@ -76,9 +86,11 @@ impl Task for Seek {
 /// data or hole begins, or to a negative errno (`ENXIO`: there is none behind `offset`).
 #[napi]
 pub fn seek_allocation(fd: RawFd, offset: i64, hole: bool) -> AsyncTask<Seek> {
-    AsyncTask::new(Seek {
-        fd,
-        offset,
-        whence: if hole { libc::SEEK_HOLE } else { libc::SEEK_DATA },
-    })
+    AsyncTask::new(Seek::new(fd, offset, hole))
+}
+
+/// As [`seek_allocation`], on the calling thread.
+#[napi]
+pub fn seek_allocation_here(fd: RawFd, offset: i64, hole: bool) -> i64 {
+    Seek::new(fd, offset, hole).call()
 }

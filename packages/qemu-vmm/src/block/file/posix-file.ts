@@ -9,6 +9,7 @@ import {
   cacheReader,
   hostio,
 } from '../../native/hostio.ts'
+import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError, errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
 import { zeros } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
@@ -30,7 +31,7 @@ export interface PosixFileOptions {
   readonly locking: Locking
   /** Make the file, empty, unless it is a device. */
   readonly create?: boolean
-  /** Write on the calling thread, for programs that have nothing else to do meanwhile. */
+  /** Write, and ask where data is, on the calling thread, for programs that have nothing else to do meanwhile. */
   readonly inline?: boolean
   /** Who waits for the host; by default the kernel where it may, else threads. */
   readonly aio?: Aio | undefined
@@ -54,6 +55,7 @@ export class PosixFile implements BlockFile {
   readonly #fd: number
   readonly #noFlush: boolean
   readonly #device: boolean
+  readonly #inline: boolean
   readonly #direct: DirectIo | undefined
   readonly #io: FileIo
   #zeroRange = true
@@ -86,6 +88,7 @@ export class PosixFile implements BlockFile {
     this.filename = filename
     this.readOnly = options.readOnly
     this.#noFlush = options.cache.noFlush
+    this.#inline = options.inline === true
     this.#fd = openFile(filename, options)
     try {
       const kind = fstatSync(this.#fd)
@@ -107,7 +110,7 @@ export class PosixFile implements BlockFile {
           if (end > this.sizeBytes && !this.#device) this.sizeBytes = end
         },
       }
-      this.#io = options.inline === true ? new InlineIo(file) : openIo(file, options.aio)
+      this.#io = this.#inline && !this.readOnly ? new InlineIo(file) : openIo(file, options.aio)
       if (options.cache.direct) {
         this.#cached = false
         this.#direct = new DirectIo(this.#io, this.#device ? this.logicalBlockBytes : 4096)
@@ -118,9 +121,10 @@ export class PosixFile implements BlockFile {
     }
   }
 
-  readNow(offset: number, { buffers, parts, count, length }: MemoryParts): boolean {
+  readNow(offset: number, target: MemoryParts, reader: CacheReader = cacheReader()): boolean {
     if (!this.#cached) return false
-    const read = cacheReader().read(this.#fd, offset, buffers, parts, count)
+    const { buffers, parts, count, length } = target
+    const read = reader.read(this.#fd, offset, buffers, parts, count)
     if (read < 0 && read !== -os.errno.EAGAIN) this.#cached = false
     return read === length
   }
@@ -198,15 +202,20 @@ export class PosixFile implements BlockFile {
     })
   }
 
+  #seek(offset: number, hole: boolean): number | Promise<number> {
+    if (this.#inline) return hostio().seekAllocationHere(this.#fd, offset, hole)
+    return hostio().seekAllocation(this.#fd, offset, hole)
+  }
+
   async allocation(offset: number, length: number): Promise<{ data: boolean; length: number }> {
     if (offset >= this.sizeBytes) return { data: false, length }
-    const data = await hostio().seekAllocation(this.#fd, offset, false)
+    const data = await this.#seek(offset, false)
     if (data < 0) {
       // ENXIO says that only a hole follows; other errors, that the host does not know.
       return { data: errnoName(-data) !== 'ENXIO', length }
     }
     if (data > offset) return { data: false, length: Math.min(length, data - offset) }
-    const hole = await hostio().seekAllocation(this.#fd, offset, true)
+    const hole = await this.#seek(offset, true)
     return { data: true, length: hole > offset ? Math.min(length, hole - offset) : length }
   }
 

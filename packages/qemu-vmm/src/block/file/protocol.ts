@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { CacheReader } from '../../native/hostio.ts'
 import type { Iovec } from '../iovec.ts'
 
 /**
@@ -14,8 +15,8 @@ export interface BlockFile {
   readonly physicalBlockBytes: number
   /** Bytes. It grows with writes behind it. */
   readonly sizeBytes: number
-  /** Fills the parts at once; false where only `readv` can. */
-  readNow?(offset: number, target: MemoryParts): boolean
+  /** Fills the parts at once, by `reader` where that is given; false where only `readv` can. */
+  readNow?(offset: number, target: MemoryParts, reader?: CacheReader): boolean
   readv(offset: number, iov: Iovec): Promise<void>
   /** Writes the parts at once; false, with some of them written perhaps, where `writev` is to be asked. */
   writeNow?(offset: number, source: MemoryParts): boolean

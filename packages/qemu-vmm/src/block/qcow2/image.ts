@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError } from '../errors.ts'
 import { iovLength } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
@@ -59,13 +60,13 @@ export class Qcow2Node implements FormatNode {
     return this.#parts.snapshots
   }
 
-  readNow(offset: number, target: MemoryParts): boolean {
+  readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
     const { length } = target
     if (this.#broken !== undefined || !this.#locks.isFree(offset, offset + length)) return false
     const { metadata, file } = this.#parts
     try {
       const mapping = metadata.tables.peekWhole(offset, length)
-      return mapping?.kind === Kind.Data && file.readNow?.(mapping.host, target) === true
+      return mapping?.kind === Kind.Data && file.readNow?.(mapping.host, target, reader) === true
     } catch {
       // An impossible entry, of which `readv` tells more.
       return false

@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError } from '../errors.ts'
 import type { BlockFile } from '../file/protocol.ts'
 import { iovLength, iovSlice, iovTo } from '../iovec.ts'
@@ -38,8 +39,8 @@ export class RawNode implements FormatNode {
     this.physicalBlockBytes = file.physicalBlockBytes
   }
 
-  readNow(offset: number, target: MemoryParts): boolean {
-    return this.#file.readNow?.(offset, target) === true
+  readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
+    return this.#file.readNow?.(offset, target, reader) === true
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

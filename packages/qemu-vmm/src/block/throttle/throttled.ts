@@ -1,4 +1,5 @@
 import type { MemoryParts } from 'virtio'
+import type { CacheReader } from '../../native/hostio.ts'
 import { Filter } from '../filter.ts'
 import type { Filterable } from '../filter.ts'
 import { iovLength } from '../iovec.ts'
@@ -27,10 +28,10 @@ export class Throttled extends Filter implements Filterable {
     this.#group?.release(this.#member)
   }
 
-  override readNow(offset: number, target: MemoryParts): boolean {
+  override readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
     const node = this.node
     if (node.readNow === undefined) return false
-    return this.#now('read', target.length, () => node.readNow!(offset, target))
+    return this.#now('read', target.length, () => node.readNow!(offset, target, reader))
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {

@@ -16,7 +16,7 @@ import { Source } from './source.ts'
 export async function convert(argv: readonly string[], io: Io): Promise<number> {
   const options = parseConvert(argv)
   const { sources, sourceFormat: format, locking, loadSnapshot, sourceCache: cache } = options
-  const common = { format, readonly: true, locking, loadSnapshot, cache } as const
+  const common = { format, readonly: true, locking, loadSnapshot, cache, inline: true } as const
   const opened = sources.map((filename) => () => open(io, { filename, ...common }))
   return await using(opened, async (...nodes) => {
     const source = new Source(nodes)

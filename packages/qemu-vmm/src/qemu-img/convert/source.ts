@@ -1,4 +1,5 @@
 import type { FormatNode, MapEntry } from '../../block/index.ts'
+import { readerHere } from '../../native/hostio.ts'
 
 /** What is at a place of the source, and how far. */
 export interface Extent {
@@ -29,13 +30,14 @@ export class Source {
     return { length: entry.length, zero: entry.zero, own: entry.depth === 0 }
   }
 
-  /** Fills a buffer at once, where the host has all of it in memory and it is in one image. */
+  /** Fills a buffer at once, where the host has all of it in memory and it is in one place of one image. */
   readNow(offset: number, bytes: Uint8Array): boolean {
     const { node, start } = this.#parts.findLast((part) => part.start <= offset)!
     const length = bytes.byteLength
     if (offset + length > start + node.sizeBytes) return false
     const parts = Uint32Array.of(0, 0, length)
-    return node.readNow?.(offset - start, { buffers: [bytes], parts, count: 1, length }) === true
+    const target = { buffers: [bytes], parts, count: 1, length }
+    return node.readNow?.(offset - start, target, readerHere) === true
   }
 
   /** Fills a buffer; behind the end there are zeros. */
