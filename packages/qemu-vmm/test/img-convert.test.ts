@@ -6,7 +6,7 @@ import { temporary } from './support/disks.ts'
 import { ours } from './support/img.ts'
 import { random } from './support/random.ts'
 
-const SOURCE_BYTES = (25 << 20) + 512
+const SOURCE_BYTES = (13 << 20) + 512
 const BLOCK = 4096
 
 /** Runs of data and of zeros, of all lengths; every block of data is another. */
