@@ -80,7 +80,7 @@ test('every query answers what its description says', async (t) => {
       '/machine/peripheral-anon/device[0]',
       '/machine/peripheral/r',
       '/machine/unattached',
-      '/machine/unattached/device[1]',
+      '/machine/unattached/device[2]',
     ].map((path) => ({ path })),
     'qom-list-properties': [{ typename: 'rng-random' }, { typename: 'none-machine' }],
     'qom-get': [{ path: '/machine', property: 'type' }],

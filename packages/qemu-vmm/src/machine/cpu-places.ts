@@ -99,7 +99,7 @@ export function ostOf(places: CpuPlaces, { index, source, status }: OstReport): 
   return { ...(id === undefined ? {} : { device: id }), slot: index, source, status }
 }
 
-/** The path of a processor that nothing plugged in. */
+/** The path of a processor that nothing plugged in; QEMU has a device of its own (kvmvapic) behind the first one. */
 export function unattachedPath(index: number): string {
-  return `/machine/unattached/device[${index}]`
+  return `/machine/unattached/device[${index === 0 ? 0 : index + 1}]`
 }
