@@ -126,11 +126,11 @@ compare('answers have the same members', async (t) => {
   for (const [i, name] of names.entries()) {
     t.deepEqual(shape(here[i]?.return), shape(there[i]?.return), name)
   }
-  const paths = (answer: Answer | undefined): string[] =>
-    (answer?.return as { 'qom-path': string }[]).map((cpu) => cpu['qom-path'])
+  const paths = ({ return: list }: Answer): string[] =>
+    (list as { 'qom-path': string }[]).map((cpu) => cpu['qom-path'])
   for (const name of ['query-cpus-fast', 'query-hotpluggable-cpus']) {
     const i = names.indexOf(name)
-    t.deepEqual(paths(here[i]), paths(there[i]), name)
+    t.deepEqual(paths(here[i]!), paths(there[i]!), name)
   }
   // And these the same values.
   for (const name of ['query-name', 'query-uuid', 'query-target', 'query-memory-size-summary']) {
