@@ -173,7 +173,12 @@ test('the command line says what is wrong with it', (t) => {
   t.regex(message('--state', 'a', '--socket', 'b', '--sokcet', 'c'), /--sokcet/)
   t.regex(message('--state', 'a', '--socket', 'b', '--listen-tcp', '1'), /HOST:PORT.*not '1'/)
   const parsed = parseOptions(['--state', 'a', '--socket', 'b', '--listen-tcp', '[::1]:16509'])
-  t.deepEqual(parsed, { stateDir: 'a', socket: 'b', tcp: { host: '::1', port: 16_509 } })
+  t.deepEqual(parsed, {
+    stateDir: 'a',
+    socket: 'b',
+    shutdownMs: 60_000,
+    tcp: { host: '::1', port: 16_509 },
+  })
 })
 
 test('the read-only socket and a read-only client change nothing and learn no secrets', async (t) => {
