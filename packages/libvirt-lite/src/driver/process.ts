@@ -18,10 +18,14 @@ export interface ProcessId {
   startTime: string
 }
 
-/** The fields of `/proc/PID/stat` behind the name, or undefined when there is no such process. */
-function statOf(pid: number): string[] | undefined {
+/**
+ * The fields of `/proc/PID/stat` behind the name, or undefined when there is no such process. Of a thread they are below its
+ * process: `/proc/TID/stat` has the times of all threads together.
+ */
+function statOf(pid: number, thread?: number): string[] | undefined {
+  const task = thread === undefined ? '' : `/task/${thread}`
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const text = readFileSync(`/proc/${pid}${task}/stat`, 'utf8')
     // The name may contain anything, also parentheses.
     return text.slice(text.lastIndexOf(')') + 2).split(' ')
   } catch {
@@ -41,9 +45,12 @@ export function isAlive({ pid, startTime }: ProcessId): boolean {
   return stat !== undefined && stat[19] === startTime && stat[0] !== 'Z' && stat[0] !== 'X'
 }
 
-/** Processor time of a process in nanoseconds: of itself and of the kernel on its behalf. */
-export function cpuTime(pid: number): { user: bigint; system: bigint; total: bigint } {
-  const stat = statOf(pid)
+/** Processor time of a process, or of one thread of it, in nanoseconds: of itself and of the kernel on its behalf. */
+export function cpuTime(
+  pid: number,
+  thread?: number,
+): { user: bigint; system: bigint; total: bigint } {
+  const stat = statOf(pid, thread)
   // The kernel shows ticks of 10 ms to programs, whatever it counts in.
   const nanoseconds = (field: number): bigint => BigInt(stat?.[field] ?? 0) * 10_000_000n
   const user = nanoseconds(11)
@@ -51,9 +58,9 @@ export function cpuTime(pid: number): { user: bigint; system: bigint; total: big
   return { user, system, total: user + system }
 }
 
-/** The processor that a thread was on last. */
-export function lastCpu(thread: number): number {
-  return Number(statOf(thread)?.[36] ?? 0)
+/** The processor that a thread of a process was on last. */
+export function lastCpu(pid: number, thread: number): number {
+  return Number(statOf(pid, thread)?.[36] ?? 0)
 }
 
 /** Nanoseconds that a thread waited for disks, and for a processor; 0 where the kernel does not count. */

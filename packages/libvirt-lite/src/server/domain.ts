@@ -1,6 +1,6 @@
 import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
-import { cpuTime, identify, lastCpu, waits } from '../driver/process.ts'
+import { cpuTime, lastCpu, waits } from '../driver/process.ts'
 import { State } from '../driver/states.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers } from '../rpc/index.ts'
@@ -209,14 +209,14 @@ export async function vcpuThreads(domain: Domain): Promise<VcpuThread[]> {
     'cpu-index': number
     'thread-id': number
   }[]
+  const { pid } = domain.machine.process
   return list.map((cpu) => {
     const thread = cpu['thread-id']
-    const known = identify(thread) !== undefined
     return {
       number: cpu['cpu-index'],
-      time: known ? cpuTime(thread).total : 0n,
-      cpu: known ? lastCpu(thread) : 0,
-      ...waits(domain.machine.process.pid, thread),
+      time: cpuTime(pid, thread).total,
+      cpu: lastCpu(pid, thread),
+      ...waits(pid, thread),
     }
   })
 }
