@@ -11,25 +11,30 @@ import { Libvirtd, missing, qemu } from './support/libvirtd.ts'
 
 /** What differs from run to run: numbers of processes, times, terminals, folders. */
 function masked(text: string, at: string): string {
-  return text
-    .replaceAll(at, 'DIR')
-    .replaceAll(/\/[\w/.-]*\/run\/libvirt\/libvirt-sock|DIR\/s\b/g, 'SOCKET')
-    .replaceAll(/\/dev\/pts\/\d+/g, 'PTY')
-    .replaceAll(/(CPU time: +)[\d.]+s/g, '$1TIMEs')
-    .replaceAll(/(\w*time\w*[ =:]+)\d+/gi, '$1TIME')
-    .replaceAll(/(rss[ =])\d+/g, '$1KIB')
-    .replaceAll(/((?:rd|wr|flush|fl)[._]\w+[ =])\d+/g, '$1COUNT')
-    .replaceAll(/((?:wait|delay)=)\d+/g, '$1TIME')
-    .replaceAll(/"id":"libvirt-\d+"/g, 'ID')
-    .replaceAll(/^((?:user|system|idle|iowait|free|buffers|cached|available) *:) +\d+/gm, '$1 N')
-    .replaceAll(/^(CPU: +)\d+/gm, '$1N')
-    .replaceAll(/^(\d+|Total): +\d+ KiB/gm, '$1: N KiB')
-    .replaceAll(
-      /(available|allocation|Available|Allocation)( unit='bytes'>|: +)[\d.]+( GiB)?/g,
-      '$1$2N',
-    )
-    .replaceAll(/<(owner|group)>\d+</g, '<$1>N<')
-    .trim()
+  return (
+    text
+      .replaceAll(at, 'DIR')
+      .replaceAll(/\/[\w/.-]*\/run\/libvirt\/libvirt-sock|DIR\/s\b/g, 'SOCKET')
+      .replaceAll(/\/dev\/pts\/\d+/g, 'PTY')
+      .replaceAll(/(CPU time: +)[\d.]+s/g, '$1TIMEs')
+      .replaceAll(/(\w*time\w*[ =:]+)\d+/gi, '$1TIME')
+      .replaceAll(/(rss[ =])\d+/g, '$1KIB')
+      .replaceAll(/((?:rd|wr|flush|fl)[._]\w+[ =])\d+/g, '$1COUNT')
+      .replaceAll(/((?:wait|delay)=)\d+/g, '$1TIME')
+      .replaceAll(/"id":"libvirt-\d+"/g, 'ID')
+      .replaceAll(/^((?:user|system|idle|iowait|free|buffers|cached|available) *:) +\d+/gm, '$1 N')
+      .replaceAll(/^(CPU: +)\d+/gm, '$1N')
+      .replaceAll(/^(\d+|Total): +\d+ KiB/gm, '$1: N KiB')
+      .replaceAll(
+        /(available|allocation|Available|Allocation)( unit='bytes'>|: +)[\d.]+( GiB)?/g,
+        '$1$2N',
+      )
+      .replaceAll(/<(owner|group)>\d+</g, '<$1>N<')
+      .replaceAll(/<([amc]time)>[\d.]+</g, '<$1>TIME<')
+      // Images of another qemu-img.
+      .replaceAll(/(<physical unit='bytes'>|Physical: +)[\d.]+/g, '$1N')
+      .trim()
+  )
 }
 
 /** What a description of a running domain has with libvirt alone, and why. */

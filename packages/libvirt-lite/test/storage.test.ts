@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -99,6 +100,92 @@ test('volumes are made, listed, described, cloned, resized and deleted', async (
   const again = create(client, pool, volumeXml('c', 'raw', '<capacity>1</capacity>'))
   await refused(t, again, 90, /exists already/)
   t.is(readFileSync(odd.key).length, 1_000_003, 'what was there is as it was')
+})
+
+test('volumes and folders have the permissions of their definitions', async (t) => {
+  const at = folder(t)
+  const { client: open, state, daemon } = await startDaemon(t, at)
+  const client = await open()
+  const pool = await defaultPool(client)
+  const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8)
+  const withMode = (name: string, inner: string): string =>
+    volumeXml(name, 'qcow2', '<capacity>65536</capacity>').replace('</target>', `${inner}</target>`)
+  const plain = await create(client, pool, withMode('plain', ''))
+  t.is(modeOf(plain.key), '600')
+  const who = `<owner>${process.getuid!()}</owner><group>-1</group>`
+  const inner = `<permissions><mode>0640</mode>${who}</permissions>`
+  const open640 = await create(client, pool, withMode('a', inner))
+  t.is(modeOf(open640.key), '640')
+  const described = async (vol: VolumeRef): Promise<string> =>
+    (await client.call('STORAGE_VOL_GET_XML_DESC', { vol, flags: 0 })).xml
+  const xml = await described(open640)
+  t.regex(xml, /<mode>0640<\/mode>[^]*<mtime>\d+\.?\d*<\/mtime>[^]*<compat>1\.1<[^]*<features\/>/)
+  // A clone is described as its source, as virsh vol-clone does it.
+  const copy = { pool, xml: xml.replace('<name>a<', '<name>b<'), source: open640, flags: 0 }
+  const { vol: clone } = await client.call('STORAGE_VOL_CREATE_XML_FROM', copy)
+  t.is(modeOf(clone.key), '640')
+  const old = await create(
+    client,
+    pool,
+    withMode('old', "<compat>0.10</compat><clusterSize unit='KiB'>4</clusterSize>"),
+  )
+  t.notRegex(await described(old), /<compat>|<features/)
+  t.regex(await described(old), /<clusterSize unit='B'>4096</)
+  const lazy = await create(
+    client,
+    pool,
+    withMode('lazy', '<compat>1.1</compat><features><lazy_refcounts/></features>'),
+  )
+  t.regex(await described(lazy), /<features>\s+<lazy_refcounts\/>/)
+  const over = await create(
+    client,
+    pool,
+    withMode('over', '').replace(
+      '</volume>',
+      `<backingStore><path>${old.key}</path><format type='qcow2'/></backingStore></volume>`,
+    ),
+  )
+  t.regex(
+    await described(over),
+    /<backingStore>\s+<path>.*old<\/path>\s+<format type='qcow2'\/>\s+<permissions>\s+<mode>0600</,
+  )
+  for (const [part, code] of [
+    ['<permissions><mode>8</mode></permissions>', 27],
+    ['<permissions><owner>-2</owner></permissions>', 27],
+    ['<permissions><group>4294967296</group></permissions>', 27],
+    ['<permissions><label>x</label></permissions>', 67],
+    ['<compat>2</compat>', 27],
+    ['<compat>0.10</compat><features><lazy_refcounts/></features>', 67],
+    ['<features><extended_l2/></features>', 67],
+    ["<clusterSize unit='B'>3</clusterSize>", 9],
+  ] as const) {
+    await refused(t, create(client, pool, withMode('x', part)), code, /./)
+  }
+  t.false(existsSync(join(state, 'images/x')))
+
+  // Folders: what is there keeps what the definition says nothing of.
+  const poolOf = (name: string, more: string): string =>
+    poolXml(name, join(at, name)).replace('</target>', `${more}</target>`)
+  mkdirSync(join(at, 'there'), { mode: 0o750 })
+  for (const [name, more, expected] of [
+    ['new', '', '711'],
+    ['private', '<permissions><mode>0700</mode></permissions>', '700'],
+    ['there', '', '750'],
+  ] as const) {
+    const { pool: made } = await client.call('STORAGE_POOL_DEFINE_XML', {
+      xml: poolOf(name, more),
+      flags: 0,
+    })
+    await client.call('STORAGE_POOL_BUILD', { pool: made, flags: 0 })
+    t.is(modeOf(join(at, name)), expected)
+  }
+  await client.close()
+  await daemon.stop()
+  const { client: reopen } = await startDaemon(t, at)
+  const again = await reopen()
+  const { pool: kept } = await again.call('STORAGE_POOL_LOOKUP_BY_NAME', { name: 'private' })
+  const { xml: poolText } = await again.call('STORAGE_POOL_GET_XML_DESC', { pool: kept, flags: 0 })
+  t.regex(poolText, /<mode>0700</)
 })
 
 test('volumes are written and read in parts', async (t) => {
@@ -198,11 +285,18 @@ test('a name stays in its folder, a link is no volume, and a used disk is left a
   const client = await open()
   const pool = await defaultPool(client)
   const images = join(state, 'images')
-  for (const name of ['..', '.', '', 'a/b', '../x', `${'n'.repeat(256)}`]) {
+  for (const [name, code, text] of [
+    ['..', 27, /not the name of a file/],
+    ['.', 27, /not the name of a file/],
+    ['', 27, /missing volume name element/],
+    ['a/b', 55, /cannot contain '\/'/],
+    ['../x', 55, /cannot contain '\/'/],
+    ['n'.repeat(256), 27, /not the name of a file/],
+  ] as const) {
     const xml = volumeXml(name, 'raw', '<capacity>1</capacity>')
-    await refused(t, create(client, pool, xml), 27, /not the name of a file/)
+    await refused(t, create(client, pool, xml), code, text)
     const vol = { pool: 'default', name, key: join(images, name) }
-    await refused(t, client.call('STORAGE_VOL_DELETE', { vol, flags: 0 }), 27, /not the name/)
+    await refused(t, client.call('STORAGE_VOL_DELETE', { vol, flags: 0 }), 50, /no storage vol/)
   }
   writeFileSync(join(at, 'secret'), 'secret')
   symlinkSync(join(at, 'secret'), join(images, 'link'))
@@ -237,7 +331,7 @@ test('a name stays in its folder, a link is no volume, and a used disk is left a
   writeFileSync(join(images, 'odd'), header)
   const odd = { pool: 'default', name: 'odd', key: '' }
   const { xml } = await client.call('STORAGE_VOL_GET_XML_DESC', { vol: odd, flags: 0 })
-  t.true(xml.includes('<path>a?&lt;b</path>'), xml)
+  t.true(xml.includes('/a?&lt;b</path>'), xml)
   const all = { pool, needResults: 1, flags: 0 }
   const { volumes } = await client.call('STORAGE_POOL_LIST_ALL_VOLUMES', all)
   t.deepEqual(

@@ -14,7 +14,7 @@ import { parseVolume } from '../storage/definition.ts'
 import { Images } from '../storage/images.ts'
 import type { Pool } from '../storage/pool.ts'
 import type { Pools } from '../storage/pools.ts'
-import { describeVolume } from '../storage/volume.ts'
+import { describeVolume } from '../storage/describe-volume.ts'
 import type { Volume } from '../storage/volume.ts'
 import { checkFlags } from './check-flags.ts'
 
@@ -48,10 +48,10 @@ export function storageVolumeHandlers(
   const refOf = (pool: Pool, { name, path }: Volume): { vol: VolumeRef } => ({
     vol: { pool: pool.name, name, key: path },
   })
-  const info = ({ capacity, allocation }: Volume) => ({
+  const info = ({ capacity, allocation, physical }: Volume, flags: number = 0) => ({
     type: FILE,
     capacity: BigInt(capacity),
-    allocation: BigInt(allocation),
+    allocation: BigInt((flags & INFO_PHYSICAL) === 0 ? allocation : physical),
   })
   const byPath = (path: string): { vol: VolumeRef } => {
     const { pool, volume } = pools.at(path)
@@ -68,7 +68,7 @@ export function storageVolumeHandlers(
     STORAGE_VOL_GET_INFO: ({ vol }) => info(find(vol)),
     STORAGE_VOL_GET_INFO_FLAGS({ vol, flags }) {
       checkFlags(flags, INFO_PHYSICAL, 'virStorageVolGetInfoFlags')
-      return { ...info(find(vol)), flags }
+      return { ...info(find(vol), flags), flags }
     },
     STORAGE_VOL_GET_XML_DESC({ vol, flags }) {
       checkFlags(flags, 0, 'virStorageVolGetXMLDesc')

@@ -4,11 +4,19 @@ import { XmlError, attributeOf, childElements, childNamed, parseXml, textOf } fr
 import type { XmlElement } from '../xml/index.ts'
 import { checkVolumeName } from './volume.ts'
 
+/** What a new file or folder is to have; what is left out is as the system makes it. */
+export interface Permissions {
+  mode?: number
+  owner?: number
+  group?: number
+}
+
 /** What a pool's definition says. */
 export interface PoolDefinition {
   name: string
   uuid?: string
   path: string
+  permissions?: Permissions
 }
 
 /** What a new volume's definition says. */
@@ -20,6 +28,9 @@ export interface VolumeDefinition {
   /** Bytes that are there from the start. */
   allocation?: number
   backing?: { path: string; format: string }
+  permissions: Permissions
+  /** Options of `qemu-img create` for its format: `compat`, `cluster_size`, `lazy_refcounts`. */
+  options: Readonly<Record<string, string>>
 }
 
 const units: Readonly<Record<string, number>> = {
@@ -52,6 +63,29 @@ function read(xml: string): XmlElement {
   }
 }
 
+/** @throws VirtError */
+function permissionsOf(target: XmlElement | undefined): Permissions {
+  const parent = target && childNamed(target, 'permissions')
+  if (parent === undefined) return {}
+  known(parent, ['mode', 'owner', 'group'])
+  const permissions: Permissions = {}
+  const mode = textAt(parent, 'mode')
+  if (mode !== undefined) {
+    if (!/^0*[0-7]{1,3}$/.test(mode)) throw wrong(`malformed octal mode '${mode}'`)
+    permissions.mode = Number.parseInt(mode, 8)
+  }
+  for (const name of ['owner', 'group'] as const) {
+    const text = textAt(parent, name)
+    // -1 is whoever makes it.
+    if (text === undefined || text === '-1') continue
+    if (!/^\d{1,10}$/.test(text) || Number(text) >= 0xffff_ffff) {
+      throw wrong(`malformed ${name} element '${text}': it is a number, or -1`)
+    }
+    permissions[name] = Number(text)
+  }
+  return permissions
+}
+
 function known(parent: XmlElement, names: readonly string[]): void {
   for (const { name, position } of childElements(parent)) {
     if (names.includes(name)) continue
@@ -74,8 +108,10 @@ export function parsePool(xml: string): PoolDefinition {
   if (type !== 'dir') throw lacking(`pool type '${type}'; folders (type 'dir') are there`)
   known(root, ['name', 'uuid', 'capacity', 'allocation', 'available', 'source', 'target'])
   const name = textAt(root, 'name')
-  if (name === undefined || name === '' || /[/\n\0]/.test(name) || name.startsWith('.')) {
-    throw wrong(`name ${JSON.stringify(name ?? '')} of a pool: it must be there, without '/'`)
+  if (name === undefined || name === '') throw wrong('missing pool source name element')
+  if (name.includes('/')) throw wrong(`name ${name} cannot contain '/'`)
+  if (name.includes('\n') || name.startsWith('.')) {
+    throw wrong(`name ${JSON.stringify(name)} of a pool: it is one line, and begins without '.'`)
   }
   const target = childNamed(root, 'target')
   if (target) known(target, ['path', 'permissions'])
@@ -83,11 +119,12 @@ export function parsePool(xml: string): PoolDefinition {
   if (path === undefined || !path.startsWith('/')) {
     throw wrong('missing storage pool target path: it is that of a folder and begins with /')
   }
+  const permissions = permissionsOf(target)
   const uuid = textAt(root, 'uuid')?.toLowerCase()
-  if (uuid === undefined) return { name, path }
+  if (uuid === undefined) return { name, path, permissions }
   if (!/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/.test(uuid))
     throw wrong(`malformed uuid '${uuid}'`)
-  return { name, uuid, path }
+  return { name, uuid, path, permissions }
 }
 
 function bytes(parent: XmlElement, name: string): number | undefined {
@@ -127,7 +164,17 @@ export function parseVolume(xml: string): VolumeDefinition {
     'backingStore',
   ])
   const target = childNamed(root, 'target')
-  if (target) known(target, ['path', 'format', 'permissions', 'timestamps', 'compat', 'features'])
+  if (target) {
+    known(target, [
+      'path',
+      'format',
+      'permissions',
+      'timestamps',
+      'compat',
+      'clusterSize',
+      'features',
+    ])
+  }
   const format = formatOf(target, 'raw')
   if (format !== 'raw' && format !== 'qcow2') {
     throw lacking(`volume format '${format}'; raw and qcow2 are there`)
@@ -137,11 +184,42 @@ export function parseVolume(xml: string): VolumeDefinition {
   if (path !== undefined && format === 'raw') {
     throw lacking("a volume of format 'raw' with a backing store; qcow2 may have one")
   }
-  const definition: VolumeDefinition = { name: checkVolumeName(textAt(root, 'name') ?? ''), format }
+  const name = textAt(root, 'name')
+  if (name === undefined || name === '') throw wrong('missing volume name element')
+  const definition: VolumeDefinition = {
+    name: checkVolumeName(name),
+    format,
+    permissions: permissionsOf(target),
+    options: optionsOf(target, format),
+  }
   const capacity = bytes(root, 'capacity')
   const allocation = bytes(root, 'allocation')
   if (capacity !== undefined) definition.capacity = capacity
   if (allocation !== undefined) definition.allocation = allocation
   if (path !== undefined) definition.backing = { path, format: formatOf(store, 'raw') }
   return definition
+}
+
+/** What only qcow2 has. A clone is described as its source, so that a raw one may be described by what it drops. */
+function optionsOf(
+  target: XmlElement | undefined,
+  format: VolumeDefinition['format'],
+): Readonly<Record<string, string>> {
+  if (target === undefined || format === 'raw') return {}
+  const options: Record<string, string> = {}
+  const compat = textAt(target, 'compat')
+  if (compat !== undefined) {
+    if (compat !== '0.10' && compat !== '1.1') {
+      throw wrong(`forbidden characters in 'compat' attribute: '${compat}'; expected 0.10 or 1.1`)
+    }
+    options['compat'] = compat
+  }
+  const cluster = bytes(target, 'clusterSize')
+  if (cluster !== undefined) options['cluster_size'] = String(cluster)
+  const features = childNamed(target, 'features')
+  if (features === undefined) return options
+  known(features, ['lazy_refcounts'])
+  if (childNamed(features, 'lazy_refcounts') === undefined) return options
+  if (compat === '0.10') throw lacking('lazy_refcounts not supported with compat level 0.10')
+  return { ...options, lazy_refcounts: 'on' }
 }

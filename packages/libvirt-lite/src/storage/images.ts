@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { VolumeDefinition } from './definition.ts'
 import type { Pool } from './pool.ts'
+import { setPermissions } from './permissions.ts'
 import { UNFINISHED } from './volume.ts'
 import type { Volume } from './volume.ts'
 
@@ -15,6 +16,9 @@ const LIMIT_MS = 6 * 3_600_000
 
 const failed = (text: string, cause?: unknown): VirtError =>
   new VirtError(ErrorCode.OPERATION_FAILED, `operation failed: ${text}`, { cause })
+
+/** Of a volume whose definition says nothing: what is in it is nobody else's business. */
+const VOLUME_MODE = 0o600
 
 export class Images {
   readonly #command: string | undefined
@@ -38,12 +42,13 @@ export class Images {
     const whole = capacity !== undefined && allocation !== undefined && allocation >= capacity
     // QEMU's name for the same: the image has its place on the disk.
     const prealloc = whole ? 'falloc' : metadata && format === 'qcow2' ? 'metadata' : undefined
-    const options =
-      prealloc !== undefined && backing === undefined && capacity !== 0
-        ? ['-o', `preallocation=${prealloc}`]
-        : []
+    const settings = { ...definition.options }
+    if (prealloc !== undefined && backing === undefined && capacity !== 0) {
+      settings['preallocation'] = prealloc
+    }
+    const options = optionArgs(settings)
     const size = capacity === undefined ? [] : [String(capacity)]
-    await this.#make(pool, definition.name, async (path) => {
+    await this.#make(pool, definition, async (path) => {
       await this.#run(['create', '-q', '-f', format, ...options, ...from, path, ...size])
       // Any number of bytes may be asked for; the command makes whole sectors.
       if (format === 'raw' && capacity !== undefined) truncateSync(path, capacity)
@@ -52,9 +57,11 @@ export class Images {
 
   /** Makes a volume with the contents of another. */
   async clone(pool: Pool, definition: VolumeDefinition, source: Volume): Promise<void> {
-    const { name, format, capacity } = definition
-    await this.#make(pool, name, async (path) => {
-      await this.#run(['convert', '-f', source.format, '-O', format, source.path, path])
+    const { format, capacity } = definition
+    const options = optionArgs(definition.options)
+    await this.#make(pool, definition, async (path) => {
+      const formats = ['-f', source.format, '-O', format]
+      await this.#run(['convert', ...formats, ...options, source.path, path])
       if (capacity === undefined || capacity <= source.capacity) return
       await this.#run(['resize', '-q', '-f', format, path, String(capacity)])
     })
@@ -67,7 +74,11 @@ export class Images {
   }
 
   /** Has `work` make a file, which gets its name when it is whole: half an image looks like one. */
-  async #make(pool: Pool, name: string, work: (path: string) => Promise<void>): Promise<void> {
+  async #make(
+    pool: Pool,
+    { name, permissions }: VolumeDefinition,
+    work: (path: string) => Promise<void>,
+  ): Promise<void> {
     const path = join(pool.path, name)
     if (existsSync(path) || this.#making.has(path)) {
       const text = `storage volume '${name}' exists already`
@@ -77,6 +88,7 @@ export class Images {
     const unfinished = join(pool.path, `${UNFINISHED}${randomUUID()}`)
     try {
       await work(unfinished)
+      setPermissions(unfinished, { mode: VOLUME_MODE, ...permissions })
       renameSync(unfinished, path)
     } finally {
       this.#making.delete(path)
@@ -97,3 +109,6 @@ export class Images {
     }
   }
 }
+
+const optionArgs = (settings: Readonly<Record<string, string>>): string[] =>
+  Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`])

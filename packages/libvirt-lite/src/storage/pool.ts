@@ -2,6 +2,7 @@
 import { readdirSync, statSync, statfsSync } from 'node:fs'
 import { element, printXml, text } from '../xml/index.ts'
 import type { XmlElement } from '../xml/index.ts'
+import type { Permissions, PoolDefinition } from './definition.ts'
 import { findVolume, isVolumeName } from './volume.ts'
 import type { Volume } from './volume.ts'
 
@@ -17,15 +18,21 @@ export class Pool {
   readonly uuid: string
   /** The folder. */
   readonly path: string
+  /** What its definition wants of the folder. */
+  readonly permissions: Permissions
   /** Its definition stays when it is stopped. */
   isPersistent: boolean
   isActive = false
   autostart = false
 
-  constructor(name: string, uuid: string, path: string, isPersistent: boolean) {
+  constructor(
+    { name, uuid, path, permissions = {} }: PoolDefinition & { uuid: string },
+    isPersistent: boolean,
+  ) {
     this.name = name
     this.uuid = uuid
     this.path = path
+    this.permissions = permissions
     this.isPersistent = isPersistent
   }
 
@@ -42,16 +49,22 @@ export class Pool {
     return { capacity, allocation: capacity - bsize * bfree, available: bsize * bavail }
   }
 
-  /** Of the folder, if it is there. */
+  /** Of the folder, if it is there; of the definition otherwise. */
   #permissions(): XmlElement[] {
     const folder = this.isActive ? statSync(this.path, { throwIfNoEntry: false }) : undefined
-    if (folder === undefined) return []
+    const { mode, owner, group } =
+      folder === undefined
+        ? this.permissions
+        : { mode: folder.mode & 0o777, owner: folder.uid, group: folder.gid }
     const values = {
-      mode: `0${(folder.mode & 0o777).toString(8)}`,
-      owner: String(folder.uid),
-      group: String(folder.gid),
+      mode: mode === undefined ? undefined : `0${mode.toString(8).padStart(3, '0')}`,
+      owner,
+      group,
     }
-    const children = Object.entries(values).map(([name, value]) => element(name, {}, [text(value)]))
+    const children = Object.entries(values).flatMap(([name, value]) =>
+      value === undefined ? [] : [element(name, {}, [text(String(value))])],
+    )
+    if (children.length === 0) return []
     return [element('permissions', {}, children)]
   }
 

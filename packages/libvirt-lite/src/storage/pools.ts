@@ -7,11 +7,14 @@ import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { PoolRef } from '../rpc/index.ts'
 import type { PoolDefinition } from './definition.ts'
 import { parsePool } from './definition.ts'
+import { setPermissions } from './permissions.ts'
 import { Pool } from './pool.ts'
 import { findVolume } from './volume.ts'
 import type { Volume } from './volume.ts'
 
 const DEFAULT = 'default'
+/** Of a new folder, as libvirt makes it: others may reach a volume that they know, and list none. */
+const FOLDER_MODE = 0o711
 
 const invalid = (text: string): VirtError =>
   new VirtError(ErrorCode.OPERATION_INVALID, `Requested operation is not valid: ${text}`)
@@ -124,11 +127,14 @@ export class Pools {
     pool.isActive = true
   }
 
-  /** Makes the folder. */
+  /** Makes the folder; one that is there gets what the definition says, and keeps the rest. */
   build(pool: Pool): void {
+    const { permissions } = pool
     try {
-      mkdirSync(pool.path, { recursive: true })
+      const isNew = mkdirSync(pool.path, { recursive: true }) !== undefined
+      setPermissions(pool.path, isNew ? { mode: FOLDER_MODE, ...permissions } : permissions)
     } catch (error) {
+      if (error instanceof VirtError) throw error
       const text = `cannot create '${pool.path}': ${(error as Error).message}`
       throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
     }
@@ -159,7 +165,8 @@ export class Pools {
     return join(this.#folder, `${uuid}.${ending}`)
   }
 
-  #add({ name, uuid = randomUUID(), path }: PoolDefinition, isPersistent: boolean): Pool {
+  #add(definition: PoolDefinition, isPersistent: boolean): Pool {
+    const { name, uuid = randomUUID(), path } = definition
     const folder = resolve(path)
     for (const other of this.list()) {
       const isSame = other.name === name && other.uuid === uuid
@@ -176,7 +183,7 @@ export class Pools {
         throw new VirtError(ErrorCode.OPERATION_FAILED, `operation failed: ${text}`)
       }
     }
-    const pool = new Pool(name, uuid, folder, isPersistent)
+    const pool = new Pool({ ...definition, uuid, path: folder }, isPersistent)
     this.#byUuid.set(uuid, pool)
     return pool
   }

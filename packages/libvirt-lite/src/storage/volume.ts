@@ -1,27 +1,34 @@
 // A volume of a pool: an image in the pool's folder, as far as its first bytes tell of it.
-import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import { element, printXml, text } from '../xml/index.ts'
-import type { XmlElement } from '../xml/index.ts'
+import { readHeader } from './header.ts'
+import type { ImageHeader } from './header.ts'
 
 /** Characters that XML cannot have. */
 const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/
 
-/** What is known of an image without reading all of it. */
-export interface Volume {
-  readonly name: string
-  readonly path: string
-  readonly format: 'raw' | 'qcow2'
-  /** Bytes that a guest sees. */
-  readonly capacity: number
-  /** Bytes on the disk. */
-  readonly allocation: number
-  /** As the image names it. */
-  readonly backing?: string
+/** What is known of a file. */
+export interface FileFacts {
+  /** Permissions. */
   readonly mode: number
   readonly uid: number
   readonly gid: number
+  /** Nanoseconds since 1970. */
+  readonly times: { readonly atime: bigint; readonly mtime: bigint; readonly ctime: bigint }
+}
+
+/** What is known of an image without reading all of it. */
+export interface ImageFacts extends FileFacts, ImageHeader {
+  /** Bytes on the disk. */
+  readonly allocation: number
+  /** Length of the file. */
+  readonly physical: number
+}
+
+export interface Volume extends ImageFacts {
+  readonly name: string
+  readonly path: string
 }
 
 /** How the names of files begin that are no volumes yet, or were left by a daemon that was killed. */
@@ -37,76 +44,54 @@ export function isVolumeName(name: string): boolean {
 /** The name, if it is one. @throws VirtError */
 export function checkVolumeName(name: string): string {
   if (isVolumeName(name)) return name
+  if (name.includes('/')) {
+    const text = `Requested operation is not valid: volume name '${name}' cannot contain '/'`
+    throw new VirtError(ErrorCode.OPERATION_INVALID, text)
+  }
   const shown = JSON.stringify(name.slice(0, 80))
   throw new VirtError(
     ErrorCode.XML_ERROR,
-    `XML error: volume name ${shown} is not the name of a file: 1 to 255 bytes without '/' and control characters`,
+    `XML error: volume name ${shown} is not the name of a file: 1 to 255 bytes without control characters, and not . or ..`,
   )
 }
 
 /** The volume of a folder with a name; undefined where there is no regular file of that name. */
 export function findVolume(folder: string, name: string): Volume | undefined {
-  const path = join(folder, checkVolumeName(name))
+  if (!isVolumeName(name)) return undefined
+  const path = join(folder, name)
+  const facts = statImage(path, { follow: false })
+  return facts === undefined ? undefined : { name, path, ...facts }
+}
+
+/** What a regular file is as an image; undefined where there is none, or none that this daemon may read. */
+export function statImage(path: string, { follow = true } = {}): ImageFacts | undefined {
   try {
-    // To open a FIFO would wait for its writer.
-    if (!lstatSync(path).isFile()) return undefined
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
-    const file = openSync(path, flags)
+    // To open a FIFO would wait for its writer, and to open a device may do anything.
+    if (!(follow ? statSync(path) : lstatSync(path)).isFile()) return undefined
+    const links = follow ? 0 : constants.O_NOFOLLOW
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | links)
     try {
-      const { size, blocks, mode, uid, gid } = fstatSync(file)
-      const about = { name, path, allocation: blocks * 512, mode: mode & 0o777, uid, gid }
-      return { ...about, ...readHeader(file, size) }
+      const stat = fstatSync(file, { bigint: true })
+      if (!stat.isFile()) return undefined
+      const size = Number(stat.size)
+      return {
+        allocation: Number(stat.blocks) * 512,
+        physical: size,
+        mode: Number(stat.mode & 0o777n),
+        uid: Number(stat.uid),
+        gid: Number(stat.gid),
+        times: { atime: stat.atimeNs, mtime: stat.mtimeNs, ctime: stat.ctimeNs },
+        ...readHeader(file, size),
+      }
     } finally {
       closeSync(file)
     }
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     // Gone meanwhile, or nothing that this daemon may read: no volume of its.
-    if (code === 'ENOENT' || code === 'EACCES' || code === 'ELOOP') return undefined
+    if (['ENOENT', 'EACCES', 'ELOOP', 'ENOTDIR', 'ENXIO', 'ENAMETOOLONG'].includes(code ?? '')) {
+      return undefined
+    }
     throw error
   }
-}
-
-/** The header of a qcow2 image (docs/interop/qcow2.txt of QEMU): magic, version, backing file's place, size. */
-function readHeader(file: number, size: number): Pick<Volume, 'format' | 'capacity' | 'backing'> {
-  const header = Buffer.alloc(32)
-  const isQcow2 =
-    readSync(file, header, 0, 32, 0) === 32 &&
-    header.readUInt32BE(0) === 0x514649fb &&
-    (header.readUInt32BE(4) === 2 || header.readUInt32BE(4) === 3)
-  if (!isQcow2) return { format: 'raw', capacity: size }
-  const capacity = Number(header.readBigUInt64BE(24))
-  const at = Number(header.readBigUInt64BE(8))
-  const length = header.readUInt32BE(16)
-  if (at === 0 || length === 0 || length > 1023 || at + length > size) {
-    return { format: 'qcow2', capacity }
-  }
-  const name = Buffer.alloc(length)
-  readSync(file, name, 0, length, at)
-  // Whoever made the image chose it: a document has no place for these characters.
-  const backing = name.toString().replaceAll(new RegExp(CONTROLS, 'g'), '?')
-  return { format: 'qcow2', capacity, backing }
-}
-
-const line = (name: string, value: string | number, attributes: Record<string, string> = {}) =>
-  element(name, attributes, [text(String(value))])
-
-/** As `virsh vol-dumpxml` shows it. */
-export function describeVolume(volume: Volume): string {
-  const { name, path, format, capacity, allocation, backing, mode, uid, gid } = volume
-  const permissions = element('permissions', {}, [
-    line('mode', `0${mode.toString(8)}`),
-    line('owner', uid),
-    line('group', gid),
-  ])
-  const target = [line('path', path), element('format', { type: format }), permissions]
-  const children: XmlElement[] = [
-    line('name', name),
-    line('key', path),
-    line('capacity', capacity, { unit: 'bytes' }),
-    line('allocation', allocation, { unit: 'bytes' }),
-    element('target', {}, target),
-  ]
-  if (backing !== undefined) children.push(element('backingStore', {}, [line('path', backing)]))
-  return printXml(element('volume', { type: 'file' }, children))
 }

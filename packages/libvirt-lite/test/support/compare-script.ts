@@ -14,6 +14,8 @@ export function domains(at: string, emulator: string): Record<string, string> {
 <memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>${more}
 <devices><emulator>${emulator}</emulator>${devices}</devices></domain>`
+  const volume = (name: string, more: string): string =>
+    `<volume><name>${name}</name><capacity unit='MiB'>10</capacity><target><format type='qcow2'/>${more}</target></volume>`
   const disk = `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${at}/vda.img'/><target dev='vda' bus='virtio'/></disk>`
   const drive = `<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>`
   const card = `<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/></interface>`
@@ -33,6 +35,14 @@ export function domains(at: string, emulator: string): Record<string, string> {
     absent: `<disk type='file' device='disk'><source file='${at}/vdb.img'/><target dev='vdq' bus='virtio'/></disk>`,
     card: `<interface type='user'><mac address='52:54:00:00:00:02'/><model type='virtio'/></interface>`,
     rng: `<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>`,
+    volume: volume('x.qcow2', '<compat>1.1</compat><permissions><mode>0640</mode></permissions>'),
+    over: volume('over.qcow2', '<compat>1.1</compat>').replace(
+      '</volume>',
+      `<backingStore><path>${at}/pool/x.qcow2</path><format type='qcow2'/></backingStore></volume>`,
+    ),
+    lazy: volume('l.qcow2', '<compat>0.10</compat><features><lazy_refcounts/></features>'),
+    nameless: volume('', ''),
+    elsewhere: volume('a/b', ''),
     pool: `<pool type='dir'><name>p</name><uuid>${UUID}9</uuid><target><path>${at}/pool</path></target></pool>`,
   }
 }
@@ -261,6 +271,17 @@ vol-create-as p q.qcow2 1M --format qcow2
 vol-info v.img p
 vol-info q.qcow2 p
 vol-path v.img p
+vol-dumpxml v.img p
+vol-create p DIR/volume.xml
+vol-create p DIR/over.xml
+vol-create p DIR/lazy.xml
+vol-create p DIR/nameless.xml
+vol-create p DIR/elsewhere.xml
+pool-refresh p
+vol-dumpxml x.qcow2 p
+vol-dumpxml over.qcow2 p
+vol-dumpxml ../x p
+vol-info x.qcow2 p --physical
 vol-resize v.img 2M p
 vol-info v.img p
 vol-clone v.img w.img p
