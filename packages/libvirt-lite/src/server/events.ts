@@ -1,7 +1,8 @@
 import type { Domains } from '../driver/domains.ts'
 import type { Notice } from '../driver/notice.ts'
-import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers, ServerConnection } from '../rpc/index.ts'
+import type { Pools } from '../storage/pools.ts'
+import { Callbacks } from './callbacks.ts'
 
 /** Of each kind of notice, its number of virDomainEventID. */
 const NOTICES: Readonly<Record<Notice['kind'], number>> = {
@@ -17,25 +18,12 @@ const LIFECYCLE = 0
 const REBOOT = 1
 /** Kinds of events that the protocol has; those that do not happen here can be waited for as well. */
 const KINDS = 27
-/** Registrations of one client. */
-const MOST = 1000
-
-interface Registration {
-  kind: number
-  /** Of the only domain that matters. */
-  uuid: string | undefined
-}
-
-interface Client {
-  callbacks: Map<number, Registration>
-  /** Kinds that it registered for in the old way, without an id; lifecycle events are told without a kind then. */
-  legacy: Set<number>
-  next: number
-}
 
 /** Who is told of what. */
 export class Events {
-  readonly #clients = new Map<ServerConnection, Client>()
+  readonly #callbacks = new Callbacks('domain', KINDS)
+  /** Kinds that clients registered for in the old way, without an id; lifecycle events are told without a kind then. */
+  readonly #legacy = new Map<ServerConnection, Set<number>>()
 
   constructor(domains: Domains) {
     domains.listen({
@@ -45,71 +33,55 @@ export class Events {
     })
   }
 
-  /** @returns the id that the events come with */
+  /** @returns the id that the events come with @throws VirtError */
   register(connection: ServerConnection, kind: number, uuid: string | undefined): number {
-    if (kind < 0 || kind >= KINDS) {
-      throw new VirtError(ErrorCode.INVALID_ARG, `invalid argument: unsupported event ID ${kind}`)
-    }
-    const client = this.#client(connection)
-    if (client.callbacks.size >= MOST) {
-      throw new VirtError(
-        ErrorCode.RESOURCE_BUSY,
-        `${MOST} event callbacks are registered: deregister one`,
-      )
-    }
-    const id = client.next++
-    client.callbacks.set(id, { kind, uuid })
-    return id
+    return this.#callbacks.register(connection, kind, uuid)
   }
 
+  /** @throws VirtError */
   deregister(connection: ServerConnection, id: number): void {
-    if (this.#clients.get(connection)?.callbacks.delete(id)) return
-    throw new VirtError(
-      ErrorCode.INTERNAL_ERROR,
-      `internal error: domain event callback ${id} not registered`,
-    )
+    this.#callbacks.deregister(connection, id)
   }
 
+  /** @throws VirtError for a kind that there is not */
   legacy(connection: ServerConnection, kind: number, isOn: boolean): void {
-    const { legacy } = this.#client(connection)
-    if (isOn) legacy.add(kind)
-    else legacy.delete(kind)
+    this.#callbacks.check(kind)
+    const kinds = this.#legacy.get(connection)
+    if (kinds !== undefined) {
+      if (isOn) kinds.add(kind)
+      else kinds.delete(kind)
+    } else if (isOn) {
+      this.#legacy.set(connection, new Set([kind]))
+      connection.onClose(() => this.#legacy.delete(connection))
+    }
   }
 
-  #client(connection: ServerConnection): Client {
-    const known = this.#clients.get(connection)
-    if (known !== undefined) return known
-    const client: Client = { callbacks: new Map(), legacy: new Set(), next: 0 }
-    this.#clients.set(connection, client)
-    connection.onClose(() => this.#clients.delete(connection))
-    return client
+  #toLegacy(kind: number): ServerConnection[] {
+    return [...this.#legacy].flatMap(([connection, kinds]) => (kinds.has(kind) ? connection : []))
   }
 
   #lifecycle(dom: DomainRef, event: number, detail: number): void {
     const message = { dom, event, detail }
-    for (const [connection, client] of this.#clients) {
-      if (client.legacy.has(LIFECYCLE)) connection.event('DOMAIN_EVENT_LIFECYCLE', message)
-      for (const callbackId of idsOf(client, LIFECYCLE, dom)) {
-        connection.event('DOMAIN_EVENT_CALLBACK_LIFECYCLE', { callbackId, message })
-      }
+    for (const connection of this.#toLegacy(LIFECYCLE)) {
+      connection.event('DOMAIN_EVENT_LIFECYCLE', message)
     }
+    this.#callbacks.send(LIFECYCLE, dom.uuid, (connection, callbackId) =>
+      connection.event('DOMAIN_EVENT_CALLBACK_LIFECYCLE', { callbackId, message }),
+    )
   }
 
   #reboot(dom: DomainRef): void {
-    for (const [connection, client] of this.#clients) {
-      if (client.legacy.has(REBOOT)) connection.event('DOMAIN_EVENT_REBOOT', { dom })
-      for (const callbackId of idsOf(client, REBOOT, dom)) {
-        connection.event('DOMAIN_EVENT_CALLBACK_REBOOT', { callbackId, message: { dom } })
-      }
-    }
+    for (const connection of this.#toLegacy(REBOOT))
+      connection.event('DOMAIN_EVENT_REBOOT', { dom })
+    this.#callbacks.send(REBOOT, dom.uuid, (connection, callbackId) =>
+      connection.event('DOMAIN_EVENT_CALLBACK_REBOOT', { callbackId, message: { dom } }),
+    )
   }
 
   #notice(dom: DomainRef, notice: Notice): void {
-    for (const [connection, client] of this.#clients) {
-      for (const callbackId of idsOf(client, NOTICES[notice.kind], dom)) {
-        sendNotice(connection, { callbackId, dom }, notice)
-      }
-    }
+    this.#callbacks.send(NOTICES[notice.kind], dom.uuid, (connection, callbackId) =>
+      sendNotice(connection, { callbackId, dom }, notice),
+    )
   }
 }
 
@@ -157,17 +129,28 @@ function sendNotice(
   }
 }
 
-function idsOf({ callbacks }: Client, kind: number, { uuid }: DomainRef): number[] {
-  return [...callbacks]
-    .filter(([, it]) => it.kind === kind && (it.uuid === undefined || it.uuid === uuid))
-    .map(([id]) => id)
-}
+/** Of the protocol, kinds of events of other objects. */
+const OTHER_KINDS = { network: 1, 'node device': 2, secret: 2 } as const
+const POOL_KINDS = 2
+const POOL_LIFECYCLE = 0
+const POOL_REFRESH = 1
 
-/** Ids of callbacks for things that never happen to networks, pools and devices here yet: any id will do. */
-let idle = 0
-
-export function eventHandlers(events: Events): Handlers {
-  const silent = () => ({ callbackId: idle++ % 0x7fffffff })
+export function eventHandlers(events: Events, pools: Pools): Handlers {
+  const ofPools = new Callbacks('storage pool', POOL_KINDS)
+  pools.listen({
+    lifecycle: (pool, event) =>
+      ofPools.send(POOL_LIFECYCLE, pool.uuid, (connection, callbackId) =>
+        connection.event('STORAGE_POOL_EVENT_LIFECYCLE', { callbackId, pool, event, detail: 0 }),
+      ),
+    refresh: (pool) =>
+      ofPools.send(POOL_REFRESH, pool.uuid, (connection, callbackId) =>
+        connection.event('STORAGE_POOL_EVENT_REFRESH', { callbackId, pool }),
+      ),
+  })
+  // Nothing ever happens to these here, but that can be waited for.
+  const network = new Callbacks('network', OTHER_KINDS.network)
+  const device = new Callbacks('node device', OTHER_KINDS['node device'])
+  const secret = new Callbacks('secret', OTHER_KINDS.secret)
   return {
     CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY: ({ event, dom }, { connection }) => ({
       callbackId: events.register(connection, event, dom?.uuid),
@@ -188,11 +171,33 @@ export function eventHandlers(events: Events): Handlers {
       events.legacy(connection, LIFECYCLE, false)
       return { registered: 0 }
     },
-    CONNECT_NETWORK_EVENT_REGISTER_ANY: silent,
-    CONNECT_NETWORK_EVENT_DEREGISTER_ANY: () => ({}),
-    CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY: silent,
-    CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY: () => ({}),
-    CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY: silent,
-    CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY: () => ({}),
+    CONNECT_NETWORK_EVENT_REGISTER_ANY: ({ event, net }, { connection }) => ({
+      callbackId: network.register(connection, event, net?.uuid),
+    }),
+    CONNECT_NETWORK_EVENT_DEREGISTER_ANY({ callbackId }, { connection }) {
+      network.deregister(connection, callbackId)
+      return {}
+    },
+    CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY: ({ event, pool }, { connection }) => ({
+      callbackId: ofPools.register(connection, event, pool?.uuid),
+    }),
+    CONNECT_STORAGE_POOL_EVENT_DEREGISTER_ANY({ callbackId }, { connection }) {
+      ofPools.deregister(connection, callbackId)
+      return {}
+    },
+    CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY: ({ event, device: one }, { connection }) => ({
+      callbackId: device.register(connection, event, one?.name),
+    }),
+    CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY({ callbackId }, { connection }) {
+      device.deregister(connection, callbackId)
+      return {}
+    },
+    CONNECT_SECRET_EVENT_REGISTER_ANY: ({ event, secret: one }, { connection }) => ({
+      callbackId: secret.register(connection, event, one?.uuid),
+    }),
+    CONNECT_SECRET_EVENT_DEREGISTER_ANY({ callbackId }, { connection }) {
+      secret.deregister(connection, callbackId)
+      return {}
+    },
   }
 }

@@ -38,6 +38,6 @@ export function serverHandlers(context: ServerContext): Handlers {
       imageCommand: context.imageCommand,
       isUsed: (path) => context.domains.usesDisk(path),
     }),
-    ...eventHandlers(context.events),
+    ...eventHandlers(context.events, context.pools),
   }
 }

@@ -1,5 +1,3 @@
-import { rmdirSync } from 'node:fs'
-import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { Handlers, PoolRef } from '../rpc/index.ts'
 import { parsePool } from '../storage/definition.ts'
 import type { Pool } from '../storage/pool.ts'
@@ -103,27 +101,16 @@ export function storagePoolHandlers(pools: Pools): Handlers {
     STORAGE_POOL_DESTROY({ pool }) {
       pools.stop(pools.of(pool))
     },
-    STORAGE_POOL_DELETE({ pool: ref, flags }) {
+    STORAGE_POOL_DELETE({ pool, flags }) {
       checkFlags(flags, 0, 'virStoragePoolDelete')
-      const pool = pools.of(ref)
-      if (pool.isActive) {
-        const text = `Requested operation is not valid: storage pool '${pool.name}' is still active`
-        throw new VirtError(ErrorCode.OPERATION_INVALID, text)
-      }
-      try {
-        rmdirSync(pool.path)
-      } catch (error) {
-        const text = `failed to remove pool '${pool.path}': ${(error as Error).message}`
-        throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
-      }
+      pools.remove(pools.of(pool))
     },
     STORAGE_POOL_UNDEFINE({ pool }) {
       pools.undefine(pools.of(pool))
     },
     STORAGE_POOL_REFRESH({ pool, flags }) {
-      // Each question looks at the folder as it is.
       checkFlags(flags, 0, 'virStoragePoolRefresh')
-      pools.active(pool)
+      pools.refresh(pool)
     },
     STORAGE_POOL_NUM_OF_VOLUMES: ({ pool }) => ({ count: pools.active(pool).volumes().length }),
     STORAGE_POOL_LIST_VOLUMES({ pool, max }) {

@@ -1,6 +1,6 @@
 // All storage pools of a daemon, and what of them is kept.
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { removeDurably, writeDurably } from '../daemon/atomic.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
@@ -31,9 +31,27 @@ export interface PoolsOptions {
   warn(text: string): void
 }
 
+/** virStoragePoolEventLifecycleType. */
+export const PoolEvent = {
+  DEFINED: 0,
+  UNDEFINED: 1,
+  STARTED: 2,
+  STOPPED: 3,
+  CREATED: 4,
+  DELETED: 5,
+} as const
+
+/** Who wants to know what happens to pools. */
+export interface PoolListener {
+  lifecycle(pool: PoolRef, event: (typeof PoolEvent)[keyof typeof PoolEvent]): void
+  /** Somebody asked for a look at what is in it. */
+  refresh(pool: PoolRef): void
+}
+
 export class Pools {
   readonly #folder: string
   readonly #byUuid = new Map<string, Pool>()
+  readonly #listeners: PoolListener[] = []
 
   /** Reads what is kept; the pool `default` is made where it is not. */
   constructor({ pools, images, warn }: PoolsOptions) {
@@ -52,6 +70,10 @@ export class Pools {
     const pool = this.define({ name: DEFAULT, path: images })
     this.setAutostart(pool, true)
     this.start(pool)
+  }
+
+  listen(listener: PoolListener): void {
+    this.#listeners.push(listener)
   }
 
   list(): Pool[] {
@@ -100,6 +122,7 @@ export class Pools {
   define(definition: PoolDefinition): Pool {
     const pool = this.#add(definition, true)
     writeDurably(this.#file(pool, 'xml'), pool.describe({ space: false }))
+    this.#tell(pool, PoolEvent.DEFINED)
     return pool
   }
 
@@ -109,7 +132,7 @@ export class Pools {
     const pool = this.#add(definition, false)
     const isNew = this.#byUuid.size > before
     try {
-      if (build) this.build(pool)
+      if (build) this.#makeFolder(pool)
       this.start(pool)
     } catch (error) {
       if (isNew) this.#byUuid.delete(pool.uuid)
@@ -125,10 +148,22 @@ export class Pools {
       throw new VirtError(ErrorCode.SYSTEM_ERROR, text)
     }
     pool.isActive = true
+    this.#tell(pool, PoolEvent.STARTED)
   }
 
-  /** Makes the folder; one that is there gets what the definition says, and keeps the rest. */
+  /** Each question looks at the folder as it is: nothing is to be done. @throws VirtError for one that does not run */
+  refresh(ref: PoolRef): void {
+    const { name, uuid } = this.active(ref)
+    for (const listener of this.#listeners) listener.refresh({ name, uuid })
+  }
+
+  /** Makes the folder; one that is there gets what the definition says, and keeps the rest. @throws VirtError */
   build(pool: Pool): void {
+    this.#makeFolder(pool)
+    this.#tell(pool, PoolEvent.CREATED)
+  }
+
+  #makeFolder(pool: Pool): void {
     const { permissions } = pool
     try {
       const isNew = mkdirSync(pool.path, { recursive: true }) !== undefined
@@ -144,6 +179,19 @@ export class Pools {
     if (!pool.isActive) throw invalid(`storage pool '${pool.name}' is not active`)
     pool.isActive = false
     if (!pool.isPersistent) this.#byUuid.delete(pool.uuid)
+    this.#tell(pool, PoolEvent.STOPPED)
+  }
+
+  /** Removes the folder, which has to be empty. @throws VirtError */
+  remove(pool: Pool): void {
+    if (pool.isActive) throw invalid(`storage pool '${pool.name}' is still active`)
+    try {
+      rmdirSync(pool.path)
+    } catch (error) {
+      const text = `failed to remove pool '${pool.path}': ${(error as Error).message}`
+      throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
+    }
+    this.#tell(pool, PoolEvent.DELETED)
   }
 
   undefine(pool: Pool): void {
@@ -151,6 +199,11 @@ export class Pools {
     removeDurably(this.#file(pool, 'autostart'))
     removeDurably(this.#file(pool, 'xml'))
     this.#byUuid.delete(pool.uuid)
+    this.#tell(pool, PoolEvent.UNDEFINED)
+  }
+
+  #tell({ name, uuid }: Pool, event: Parameters<PoolListener['lifecycle']>[1]): void {
+    for (const listener of this.#listeners) listener.lifecycle({ name, uuid }, event)
   }
 
   setAutostart(pool: Pool, autostart: boolean): void {

@@ -106,6 +106,8 @@ vcpucount a
 vcpucount a --maximum
 vcpucount a --live
 domcontrol a
+domjobinfo a
+domjobinfo a --completed
 dommemstat a
 domblkstat a vda
 destroy a

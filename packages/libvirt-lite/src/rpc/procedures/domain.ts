@@ -149,6 +149,7 @@ export const DOMAIN = {
       fileRemaining: uhyper,
     }),
   ),
+  DOMAIN_GET_JOB_STATS: query(298, domFlags, struct({ type: int, params: array(typedParam, 64) })),
   DOMAIN_HAS_MANAGED_SAVE_IMAGE: query(183, domFlags, struct({ result: int })),
   DOMAIN_SNAPSHOT_NUM: query(187, domFlags, count),
   DOMAIN_SNAPSHOT_LOOKUP_BY_NAME: query(

@@ -1,4 +1,4 @@
-import { int, optional, string, struct, uhyper } from '../codec.ts'
+import { int, optional, string, struct, uhyper, uuid } from '../codec.ts'
 import { domainRef, networkRef, poolRef } from '../message.ts'
 import { query } from './procedure.ts'
 
@@ -30,6 +30,12 @@ export const EVENT = {
     callback,
   ),
   CONNECT_NODE_DEVICE_EVENT_DEREGISTER_ANY: query(375, callback, struct({})),
+  CONNECT_SECRET_EVENT_REGISTER_ANY: query(
+    380,
+    struct({ event: int, secret: optional(struct({ uuid, usageType: int, usageId: string })) }),
+    callback,
+  ),
+  CONNECT_SECRET_EVENT_DEREGISTER_ANY: query(381, callback, struct({})),
 } as const
 
 /** A lifecycle event's facts; `event` and `detail` are libvirt's numbers. */
