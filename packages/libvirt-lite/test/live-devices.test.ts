@@ -114,6 +114,37 @@ for (const [name, emulator] of emulators) {
   })
 }
 
+for (const [name, emulator] of emulators) {
+  test.serial(
+    `random numbers come and go, and so does a medium that is attached: ${name}`,
+    async (t) => {
+      if (!hasVirsh) return without(t, 'virsh')
+      const drive = "<disk type='file' device='cdrom'><target dev='hdc' bus='ide'/></disk>"
+      const { ok, fails, at } = await setup(t, emulator, drive)
+      const rng = join(at, 'rng.xml')
+      writeFileSync(rng, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>")
+      await ok('start', 'a')
+      await ok('attach-device', 'a', rng, '--live')
+      t.regex(await ok('dumpxml', 'a'), /<rng model='virtio'>[^]*<alias name='rng0'\/>/)
+      t.notRegex(await ok('dumpxml', 'a', '--inactive'), /<rng/)
+      await ok('detach-device', 'a', rng, '--live')
+      await ok('reset', 'a')
+      await until(async () => !(await ok('dumpxml', 'a')).includes('<rng'))
+      t.regex(await fails('detach-device', 'a', rng, '--live'), /no rng of the domain/)
+      // Where its numbers come from went with it: the name is free.
+      await ok('attach-device', 'a', rng, '--live')
+
+      await ok('attach-disk', 'a', join(at, 'iso.img'), 'hdc', '--type', 'cdrom', '--live')
+      t.regex(await ok('domblklist', 'a'), /hdc +\S+iso\.img/)
+      t.regex(await ok('domblkinfo', 'a', 'hdc'), /Capacity: +1048576/)
+      await ok('attach-disk', 'a', join(at, 'vda.img'), 'hdc', '--type', 'cdrom', '--live')
+      t.regex(await ok('domblklist', 'a'), /hdc +\S+vda\.img/)
+      const other = await fails('attach-disk', 'a', join(at, 'vdb.img'), 'hdc', '--type', 'disk')
+      t.regex(other, /target 'hdc' duplicated/)
+    },
+  )
+}
+
 test.serial('what fails leaves all as it was', async (t) => {
   if (!hasVirsh) return without(t, 'virsh')
   const { ok, fails, at } = await setup(t, undefined)
@@ -138,9 +169,10 @@ test.serial('what fails leaves all as it was', async (t) => {
       "<disk><target dev='vdb' bus='vrtio'/></disk>",
       /\/disk\/target\/@bus = "vrtio".*did you mean/,
     ],
+    ["<watchdog model='i6300esb'/>", /only disks, network cards and random/],
     [
-      "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
-      /only disks and network cards/,
+      "<rng model='virtio'><backend model='random'>/nowhere</backend></rng>",
+      /nowhere|No such file/,
     ],
     ["<memballoon model='virtio'/>", /there already/],
   ] as const) {

@@ -37,7 +37,7 @@ export class LiveDevices {
   }
 
   /**
-   * Plugs a disk or a card in.
+   * Plugs a device in.
    *
    * @returns its alias; rejects with `VirtError`, with nothing changed
    */
@@ -59,13 +59,16 @@ export class LiveDevices {
     this.#check(this.#domain, facts)
     const node = plug.blockdev?.['node-name']
     const net = plug.netdev?.['id']
+    const object = plug.object?.['id']
     if (plug.blockdev !== undefined) await machine.execute('blockdev-add', plug.blockdev)
+    if (plug.object !== undefined) await machine.execute('object-add', plug.object)
     try {
       if (plug.netdev !== undefined) await machine.execute('netdev_add', plug.netdev)
       await machine.execute('device_add', plug.device)
     } catch (error) {
       if (node !== undefined) await quietly(machine.execute('blockdev-del', { 'node-name': node }))
       if (net !== undefined) await quietly(machine.execute('netdev_del', { id: net }))
+      if (object !== undefined) await quietly(machine.execute('object-del', { id: object }))
       throw error
     }
     this.#domain.running(definition as DomainDefinition)
@@ -103,6 +106,8 @@ export class LiveDevices {
       // One of the command line went with its device.
       const node = { 'node-name': `drive-${alias}` }
       await quietly(this.#domain.machine.execute('blockdev-del', node))
+    } else if (place.key === 'rngs') {
+      await quietly(this.#domain.machine.execute('object-del', { id: `obj${alias}` }))
     }
     const now = this.#domain.live
     const at = now === undefined ? undefined : deviceByAlias(now, alias)
@@ -144,8 +149,8 @@ export class LiveDevices {
       // An emulator that cannot list them keeps what it was given.
       return
     }
-    const { disks = [], interfaces = [] } = live?.devices ?? {}
-    for (const { alias } of [...disks.filter(isVirtio), ...interfaces]) {
+    const { disks = [], interfaces = [], rngs = [] } = live?.devices ?? {}
+    for (const { alias } of [...disks.filter(isVirtio), ...interfaces, ...rngs]) {
       if (alias !== undefined && !names.has(alias.name)) await this.deleted(alias.name)
     }
   }

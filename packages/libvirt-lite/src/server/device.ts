@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import {
+  PLUGGABLE,
   deviceByAlias,
   devicesOfKind,
   findDevice,
@@ -39,7 +40,8 @@ export function deviceHandlers({ domains }: ServerContext): Handlers {
           () => withDevice(domain.definition!, forConfig, domains.modelOptions).definition,
         ) as DomainDefinition
       }
-      if (isLive) {
+      if (isLive && isForDrive(domain.live!, forLive)) await updateLive(domain, forLive, false)
+      else if (isLive) {
         refuseSameTarget(domain.live!, forLive, (target, theirs, ours) => {
           const text = `target '${target}' duplicated for disk sources '${theirs}' and '${ours}'`
           return new VirtError(ErrorCode.XML_ERROR, `XML error: ${text}`)
@@ -185,6 +187,19 @@ function withoutAlias(description: DeviceDescription): DeviceDescription {
 
 const sourceOf = ({ source }: Disk): string => source?.file ?? source?.dev ?? '<null>'
 
+/** Whether it is a medium for a drive that is there: to attach it is to put it in, as libvirt has always had it. */
+function isForDrive(definition: DomainDefinition, { key, device }: DeviceDescription): boolean {
+  const isDrive = ({ device: kind }: Disk): boolean => kind === 'cdrom' || kind === 'floppy'
+  const wanted = device as Disk
+  return (
+    key === 'disks' &&
+    isDrive(wanted) &&
+    (definition.devices?.disks ?? []).some(
+      (disk) => isDrive(disk) && disk.target?.dev === wanted.target?.dev,
+    )
+  )
+}
+
 function refuseSameTarget(
   definition: DomainDefinition,
   { key, device }: DeviceDescription,
@@ -248,8 +263,8 @@ async function detachLive(
   if (key === 'disks' && target?.bus !== 'virtio') {
     throw cannot(`a disk at the bus '${target?.bus}' cannot be unplugged`)
   }
-  if (key !== 'disks' && key !== 'interfaces') {
-    throw cannot('only disks and network cards can be unplugged')
+  if (key !== 'disks' && key !== 'interfaces' && key !== 'rngs') {
+    throw cannot(`only ${PLUGGABLE} can be unplugged`)
   }
   await domain.devices.detach(device)
 }

@@ -1,5 +1,5 @@
 import { chipsetOf } from '../normalise/machine.ts'
-import type { Controller, Devices } from '../generated/model.ts'
+import type { Controller, Devices, RandomGenerator } from '../generated/model.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
 
@@ -184,20 +184,24 @@ function addBalloon(command: Command): void {
 
 function addRngs(command: Command): void {
   for (const [index, rng] of (command.def.devices?.rngs ?? []).entries()) {
-    const path = `/domain/devices/rng[${index + 1}]`
-    only(rng, path, ['model', 'rate', 'backend', 'alias', 'address'])
-    const id = `obj${rng.alias?.name ?? ''}`
-    const { backend, rate } = rng
-    if (backend?.model === 'random') {
-      command.addKeys('-object', 'rng-random', { id, filename: backend.value })
-    } else if (backend?.model === 'builtin') command.addKeys('-object', 'rng-builtin', { id })
-    else throw notYet(`${path}/backend/@model`, 'expected one of random, builtin')
-    if (rate !== undefined && !command.features.tuning)
-      throw notYet(`${path}/rate`, 'there are no limits')
-    command.addDevice('virtio-rng-pci', path, rng, {
-      rng: id,
-      'max-bytes': rate?.bytes,
-      period: rate === undefined ? undefined : (rate.period ?? 1000),
-    })
+    addRng(command, rng, `/domain/devices/rng[${index + 1}]`)
   }
+}
+
+/** Adds one generator, and where its numbers come from. */
+export function addRng(command: Command, rng: RandomGenerator, path: string): void {
+  only(rng, path, ['model', 'rate', 'backend', 'alias', 'address'])
+  const id = `obj${rng.alias?.name ?? ''}`
+  const { backend, rate } = rng
+  if (backend?.model === 'random') {
+    command.addKeys('-object', 'rng-random', { id, filename: backend.value })
+  } else if (backend?.model === 'builtin') command.addKeys('-object', 'rng-builtin', { id })
+  else throw notYet(`${path}/backend/@model`, 'expected one of random, builtin')
+  if (rate !== undefined && !command.features.tuning)
+    throw notYet(`${path}/rate`, 'there are no limits')
+  command.addDevice('virtio-rng-pci', path, rng, {
+    rng: id,
+    'max-bytes': rate?.bytes,
+    period: rate === undefined ? undefined : (rate.period ?? 1000),
+  })
 }

@@ -1,11 +1,18 @@
 import { assignAliases } from '../aliases.ts'
 import type { AnyDevice } from '../devices.ts'
-import type { Devices, Disk, DomainDefinition, NetworkInterface } from '../generated/model.ts'
+import type {
+  Devices,
+  Disk,
+  DomainDefinition,
+  NetworkInterface,
+  RandomGenerator,
+} from '../generated/model.ts'
 import { defaultEmulator } from '../options.ts'
 import { originOf } from '../schema/position.ts'
 import { bootIndices } from './boot.ts'
 import { Command, notYet } from './command.ts'
 import type { ArgvOptions, Keys } from './command.ts'
+import { addRng } from './devices.ts'
 import { addDisk } from './disks.ts'
 import { featuresOf } from './features.ts'
 import { addCard } from './network.ts'
@@ -14,11 +21,16 @@ import { addCard } from './network.ts'
 export interface DevicePlug {
   /** Of `blockdev-add`. */
   blockdev: Record<string, unknown> | undefined
+  /** Of `object-add`. */
+  object: Record<string, unknown> | undefined
   /** Of `netdev_add`. */
   netdev: Record<string, unknown> | undefined
   /** Of `device_add`. */
   device: Record<string, unknown>
 }
+
+/** Of devices, those that come and go while a domain runs. */
+export const PLUGGABLE = 'disks, network cards and random number generators'
 
 /** Properties that are true or false in JSON, where a command line has `on` and `off`. */
 const booleans = new Set([
@@ -33,7 +45,7 @@ const booleans = new Set([
 ])
 
 /**
- * How a disk or card of a complete definition is plugged in. Aliases of the definition are assigned.
+ * How a device of a complete definition is plugged in. Aliases of the definition are assigned.
  *
  * @throws XmlError (67, CONFIG_UNSUPPORTED) for what a running domain cannot be given
  */
@@ -62,7 +74,8 @@ export function plugOf(
       path,
       device.boot === undefined ? undefined : bootindex,
     )
-  } else throw notYet(path, 'only disks and network cards can be plugged in while a domain runs')
+  } else if (key === 'rngs') addRng(command, device as RandomGenerator, path)
+  else throw notYet(path, `only ${PLUGGABLE} can be plugged in while a domain runs`)
   const keysOf = (option: string) => command.records.find((record) => record.option === option)
   const drive = keysOf('-drive')
   const { policies, ...blockdev } =
@@ -70,6 +83,7 @@ export function plugOf(
   const { first, keys } = keysOf('-device')!
   return {
     blockdev: drive === undefined ? undefined : blockdev,
+    object: objectOf(keysOf('-object')),
     netdev: netdevOf(keysOf('-netdev')?.keys),
     device: { driver: first, ...typed(keys), ...policies },
   }
@@ -108,6 +122,10 @@ function blockNode(command: Command, disk: Disk, keys: Keys, path: string) {
       ...(rerror === undefined ? {} : { rerror }),
     },
   }
+}
+
+function objectOf(record: Command['records'][number] | undefined) {
+  return record === undefined ? undefined : { 'qom-type': record.first, ...typed(record.keys) }
 }
 
 function netdevOf(keys: Keys | undefined): Record<string, unknown> | undefined {
