@@ -138,6 +138,25 @@ test('QEMU is told what it can and ours cannot', (t) => {
   t.is(domainArgv(parseDomain(xml), { ...options, features: qemuFeatures }).warnings.length, 1)
 })
 
+test('what Windows may know of its hypervisor is told by QEMU, and not missed where it is not', (t) => {
+  const hyperv = `<features><acpi/><hyperv><relaxed state='on'/><vapic state='off'/><spinlocks state='on' retries='8191'/>
+<stimer state='on'><direct state='on'/></stimer><vendor_id state='on' value='me'/></hyperv></features>
+<clock offset='utc'><timer name='hypervclock' present='yes'/></clock>`
+  const xml = imported('q35', '')
+    .replace(/<features>[^]*?<\/features>/, '')
+    .replace(/<clock[^]*?<\/clock>/, '')
+    .replace('<devices>', `${hyperv}<devices>`)
+  const { args, warnings } = domainArgv(parseDomain(xml), { ...options, features: qemuFeatures })
+  t.is(
+    args[args.indexOf('-cpu') + 1],
+    'qemu64,hv-time=on,hv-relaxed=on,hv-stimer=on,hv-stimer-direct=on,hv-spinlocks=0x1fff,hv-vendor-id=me',
+  )
+  t.notRegex(warnings.join(' '), /Hyper-V/)
+  const ours = domainArgv(parseDomain(xml), options)
+  t.notRegex(ours.args.join(' '), /hv-/)
+  t.regex(ours.warnings.join(' '), /\/domain\/features\/hyperv: .*no Hyper-V/)
+})
+
 test('arguments that a definition passes through come last', (t) => {
   const xml = imported('pc', '').replace(
     '</domain>',

@@ -6,6 +6,7 @@ import { featureProperty } from '../cpu-features.ts'
 import { bootVcpus } from '../vcpus.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
+import { hypervFlags } from './hyperv.ts'
 
 /** Machine, memory, processors, firmware, clock: all that is no device. */
 export function addMachine(command: Command): void {
@@ -130,7 +131,17 @@ function addCpu(command: Command): void {
   for (const timer of clock?.timers ?? []) {
     if (timer.name === 'kvmclock') flags.push(`kvmclock=${onOff(timer.present ?? true)}`)
   }
-  only(features, '/domain/features', ['acpi', 'apic', 'pae', 'hap', 'vmport', 'smm', 'kvm'])
+  only(features, '/domain/features', [
+    'acpi',
+    'apic',
+    'pae',
+    'hap',
+    'vmport',
+    'smm',
+    'kvm',
+    'hyperv',
+  ])
+  flags.push(...hypervFlags(command))
   if (features?.vmport?.state) throw notYet('/domain/features/vmport', 'expected state "off"')
   only(features?.kvm, '/domain/features/kvm', ['hidden'])
   if (features?.kvm?.hidden?.state) flags.push('kvm=off')
@@ -177,6 +188,7 @@ function addClock(command: Command, clock: Clock | undefined): void {
         }
         break
       case 'kvmclock':
+      case 'hypervclock':
         break
       default:
         throw notYet(`${where}/@name`, `there is no timer "${timer.name}" yet`)
