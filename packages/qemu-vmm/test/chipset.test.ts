@@ -46,6 +46,20 @@ test('rtc: shows the date in BCD, and in binary and 12 hours when asked', (t) =>
   t.is(cmosRead(rtc, 9), 25)
 })
 
+test('rtc: shows another time when told so, and goes on from there', (t) => {
+  const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
+  rtc.setNow(Date.parse('2006-06-17T16:01:21Z'))
+  clock.advance(2 * SECOND_NS)
+  const registers = [9, 8, 7, 4, 2, 0]
+  t.deepEqual(
+    registers.map((r) => cmosRead(rtc, r)),
+    [0x06, 0x06, 0x17, 0x16, 0x01, 0x23],
+  )
+  // No update cycle is told of for the years between.
+  t.is(cmosRead(rtc, 0x0c) & 0x10, 0x10)
+  t.is(cmosRead(rtc, 0x0c), 0)
+})
+
 test('rtc: update in progress shows for the last 244 us of a second', (t) => {
   const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
   t.is(cmosRead(rtc, 0x0a) & 0x80, 0)

@@ -279,3 +279,45 @@ test('what cannot be opened rejects the start and leaves nothing behind', async 
     })
   }
 })
+
+/** Sends registers of the real-time clock over the serial port. */
+function clockReader(registers: readonly number[]): GuestCode {
+  const code = new GuestCode()
+  for (const register of registers) {
+    code.outb(0x70, register).inb(0x71)
+    code.raw(0x66, 0xba, 0xf8, 0x03, 0xee)
+  }
+  return code.print('end').powerOff()
+}
+
+test.serial('the real-time clock shows what it is told to at the start', async (t) => {
+  const zone = process.env['TZ']
+  // Half an hour off, so that the minutes tell as well.
+  process.env['TZ'] = 'Asia/Kolkata'
+  t.teardown(() => {
+    if (zone === undefined) delete process.env['TZ']
+    else process.env['TZ'] = zone
+  })
+  const shown = async (rtcBase: 'utc' | 'localtime' | number): Promise<string> => {
+    const machine = { type: 'pc', options: { rtcBase } } as const
+    await using vm = await VirtualMachine.start(guest(clockReader([9, 8, 7, 4]), { machine }))
+    const text = await vm.expect('end')
+    return Buffer.from(text, 'latin1').subarray(0, 4).toString('hex')
+  }
+  const at = (ms: number): string => new Date(ms).toISOString().replaceAll(/\D/g, '').slice(2, 10)
+  t.is(await shown(Date.UTC(2006, 5, 17, 16)), '06061716')
+  const before = Date.now()
+  const local = await shown('localtime')
+  const utc = await shown('utc')
+  const after = Date.now()
+  const zoneMs = 5.5 * 3_600_000
+  t.true([at(before + zoneMs), at(after + zoneMs)].includes(local), local)
+  t.true([at(before), at(after)].includes(utc), utc)
+  const machine = (rtcBase: never): Partial<MachineConfig> => ({
+    machine: { type: 'pc', options: { rtcBase } },
+  })
+  for (const wrong of ['noon', -1, Infinity]) {
+    const config = guest(new GuestCode().halt(), machine(wrong as never))
+    t.throws(() => new VirtualMachine(config), { code: 'E_CONFIG', message: /rtcBase is/ })
+  }
+})

@@ -76,6 +76,12 @@ export class Rtc implements Device<RtcState> {
     this.#lastSecond = Math.floor(this.#nowMs() / SECOND_MS)
   }
 
+  /** Sets what it shows now, in milliseconds since 1970. */
+  setNow(ms: number): void {
+    this.#offsetMs = ms - this.#clock.wallMs()
+    this.#lastSecond = Math.floor(ms / SECOND_MS)
+  }
+
   /** Sets a configuration byte, as firmware and board do. */
   setCmos(index: number, value: number): void {
     this.#cmos[index & 0x7f] = value

@@ -77,6 +77,8 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ...(smm === undefined ? {} : { smm }),
   })
   setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)
+  const base = rtcStart(config, clock.wallMs())
+  if (base !== undefined) board.rtc.setNow(base)
   for (const definition of devices) {
     board.addCustomDevice(definition, {
       ram: deviceMemory(memory),
@@ -129,6 +131,14 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   logGuestErrors(board.bus, config.logItems ?? [], log)
   return { board, chips, tree }
+}
+
+/** What the real-time clock shows at the start, unless it is UTC. */
+function rtcStart({ machine }: MachineConfig, nowMs: number): number | undefined {
+  const { rtcBase = 'utc' } = machine?.options ?? {}
+  if (rtcBase === 'utc') return undefined
+  if (rtcBase !== 'localtime') return rtcBase
+  return nowMs - new Date(nowMs).getTimezoneOffset() * 60_000
 }
 
 function hpetOptions({ machine }: MachineConfig): Pick<BoardConfig, 'hpet'> {

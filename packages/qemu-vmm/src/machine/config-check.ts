@@ -62,11 +62,14 @@ const MACHINE_OPTIONS: readonly string[] = [
   'hpetMsi',
   'suspend',
   'pitLostTicks',
+  'rtcBase',
   'graphics',
   'smm',
   'secureFlash',
 ]
 const SERIAL_PORTS = 4
+/** The real-time clock has two digits for the century. */
+const RTC_END_MS = Date.UTC(10_000, 0, 1)
 
 /** Throws `E_CONFIG`, or a more precise code, for a configuration that cannot work. */
 export function checkConfig(config: MachineConfig): void {
@@ -147,6 +150,11 @@ function checkMachine({ machine }: MachineConfig): void {
   const timers = machine.options?.hpetTimers ?? HPET_MIN_TIMERS
   if (!(Number.isInteger(timers) && timers >= HPET_MIN_TIMERS && timers <= HPET_MAX_TIMERS)) {
     throw bad(`hpetTimers is ${timers}; it can be ${HPET_MIN_TIMERS} to ${HPET_MAX_TIMERS}`)
+  }
+  const base = machine.options?.rtcBase ?? 'utc'
+  const isTime = typeof base === 'number' && base >= 0 && base < RTC_END_MS
+  if (!isTime && base !== 'utc' && base !== 'localtime') {
+    throw bad(`rtcBase is ${base}; it can be utc, localtime, or milliseconds from 1970 to 9999`)
   }
 }
 

@@ -34,6 +34,11 @@ export interface MachineOptions {
   /** What becomes of the PIT's ticks while an earlier one is pending; `delay` by default. */
   pitLostTicks?: 'delay' | 'discard'
   /**
+   * What the real-time clock shows at the start: UTC (the default), the host's local time, or a time in
+   * milliseconds since 1970.
+   */
+  rtcBase?: 'utc' | 'localtime' | number
+  /**
    * Whether the guest has a screen. Without one, the default, firmware uses the first serial port.
    */
   graphics?: boolean

@@ -8,19 +8,6 @@ export const fixedOptions: OptionGroup = {
   title: 'What cannot be chosen',
   options: [
     keyvalOption({
-      name: 'rtc',
-      argument: '[base=utc][,clock=host]',
-      help: ['the real-time clock: it shows UTC, and follows the clock of the host'],
-      keys: [
-        { name: 'base', value: 'utc', help: 'what it shows at the start' },
-        { name: 'clock', value: 'host', help: 'what it follows' },
-      ],
-      take(_settings, values) {
-        choice(values.get('base') ?? 'utc', ['utc'], 'unsupported value of base')
-        choice(values.get('clock') ?? 'host', ['host'], 'unsupported value of clock')
-      },
-    }),
-    keyvalOption({
       name: 'overcommit',
       argument: '[mem-lock=off][,cpu-pm=off]',
       help: ['memory is not locked, and an idle processor leaves the one of the host'],

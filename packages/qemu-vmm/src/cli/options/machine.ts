@@ -5,6 +5,7 @@ import type { OptionGroup } from '../option.ts'
 import { MACHINE_KINDS, MACHINE_TYPES } from '../../machine/machine-type.ts'
 import type { Accelerator, MachineChoice, Settings } from '../settings.ts'
 import { global } from './global.ts'
+import { rtc } from './rtc.ts'
 
 const ACCELERATORS: readonly Accelerator[] = ['tcg', 'kvm']
 const MACHINES: readonly MachineChoice[] = [...MACHINE_TYPES, 'none']
@@ -146,6 +147,7 @@ export const machine: OptionGroup = {
         settings.tcg.perfMap = true
       },
     ),
+    rtc,
     global,
     flagOption('no-hpet', ["the same as '-machine hpet=off'"], (settings) => {
       settings.machineOptions.hpet = false
