@@ -157,6 +157,28 @@ test('what Windows may know of its hypervisor is told by QEMU, and not missed wh
   t.regex(ours.warnings.join(' '), /\/domain\/features\/hyperv: .*no Hyper-V/)
 })
 
+test('the clock shows what the definition says at the start', (t) => {
+  const base = (attributes: string): [string | undefined, Record<string, string>] => {
+    const xml = imported('pc', '').replace("<clock offset='utc'>", `<clock ${attributes}>`)
+    const { args, env } = domainArgv(parseDomain(xml), options)
+    return [args[args.indexOf('-rtc') + 1], env]
+  }
+  t.deepEqual(base("offset='utc'"), ['base=utc', {}])
+  t.deepEqual(base("offset='localtime'"), ['base=localtime', {}])
+  t.deepEqual(base("offset='timezone' timezone='Asia/Kolkata'"), [
+    'base=localtime',
+    { TZ: 'Asia/Kolkata' },
+  ])
+  t.deepEqual(base("offset='absolute' start='1150560081'"), ['base=2006-06-17T16:01:21', {}])
+  for (const [wrong, expected] of [
+    ["offset='variable' adjustment='5'", /clock\/@offset: expected one of utc/],
+    ["offset='absolute' start='999999999999999'", /clock\/@start/],
+  ] as const) {
+    const xml = imported('pc', '').replace("<clock offset='utc'>", `<clock ${wrong}>`)
+    t.regex(refusal(xml).message, expected)
+  }
+})
+
 test('arguments that a definition passes through come last', (t) => {
   const xml = imported('pc', '').replace(
     '</domain>',

@@ -6,8 +6,6 @@ export interface EmulatorFeatures {
   devices?: ReadonlySet<string> | undefined
   /** Fine tuning of devices and processors, which QEMU has: threads, queues, policies, flags. */
   tuning: boolean
-  /** The clock can show local time. */
-  localtime: boolean
   /** Machines without ACPI (`-no-acpi`). */
   noAcpi: boolean
   /** Tables of SMBIOS can be given (`-smbios`). */
@@ -17,7 +15,6 @@ export interface EmulatorFeatures {
 /** Debian's QEMU and its kin. */
 export const qemuFeatures: EmulatorFeatures = {
   tuning: true,
-  localtime: true,
   noAcpi: true,
   smbios: true,
 }
@@ -46,7 +43,6 @@ export const qemuKvmFeatures: EmulatorFeatures = {
     'virtserialport',
   ]),
   tuning: false,
-  localtime: false,
   noAcpi: false,
   smbios: false,
 }

@@ -161,12 +161,7 @@ function addCpu(command: Command): void {
 
 function addClock(command: Command, clock: Clock | undefined): void {
   const path = '/domain/clock'
-  const offset = clock?.offset ?? 'utc'
-  const local = offset === 'localtime' && command.features.localtime
-  if (offset !== 'utc' && !local) {
-    throw notYet(`${path}/@offset`, `"${offset}" is not there yet, expected "utc"`)
-  }
-  command.add('-rtc', `base=${local ? 'localtime' : 'utc'}`)
+  command.add('-rtc', `base=${clockBase(command, clock)}`)
   for (const [index, timer] of (clock?.timers ?? []).entries()) {
     const where = `${path}/timer[${index + 1}]`
     only(timer, where, ['name', 'present', 'tickpolicy'])
@@ -195,6 +190,34 @@ function addClock(command: Command, clock: Clock | undefined): void {
     }
   }
 }
+
+/** What the clock shows at the start. */
+function clockBase({ result }: Command, clock: Clock | undefined): string {
+  const path = '/domain/clock'
+  const { offset = 'utc', timezone, start } = clock ?? {}
+  if (offset === 'variable') {
+    throw notYet(`${path}/@offset`, 'expected one of utc, localtime, timezone, absolute')
+  }
+  only(clock, path, ['offset', 'timezone', 'start', 'timers'])
+  switch (offset) {
+    case 'utc':
+    case 'localtime':
+      return offset
+    case 'timezone':
+      // What is local is the process's own business.
+      if (timezone === undefined) throw notYet(`${path}/@timezone`, 'it is missing')
+      result.env['TZ'] = timezone
+      return 'localtime'
+    case 'absolute': {
+      const ms = Number(start ?? 0) * 1000
+      if (!(ms >= 0 && ms < LAST_MS)) throw notYet(`${path}/@start`, 'expected years 1970 to 9999')
+      return new Date(ms).toISOString().slice(0, 19)
+    }
+  }
+}
+
+/** After it the clock would need five digits for the year. */
+const LAST_MS = Date.UTC(10_000, 0, 1)
 
 function addAcpi(command: Command): void {
   const { def, features } = command
