@@ -2,6 +2,7 @@ import { XmlError, parseXml } from '../xml/index.ts'
 import { allDevices } from './devices.ts'
 import type { AnyDevice } from './devices.ts'
 import type { Devices, Disk, DomainDefinition, NetworkInterface } from './generated/model.ts'
+import { completeBus } from './normalise/disks.ts'
 import { forgetAliases } from './normalise/others.ts'
 import { normaliseDomain } from './normalise/index.ts'
 import type { DomainOptions } from './options.ts'
@@ -76,6 +77,7 @@ export function withDevice(
     }
   }
   const devices = (definition.devices ??= {}) as Record<string, unknown>
+  if (key === 'disks') completeBus(device as Disk)
   if (isList) ((devices[key] ??= []) as AnyDevice[]).push(device)
   else if (devices[key] !== undefined && !isNone(devices[key])) {
     throw refusal('is there already, and can be there only once', {

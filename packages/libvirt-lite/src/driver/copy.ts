@@ -1,9 +1,9 @@
 import { constants, copyFileSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 
-/** Gives firmware variables of its own to a domain that has none. */
-export function copyOnce({ from, to }: { from: string; to: string }): void {
-  if (existsSync(to)) return
+/** Gives firmware variables of its own to a domain that has none, or is to begin anew with them. @throws VirtError */
+export function copyOnce({ from, to }: { from: string; to: string }, anew: boolean = false): void {
+  if (!anew && existsSync(to)) return
   try {
     // Whole or not at all, as it counts as there from then on.
     const temporary = `${to}.new`

@@ -10,8 +10,8 @@ import { ShownCpu, expandCpu, withoutFallback } from './cpu.ts'
 import type { DomainHost } from './domain-host.ts'
 import { Jobs } from './jobs.ts'
 import { LiveDevices } from './live-devices.ts'
-import { Machine, bootId } from './machine.ts'
-import type { MachineEvents, MachineStatus } from './machine.ts'
+import { Machine, newStatus } from './machine.ts'
+import type { MachineEvents, MachineStatus, StartOptions } from './machine.ts'
 import { numberSources } from '../domain/index.ts'
 import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
@@ -124,19 +124,14 @@ export class Domain {
   }
 
   /** Starts it. Rejects with `VirtError`, and as before, when that fails. */
-  async start({ paused }: { paused: boolean }): Promise<void> {
+  async start(start: StartOptions): Promise<void> {
+    const { paused } = start
     if (this.#machine !== undefined) throw invalid('domain is already running')
     const definition = await settle(runningOf(this.live ?? this.definition!), this.#host.nvram)
     const facts = factsOf(definition)
     const id = this.#host.nextId()
     const folder = join(this.#host.run, `${id}`)
-    const status: MachineStatus = {
-      uuid: this.uuid,
-      id,
-      xml: formatRunning(definition),
-      isStarted: false,
-      bootId: bootId(),
-    }
+    const status = newStatus({ uuid: this.uuid, id, xml: formatRunning(definition) }, start)
     const logFile = this.#host.logFile(this.name)
     this.#ending = undefined
     this.#rebootsAfterShutdown = false
@@ -149,7 +144,7 @@ export class Domain {
       const qmpSocket = join(folder, 'qmp.sock')
       const options = { qmpSocket, logFile, stateDir: folder, limits: true }
       const command = await commandOf(definition, options)
-      for (const copy of command.copies) copyOnce(copy)
+      for (const copy of command.copies) copyOnce(copy, start.resetNvram)
       const machine = await Machine.start(folder, status, { ...command, logFile }, this.#events())
       this.#machine = machine
       this.live = definition

@@ -9,6 +9,7 @@ import { Domain, invalid } from './domain.ts'
 import type { ControlGroups } from './control-groups/groups.ts'
 import type { DomainHost } from './domain-host.ts'
 import { bootId, loadStatus } from './machine.ts'
+import type { StartOptions } from './machine.ts'
 import { commandLine } from './process.ts'
 import { settleFirmware, variablesOf } from './settle-firmware.ts'
 import { commandOf, formatDomain, parseDomain, parseRunning } from './model.ts'
@@ -147,9 +148,9 @@ export class Domains {
     }
   }
 
-  /** Defines a domain, or changes what it starts from the next time. */
-  async define(xml: string): Promise<Domain> {
-    const definition = this.#parse(xml)
+  /** Defines a domain, or changes what it starts from the next time; with `validate` only by words that are known. */
+  async define(xml: string, { validate }: { validate: boolean }): Promise<Domain> {
+    const definition = parseDomain(xml, this.modelOptions, validate)
     const known = this.#match(definition)
     const domain = known ?? this.#add(definition)
     try {
@@ -195,8 +196,8 @@ export class Domains {
   }
 
   /** Starts a domain that is gone when it ends, unless it is defined already. */
-  async create(xml: string, options: { paused: boolean }): Promise<Domain> {
-    const definition = this.#parse(xml)
+  async create(xml: string, options: StartOptions & { validate: boolean }): Promise<Domain> {
+    const definition = parseDomain(xml, this.modelOptions, options.validate)
     const known = this.#match(definition)
     if (known?.isActive) throw invalid(`domain '${known.name}' is already active`)
     const domain = known ?? this.#add(definition)
@@ -273,6 +274,8 @@ export class Domains {
       const domain = known ?? this.#add(live)
       const runs = await domain.attach(folder, status, live)
       if (!runs && !domain.isPersistent) this.#remove(domain)
+      // Its client went with the daemon.
+      if (runs && status.autoDestroy) await domain.destroy({ graceful: false })
     } catch (error) {
       warn(`cannot take over ${folder}: ${(error as Error).message}`)
     }

@@ -28,8 +28,28 @@ export interface MachineStatus {
   process?: ProcessId
   /** Its control group. */
   group?: string
+  /** Whether it ends with the client that started it. */
+  autoDestroy: boolean
   /** Of the host: process numbers mean nothing after it was restarted. */
   bootId: string
+}
+
+/** How a domain is started. */
+export interface StartOptions {
+  /** Its guest does not run yet. */
+  paused: boolean
+  /** It ends with the client that started it (default: it does not). */
+  autoDestroy?: boolean
+  /** Variables of its firmware begin anew (default: they are as they were). */
+  resetNvram?: boolean
+}
+
+/** The status of one that is about to be started. */
+export function newStatus(
+  names: Pick<MachineStatus, 'uuid' | 'id' | 'xml'>,
+  { autoDestroy = false }: StartOptions,
+): MachineStatus {
+  return { ...names, isStarted: false, autoDestroy, bootId: bootId() }
 }
 
 export interface MachineEvents {

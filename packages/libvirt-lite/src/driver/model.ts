@@ -1,6 +1,7 @@
 import {
   XmlError,
   assignAliases,
+  checkKnown,
   domainArgv,
   factsOf as domainFactsOf,
   featuresOf,
@@ -39,10 +40,22 @@ export interface ModelOptions {
   stateDir: string
 }
 
-/** @throws VirtError with libvirt's code for what is wrong, or cannot be */
-export function parseDomain(xml: string, options: ModelOptions): DomainDefinition {
-  // The domain model gives every definition a UUID.
-  return translate(() => parse(xml, options)) as DomainDefinition
+/**
+ * Reads a definition, and completes it. With `validate` it may have no words that are not known.
+ *
+ * @throws VirtError with libvirt's code for what is wrong, or cannot be
+ */
+export function parseDomain(
+  xml: string,
+  options: ModelOptions,
+  validate: boolean = false,
+): DomainDefinition {
+  return translate(() => {
+    const definition = parse(xml, options)
+    if (validate) checkKnown(definition)
+    // The domain model gives every definition a UUID.
+    return definition as DomainDefinition
+  })
 }
 
 export function formatDomain(def: DomainDefinition, options: FormatOptions): string {
@@ -95,13 +108,20 @@ export async function featuresFor(emulator: string | undefined): Promise<Emulato
   return devices === undefined ? known : { ...known, devices }
 }
 
+/** How libvirt's messages begin. */
+const KINDS: Readonly<Record<XmlError['libvirtCode'], string>> = {
+  27: 'XML error',
+  67: 'unsupported configuration',
+  92: 'XML document failed to validate against schema',
+}
+
 /** Errors of the domain model as clients get them. */
 export function translate<T>(work: () => T): T {
   try {
     return work()
   } catch (error) {
     if (!(error instanceof XmlError)) throw error
-    const kind = error.libvirtCode === 27 ? 'XML error' : 'unsupported configuration'
+    const kind = KINDS[error.libvirtCode]
     throw new VirtError(error.libvirtCode, `${kind}: ${error.message}`, { cause: error })
   }
 }

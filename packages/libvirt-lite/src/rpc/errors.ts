@@ -28,6 +28,7 @@ export const ErrorCode = {
   RESOURCE_BUSY: 87,
   ACCESS_DENIED: 88,
   STORAGE_VOL_EXIST: 90,
+  XML_INVALID_SCHEMA: 92,
   DEVICE_MISSING: 99,
 } as const
 

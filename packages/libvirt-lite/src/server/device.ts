@@ -80,6 +80,11 @@ export function deviceHandlers({ domains }: ServerContext): Handlers {
       let config: DomainDefinition | undefined
       if (isConfig) {
         const { definition } = domain
+        if (forConfig.key === 'disks' && findDevice(definition!, forConfig).length === 0) {
+          const { dev = '' } = (forConfig.device as Disk).target ?? {}
+          const text = `invalid argument: target ${dev} doesn't exist.`
+          throw new VirtError(ErrorCode.INVALID_ARG, text)
+        }
         const index = findOne(definition!, withoutAlias(forConfig), 'config')
         config = replace(definition!, index, forConfig, {})
       }
@@ -259,7 +264,11 @@ async function detachLive(
   index: number,
 ): Promise<void> {
   const device = devicesOfKind(domain.live!, key)[index]!
-  const { target } = device as Disk
+  const { target, device: kind } = device as Disk
+  if (key === 'disks' && (kind === 'cdrom' || kind === 'floppy')) {
+    const text = `Operation not supported: disk device type '${kind}' cannot be detached`
+    throw new VirtError(ErrorCode.OPERATION_UNSUPPORTED, text)
+  }
   if (key === 'disks' && target?.bus !== 'virtio') {
     throw cannot(`a disk at the bus '${target?.bus}' cannot be unplugged`)
   }

@@ -1,5 +1,6 @@
 import type { Domain } from '../driver/domain.ts'
 import { invalid } from '../driver/domain.ts'
+import { State } from '../driver/states.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers } from '../rpc/index.ts'
 import { checkFlags } from './check-flags.ts'
@@ -9,8 +10,8 @@ import type { ServerContext } from './context.ts'
 const CHANNEL = 'org.qemu.guest_agent.0'
 
 /** That nobody in the guest can be asked. */
-export function noAgent({ live, isActive }: Domain): VirtError {
-  if (!isActive) return invalid('domain is not running')
+export function noAgent({ live, isActive, state }: Domain): VirtError {
+  if (!isActive || state.state !== State.RUNNING) return invalid('domain is not running')
   const has = (live?.devices?.channels ?? []).some(({ target }) => target?.name === CHANNEL)
   return has
     ? new VirtError(

@@ -1,15 +1,27 @@
 import type { Duplex } from 'node:stream'
 import { openConsole } from '../driver/console.ts'
 import type { Domain } from '../driver/domain.ts'
+import type { StartOptions } from '../driver/machine.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef, Handlers } from '../rpc/index.ts'
+import { AutoDestroy } from './auto-destroy.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 import { noAgent } from './guest-agent.ts'
 
 /** Flags of `virDomainCreateXML` and `virDomainCreateWithFlags`. */
-const START = { PAUSED: 1, VALIDATE: 16 } as const
-/** Flag of `virDomainDefineXMLFlags`: to check the document against the schema, which is always done. */
+const START = {
+  PAUSED: 1,
+  AUTODESTROY: 2,
+  BYPASS_CACHE: 4,
+  FORCE_BOOT: 8,
+  VALIDATE: 16,
+  RESET_NVRAM: 32,
+} as const
+/** How a saved state is read, and whether: there are none. */
+const OF_SAVED = START.BYPASS_CACHE | START.FORCE_BOOT
+const CREATE = START.PAUSED | START.AUTODESTROY | OF_SAVED | START.RESET_NVRAM
+/** Flag of `virDomainDefineXMLFlags`: the document may have no words that no schema has. */
 const DEFINE_VALIDATE = 1
 const DESTROY_GRACEFUL = 1
 /** Flags of `virDomainShutdownFlags` and `virDomainReboot`. */
@@ -40,17 +52,18 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
       'Operation not supported: only the power button (mode acpi) reaches a guest',
     )
   }
+  const autoDestroy = new AutoDestroy()
   const undefine = (dom: DomainRef, variables?: 'remove' | 'keep') =>
     on(dom, (domain) => domains.undefine(domain, variables))
   // Not one at a time: ending a domain is what helps when another operation hangs.
   const destroy = async (dom: DomainRef, graceful: boolean) => domains.of(dom).destroy({ graceful })
   return {
     async DOMAIN_DEFINE_XML({ xml }) {
-      return { dom: (await domains.define(xml)).ref }
+      return { dom: (await domains.define(xml, { validate: false })).ref }
     },
     async DOMAIN_DEFINE_XML_FLAGS({ xml, flags }) {
       checkFlags(flags, DEFINE_VALIDATE, 'virDomainDefineXMLFlags')
-      return { dom: (await domains.define(xml)).ref }
+      return { dom: (await domains.define(xml, { validate: flags !== 0 })).ref }
     },
     async CONNECT_DOMAIN_XML_TO_NATIVE({ format, xml, flags }) {
       checkFlags(flags, 0, 'virConnectDomainXMLToNative')
@@ -60,16 +73,22 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
       }
       return { config: await domains.commandLine(xml) }
     },
-    async DOMAIN_CREATE_XML({ xml, flags }) {
-      checkFlags(flags, START.PAUSED | START.VALIDATE, 'virDomainCreateXML')
-      const domain = await domains.create(xml, { paused: (flags & START.PAUSED) !== 0 })
+    async DOMAIN_CREATE_XML({ xml, flags }, { connection }) {
+      checkFlags(flags, CREATE | START.VALIDATE, 'virDomainCreateXML')
+      const validate = (flags & START.VALIDATE) !== 0
+      const options = startOptions(flags)
+      const domain = await domains.create(xml, { ...options, validate })
+      if (options.autoDestroy) autoDestroy.watch(connection, domain)
       return { dom: domain.ref }
     },
     DOMAIN_CREATE: ({ dom }) => on(dom, (domain) => domain.start({ paused: false })),
-    async DOMAIN_CREATE_WITH_FLAGS({ dom, flags }) {
-      checkFlags(flags, START.PAUSED, 'virDomainCreateWithFlags')
-      const paused = (flags & START.PAUSED) !== 0
-      await on(dom, (domain) => domain.start({ paused }))
+    async DOMAIN_CREATE_WITH_FLAGS({ dom, flags }, { connection }) {
+      checkFlags(flags, CREATE, 'virDomainCreateWithFlags')
+      const options = startOptions(flags)
+      await on(dom, async (domain) => {
+        await domain.start(options)
+        if (options.autoDestroy) autoDestroy.watch(connection, domain)
+      })
       return { dom: domains.of(dom).ref }
     },
     DOMAIN_SUSPEND: ({ dom }) => on(dom, (domain) => domain.suspend()),
@@ -127,6 +146,14 @@ export function lifecycleHandlers({ domains }: ServerContext): Handlers {
       }
       return { result: JSON.stringify(await machine.converse(parseCommand(command))) }
     },
+  }
+}
+
+function startOptions(flags: number): StartOptions & { autoDestroy: boolean } {
+  return {
+    paused: (flags & START.PAUSED) !== 0,
+    autoDestroy: (flags & START.AUTODESTROY) !== 0,
+    resetNvram: (flags & START.RESET_NVRAM) !== 0,
   }
 }
 

@@ -19,8 +19,8 @@ export function screenHandlers({ domains }: ServerContext): Handlers {
       const videos = domain.live?.devices?.videos ?? []
       if (videos.every(({ model }) => model?.type === 'none')) {
         throw new VirtError(
-          ErrorCode.OPERATION_UNSUPPORTED,
-          'Operation not supported: no screens to take screenshot from',
+          ErrorCode.OPERATION_INVALID,
+          'Requested operation is not valid: no screens to take screenshot from',
         )
       }
       if (screen !== 0) {

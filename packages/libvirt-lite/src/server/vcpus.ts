@@ -3,13 +3,13 @@ import { limitsOf } from '../driver/control-groups/limits.ts'
 import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
 import { factsOf } from '../driver/model.ts'
-import { ErrorCode, VirtError } from '../rpc/index.ts'
-import type { DomainRef, Handlers } from '../rpc/index.ts'
+import type { DomainRef, Handlers, VirtError } from '../rpc/index.ts'
 import { onlineCpus, presentCpus } from '../driver/host.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 import { vcpuThreads } from './domain.ts'
 import { checkChange, cpusetIds, withCount, withMaximum, withStates, wrong } from './vcpu-counts.ts'
+import { noAgent } from './guest-agent.ts'
 import { IMPACT, IMPACT_FLAGS, definitionFor, impactOf } from './impact.ts'
 
 /** Flags of `virDomainSetVcpusFlags` and `virDomainGetVcpusFlags`. */
@@ -23,7 +23,7 @@ export function vcpuHandlers({ domains, groups }: ServerContext): Handlers {
     const domain = domains.of(dom)
     await domain.exclusively(async () => {
       const { isLive, isConfig } = impactOf(domain, flags)
-      refuseGuest(flags)
+      if ((flags & VCPU.GUEST) !== 0) throw noAgent(domain)
       if (count === 0) throw wrong('a domain has at least one vcpu')
       const isMaximum = (flags & VCPU.MAXIMUM) !== 0
       if (isLive && isMaximum) {
@@ -71,8 +71,9 @@ export function vcpuHandlers({ domains, groups }: ServerContext): Handlers {
     },
     DOMAIN_GET_VCPUS_FLAGS({ dom, flags }) {
       checkFlags(flags, GET_FLAGS, 'virDomainGetVcpusFlags')
-      const definition = definitionFor(domains.of(dom), flags)
-      refuseGuest(flags)
+      const domain = domains.of(dom)
+      const definition = definitionFor(domain, flags)
+      if ((flags & VCPU.GUEST) !== 0) throw noAgent(domain)
       const { vcpus, maxVcpus } = factsOf(definition)
       return { count: (flags & VCPU.MAXIMUM) !== 0 ? maxVcpus : vcpus }
     },
@@ -119,14 +120,6 @@ function anywhere(bytes: number): Uint8Array {
     if (cpu < most && cpu >> 3 < map.length) map[cpu >> 3]! |= 1 << (cpu & 7)
   }
   return map
-}
-
-function refuseGuest(flags: number): void {
-  if ((flags & VCPU.GUEST) === 0) return
-  throw new VirtError(
-    ErrorCode.ARGUMENT_UNSUPPORTED,
-    'argument unsupported: QEMU guest agent is not configured',
-  )
 }
 
 function tooMany(which: string, count: number, most: number): VirtError {

@@ -1,8 +1,15 @@
-/** Which of libvirt's errors it is: a document that is wrong, or one that asks for what there is not. */
-export type XmlErrorCode = 'E_XML_ERROR' | 'E_CONFIG_UNSUPPORTED'
+/**
+ * Which of libvirt's errors it is: a document that is wrong, one that asks for what there is not, or one with words that no
+ * schema has.
+ */
+export type XmlErrorCode = 'E_XML_ERROR' | 'E_CONFIG_UNSUPPORTED' | 'E_XML_INVALID_SCHEMA'
 
 /** libvirt's numbers (virErrorNumber), by which clients tell errors apart. */
-const libvirtCodes = { E_XML_ERROR: 27, E_CONFIG_UNSUPPORTED: 67 } as const
+const libvirtCodes = {
+  E_XML_ERROR: 27,
+  E_CONFIG_UNSUPPORTED: 67,
+  E_XML_INVALID_SCHEMA: 92,
+} as const
 
 /** Where something is: lines and columns count from 1. */
 export interface Position {
@@ -26,8 +33,8 @@ export interface XmlErrorFields {
 export class XmlError extends Error {
   override readonly name: string = 'XmlError'
   readonly code: XmlErrorCode
-  /** libvirt's number of the error: 27, XML_ERROR, or 67, CONFIG_UNSUPPORTED. */
-  readonly libvirtCode: 27 | 67
+  /** libvirt's number of the error: 27, XML_ERROR, 67, CONFIG_UNSUPPORTED, or 92, XML_INVALID_SCHEMA. */
+  readonly libvirtCode: 27 | 67 | 92
   readonly path: string | undefined
   readonly value: string | undefined
   readonly line: number | undefined

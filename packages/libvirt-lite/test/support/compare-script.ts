@@ -31,6 +31,7 @@ export function domains(at: string, emulator: string): Record<string, string> {
     'same-uuid': domain('c', 1, ''),
     'no-memory': '<domain type="qemu"><name>x</name></domain>',
     broken: '<domain',
+    unknown: domain('x', 8, '<gizmo/>'),
     disk: `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='${at}/vdb.img'/><target dev='vdb' bus='virtio'/></disk>`,
     absent: `<disk type='file' device='disk'><source file='${at}/vdb.img'/><target dev='vdq' bus='virtio'/></disk>`,
     card: `<interface type='user'><mac address='52:54:00:00:00:02'/><model type='virtio'/></interface>`,
@@ -77,6 +78,7 @@ list --all
 list
 list --all --name
 define DIR/no-memory.xml  # our messages say the path and the line, and what is looked at first is another
+define DIR/unknown.xml --validate  # ours is not RelaxNG
 define DIR/broken.xml  # another parser, with another message
 define DIR/a.xml
 define DIR/same-name.xml
@@ -149,13 +151,26 @@ detach-device a DIR/card.xml --config
 detach-device a DIR/card.xml --config
 detach-device a DIR/rng.xml --config
 detach-disk a vdq --config
+update-device a DIR/disk.xml --config
+attach-disk a DIR/vdb.img vdz --config
+attach-disk a DIR/vdb.img vdy --config
+attach-disk a DIR/iso.img hdd --config --type cdrom
+attach-disk a DIR/vdb.img vdx --config
+dumpxml a
+detach-disk a vdx --config
+detach-disk a vdz --config
+detach-disk a vdy --config
+detach-disk a hdd --config
 dumpxml a
 change-media a hdc DIR/iso.img --insert --config
 domblklist a
 change-media a hdc --eject --config
 change-media a vda --eject --config
+start a --force-boot --bypass-cache
+destroy a
 start a --paused
 start a
+vcpucount a --guest
 list
 domid a
 domstate a --reason
@@ -198,6 +213,10 @@ domblkinfo a vdb
 dumpxml a
 change-media a hdc DIR/iso.img --insert --live
 domblklist a
+change-media a hdc --eject --live
+attach-disk a DIR/iso.img hdc --type cdrom --live
+domblklist a
+detach-disk a hdc --live
 change-media a hdc --eject --live
 domif-setlink a 52:54:00:00:00:01 down
 domif-getlink a 52:54:00:00:00:01
@@ -246,6 +265,9 @@ domrename a z
 destroy a
 list --all
 define DIR/b.xml
+start b --paused
+screenshot b DIR/pool/picture
+destroy b
 domrename b z
 list --all
 domrename z b

@@ -1,16 +1,16 @@
 import { assignAliases } from '../aliases.ts'
+import { findUnknown } from '../unknown.ts'
 import { defaultEmulator } from '../options.ts'
 import type { DomainDefinition } from '../generated/model.ts'
 import { bootIndices } from './boot.ts'
 import { addCharacters } from './characters.ts'
-import { Command } from './command.ts'
+import { Command, notYet } from './command.ts'
 import type { ArgvOptions, DomainCommand } from './command.ts'
 import { addControllers, addOthers, refuseMissing } from './devices.ts'
 import { addDisks } from './disks.ts'
 import { featuresOf } from './features.ts'
 import { addMachine } from './machine.ts'
 import { addNetwork } from './network.ts'
-import { refuseUnknown } from './unknown.ts'
 
 /**
  * The command that starts a domain: stopped (`-S`), with QMP at a socket. The same line is for our
@@ -24,7 +24,8 @@ export function domainArgv(definition: DomainDefinition, options: ArgvOptions): 
   assignAliases(def)
   const program = def.devices?.emulator ?? defaultEmulator
   const command = new Command(def, options, options.features ?? featuresOf(program), program)
-  refuseUnknown(def)
+  const unknown = findUnknown(def)
+  if (unknown !== undefined) throw notYet(unknown.path, unknown.message)
   refuseMissing(command)
   const boot = bootIndices(def)
   addMachine(command)

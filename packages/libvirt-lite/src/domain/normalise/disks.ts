@@ -48,12 +48,17 @@ export function sortDisks(disks: readonly Disk[]): Disk[] {
   return sorted
 }
 
+/** The bus of a disk that comes to others by itself: its place among them depends on it. */
+export function completeBus(disk: Disk): void {
+  disk.device ??= 'disk'
+  if (disk.target !== undefined) disk.target.bus ??= defaultBus(disk, disk.target.dev)
+}
+
 function normaliseDisk(disk: Disk): void {
   const { target } = disk
   if (target === undefined) throw refusal('is missing', { at: disk, below: '/target' })
   disk.type ??= 'file'
-  disk.device ??= 'disk'
-  target.bus ??= defaultBus(disk, target.dev)
+  completeBus(disk)
   if (disk.type === 'vhostuser') disk.snapshot ??= 'no'
   normaliseSource(disk)
   if (disk.device === 'cdrom') disk.readonly = true
@@ -61,7 +66,7 @@ function normaliseDisk(disk: Disk): void {
   if (disk.type !== 'vhostuser' || disk.driver.name === undefined) disk.driver.name ??= 'qemu'
   if (disk.type !== 'volume' && disk.type !== 'dir') disk.driver.type ??= 'raw'
   if (disk.type === 'dir') disk.driver.type ??= 'fat'
-  checkDisk(disk, target.bus)
+  checkDisk(disk, target.bus!)
 }
 
 function defaultBus(disk: Disk, name: string): DiskBus {

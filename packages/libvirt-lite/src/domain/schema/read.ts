@@ -40,7 +40,9 @@ function readAttributes(node: XmlElement, spec: ElementSpec, path: string, model
       const read = readScalar(value, attribute.type, `${path}/@${name}`, position)
       if (read !== attribute.absent) model[attribute.key] = read
     } else if (name !== 'xmlns' && !name.startsWith('xmlns:')) {
-      unknown.push({ name, value })
+      const kept = { name, value }
+      setOrigin(kept, { path: `${path}/@${name}`, position })
+      unknown.push(kept)
     }
   }
   for (const { name, key, type } of attributes.required) {
@@ -94,7 +96,9 @@ function readChildren(node: XmlElement, spec: ElementSpec, path: string, model: 
     const several = (counts.get(child.name) ?? 0) > 1 || known?.kind === 'many'
     const childPath = `${path}/${child.name}${several ? `[${nth}]` : ''}`
     if (known === undefined) {
-      unknown.push(withoutBlanks(detach(child)))
+      const kept = withoutBlanks(detach(child))
+      setOrigin(kept, { path: childPath, position: child.position })
+      unknown.push(kept)
       continue
     }
     if (nth > 1 && known.kind !== 'many') {
