@@ -132,7 +132,11 @@ test('length, depth and number of nodes have a limit', (t) => {
 test('ten megabytes are read or refused', (t) => {
   t.notThrows(() => parseXml(`<a><!--${'-x'.repeat(4 << 20)}--></a>`))
   t.notThrows(() => parseXml(`<a b='${'x'.repeat(9 << 20)}'/>`))
-  t.regex(refusal(`<a>${'<b/>'.repeat(2 << 20)}</a>`).message, /more than 500000/)
+  t.regex(refusal(`<a>${'<b/>'.repeat(2 << 20)}</a>`).message, /more than 100000/)
+  t.regex(refusal(`<a>${'<!---->'.repeat(1 << 20)}</a>`).message, /more than 100000/)
+  t.regex(refusal(`<a>${'<![CDATA[]]>'.repeat(1 << 19)}</a>`).message, /more than 100000/)
+  const many = Array.from({ length: 1 << 19 }, (_, i) => `a${i}=''`)
+  t.regex(refusal(`<a ${many.join(' ')}/>`).message, /more than 100000/)
   t.regex(refusal(`<a>${'<b>'.repeat(3 << 20)}`).message, /deep/)
 })
 

@@ -8,11 +8,12 @@ export interface XmlLimits {
   length?: number
   /** Elements inside each other (default: 256, as in libxml2). */
   depth?: number
-  /** Elements and attributes (default: 500,000). */
+  /** Elements, attributes, comments and pieces of text with anything in them (default: 100,000). */
   nodes?: number
 }
 
-const defaults = { length: 10 << 20, depth: 256, nodes: 500_000 }
+/** Far more than any domain has, and few enough to be read within a second: nobody else is served meanwhile. */
+const defaults = { length: 10 << 20, depth: 256, nodes: 100_000 }
 
 /**
  * Reads a document as a tree that knows the line of each element and attribute.
@@ -40,7 +41,7 @@ export function parseXml(source: string, limits: XmlLimits = {}): XmlElement {
     throw new XmlError(message, { position: here() })
   }
   const take = () => {
-    if (++count > nodes) fail(`more than ${nodes} elements and attributes`)
+    if (++count > nodes) fail(`more than ${nodes} elements, attributes, comments and texts`)
   }
   const append = (node: XmlNode) => open.at(-1)?.children.push(node)
 
@@ -88,9 +89,17 @@ export function parseXml(source: string, limits: XmlLimits = {}): XmlElement {
     open.pop()
     scopes.pop()
   })
-  parser.on('text', (text) => append({ kind: 'text', text }))
-  parser.on('cdata', (text) => append({ kind: 'text', text, cdata: true }))
-  parser.on('comment', (text) => append({ kind: 'comment', text }))
+  const appendText = (node: XmlNode): void => {
+    take()
+    append(node)
+  }
+  parser.on('text', (text) => {
+    // What only indents comes with each element.
+    if (/\S/.test(text)) take()
+    append({ kind: 'text', text })
+  })
+  parser.on('cdata', (text) => appendText({ kind: 'text', text, cdata: true }))
+  parser.on('comment', (text) => appendText({ kind: 'comment', text }))
 
   // A mark of the byte order that was decoded with the text is no part of the document.
   parser.write(source.startsWith('\uFEFF') ? source.slice(1) : source).close()

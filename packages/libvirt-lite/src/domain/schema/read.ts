@@ -41,13 +41,13 @@ function readAttributes(node: XmlElement, spec: ElementSpec, path: string, model
       if (read !== attribute.absent) model[attribute.key] = read
     } else if (name !== 'xmlns' && !name.startsWith('xmlns:')) {
       const kept = { name, value }
-      setOrigin(kept, { path: `${path}/@${name}`, position })
+      if (unknown.length < HINTS) setOrigin(kept, { path: `${path}/@${name}`, position })
       unknown.push(kept)
     }
   }
   for (const { name, key, type } of attributes.required) {
     if (model[key] !== undefined) continue
-    const near = unknown.find((other) => nearest(other.name, [name]) !== undefined)
+    const near = unknown.slice(0, HINTS).find((other) => nearest(other.name, [name]) !== undefined)
     const hint = near === undefined ? '' : `; there is "${near.name}"`
     const fields = { path: `${path}/@${name}`, ...at(node) }
     throw new XmlError(`is missing, expected ${type.expected}${hint}`, fields)
@@ -97,7 +97,7 @@ function readChildren(node: XmlElement, spec: ElementSpec, path: string, model: 
     const childPath = `${path}/${child.name}${several ? `[${nth}]` : ''}`
     if (known === undefined) {
       const kept = withoutBlanks(detach(child))
-      setOrigin(kept, { path: childPath, position: child.position })
+      if (unknown.length < HINTS) setOrigin(kept, { path: childPath, position: child.position })
       unknown.push(kept)
       continue
     }
@@ -143,11 +143,16 @@ function requireChildren(node: XmlElement, spec: ElementSpec, path: string, mode
   for (const child of lookupOf(spec).required) {
     if (model[child.key] !== undefined) continue
     const name = childName(child)
-    const near = childElements(node).find((other) => nearest(other.name, [name]) !== undefined)
+    const near = childElements(node)
+      .slice(0, HINTS)
+      .find((other) => nearest(other.name, [name]) !== undefined)
     const hint = near === undefined ? '' : `; there is <${shorten(near.name)}>`
     throw new XmlError(`is missing${hint}`, { path: `${path}/${name}`, ...at(node) })
   }
 }
+
+/** Among so many names what was meant is looked for. */
+const HINTS = 256
 
 /** What comes several times is compared with its like, which takes time that grows with the square. */
 const mostItems = 2048
