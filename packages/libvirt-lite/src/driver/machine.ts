@@ -100,7 +100,12 @@ export class Machine {
     events: MachineEvents,
   ): Promise<Machine> {
     // Before the process is there: should this one end now, the next daemon looks for it.
-    saveStatus(folder, status)
+    try {
+      saveStatus(folder, status)
+    } catch (error) {
+      const text = `cannot note that a domain is started: ${(error as Error).message}`
+      throw new VirtError(ErrorCode.SYSTEM_ERROR, text, { cause: error })
+    }
     const started = await start(program, args, {
       logFile,
       folder,

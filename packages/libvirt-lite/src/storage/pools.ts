@@ -23,6 +23,16 @@ const noPool = (text: string): VirtError =>
 const noVolume = (text: string): VirtError =>
   new VirtError(ErrorCode.NO_STORAGE_VOL, `Storage volume not found: ${text}`)
 
+/** @throws VirtError, with what is kept as it was */
+function save(path: string, text: string): void {
+  try {
+    writeDurably(path, text)
+  } catch (error) {
+    const message = `cannot save the storage pool: ${(error as Error).message}`
+    throw new VirtError(ErrorCode.SYSTEM_ERROR, message, { cause: error })
+  }
+}
+
 export interface PoolsOptions {
   /** Folder of definitions. */
   pools: string
@@ -118,10 +128,19 @@ export class Pools {
     throw noVolume(`no storage vol with matching path '${path}'`)
   }
 
-  /** Keeps a definition. @throws VirtError where its name, UUID or folder is another pool's */
+  /** Keeps a definition. @throws VirtError where its name, UUID or folder is another pool's, and where it cannot be saved */
   define(definition: PoolDefinition): Pool {
+    const before = this.#byUuid.size
+    const persistent = new Set(this.list().filter(({ isPersistent }) => isPersistent))
     const pool = this.#add(definition, true)
-    writeDurably(this.#file(pool, 'xml'), pool.describe({ space: false }))
+    try {
+      save(this.#file(pool, 'xml'), pool.describe({ space: false }))
+    } catch (error) {
+      // What is not kept is as it was.
+      if (this.#byUuid.size > before) this.#byUuid.delete(pool.uuid)
+      else pool.isPersistent = persistent.has(pool)
+      throw error
+    }
     this.#tell(pool, PoolEvent.DEFINED)
     return pool
   }
@@ -209,7 +228,7 @@ export class Pools {
   setAutostart(pool: Pool, autostart: boolean): void {
     if (!pool.isPersistent) throw invalid('pool has no config file')
     const mark = this.#file(pool, 'autostart')
-    if (autostart) writeDurably(mark, '')
+    if (autostart) save(mark, '')
     else removeDurably(mark)
     pool.autostart = autostart
   }

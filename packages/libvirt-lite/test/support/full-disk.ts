@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { closeSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { Daemon } from '../../src/daemon/daemon.ts'
-import { Client, VirtError } from '../../src/rpc/index.ts'
+import { Client, ErrorCode, VirtError } from '../../src/rpc/index.ts'
 import { domainXml } from './daemon.ts'
 
 const [disk = '', socket = ''] = process.argv.slice(2)
@@ -37,6 +37,7 @@ async function full(work: Promise<unknown>, what: string): Promise<void> {
   )
   assert(error instanceof VirtError, String(error))
   assert.match(error.message, /ENOSPC|no space/i, what)
+  assert.notEqual(error.code, ErrorCode.INTERNAL_ERROR, what)
 }
 
 let { daemon, client } = await start()
@@ -77,6 +78,15 @@ await full(client.call('DOMAIN_ATTACH_DEVICE_FLAGS', { dom, xml: rng, flags: 2 }
 await full(client.call('DOMAIN_SET_MEMORY_FLAGS', { dom, memory: 32_768n, flags: 2 }), 'memory')
 await full(client.call('DOMAIN_RENAME', { dom, name: 'c', flags: 0 }), 'another name')
 await full(client.call('DOMAIN_CREATE', { dom }), 'a start')
+const poolXml = `<pool type='dir'><name>full</name><target><path>${disk}</path></target></pool>`
+const pools = { needResults: 1, flags: 0 }
+await full(client.call('STORAGE_POOL_DEFINE_XML', { xml: poolXml, flags: 0 }), 'a pool')
+assert.equal((await client.call('CONNECT_LIST_ALL_STORAGE_POOLS', pools)).count, 1)
+const { pool } = await client.call('STORAGE_POOL_CREATE_XML', { xml: poolXml, flags: 0 })
+const same = poolXml.replace('</name>', `</name><uuid>${pool.uuid}</uuid>`)
+await full(client.call('STORAGE_POOL_DEFINE_XML', { xml: same, flags: 0 }), 'a pool that is there')
+assert.equal((await client.call('STORAGE_POOL_IS_PERSISTENT', { pool })).persistent, false)
+await client.call('STORAGE_POOL_DESTROY', { pool })
 assert.equal(await xmlOf(), before)
 assert.equal(readFileSync(file, 'utf8'), kept)
 const list = { needResults: 1, flags: 0 }
