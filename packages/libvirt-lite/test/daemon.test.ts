@@ -271,6 +271,8 @@ const OTHERS: Record<string, object> = {
   CONNECT_BASELINE_HYPERVISOR_CPU: { type: undefined },
   DOMAIN_INTERFACE_STATS: { device: 'x' },
   DOMAIN_INTERFACE_ADDRESSES: { source: 0 },
+  NODE_DEVICE_IS_ACTIVE: { device: { name: 'x' } },
+  INTERFACE_IS_ACTIVE: { card: { name: 'x', mac: '' } },
 }
 
 test('every procedure that the protocol table has is answered or refused by name', async (t) => {

@@ -114,13 +114,6 @@ export function connectionHandlers(context: ServerContext): Handlers {
       return { map: needMap ? map : new Uint8Array(0), online: online.length, count }
     },
     NODE_GET_SECURITY_MODEL: () => ({ model: 'none', doi: '0' }),
-    // Devices and interfaces of the host are nothing that guests are given here; filters and secrets there are none.
-    NODE_NUM_OF_DEVICES: () => ({ count: 0 }),
-    NODE_LIST_DEVICES: () => ({ names: [] }),
-    CONNECT_LIST_ALL_NODE_DEVICES: () => ({ devices: [], count: 0 }),
-    CONNECT_LIST_ALL_NWFILTERS: () => ({ filters: [], count: 0 }),
-    CONNECT_LIST_ALL_SECRETS: () => ({ secrets: [], count: 0 }),
-    CONNECT_LIST_ALL_INTERFACES: () => ({ interfaces: [], count: 0 }),
   }
 }
 

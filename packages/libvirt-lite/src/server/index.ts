@@ -1,4 +1,5 @@
 import type { Handlers } from '../rpc/index.ts'
+import { absentHandlers } from './absent.ts'
 import { blockHandlers } from './block.ts'
 import { connectionHandlers } from './connection.ts'
 import type { ServerContext } from './context.ts'
@@ -21,6 +22,7 @@ import { vcpuHandlers } from './vcpus.ts'
 export function serverHandlers(context: ServerContext): Handlers {
   return {
     ...connectionHandlers(context),
+    ...absentHandlers(),
     ...domainHandlers(context),
     ...lifecycleHandlers(context),
     ...deviceHandlers(context),

@@ -66,6 +66,11 @@ domcapabilities --virttype qemu  # it lists what works here
 cpu-models x86_64  # those of the emulator are listed, in its order
 nwfilter-list
 secret-list
+nodedev-dumpxml nothing
+iface-dumpxml nothing
+secret-dumpxml ${UUID}1
+nwfilter-dumpxml nothing
+nwfilter-dumpxml ${UUID}1
 version
 hostname
 nodeinfo

@@ -1,5 +1,6 @@
 import type { Value } from '../codec.ts'
 import type { Procedure } from './procedure.ts'
+import { ABSENT } from './absent.ts'
 import { CONNECTION } from './connection.ts'
 import { DOMAIN, QEMU } from './domain.ts'
 import { EVENT, EVENT_MESSAGES } from './event.ts'
@@ -10,6 +11,7 @@ import { TUNING } from './tuning.ts'
 /** The procedures of the main program by name. */
 export const PROCEDURES = {
   ...CONNECTION,
+  ...ABSENT,
   ...DOMAIN,
   ...TUNING,
   ...NETWORK,
