@@ -11,14 +11,16 @@ import {
   VIRTIO_F_VERSION_1,
   featureBit,
 } from './constants.ts'
+import type { VirtioDeviceOptions, VirtioDeviceState } from './device-options.ts'
 import { VirtioError } from './errors.ts'
-import type { GuestMemory, Interrupt } from './memory.ts'
+import type { Interrupt } from './memory.ts'
 import type { DeviceContext, DeviceModel } from './model.ts'
 import type { DescriptorChain } from './queue/chain.ts'
 import type { QueueLink } from './net/ring-loan.ts'
-import type { VirtqueueState } from './queue/queue-state.ts'
 import { type QueueFeatures, Virtqueue } from './queue/virtqueue.ts'
 import { flag, int, list, opaque, parseState, word64 } from './state.ts'
+
+export type { VirtioDeviceOptions, VirtioDeviceState } from './device-options.ts'
 
 const DRIVER_BITS =
   VIRTIO_CONFIG_S_ACKNOWLEDGE |
@@ -32,27 +34,6 @@ const CORE_FEATURES =
   featureBit(VIRTIO_F_EVENT_IDX) |
   featureBit(VIRTIO_F_INDIRECT_DESC) |
   featureBit(VIRTIO_F_RING_RESET)
-
-export interface VirtioDeviceOptions {
-  memory: GuestMemory
-  /** Told of the error that made the device need a reset. */
-  onError?: (error: unknown) => void
-  /** Runs a function after the present call, for work that a busy driver would make endless. */
-  later?: (work: () => void) => void
-  /** Features of the core that shall not be offered, such as EVENT_IDX. */
-  withoutFeatures?: readonly number[]
-}
-
-/** State of a device without its transport. */
-export interface VirtioDeviceState {
-  status: number
-  driverFeatures: bigint
-  configGeneration: number
-  /** The driver is of before VirtIO 1.0. */
-  legacy: boolean
-  queues: VirtqueueState[]
-  model: object
-}
 
 /**
  * The part that all virtio devices have: status, feature negotiation, queues, configuration space,
@@ -73,6 +54,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
   #legacy = false
   #configGeneration = 0
   #resetting = false
+  #paused = false
   #drained: (() => void)[] = []
 
   constructor(model: Model, options: VirtioDeviceOptions) {
@@ -205,7 +187,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
   /** An available-buffer notification. Anything that is no ready queue is ignored. */
   notify(index: number): void {
     const queue = this.queues[index]
-    if (queue === undefined || !queue.ready || !this.running) return
+    if (queue === undefined || !queue.ready || !this.running || this.#paused) return
     this.guard(() => this.model.notify(queue))
   }
 
@@ -245,7 +227,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     }
   }
 
-  drain(queue: Virtqueue, consume: (chain: DescriptorChain) => void): void {
+  drain(queue: Virtqueue, consume: (chain: DescriptorChain) => void, goesOn?: () => boolean): void {
     // A driver on another CPU may refill as fast as this empties.
     let budget = queue.size
     do {
@@ -259,7 +241,8 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
           if (chain.inUse) queue.pushUsed(chain, 0)
           return
         }
-        if (--budget === 0 && queue.hasChains()) {
+        const last = --budget === 0 || (goesOn !== undefined && !goesOn())
+        if (last && queue.hasChains()) {
           this.signal(queue)
           this.again(queue)
           return
@@ -348,8 +331,14 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     this.#resetting = false
   }
 
+  /** Takes no chains from now on. Those that were taken are carried out: {@link quiesce} waits for them. */
+  pause(): void {
+    this.#paused = true
+  }
+
   /** Looks at all queues, as after a kick of each. */
   resume(): void {
+    this.#paused = false
     for (const queue of this.queues) this.notify(queue.index)
   }
 
@@ -357,7 +346,7 @@ export class VirtioDevice<Model extends DeviceModel = DeviceModel> implements De
     const features = this.#queueFeatures()
     for (const queue of this.queues) queue.setFeatures(features)
     this.guard(() => this.model.activate())
-    this.resume()
+    for (const queue of this.queues) this.notify(queue.index)
   }
 
   #accepts(): boolean {

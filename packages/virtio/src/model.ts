@@ -11,9 +11,9 @@ export interface DeviceContext {
   hasFeature(number: number): boolean
   /**
    * Pops the chains of a queue and hands them over, with kicks suppressed meanwhile, then signals
-   * the driver.
+   * the driver. Those that are there when `goesOn` says no are left for `again`.
    */
-  drain(queue: Virtqueue, consume: (chain: DescriptorChain) => void): void
+  drain(queue: Virtqueue, consume: (chain: DescriptorChain) => void, goesOn?: () => boolean): void
   /** Calls `notify` for the queue after the present work, to go on with what was left. */
   again(queue: Virtqueue): void
   /** Interrupts the driver if it wants to know of what was pushed. */

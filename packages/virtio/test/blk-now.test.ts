@@ -40,15 +40,16 @@ test('what the backend takes at once is written before the kick returns', async 
   t.like(ring.takeUsed()[0], { written: 1 })
   t.is(interrupts, 1)
   t.deepEqual(backend.data.subarray(512, 4608), bytes.subarray(0, 4096))
-  // Nobody waits for more than two MiB.
+  // After two MiB others have their turn.
   backend.calls.length = 0
   const part = 3 << 18
-  for (let i = 0; i < 3; i++) submit(0, part)
+  for (let i = 0; i < 4; i++) submit(0, part)
   driver.kick(0)
-  await turns()
-  const all = [`write now 0 ${part}`, `write now 0 ${part}`, `write 0 ${part}`]
-  t.deepEqual(backend.calls, all)
+  t.deepEqual(backend.calls, Array<string>(3).fill(`write now 0 ${part}`))
   t.is(ring.takeUsed().length, 3)
+  await turns()
+  t.is(backend.calls[3], `write now 0 ${part}`)
+  t.is(ring.takeUsed().length, 1)
   // What is to be stable when it is answered takes the long way, and what fails does.
   backend.calls.length = 0
   device.configWrite(32, 1, 0)
@@ -103,16 +104,22 @@ test('what the backend has at hand is read before the kick returns', async (t) =
   t.true(memory.written.some(({ gpa }) => gpa === (1 << 20) - 1024))
   await turns()
   t.is(interrupts, 1)
-  // Nobody waits for more than two MiB.
+  // After two MiB others have their turn, and a request that is longer than that is not made to wait for.
   backend.calls.length = 0
   const mib = 1 << 20
   ring.setUsedEvent(ring.usedIdx)
   for (const at of [0, 1, 2]) submit(0, mib + at * mib, mib)
   driver.kick(0)
-  await turns()
-  t.deepEqual(backend.calls, [`now 0 ${mib}`, `now 0 ${mib}`, `read 0 ${mib}`])
-  t.is(ring.takeUsed().length, 3)
+  t.deepEqual(backend.calls.splice(0), [`now 0 ${mib}`, `now 0 ${mib}`])
   t.is(interrupts, 2)
+  await turns()
+  t.deepEqual(backend.calls.splice(0), [`now 0 ${mib}`])
+  t.is(ring.takeUsed().length, 3)
+  submit(0, mib, 2 * mib + 512)
+  driver.kick(0)
+  await turns()
+  t.deepEqual(backend.calls.splice(0), [`read 0 ${2 * mib + 512}`])
+  t.is(ring.takeUsed().length, 1)
   // What is not at hand is read as ever, also where that fails.
   backend.broken = true
   submit(0, 0x8_0000, 1024)
@@ -163,4 +170,37 @@ test('the driver hears of large requests before those behind them are carried ou
   for (let i = 0; i < 3; i++) submit(512)
   driver.kick(0)
   t.deepEqual(log, ['plug', ...Array<string>(3).fill('now 0 512'), 'interrupt', 'unplug'])
+})
+
+test('what was left for another turn waits while the device is paused', async (t) => {
+  const memory = new FakeMemory([{ gpa: 0, bytes: 4 << 20 }])
+  const backend = new RamDisk(1 << 22)
+  const device = createBlk({ memory, backend })
+  const driver = FakeDriver.direct(memory, device)
+  driver.start()
+  backend.now = true
+  const ring = driver.queue(0)
+  const mib = 1 << 20
+  for (let i = 0; i < 5; i++) {
+    ring.submit([
+      { gpa: 0x1_8000 + 16 * i, length: 16 },
+      { gpa: mib, length: mib + 1, writable: true },
+    ])
+  }
+  driver.kick(0)
+  device.pause()
+  await device.quiesce()
+  await turns()
+  driver.kick(0)
+  t.is(backend.calls.length, 2)
+  t.is(ring.takeUsed().length, 2)
+  // Its state is whole: another device carries out the rest.
+  const other = createBlk({ memory, backend })
+  other.load(device.save())
+  await turns()
+  t.is(backend.calls.length, 2)
+  other.resume()
+  await turns()
+  t.is(backend.calls.length, 5)
+  t.is(ring.takeUsed().length, 3)
 })

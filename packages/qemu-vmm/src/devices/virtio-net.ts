@@ -118,7 +118,8 @@ class NetPciDevice extends VirtioPciDevice {
     this.#model = device.model
   }
 
-  pause(): void {
+  override pause(): void {
+    super.pause()
     this.#model.pause(true)
   }
 

@@ -153,7 +153,12 @@ export class VirtioPciDevice implements PluggedDevice {
     this.#transport.load(transport as VirtioPciState)
   }
 
+  pause(): void {
+    this.#device.pause()
+  }
+
   quiesce(): Promise<void> {
+    this.#device.pause()
     return this.#device.quiesce()
   }
 

@@ -33,13 +33,13 @@ import {
 } from './protocol.ts'
 import { type Segment, parseSegments } from './segments.ts'
 
+/** The longest request that is carried out at once: no other device is served meanwhile. */
+const NOW_BYTES = 2 << 20
 /**
- * Bytes that are read at once after one kick. More would keep other devices waiting, and several
- * large requests are better off on several threads.
+ * After so many bytes that were moved at once other devices are served before the rest of the queue. Handing that to threads
+ * instead would have them wait for each other, and for processors that the guest uses.
  */
-const READ_NOW_BYTES = 2 << 20
-/** The same for writes. Nobody can say for certain that they do not wait: who makes them sees to that. */
-const WRITE_NOW_BYTES = 2 << 20
+const TURN_BYTES = 2 << 20
 
 /**
  * After so many bytes that were moved at once the driver is told, also when there are more requests: it makes
@@ -81,10 +81,8 @@ export class BlkModel implements DeviceModel<BlkState> {
   #config: Uint8Array
   #context!: DeviceContext
   readonly #parts: PartList
-  /** Bytes that may still be read at once. */
-  #readNow = 0
-  /** Bytes that may still be written at once. */
-  #writeNow = 0
+  /** Bytes that may still be moved at once in this turn. */
+  #left = 0
   /** The queue that is being drained: the driver is told of its completions at the end of that. */
   #draining: Virtqueue | undefined
   /** Bytes that were moved at once since the driver was told of it. */
@@ -137,13 +135,13 @@ export class BlkModel implements DeviceModel<BlkState> {
   activate(): void {}
 
   notify(queue: Virtqueue): void {
-    this.#readNow = READ_NOW_BYTES
-    this.#writeNow = WRITE_NOW_BYTES
+    this.#left = TURN_BYTES
     this.#draining = queue
     this.#untold = 0
     this.#backend.plug?.()
     try {
-      this.#context.drain(queue, (chain) => this.#request(queue, chain))
+      const request = (chain: DescriptorChain): void => this.#request(queue, chain)
+      this.#context.drain(queue, request, () => this.#left > 0)
     } finally {
       this.#draining = undefined
       this.#backend.unplug?.()
@@ -211,13 +209,12 @@ export class BlkModel implements DeviceModel<BlkState> {
   /** Reads what takes no time to read: threads and promises would take longer. */
   #answerNow(chain: DescriptorChain, offset: number, length: number): boolean {
     const parts = this.#parts
-    if (length > this.#readNow || this.#backend.readNow === undefined || !parts.possible) {
+    if (length > NOW_BYTES || this.#backend.readNow === undefined || !parts.possible) {
       return false
     }
     parts.clear()
     chain.writableParts(length, parts)
     if (!this.#backend.readNow(offset, parts)) return false
-    this.#readNow -= length
     chain.markWritten(0, length)
     return true
   }
@@ -240,19 +237,18 @@ export class BlkModel implements DeviceModel<BlkState> {
   /** Writes what takes no time to write. */
   #acceptNow(chain: DescriptorChain, offset: number, length: number): boolean {
     const parts = this.#parts
-    if (length > this.#writeNow || this.#backend.writeNow === undefined || !parts.possible) {
+    if (length > NOW_BYTES || this.#backend.writeNow === undefined || !parts.possible) {
       return false
     }
     parts.clear()
     chain.readableParts(HEADER_BYTES, length, parts)
-    if (!this.#backend.writeNow(offset, parts)) return false
-    this.#writeNow -= length
-    return true
+    return this.#backend.writeNow(offset, parts)
   }
 
   /** Answers what was carried out at once. */
   #moved(queue: Virtqueue, chain: DescriptorChain, length: number): void {
     this.#finish(queue, chain, VIRTIO_BLK_S_OK)
+    this.#left -= length
     this.#untold += length
     if (this.#untold < SIGNAL_BYTES) return
     this.#untold = 0
