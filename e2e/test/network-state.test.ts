@@ -1,8 +1,11 @@
 // A machine that goes on from a saved state on its network in user mode: a program that waits for data learns that nobody sends any,
 // the address stays, and ports of the host lead into the guest.
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test from 'ava'
 import { VirtualMachine, parseUserOptions } from 'qemu-vmm'
 import { bootTimeoutMs, guestFiles } from '../src/guest.ts'
@@ -46,7 +49,12 @@ test.serial('a guest that only waits is told that its connection is gone', async
     return await vm.saveState()
   }
   const state = await saved()
-  await using other = new VirtualMachine({ ...config, netdevs, startPaused: true })
+  const folder = mkdtempSync(join(tmpdir(), 'network-state-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'frames')
+  const dump = { type: 'filter-dump', id: 'd', netdev: 'n', file } as const
+  const later = { ...config, netdevs, objects: [dump], startPaused: true }
+  await using other = new VirtualMachine(later)
   await other.start()
   await other.loadState(state)
   await other.resume()
@@ -58,4 +66,19 @@ test.serial('a guest that only waits is told that its connection is gone', async
   client.end('through the forward\n')
   t.regex(await other.expect('through the forward', wait), /through the forward/)
   client.destroy()
+  // The card has told the network where it is, and so has the guest: a question for its own address, to all.
+  await shell(other, 'sleep 1')
+  const frames = readFileSync(file)
+  const mac = Buffer.from('525400123456', 'hex')
+  const all = Buffer.alloc(6, 255)
+  const ethernet = (type: string): Buffer => Buffer.concat([all, mac, Buffer.from(type, 'hex')])
+  t.true(frames.includes(Buffer.concat([ethernet('8035'), Buffer.from('0001080006040003', 'hex')])))
+  const own = Buffer.from([10, 0, 2, 15])
+  const arp = ethernet('0806')
+  let told = false
+  for (let at = frames.indexOf(arp); at >= 0; at = frames.indexOf(arp, at + 1)) {
+    const [sender, target] = [frames.subarray(at + 28, at + 32), frames.subarray(at + 38, at + 42)]
+    told ||= sender.equals(own) && target.equals(own)
+  }
+  t.true(told)
 })

@@ -52,6 +52,7 @@ export type {
 } from './net/user/config.ts'
 export type { ConnectDecision, ConnectRequest, Endpoint, OnConnect } from './net/user/decision.ts'
 export { type UserOption, parseUserOptions } from './net/user/options.ts'
+export type { Announcement } from './net/announce.ts'
 export type {
   CardFilter,
   HubPortConfig,

@@ -15,18 +15,20 @@ test('the human monitor adds and removes networks, and pulls cables out', async 
   t.is(await run('set_link n0 off'), '')
   t.is(await run('set_link n0 on'), '')
   t.is(await run('netdev_del h'), '')
+  t.is(await run('announce_self n0,n1 again'), '')
   t.deepEqual(machine.calls, [
     'network {"add":{"type":"hubport","id":"h","hub":3}}',
     'network {"link":"n0","up":false}',
     'network {"link":"n0","up":true}',
     'network {"remove":"h"}',
+    'network {"announce":{"initial":50,"max":550,"rounds":5,"step":100,"cards":["n0","n1"],"id":"again"}}',
   ])
   t.regex(await run('netdev_add hubport,id=h'), /'hubid' is missing/)
   t.regex(await run('netdev_add foo,id=h'), /does not accept value 'foo'/)
   t.regex(await run('netdev_add'), /string expected/)
   t.regex(await run('netdev_del'), /string expected/)
   t.regex(await run('set_link n0'), /Expected 'on' or 'off'/)
-  t.is(machine.calls.length, 4)
+  t.is(machine.calls.length, 5)
 })
 
 test('info network: hubs with their ports, then cards with their networks', (t) => {
@@ -66,6 +68,10 @@ test('QMP: networks by their members, links and filters', async (t) => {
   )
   t.deepEqual(await ask('set_link', { name: 's', up: false }), {})
   t.deepEqual(await ask('netdev_del', { id: 's' }), {})
+  const rounds = { initial: 1, max: 2, rounds: 3, step: 4 }
+  t.deepEqual(await ask('announce-self', rounds), {})
+  t.deepEqual(await ask('announce-self', { ...rounds, interfaces: ['n'], id: 'i' }), {})
+  t.regex(String(await ask('announce-self', { initial: 1 })), /'max' is missing/)
   const calls = machine.calls.slice(before)
   t.is(
     calls[0],
@@ -73,7 +79,12 @@ test('QMP: networks by their members, links and filters', async (t) => {
   )
   t.regex(calls[1]!, /"hostForwards":\[\{"protocol":"tcp".*"protocol":"udp"/)
   t.notRegex(calls[1]!, /"ipv6"/)
-  t.deepEqual(calls.slice(2), ['network {"link":"s","up":false}', 'network {"remove":"s"}'])
+  t.deepEqual(calls.slice(2), [
+    'network {"link":"s","up":false}',
+    'network {"remove":"s"}',
+    'network {"announce":{"initial":1,"max":2,"rounds":3,"step":4}}',
+    'network {"announce":{"initial":1,"max":2,"rounds":3,"step":4,"cards":["n"],"id":"i"}}',
+  ])
   t.deepEqual(await ask('query-rx-filter', { name: 'n7' }), [
     {
       name: 'n7',

@@ -100,9 +100,10 @@ test('networks are saved by name, and one that was not there forgets its guest',
   nets.add(parseUserOptions('a', []))
   nets.add({ type: 'hubport', id: 'h', hub: 0 })
   t.deepEqual(Object.keys(nets.save()), ['a'])
-  nets.load({ a: { leases: [MAC_TEXT], connections: [] } })
+  const later = () => () => {}
+  nets.load({ a: { leases: [MAC_TEXT], connections: [] } }, later)
   t.deepEqual(nets.save(), { a: { leases: [MAC_TEXT, ...FREE], connections: [] } })
-  nets.load({ another: {} })
+  nets.load({ another: {} }, later)
   t.deepEqual(nets.save(), { a: { leases: ['', ...FREE], connections: [] } })
 })
 

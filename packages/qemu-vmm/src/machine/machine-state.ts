@@ -92,7 +92,11 @@ export function loadMachine(parts: StateParts, state: MachineState): Standstill 
   parts.clock.set(state.clockNs)
   loadRam(parts.vm, parts.map, parts.ram, state.ram)
   parts.board.load(state.devices)
-  parts.networks.load(state.networks)
+  // The clock stands until the machine runs, so what is due at once is then.
+  parts.networks.load(state.networks, (ms, fn) => {
+    const { cancel } = parts.clock.setTimer(ms === 0 ? 0 : parts.clock.nowNs() + ms * 1e6, fn)
+    return cancel
+  })
   loadChips(parts.vm, chips)
   for (const [i, vcpu] of parts.vcpus.entries()) {
     loadVcpu(vcpu, vcpus[i]!)

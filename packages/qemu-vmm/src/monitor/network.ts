@@ -1,4 +1,5 @@
 import { netdevOf } from '../cli/options/network.ts'
+import { DEFAULT_ANNOUNCEMENT } from '../net/announce.ts'
 import type { NetworkInfo } from '../net/config.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand } from './command.ts'
@@ -41,6 +42,18 @@ export const LINK_COMMANDS: readonly MonitorCommand[] = [
       if (name === undefined) throw new MonitorError('name: string expected')
       if (state !== 'on' && state !== 'off') throw new MonitorError("Expected 'on' or 'off'")
       await machine.changeNetwork({ link: name, up: state === 'on' })
+      return ''
+    },
+  },
+  {
+    name: 'announce_self',
+    params: '[interfaces] [id]',
+    help: 'have cards tell the network where they are, as after a move',
+    maxArgs: 2,
+    run: async ({ machine }, [interfaces, id]) => {
+      const cards = interfaces === undefined ? {} : { cards: interfaces.split(',') }
+      const named = id === undefined ? {} : { id }
+      await machine.changeNetwork({ announce: { ...DEFAULT_ANNOUNCEMENT, ...cards, ...named } })
       return ''
     },
   },

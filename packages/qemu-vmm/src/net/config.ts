@@ -4,6 +4,7 @@ import type { BridgeNetConfig } from './bridge/config.ts'
 import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
 import type { TapNetConfig } from './tap/config.ts'
 import type { UserNetConfig } from './user/config.ts'
+import type { Announcement } from './announce.ts'
 
 /** What network cards are connected to: plain data, which may go to a worker. */
 export type NetdevConfig =
@@ -58,3 +59,5 @@ export type NetworkChange =
   | { remove: string }
   /** The name is that of a network or of a card. */
   | { link: string; up: boolean }
+  /** Has cards tell the network where they are. */
+  | { announce: Announcement }

@@ -3,6 +3,8 @@ import type { LinkObserver, LinkSide } from 'virtio'
 
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
+import { Announcer, DEFAULT_ANNOUNCEMENT, announcementFrame } from './announce.ts'
+import type { Later } from './announce.ts'
 import type { CardFilter, NetdevConfig, NetworkCard, NetworkChange, NetworkInfo } from './config.ts'
 import { Hub } from './hub.ts'
 import { netdevTypes } from './netdev-types.ts'
@@ -32,6 +34,7 @@ export class Netdevs {
   readonly #takers = new Map<string, Taker>()
   readonly #hubs = new Map<number, Hub>()
   readonly #host: NetdevHost
+  readonly #announcer = new Announcer((cards) => this.#announce(cards))
 
   constructor(host: NetdevHost) {
     this.#host = host
@@ -80,12 +83,13 @@ export class Netdevs {
   }
 
   /**
-   * Adds, removes or unplugs one.
+   * Adds, removes or unplugs one, or has cards announce themselves.
    * @throws VmmError as the three do; a network that cannot be used is not left behind
    */
   async change(change: NetworkChange): Promise<void> {
     if ('remove' in change) return this.remove(change.remove)
     if ('link' in change) return this.setLink(change.link, change.up)
+    if ('announce' in change) return this.#announcer.start(change.announce)
     this.add(change.add)
     try {
       await this.ready()
@@ -198,16 +202,19 @@ export class Netdevs {
   }
 
   /**
-   * Goes on with the guest of a saved machine. One that its machine did not have knows nothing of a guest.
+   * Goes on with the guest of a saved machine. One that its machine did not have knows nothing of a guest. The cards tell the
+   * network that they are here now, once `later` comes, which waits until the machine runs.
    * @throws VmmError `E_STATE`
    */
-  load(states: Record<string, unknown>): void {
+  load(states: Record<string, unknown>, later: Later): void {
     for (const [id, { netdev }] of this.#links) {
       netdev.load?.(states[id])
     }
+    this.#announcer.start(DEFAULT_ANNOUNCEMENT, later)
   }
 
   close(): void {
+    this.#announcer.stop()
     for (const { netdev } of this.#links.values()) netdev.close()
     this.#links.clear()
   }
@@ -240,6 +247,18 @@ export class Netdevs {
         ? `Property '${taker.name}.netdev' can't find value '${id}' (networks: ${known})`
         : `Property '${taker.name}.netdev' can't take value '${id}', it's in use by ${owner}`,
     )
+  }
+
+  /** Cards with these names, or all. Those of a cable that was pulled out are not heard. */
+  #announce(names: readonly string[]): void {
+    for (const [id, taker] of this.#takers) {
+      const side = this.#links.get(id)?.link?.b
+      if (!('mac' in taker) || side === undefined) continue
+      if (names.length > 0 && !names.includes(taker.name)) continue
+      const mac = taker.mac.split(':').map((part) => Number.parseInt(part, 16))
+      side.send(announcementFrame(mac))
+      side.end?.announce?.()
+    }
   }
 
   /** The network that a card is connected to. */

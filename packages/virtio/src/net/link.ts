@@ -44,6 +44,8 @@ export interface LinkEnd {
   yieldRings?(): void
   /** A network card's filter. */
   rxFilter?(): RxFilter
+  /** A network card asks its driver to tell the network where it is now, if that can do so. */
+  announce?(): void
 }
 
 /** Frames and bytes from one side of a link to the other. */

@@ -10,6 +10,16 @@ import type { QmpMembers, QmpObject, QmpType } from './types.ts'
 const STRINGS = listOf(struct({ str }))
 const RX_STATE = oneOf(['normal', 'none', 'all'])
 
+/** `AnnounceParameters`. */
+interface Announce {
+  initial: number
+  max: number
+  rounds: number
+  step: number
+  interfaces?: string[]
+  id?: string
+}
+
 function address(
   types: readonly string[],
   variants: Readonly<Record<string, QmpMembers>>,
@@ -83,6 +93,23 @@ export const NETWORK_COMMANDS: readonly QmpCommand[] = [
     name: 'netdev_del',
     args: struct({ id: str }),
     run: ({ machine }, { id }) => machine.changeNetwork({ remove: id as string }),
+  },
+  {
+    name: 'announce-self',
+    args: struct({
+      initial: int,
+      max: int,
+      rounds: int,
+      step: int,
+      'interfaces?': listOf(str),
+      'id?': str,
+    }),
+    run: ({ machine }, args) => {
+      const { initial, max, rounds, step, interfaces, id } = args as unknown as Announce
+      const cards = interfaces === undefined ? {} : { cards: interfaces }
+      const announce = { initial, max, rounds, step, ...cards, ...(id !== undefined && { id }) }
+      return machine.changeNetwork({ announce })
+    },
   },
   {
     name: 'query-rx-filter',
