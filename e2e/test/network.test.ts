@@ -1,11 +1,19 @@
 // The network of a guest without any rights on the host: addresses by DHCP, servers of the host, and the way in.
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { createServer } from 'node:http'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { createServer, get } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import test from 'ava'
+import { withFolder } from '../src/disk.ts'
 import { freePort } from '../src/free-port.ts'
-import { bootArguments, guestFiles, withGuest } from '../src/guest.ts'
+import { bootArguments, command, guestFiles, withGuest } from '../src/guest.ts'
 import { lease } from '../src/lease.ts'
 
 function machine(nic: string): string[] {
@@ -106,5 +114,48 @@ test.serial('a port of the host leads into the guest', async (t) => {
       socket.on('close', () => resolve(text))
     })
     t.regex(answer, /200 OK[^]*from the guest/)
+  })
+})
+
+test.serial('UNIX sockets and datagrams lead into the guest and out of it', async (t) => {
+  await withFolder(async (folder) => {
+    const [into, out] = [join(folder, 'in'), join(folder, 'out')]
+    const web = createServer((_request, response) => response.end('from the host\n')).listen(out)
+    const files = createSocket('udp4').bind(0, '127.0.0.1')
+    t.teardown(() => {
+      web.close()
+      files.close()
+    })
+    await Promise.all([once(web, 'listening'), once(files, 'listening')])
+    // To a question of TFTP (1) the one block that the file has (3); what confirms it (4) has no answer.
+    files.on('message', (message, { port }) => {
+      if (message[1] !== 1) return
+      const name = message.subarray(2, message.indexOf(0, 2)).toString()
+      files.send(Buffer.from(`\0\u0003\0\u0001this is ${name}\n`), port, '127.0.0.1')
+    })
+    const forwards = [
+      `hostfwd=unix:${into}-:7`,
+      `guestfwd=tcp:10.0.2.100:80-unix:${out}`,
+      `guestfwd=udp:10.0.2.101:69-udp:127.0.0.1:${files.address().port}`,
+    ]
+    const nic = `user,model=virtio,${forwards.join(',')},restrict=on`
+    await withGuest(machine(nic), async (guest) => {
+      await lease(guest)
+      t.is(await guest.shell('wget -q -O - http://10.0.2.100/'), 'from the host\n')
+      await guest.shell('tftp -g -r a-file -l /tmp/got 10.0.2.101')
+      t.is(await guest.shell('cat /tmp/got'), 'this is a-file\n')
+      await guest.shell('mkdir -p /tmp/www; echo from the guest >/tmp/www/index.html')
+      await guest.shell('httpd -p 7 -h /tmp/www')
+      const response = await new Promise<IncomingMessage>((resolve, reject) => {
+        get({ socketPath: into, path: '/' }, resolve).on('error', reject)
+      })
+      t.is(await text(response), 'from the guest\n')
+    })
+    // It was killed, and its socket is left: the next machine takes it, and leaves nothing behind.
+    t.true(existsSync(into))
+    const args = [...machine(nic), '-S', '-monitor', 'stdio', '-serial', 'none']
+    const { status, stderr } = spawnSync(command, args, { input: 'quit\n', encoding: 'utf8' })
+    t.is(status, 0, stderr)
+    t.false(existsSync(into))
   })
 })

@@ -84,6 +84,7 @@ test('forwards are taken as QEMU writes them', (t) => {
       'hostfwd=tcp:[::1]:22-[fec0::15]:22',
       'guestfwd=tcp:10.0.2.100:80-tcp:127.0.0.1:8000',
       'guestfwd=:10.0.2.101:80-unix:/run/x',
+      'guestfwd=udp:10.0.2.100:69-udp:127.0.0.1:6969',
     ].join(','),
   )
   t.deepEqual(hostForwards, [
@@ -108,6 +109,12 @@ test('forwards are taken as QEMU writes them', (t) => {
   t.deepEqual(guestForwards, [
     { address: '10.0.2.100', port: 80, to: { address: '127.0.0.1', port: 8000 } },
     { address: '10.0.2.101', port: 80, to: { path: '/run/x' } },
+    {
+      protocol: 'udp',
+      address: '10.0.2.100',
+      port: 69,
+      to: { address: '127.0.0.1', port: 6969 },
+    },
   ])
 })
 
@@ -137,6 +144,8 @@ for (const [text, message] of [
   ['hostfwd=unix:-:22', /path is missing/],
   ['ipv4=off,hostfwd=tcp::1-:1', /family that is off/],
   ['guestfwd=tcp:10.0.2.100:80-cmd:cat', /commands and other chardevs are not supported/],
+  ['guestfwd=udp:10.0.2.100:80-tcp:127.0.0.1:1', /'udp:' is on both sides, or on none/],
+  ['guestfwd=udp:10.0.2.100:80-unix:/run/x', /'udp:' is on both sides, or on none/],
   ['guestfwd=tcp:10.0.9.100:80-tcp:127.0.0.1:1', /choose a free address/],
   ['guestfwd=tcp:10.0.2.2:80-tcp:127.0.0.1:1', /choose a free address/],
 ] as const) {

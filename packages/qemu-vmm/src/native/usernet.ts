@@ -18,7 +18,7 @@ export interface UserNetOptions {
   /** Each `ADDRESS:PORT`; the host's when there are none. */
   nameServers: string[]
   /** `to` is `unix:PATH` or `ADDRESS:PORT`. */
-  guestForwards: { at: string; to?: string }[]
+  guestForwards: { udp: boolean; at: string; to?: string }[]
   seed: number
   ask: boolean
 }

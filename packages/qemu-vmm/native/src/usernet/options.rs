@@ -44,6 +44,8 @@ pub struct UserIpv6 {
 #[napi(object)]
 #[derive(Debug)]
 pub struct UserGuestForward {
+    /// UDP, not TCP.
+    pub udp: bool,
     /// Address and port in the guest's network.
     pub at: String,
     /// `unix:PATH`, or address and port; absent when the program answers.
@@ -161,7 +163,8 @@ impl UserIpv6 {
 impl UserGuestForward {
     fn parse(&self) -> Result<GuestForward> {
         let to = self.to.as_deref().map(place).transpose()?;
-        Ok(GuestForward { at: parse(&self.at)?, to })
+        let protocol = if self.udp { Protocol::Udp } else { Protocol::Tcp };
+        Ok(GuestForward { protocol, at: parse(&self.at)?, to })
     }
 }
 

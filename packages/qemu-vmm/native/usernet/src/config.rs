@@ -63,6 +63,8 @@ pub struct Forward {
 /// An address of the guest's network that leads to a place on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestForward {
+    /// TCP or UDP; a UNIX socket can only be TCP's.
+    pub protocol: Protocol,
     /// Where the guest connects to.
     pub at: SocketAddr,
     /// Where that leads. None: the program answers.
@@ -96,7 +98,7 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// Name servers instead of the host's.
     pub name_servers: Vec<SocketAddr>,
-    /// Servers in the guest's network that are elsewhere; TCP.
+    /// Servers in the guest's network that are elsewhere.
     pub guest_forwards: Vec<GuestForward>,
     /// Seed of sequence numbers.
     pub seed: u64,
@@ -106,6 +108,13 @@ pub struct Config {
     pub max_udp: usize,
     /// Ask the program about each connection.
     pub ask: bool,
+}
+
+impl Config {
+    /// What leads elsewhere from there.
+    pub fn guest_forward(&self, protocol: Protocol, at: SocketAddr) -> Option<&GuestForward> {
+        self.guest_forwards.iter().find(|forward| forward.protocol == protocol && forward.at == at)
+    }
 }
 
 impl Default for Config {

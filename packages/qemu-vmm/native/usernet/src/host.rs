@@ -212,6 +212,18 @@ fn unix(path: &Path) -> Result<SocketAddrUnix, Errno> {
     SocketAddrUnix::new(path)
 }
 
+/// A socket that nobody listens at any more: that of a process that was killed.
+fn is_left(path: &Path, address: &SocketAddrUnix) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let probe = || {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+        rustix::net::connect(&socket, address)
+    };
+    is_socket && probe() == Err(Errno::CONNREFUSED)
+}
+
 /// Listens for connections of a forward.
 pub fn listen(at: &HostAddr) -> Result<OwnedFd, Errno> {
     let stream = |family| rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None);
@@ -224,7 +236,14 @@ pub fn listen(at: &HostAddr) -> Result<OwnedFd, Errno> {
         }
         HostAddr::Unix(path) => {
             let socket = stream(AddressFamily::UNIX)?;
-            rustix::net::bind(&socket, &unix(path)?)?;
+            let address = unix(path)?;
+            match rustix::net::bind(&socket, &address) {
+                Err(Errno::ADDRINUSE) if is_left(path, &address) => {
+                    rustix::fs::unlink(path)?;
+                    rustix::net::bind(&socket, &address)?;
+                }
+                result => result?,
+            }
             socket
         }
     };

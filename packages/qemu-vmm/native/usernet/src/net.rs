@@ -37,6 +37,14 @@ struct Listener {
     socket: OwnedFd,
 }
 
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let crate::config::HostAddr::Unix(path) = &self.forward.host {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// How much is in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -10,7 +10,7 @@ use guest::{Guest, HOST, MAC};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpCidr, Ipv4Address, Ipv6Address};
 use usernet::batch::{ACCEPTS_CSUM, ACCEPTS_TSO4, Out, Records};
-use usernet::config::{Config, GuestForward, HostAddr};
+use usernet::config::{Config, GuestForward, HostAddr, Protocol};
 
 const ADDRESS6: Ipv6Address = Ipv6Address::new(0xfec0, 0, 0, 0, 0, 0, 0, 0x15);
 const HOST6: Ipv6Address = Ipv6Address::new(0xfec0, 0, 0, 0, 0, 0, 0, 2);
@@ -137,7 +137,7 @@ fn a_server_of_the_network_can_be_elsewhere() {
     let target = HostAddr::Inet(listener.local_addr().unwrap());
     let server = source(listener, 10_000);
     let at = (Ipv4Addr::new(10, 0, 2, 100), 80).into();
-    let guest_forwards = vec![GuestForward { at, to: Some(target) }];
+    let guest_forwards = vec![GuestForward { protocol: Protocol::Tcp, at, to: Some(target) }];
     // Also for a guest that reaches nothing else.
     let mut guest =
         Guest::with_address(Config { guest_forwards, restrict: true, ..Config::default() });

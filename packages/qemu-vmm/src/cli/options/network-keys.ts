@@ -14,7 +14,7 @@ const userKeys: readonly KeySpec[] = [
   },
   {
     name: 'guestfwd',
-    value: 'tcp:addr:port-to',
+    value: 'proto:addr:port-to',
     help: "user: a server in the guest's network that is elsewhere; may come again",
   },
   { name: 'hostname', value: 'name', help: 'user: what DHCP calls the guest' },

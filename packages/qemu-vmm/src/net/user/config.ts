@@ -9,12 +9,14 @@ export interface HostForward {
   guest: { address: string; port: number }
 }
 
-/** A server in the guest's network that is in truth elsewhere. TCP. */
+/** A server in the guest's network that is in truth elsewhere. */
 export interface GuestForward {
+  /** TCP unless said otherwise. */
+  protocol?: 'tcp' | 'udp'
   /** An address of the guest's network, and a port. */
   address: string
   port: number
-  /** Each connection goes there. */
+  /** Each connection goes there, or each datagram, which a path cannot have. */
   to: { address: string; port: number } | { path: string }
 }
 

@@ -3,7 +3,7 @@ import { isIPv4, isIPv6 } from './addresses.ts'
 import type { GuestForward, HostForward } from './config.ts'
 
 /** Where a chardev of a guest forward leads. */
-const GUEST_TARGET = /^(tcp|unix):(.*)$/
+const GUEST_TARGET = /^(tcp|udp|unix):(.*)$/
 
 /**
  * `[tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT`, or `unix:PATH-[GUESTADDR]:GUESTPORT`. IPv6 addresses are in
@@ -31,7 +31,8 @@ export function parseHostForward(text: string): HostForward {
 }
 
 /**
- * `[tcp]:SERVER:PORT-tcp:HOST:PORT`, or with `unix:PATH` as target.
+ * `[tcp]:SERVER:PORT-tcp:HOST:PORT`, or with `unix:PATH` as target; `udp:SERVER:PORT-udp:HOST:PORT` is for datagrams, which
+ * QEMU does not have.
  * @throws VmmError E_NETDEV, for a command or another chardev as target too
  */
 export function parseGuestForward(text: string): GuestForward {
@@ -39,24 +40,26 @@ export function parseGuestForward(text: string): GuestForward {
     new VmmError('E_NETDEV', `Invalid guest forwarding rule '${text}': ${reason}`, {
       fields: { guestfwd: text },
     })
-  const match = /^(?:tcp)?:([^-]*)-(.*)$/.exec(text)
-  if (match === null) throw bad("it is 'tcp:ADDRESS:PORT-TARGET'")
-  const { address, port } = parseEndpoint(match[1] ?? '', bad)
+  const match = /^(tcp|udp|):([^-]*)-(.*)$/.exec(text)
+  if (match === null) throw bad("it is 'tcp:ADDRESS:PORT-TARGET', or the same with 'udp:'")
+  const { address, port } = parseEndpoint(match[2] ?? '', bad)
   if (address === '' || port === 0) throw bad("the guest's side is an address and a port")
-  const target = GUEST_TARGET.exec(match[2] ?? '')
+  const target = GUEST_TARGET.exec(match[3] ?? '')
   if (target === null) {
     throw bad(
       "the target is 'tcp:ADDRESS:PORT' or 'unix:PATH'; commands and other chardevs are not supported",
     )
   }
   const [, kind, place = ''] = target
+  const isUdp = match[1] === 'udp'
+  if (isUdp !== (kind === 'udp')) throw bad("'udp:' is on both sides, or on none")
   if (kind === 'unix') {
     if (place === '' || place.includes(',')) throw bad('the target is one path, without options')
     return { address, port, to: { path: place } }
   }
   const to = parseEndpoint(place === '' ? ':0' : place, bad)
   if (to.address === '' || to.port === 0) throw bad('the target is an address and a port')
-  return { address, port, to }
+  return { ...(isUdp && { protocol: 'udp' }), address, port, to }
 }
 
 function parseEndpoint(

@@ -314,7 +314,8 @@ function nativeOptions(config: UserNetConfig, host: UserNetHost): UserNetOptions
     ...(config.tftpServerName !== undefined && { tftpServerName: config.tftpServerName }),
     ...(bootfile !== undefined && { bootfile }),
     nameServers: [...(host.nameServers ?? [])],
-    guestForwards: config.guestForwards.map(({ address, port, to }) => ({
+    guestForwards: config.guestForwards.map(({ protocol, address, port, to }) => ({
+      udp: protocol === 'udp',
       at: endpoint(address, port),
       to: 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port),
     })),

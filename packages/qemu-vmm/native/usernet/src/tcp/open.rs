@@ -22,7 +22,7 @@ const FIRST_PORT: u16 = 49_152;
 impl Tcp {
     /// The guest wants a connection.
     pub(super) fn begin(&mut self, cx: &mut Context<'_, '_>, key: Key, packet: &Packet<'_>) {
-        let forward = cx.config.guest_forwards.iter().find(|forward| forward.at == key.peer);
+        let forward = cx.config.guest_forward(Protocol::Tcp, key.peer);
         let ask = cx.config.ask || forward.is_some_and(|forward| forward.to.is_none());
         if self.table.is_full() {
             return self.refuse(cx, packet.bytes, key);
@@ -174,7 +174,7 @@ impl Tcp {
 
 /// Where a connection goes when the program has nothing against it.
 fn target(cx: &mut Context<'_, '_>, key: Key) -> Option<HostAddr> {
-    match cx.config.guest_forwards.iter().find(|forward| forward.at == key.peer) {
+    match cx.config.guest_forward(Protocol::Tcp, key.peer) {
         Some(forward) => forward.to.clone(),
         None => outward(cx.config, cx.resolver, cx.now_us, 0, key.peer).map(HostAddr::Inet),
     }

@@ -166,6 +166,22 @@ impl Udp {
         }
     }
 
+    /// Sends a datagram to whom a guest forward leads. None: the program would have to answer, and let it pass.
+    pub(super) fn forwarded(
+        &mut self,
+        cx: &mut Context<'_, '_>,
+        guest: SocketAddr,
+        peer: SocketAddr,
+        target: Option<&HostAddr>,
+        data: &[u8],
+    ) {
+        let Some(target) = target else { return };
+        let key = Key { guest, whom: Whom::Instead(peer) };
+        if self.port(cx, key, || connected(target)).is_some() {
+            self.instead(cx, guest, peer, data);
+        }
+    }
+
     fn instead(
         &mut self,
         cx: &mut Context<'_, '_>,

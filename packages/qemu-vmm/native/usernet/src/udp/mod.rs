@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny};
 
+use crate::config::Protocol;
 use crate::context::Context;
 use crate::datagram::{MAX_DATAGRAM, ROOM, send};
 use crate::host::{self, Kind, Token, socket_addr};
@@ -45,7 +46,7 @@ enum Whom {
     Anybody,
     /// The name server, at that port.
     Dns(u16),
-    /// Who the guest takes for this one, by the program's decision.
+    /// Who the guest takes for this one, by the program's decision or a guest forward.
     Instead(SocketAddr),
 }
 
@@ -121,10 +122,16 @@ impl Udp {
         if datagram.from == 0 || datagram.to == 0 {
             return;
         }
-        if self.forwards.answer(guest, to, datagram.data, cx.now_us) || cx.config.restrict {
+        if self.forwards.answer(guest, to, datagram.data, cx.now_us) {
             return;
         }
-        if cx.config.ask && place(cx.config, to.ip()) != Place::Nowhere {
+        let forward = cx.config.guest_forward(Protocol::Udp, to);
+        if cx.config.restrict && forward.is_none() {
+            return;
+        }
+        let ask =
+            cx.config.ask && (forward.is_some() || place(cx.config, to.ip()) != Place::Nowhere);
+        if ask || forward.is_some_and(|forward| forward.to.is_none()) {
             self.by_decision(cx, guest, to, datagram.data);
         } else {
             self.as_usual(cx, guest, to, datagram.data);
@@ -139,6 +146,9 @@ impl Udp {
         to: SocketAddr,
         data: &[u8],
     ) {
+        if let Some(forward) = cx.config.guest_forward(Protocol::Udp, to) {
+            return self.forwarded(cx, guest, to, forward.to.as_ref(), data);
+        }
         match place(cx.config, to.ip()) {
             Place::Nowhere => {}
             Place::Dns => self.ask(cx, guest, to.port(), data),
