@@ -1,4 +1,4 @@
-// A disk and a random number generator come and go while Linux runs: by ACPI on pc, by a PCI Express port on q35.
+// A disk and a random number generator come and go while Linux runs: by ACPI on pc and on ports of q35, and by these themselves.
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -16,22 +16,41 @@ const { kernel, diskInitrd: initrd } = guestFiles
 const timeoutMs = bootTimeoutMs
 
 const boards = [
-  { type: 'pc', plug: [], buses: [undefined, undefined], devices: ['00:02.0', '00:03.0'] },
   {
+    name: 'pc',
+    type: 'pc',
+    plug: [],
+    buses: [undefined, undefined],
+    devices: ['00:02.0', '00:03.0'],
+  },
+  { name: 'q35', ...q35() },
+  { name: 'q35 by its ports', ...q35(), acpiPciHotplug: false },
+] as const
+/** The same for the command. */
+const byPorts = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off']
+
+interface Board {
+  type: 'pc' | 'q35'
+  plug: readonly DeviceOption[]
+  acpiPciHotplug?: boolean
+}
+
+function q35(): Board & { buses: string[]; devices: string[] } {
+  return {
     type: 'q35',
     plug: [port('p1', 1), port('p2', 2)],
     buses: ['p1', 'p2'],
     devices: ['01:00.0', '02:00.0'],
-  },
-] as const
+  }
+}
 
 function port(id: string, slot: number): DeviceOption {
   return { driver: 'pcie-root-port', id, properties: { chassis: '1', slot: String(slot) } }
 }
 
-function configOf(type: 'pc' | 'q35', plug: readonly DeviceOption[]): MachineConfig {
-  const append = 'console=ttyS0 quiet'
-  return { memory: 256 << 20, kernel, initrd, append, machine: { type }, plug }
+function configOf({ type, plug, acpiPciHotplug = true }: Board): MachineConfig {
+  const machine = { type, options: { acpiPciHotplug } }
+  return { memory: 256 << 20, kernel, initrd, append: 'console=ttyS0 quiet', machine, plug }
 }
 
 function on(
@@ -54,11 +73,12 @@ function until(vm: VirtualMachine, condition: string): Promise<string> {
   return shell(vm, `until ${condition}; do sleep 0.1; done`)
 }
 
-for (const { type, plug, buses, devices } of boards) {
-  test.serial(`a disk and an rng are plugged in, used and removed on ${type}`, async (t) => {
+for (const board of boards) {
+  const { name, buses, devices } = board
+  test.serial(`a disk and an rng are plugged in, used and removed on ${name}`, async (t) => {
     await withFolder(async (folder) => {
       const file = ext4Disk(folder, 'disk', 16)
-      await using vm = await VirtualMachine.start(configOf(type, plug))
+      await using vm = await VirtualMachine.start(configOf(board))
       const deleted: DeletedDevice[] = []
       vm.on('device-deleted', (device) => deleted.push(device))
       await vm.expect(/ # /, { timeoutMs })
@@ -107,8 +127,9 @@ for (const { type, plug, buses, devices } of boards) {
 test.serial(
   'a machine with a device that was plugged in, and one about to leave, is saved',
   async (t) => {
-    for (const { type, plug, buses } of boards) {
-      await using vm = await VirtualMachine.start(configOf(type, plug))
+    for (const board of boards) {
+      const { name, buses } = board
+      await using vm = await VirtualMachine.start(configOf(board))
       await vm.expect(/ # /, { timeoutMs })
       const drive = { id: 'd', file: guestFiles.disk, format: 'qcow2', readOnly: true } as const
       await vm.addDrive(drive)
@@ -121,7 +142,7 @@ test.serial(
       await vm.pause()
       await vm.removeDevice('disk')
       const state = await vm.saveState()
-      const config = configOf(type, await vm.devices())
+      const config = configOf({ ...board, plug: await vm.devices() })
       await using other = new VirtualMachine({ ...config, drives: [drive], startPaused: true })
       const gone = new Promise<void>((resolve) => {
         other.on('device-deleted', ({ id }) => {
@@ -132,7 +153,7 @@ test.serial(
       await other.loadState(state)
       await other.resume()
       await gone
-      t.notRegex(await shell(other, 'ls /sys/block'), /vda/, type)
+      t.notRegex(await shell(other, 'ls /sys/block'), /vda/, name)
       await vm.resume()
       await vm.removeDevice('disk', { timeoutMs }).catch((error: unknown) => {
         // It was asked for before already: on a port that takes its time.
@@ -143,7 +164,10 @@ test.serial(
 )
 
 test.serial('a reset finishes on pc what the guest has not done', async (t) => {
-  await using vm = await VirtualMachine.start({ ...configOf('pc', []), startPaused: true })
+  await using vm = await VirtualMachine.start({
+    ...configOf({ type: 'pc', plug: [] }),
+    startPaused: true,
+  })
   const deleted: DeletedDevice[] = []
   vm.on('device-deleted', (device) => deleted.push(device))
   await vm.addDevice({ driver: 'virtio-rng-pci', id: 'rng', properties: {} })
@@ -247,7 +271,8 @@ test.serial('QMP plugs a disk into a port, and tells when it is gone', async (t)
   await withFolder(async (folder) => {
     const filename = ext4Disk(folder, 'disk', 16)
     const path = join(folder, 'qmp')
-    const options = ['-M', 'q35', '-device', 'pcie-root-port,id=p1,chassis=1,slot=1']
+    const port = ['-device', 'pcie-root-port,id=p1,chassis=1,slot=1']
+    const options = ['-M', 'q35', ...byPorts, ...port]
     const args = [
       ...bootArguments({ memoryMib: 256, initrd: guestFiles.diskInitrd }),
       ...options,
@@ -326,11 +351,12 @@ test.serial('a network card is plugged into a port of q35, used and removed, twi
   })
 })
 
-for (const { type, buses } of boards) {
-  test.serial(`firmware leaves ${type} ready for devices that come later`, async (t) => {
+for (const { name, type, buses } of boards) {
+  test.serial(`firmware leaves ${name} ready for devices that come later`, async (t) => {
     await withFolder(async (folder) => {
       const path = join(folder, 'qmp')
       const port = type === 'q35' ? ['-device', 'pcie-root-port,id=p1,chassis=1,slot=1'] : []
+      const hotplug = name === 'q35 by its ports' ? byPorts : []
       const drive = `file=${guestFiles.bootDisk},if=virtio,snapshot=on`
       const machine = [
         '-M',
@@ -344,7 +370,7 @@ for (const { type, buses } of boards) {
         'none',
       ]
       const qmpOption = ['-qmp', `unix:${path},server=on,wait=off`]
-      const args = [...machine, ...port, '-drive', drive, ...qmpOption]
+      const args = [...machine, ...hotplug, ...port, '-drive', drive, ...qmpOption]
       await withGuest(args, async (guest) => {
         const qmp = await machineProtocol(path)
         try {

@@ -57,8 +57,14 @@ test('global: properties of what is on the board', (t) => {
   t.regex(refusal('-global', 'hpet.timers=33'), /from 3 to 32/)
   t.regex(refusal('-global', 'PIIX4_PM.disable_s4=0'), /S4/)
   const hotplug = 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support'
-  t.is(refusal('-global', `${hotplug}=off`), 'taken')
-  t.regex(refusal('-global', `${hotplug}=on`), /by PCI Express, not by ACPI: use off/)
+  for (const [value, acpiPciHotplug] of [
+    ['off', false],
+    ['on', true],
+  ] as const) {
+    const { options } = config('-M', 'q35', '-global', `${hotplug}=${value}`).machine!
+    t.like(options, { acpiPciHotplug })
+  }
+  t.regex(refusal('-global', `${hotplug}=perhaps`), /perhaps/)
 })
 
 test('global: what there is not is refused', (t) => {

@@ -1,34 +1,50 @@
 // A hostile guest at the registers of hot-plug while the host plugs devices in and takes them out.
 import test from 'ava'
 
-import { PCI_HOTPLUG_PORT, PCI_HOTPLUG_PORTS } from '../src/chipset/pci/acpi-hotplug.ts'
+import {
+  ICH9_PCI_HOTPLUG_PORT,
+  PCI_HOTPLUG_PORTS,
+  PIIX4_PCI_HOTPLUG_PORT,
+} from '../src/chipset/pci/acpi-hotplug.ts'
+import type { DeviceOption } from '../src/devices/device-type.ts'
 import { VmmError } from '../src/errors.ts'
-import type { BoardKind } from '../src/machine/machine-type.ts'
-import { plugBoard, rootPort } from './support/plug-board.ts'
+import { NATIVE_HOTPLUG, plugBoard, rootPort } from './support/plug-board.ts'
 import type { PlugBoard } from './support/plug-board.ts'
 import { words } from './support/random.ts'
 
 const STEPS = process.env['LONG'] === undefined ? 20_000 : 2_000_000
 const ECAM = 0xb000_0000
 const IDS = ['a', 'b', 'c', 'd', 'e', 'f']
-const KINDS: readonly BoardKind[] = ['i440fx', 'q35']
+const KINDS = ['i440fx', 'q35', 'q35 by its ports'] as const
+type Kind = (typeof KINDS)[number]
 /** What slot control is written with by guests that mean it, and by those that do not. */
 const COMMANDS = [0x0100, 0x0200, 0x0600, 0x0700, 0x07c0, 0x0139, 0x0739, 0x0900, 0xffff]
 
-function create(kind: BoardKind): Promise<PlugBoard> {
-  return plugBoard(kind, kind === 'q35' ? [rootPort('p1', 1), rootPort('p2', 2)] : [])
+function create(kind: Kind, plug = plugOf(kind)): Promise<PlugBoard> {
+  return kind === 'i440fx'
+    ? plugBoard(kind, plug)
+    : plugBoard('q35', plug, [], kind === 'q35' ? {} : NATIVE_HOTPLUG)
+}
+
+function plugOf(kind: Kind): DeviceOption[] {
+  return kind === 'i440fx' ? [] : [rootPort('p1', 1), rootPort('p2', 2)]
+}
+
+function portOf({ board }: PlugBoard): number {
+  return board.kind === 'q35' ? ICH9_PCI_HOTPLUG_PORT : PIIX4_PCI_HOTPLUG_PORT
 }
 
 /** What the host does: what it is refused is a `VmmError` and nothing else. */
 async function hostStep(
   { tree, board }: PlugBoard,
-  kind: BoardKind,
+  kind: Kind,
   random: () => number,
 ): Promise<void> {
   const id = IDS[random() % IDS.length]!
-  const properties: Record<string, string> = kind === 'q35' ? { bus: `p${1 + (random() % 2)}` } : {}
+  const properties: Record<string, string> =
+    kind !== 'i440fx' ? { bus: `p${1 + (random() % 2)}` } : {}
   if (random() % 3 === 0)
-    properties['addr'] = `${kind === 'q35' ? 0 : random() % 8}.${random() % 3}`
+    properties['addr'] = `${kind !== 'i440fx' ? 0 : random() % 8}.${random() % 3}`
   if (random() % 2 === 0) properties['multifunction'] = 'on'
   try {
     const what = random() % 4
@@ -48,21 +64,18 @@ async function hostStep(
 }
 
 /** One access of the guest. */
-function guestStep({ board }: PlugBoard, random: () => number): number {
-  const { pio, mmio } = board.bus
+function guestStep(fixture: PlugBoard, random: () => number): number {
+  const { pio, mmio } = fixture.board.bus
+  const port = portOf(fixture)
   const size = 1 << (random() % 3)
   switch (random() % 6) {
     case 0:
-      pio.write(PCI_HOTPLUG_PORT + (random() % PCI_HOTPLUG_PORTS), size, random())
+      pio.write(port + (random() % PCI_HOTPLUG_PORTS), size, random())
       return 0
     case 1:
-      return pio.read(PCI_HOTPLUG_PORT + (random() % PCI_HOTPLUG_PORTS), size)
+      return pio.read(port + (random() % PCI_HOTPLUG_PORTS), size)
     case 2:
-      pio.write(
-        PCI_HOTPLUG_PORT + (random() % 2 ? 0x08 : 0x10),
-        4,
-        random() % 4 ? 2 ** (random() % 32) : 0,
-      )
+      pio.write(port + (random() % 2 ? 0x08 : 0x10), 4, random() % 4 ? 2 ** (random() % 32) : 0)
       return 0
     case 3:
       mmio.write(
@@ -91,11 +104,13 @@ for (const kind of KINDS) {
     }
     const { tree, drives, board, events } = fixture
     // A guest that lets go of everything in the end gives everything back.
-    for (let slot = 0; slot < 32; slot++) {
-      board.bus.pio.write(PCI_HOTPLUG_PORT + 0x10, 4, 0)
-      board.bus.pio.write(PCI_HOTPLUG_PORT + 0x08, 4, 2 ** slot)
+    for (const bus of [0, 1]) {
+      for (let slot = 0; slot < 32; slot++) {
+        board.bus.pio.write(portOf(fixture) + 0x10, 4, bus)
+        board.bus.pio.write(portOf(fixture) + 0x08, 4, 2 ** slot)
+      }
     }
-    for (const slot of kind === 'q35' ? [1, 2] : []) {
+    for (const slot of kind === 'q35 by its ports' ? [1, 2] : []) {
       const port = board.pci.function(slot, 0)!
       for (const word of [0x0100, 0x0700]) port.configWrite(0x6c, 2, word)
       // Functions that no first one has shown are the host's to take.
@@ -110,7 +125,7 @@ for (const kind of KINDS) {
     await tree.left()
     t.deepEqual(
       tree.options().map(({ driver }) => driver),
-      kind === 'q35' ? ['pcie-root-port', 'pcie-root-port'] : [],
+      plugOf(kind).map(({ driver }) => driver),
     )
     t.deepEqual(
       drives.list().filter(({ owner }) => owner !== undefined),
@@ -128,7 +143,7 @@ for (const kind of KINDS) {
         guestStep(first, random)
       }
       await first.tree.left()
-      const second = await plugBoard(kind, first.tree.options())
+      const second = await create(kind, first.tree.options())
       second.board.load(structuredClone(first.board.save()))
       t.deepEqual(second.board.save(), first.board.save(), `seed ${seed}`)
       const again = [words(~seed), words(~seed)] as const

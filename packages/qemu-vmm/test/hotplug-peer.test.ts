@@ -1,11 +1,13 @@
 // Random sequences of hot-plug, of the host and of the guest, against the QEMU that is installed, if one is.
 import { rmSync } from 'node:fs'
 import test from 'ava'
+import type { ExecutionContext } from 'ava'
 
-import { PCI_HOTPLUG_PORT } from '../src/chipset/pci/acpi-hotplug.ts'
+import { ICH9_PCI_HOTPLUG_PORT, PIIX4_PCI_HOTPLUG_PORT } from '../src/chipset/pci/acpi-hotplug.ts'
+import type { DeviceOption } from '../src/devices/device-type.ts'
 import { scratchFolder } from './support/images.ts'
 import { Peer, hasPeer } from './support/peer.ts'
-import { plugBoard, rootPort } from './support/plug-board.ts'
+import { NATIVE_HOTPLUG, plugBoard } from './support/plug-board.ts'
 import type { PlugBoard } from './support/plug-board.ts'
 import { words } from './support/random.ts'
 
@@ -83,11 +85,15 @@ compare('pc: registers of ACPI hot-plug', async (t) => {
         // Mostly the bus that is there, and slots rather than numbers.
         const value =
           register === 16 ? (random() % 4 === 0 ? random() % 400 : 0) : 2 ** (random() % 32)
-        pio.write(PCI_HOTPLUG_PORT + register, 4, value)
-        await peer.ask(`outl ${PCI_HOTPLUG_PORT + register} ${value}`)
+        pio.write(PIIX4_PCI_HOTPLUG_PORT + register, 4, value)
+        await peer.ask(`outl ${PIIX4_PCI_HOTPLUG_PORT + register} ${value}`)
       } else {
-        const theirs = (await peer.ask(`inl ${PCI_HOTPLUG_PORT + register}`)) >>> 0
-        t.is(pio.read(PCI_HOTPLUG_PORT + register, 4), theirs, `step ${i}, register ${register}`)
+        const theirs = (await peer.ask(`inl ${PIIX4_PCI_HOTPLUG_PORT + register}`)) >>> 0
+        t.is(
+          pio.read(PIIX4_PCI_HOTPLUG_PORT + register, 4),
+          theirs,
+          `step ${i}, register ${register}`,
+        )
       }
       const slot = random() % SLOTS
       const [mine, theirs] = await found(pair, 0x8000_0000 + slot * 0x800)
@@ -102,58 +108,113 @@ compare('pc: registers of ACPI hot-plug', async (t) => {
   }
 })
 
-compare('q35: the slot of a root port', async (t) => {
-  t.timeout(600_000)
-  const folder = scratchFolder()
-  const native = ['-global', 'ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off']
-  const port = ['-device', 'pcie-root-port,id=p,chassis=1,slot=5,addr=1']
-  const peer = await Peer.start(folder, ['-M', 'q35', ...native, ...port])
-  try {
-    const pair: Pair = { ours: await plugBoard('q35', [rootPort('p', 1)]), peer, ids: new Set() }
-    const { board, tree } = pair.ours
-    board.reset()
-    const { pio } = board.bus
-    const select = async (at: number): Promise<void> => {
-      const address = 0x8000_0000 + 0x800 + (at & 0xfc)
-      pio.write(0xcf8, 4, address)
-      await peer.ask(`outl 0xcf8 ${address}`)
+for (const [what, isNative] of [
+  ['its own', true],
+  ['those of ACPI', false],
+] as const) {
+  compare(`q35: the slot of a root port, and registers: ${what}`, async (t) => {
+    t.timeout(600_000)
+    const folder = scratchFolder()
+    const option = `ICH9-LPC.acpi-pci-hotplug-with-bridge-support=${isNative ? 'off' : 'on'}`
+    // The numbers of buses are in the order of what is behind what, and not of the slots.
+    const port = (id: string, slot: number, addr: string, bus?: string): DeviceOption => ({
+      driver: 'pcie-root-port',
+      id,
+      properties: {
+        chassis: '1',
+        slot: String(slot),
+        addr,
+        multifunction: 'on',
+        ...(bus === undefined ? {} : { bus }),
+      },
+    })
+    const ports = [
+      port('p', 5, '1'),
+      port('p2', 6, '3.1'),
+      port('p3', 7, '0', 'p2'),
+      port('p4', 8, '3'),
+    ]
+    const cold = { driver: 'virtio-rng-pci', id: 'cold', properties: { bus: 'p4' } }
+    const options = [...ports, cold].flatMap(({ driver, id, properties }) => [
+      '-device',
+      [driver, `id=${id}`, ...Object.entries(properties).map(([k, v]) => `${k}=${v}`)].join(','),
+    ])
+    const peer = await Peer.start(folder, ['-M', 'q35', '-global', option, ...options])
+    try {
+      const more = isNative ? NATIVE_HOTPLUG : {}
+      const ours = await plugBoard('q35', [...ports, cold], [], more)
+      const pair: Pair = { ours, peer, ids: new Set(['cold']) }
+      await portSteps(t, pair, isNative)
+    } finally {
+      peer.end()
+      rmSync(folder, { recursive: true })
     }
-    const set = async (at: number, value: number): Promise<void> => {
-      await select(at)
-      pio.write(0xcfc + (at & 3), 2, value)
-      await peer.ask(`outw ${0xcfc + (at & 3)} ${value}`)
-    }
-    await set(0x18, 0x0100)
-    await set(0x1a, 0x0001)
-    const random = words(0x7035)
-    for (let i = 0; i < STEPS; i++) {
-      const what = random() % 6
-      if (what === 0) {
-        const properties: Record<string, string> = { bus: 'p', addr: `0.${random() % 2}` }
-        await add(pair, `r${i}`, properties)
-      } else if (what === 1 && pair.ids.size > 0) {
-        await remove(pair, [...pair.ids][random() % pair.ids.size]!)
-      } else if (what < 5) await set(0x6c, COMMANDS[random() % COMMANDS.length]!)
-      else await set(0x6e, STATUSES[random() % STATUSES.length]!)
-      for (const at of [0x6c, 0x64]) {
-        await select(at)
-        t.is(
-          pio.read(0xcfc, 4),
-          (await peer.ask('inl 0xcfc')) >>> 0,
-          `step ${i}, 0x${at.toString(16)}`,
-        )
-      }
-      for (const fn of [0, 1]) {
-        const [mine, theirs] = await found(pair, 0x8001_0000 + fn * 0x100)
-        t.is(mine, theirs, `step ${i}, function ${fn}`)
-      }
-      for (const id of pair.ids) {
-        if (!tree.options().some((option) => option.id === id)) pair.ids.delete(id)
-      }
-      await tree.left()
-    }
-  } finally {
-    peer.end()
-    rmSync(folder, { recursive: true })
+  })
+}
+
+/** Random steps at the port in slot 1, and where they are there at the registers of ACPI. */
+async function portSteps(t: ExecutionContext, pair: Pair, isNative: boolean): Promise<void> {
+  const { ours, peer } = pair
+  const { board, tree } = ours
+  board.reset()
+  const { pio } = board.bus
+  const select = async (at: number): Promise<void> => {
+    const address = 0x8000_0000 + at
+    pio.write(0xcf8, 4, address)
+    await peer.ask(`outl 0xcf8 ${address}`)
   }
-})
+  const set = async (at: number, value: number): Promise<void> => {
+    await select(0x800 + (at & 0xfc))
+    pio.write(0xcfc + (at & 3), 2, value)
+    await peer.ask(`outw ${0xcfc + (at & 3)} ${value}`)
+  }
+  await set(0x18, 0x0100)
+  await set(0x1a, 0x0001)
+  const random = words(0x7035)
+  for (let i = 0; i < STEPS; i++) {
+    const what = random() % 6
+    if (what === 0) {
+      const bus = isNative ? 'p' : ['p', 'p', 'p2', 'p3', 'p4'][random() % 5]!
+      await add(pair, `r${i}`, { bus, addr: `0.${random() % 2}` })
+    } else if (what === 1 && pair.ids.size > 0) {
+      await remove(pair, [...pair.ids][random() % pair.ids.size]!)
+    } else if (what < 4 || (isNative && what < 5)) {
+      await set(0x6c, COMMANDS[random() % COMMANDS.length]!)
+    } else if (isNative) await set(0x6e, STATUSES[random() % STATUSES.length]!)
+    else await registerStep(t, pair, random, `step ${i}`)
+    for (const at of [0x86c, 0x864, 0x1864, 0x186c, 0x196c]) {
+      await select(at)
+      const theirs = (await peer.ask('inl 0xcfc')) >>> 0
+      t.is(pio.read(0xcfc, 4), theirs, `step ${i}, 0x${at.toString(16)}`)
+    }
+    for (const fn of [0, 1]) {
+      const [mine, theirs] = await found(pair, 0x8001_0000 + fn * 0x100)
+      t.is(mine, theirs, `step ${i}, function ${fn}`)
+    }
+    await tree.left()
+    for (const id of pair.ids) {
+      if (!tree.options().some((option) => option.id === id)) pair.ids.delete(id)
+    }
+  }
+}
+
+/** Selects one of the buses, or none, and reads what happened there, or ejects what is in its slot. */
+async function registerStep(
+  t: ExecutionContext,
+  { ours, peer }: Pair,
+  random: () => number,
+  step: string,
+): Promise<void> {
+  const { pio } = ours.board.bus
+  const write = async (register: number, value: number): Promise<void> => {
+    pio.write(ICH9_PCI_HOTPLUG_PORT + register, 4, value)
+    await peer.ask(`outl ${ICH9_PCI_HOTPLUG_PORT + register} ${value}`)
+  }
+  await write(0x10, random() % 6)
+  for (const register of [0, 4, 0x0c, 0x10]) {
+    const theirs = (await peer.ask(`inl ${ICH9_PCI_HOTPLUG_PORT + register}`)) >>> 0
+    const mine = pio.read(ICH9_PCI_HOTPLUG_PORT + register, 4)
+    t.is(mine, theirs, `${step}, register ${register}`)
+  }
+  if (random() % 3 === 0) await write(0x08, random() % 4 === 0 ? 2 : 1)
+}

@@ -1,13 +1,13 @@
 // Devices that come and go while the machine runs: what registers say, what is refused, what a reset and a saved state do.
 import test from 'ava'
 
-import { PCI_HOTPLUG_PORT } from '../src/chipset/pci/acpi-hotplug.ts'
+import { PIIX4_PCI_HOTPLUG_PORT } from '../src/chipset/pci/acpi-hotplug.ts'
 import type { DeviceOption } from '../src/devices/device-type.ts'
-import { plugBoard, rootPort } from './support/plug-board.ts'
+import { NATIVE_HOTPLUG, plugBoard, rootPort } from './support/plug-board.ts'
 import type { PlugBoard } from './support/plug-board.ts'
 
 const [UP, DOWN, EJECT, REMOVABLE, SELECT] = [0, 4, 8, 12, 16].map(
-  (at) => PCI_HOTPLUG_PORT + at,
+  (at) => PIIX4_PCI_HOTPLUG_PORT + at,
 ) as [number, number, number, number, number]
 const GPE0 = 0xafe0
 const ECAM = 0xb000_0000
@@ -121,7 +121,7 @@ test('acpi: a reset takes out what was to go, and no event is left', async (t) =
 })
 
 test('pcie: attention button, power, indicator: the sequence of a guest', async (t) => {
-  const fixture = await plugBoard('q35', [rootPort('p', 1)])
+  const fixture = await plugBoard('q35', [rootPort('p', 1)], [], NATIVE_HOTPLUG)
   const { board, tree, deleted, messages } = fixture
   const slot = slotOf(fixture, 1)
   t.is(slot.get(), 0x0000_07c0, 'empty and off')
@@ -156,11 +156,8 @@ test('pcie: attention button, power, indicator: the sequence of a guest', async 
 })
 
 test('pcie: what is not to be, or not now, is refused as on QEMU', async (t) => {
-  const fixture = await plugBoard('q35', [
-    rootPort('p', 1),
-    rootPort('p2', 2),
-    rng('c', { bus: 'p2' }),
-  ])
+  const ports = [rootPort('p', 1), rootPort('p2', 2), rng('c', { bus: 'p2' })]
+  const fixture = await plugBoard('q35', ports, [], NATIVE_HOTPLUG)
   const { tree, clock, deleted } = fixture
   const slot = slotOf(fixture, 1)
   await t.throwsAsync(tree.add(rng('r')), {
@@ -200,7 +197,7 @@ test('pcie: what is not to be, or not now, is refused as on QEMU', async (t) => 
 })
 
 test('pcie: functions beside the first are there when that has come, and go with it', async (t) => {
-  const fixture = await plugBoard('q35', [rootPort('p', 1)])
+  const fixture = await plugBoard('q35', [rootPort('p', 1)], [], NATIVE_HOTPLUG)
   const { tree, deleted } = fixture
   const slot = slotOf(fixture, 1)
   slot.set(2, 0x0100)
@@ -323,12 +320,13 @@ test('a state with devices that came later loads where they are, and nowhere els
     ['i440fx', [], 'pci.0'],
     ['q35', [rootPort('p', 1)], 'p'],
   ] as const) {
-    const first = await plugBoard(kind, plug)
+    const more = kind === 'q35' ? NATIVE_HOTPLUG : {}
+    const first = await plugBoard(kind, plug, [], more)
     await first.tree.add(blk('late', 'd0', { bus }))
     if (kind === 'q35') slotOf(first, 1).set(2, 0x0100)
     first.tree.requestRemoval('late')
     const state = structuredClone(first.board.save())
-    const second = await plugBoard(kind, first.tree.options())
+    const second = await plugBoard(kind, first.tree.options(), [], more)
     second.board.load(state)
     t.deepEqual(second.board.save(), first.board.save())
     t.deepEqual(second.tree.options(), first.tree.options())
@@ -338,9 +336,9 @@ test('a state with devices that came later loads where they are, and nowhere els
     } else second.board.bus.pio.write(EJECT, 4, second.board.bus.pio.read(DOWN, 4))
     await settle(second)
     t.deepEqual(second.deleted, [{ id: 'late', path: '/machine/peripheral/late' }])
-    const without = await plugBoard(kind, plug)
+    const without = await plugBoard(kind, plug, [], more)
     t.throws(() => without.board.load(state), { code: 'E_STATE' })
-    const other = await plugBoard(kind, [...plug, rng('late', { bus })])
+    const other = await plugBoard(kind, [...plug, rng('late', { bus })], [], more)
     t.throws(() => other.board.load(state))
   }
 })

@@ -6,6 +6,7 @@ import test from 'ava'
 
 import { comPort } from '../src/machine/acpi/isa-devices.ts'
 import { createDsdt } from '../src/machine/acpi/dsdt.ts'
+import type { AcpiHotplugBridge, AcpiHotplugTree } from '../src/chipset/pci/acpi-hotplug.ts'
 import { ICH9_PM, PIIX4_PM } from '../src/chipset/acpi-pm.ts'
 import * as aml from '../src/machine/acpi/aml.ts'
 import { dsdt, fadt, madt, mcfg } from '../src/machine/acpi/tables.ts'
@@ -28,13 +29,40 @@ const DSDT_CONFIG = {
   pciHole64: { start: 4 * GIB, end: 36 * GIB },
   isaDevices: [0, 1].map(comPort),
 } as const
-const PC_CONFIG = { ...DSDT_CONFIG, hotplugSlots: 0xffff_fff8 } as const
+const PC_CONFIG = {
+  ...DSDT_CONFIG,
+  hotplug: { number: 0, slots: 0xffff_fff8, bridges: [] },
+} as const
 const Q35_CONFIG = {
   ...DSDT_CONFIG,
   board: 'q35',
   pmKind: ICH9_PM,
   gpe0Port: 0x620,
   configWindow: { base: 0xb000_0000, size: 256 * MIB },
+} as const
+const port = (
+  slot: number,
+  functionNumber: number,
+  behind: AcpiHotplugTree,
+): AcpiHotplugBridge => ({
+  slot,
+  functionNumber,
+  behind,
+})
+/** Ports of which one is behind another. */
+const PORTS_CONFIG = {
+  ...Q35_CONFIG,
+  hotplug: {
+    slots: 0,
+    bridges: [
+      port(1, 0, { number: 2, slots: 1, bridges: [] }),
+      port(1, 1, {
+        number: 0,
+        slots: 0,
+        bridges: [port(0, 0, { number: 1, slots: 1, bridges: [] })],
+      }),
+    ],
+  },
 } as const
 const THREE = resolveTopology({ cpus: 3, maxcpus: 4 }, 'pc')
 const folder = scratchFolder()
@@ -173,6 +201,10 @@ if (hasIasl)
       [
         'dsdt-q35',
         dsdt(createDsdt({ ...Q35_CONFIG, topology: THREE, isaDevices: [0, 1].map(comPort) })),
+      ],
+      [
+        'dsdt-ports',
+        dsdt(createDsdt({ ...PORTS_CONFIG, topology: THREE, isaDevices: [0, 1].map(comPort) })),
       ],
       ['facp', fadt(0xf_0040, 0xf_0100, DSDT_CONFIG)],
       ['facp-q35', fadt(0xf_0040, 0xf_0100, Q35_CONFIG)],

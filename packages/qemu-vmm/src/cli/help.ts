@@ -50,8 +50,6 @@ const NOTES: readonly string[] = [
   '- A floppy drive takes disks of the sizes that floppy disks have; QEMU takes any image for one.',
   '- `-d` knows `guest_errors` and `unimp` only, and logs at most 1000 of them in a second.',
   '- The process id in the file of `-pidfile` is not protected by a lock.',
-  '- On q35 devices come and go by PCI Express, as with',
-  '  `-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off`; only a `pcie-root-port` has room.',
   '- While the machine runs a device cannot be given a `bootindex`, ports of a `virtio-serial-pci` cannot be',
   '  added, and `drive_del` refuses a drive that a device has.',
   '- QMP has the commands that `query-commands` lists, and no out-of-band execution.',

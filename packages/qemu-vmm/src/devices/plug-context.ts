@@ -4,6 +4,7 @@ import type { LinkSide } from 'virtio'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { AtaBus } from '../chipset/ide/bus.ts'
 import type { DmaControllers } from '../chipset/i8237.ts'
+import type { AcpiPciHotplug } from '../chipset/pci/acpi-hotplug.ts'
 import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { PanicListener } from '../chipset/pvpanic.ts'
@@ -35,6 +36,8 @@ export interface PlugContext extends PlugLife {
   readonly pciBuses: Map<string, PciSegment>
   /** Who has the physical slots of PCI Express, by chassis and number. */
   readonly chassisSlots: Map<number, string>
+  /** Takes over the buses behind ports; absent where ports have hot-plug of their own. */
+  readonly acpiHotplug?: AcpiPciHotplug
   /** Takes the `bootindex` of devices. */
   readonly bootIndex: BootIndex
   /** Where disks are plugged in that are neither on PCI nor virtio; controllers add theirs. */

@@ -44,6 +44,7 @@ export const pcieRootPort: DeviceType = {
       port: read.int('port', 0, 0xff, 0),
       sendMessage: context.sendMessage,
       removed: () => context.slotReleased(port.bus, 0),
+      ...(context.acpiHotplug === undefined ? {} : { acpiHotplug: context.acpiHotplug }),
     })
     const address = plugFunction(context, port.fn, option)
     if (option.id !== undefined) {

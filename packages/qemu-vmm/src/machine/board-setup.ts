@@ -32,6 +32,7 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'pci'
     | 'pciBuses'
     | 'chassisSlots'
+    | 'acpiHotplug'
     | 'bootIndex'
     | 'ataBuses'
     | 'displays'
@@ -69,6 +70,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     onlyConnected:
       config.onlyConnectedSerial === true ||
       (config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false),
+    portsByAcpi: config.machine?.options?.acpiPciHotplug ?? true,
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(latches === undefined ? {} : { latches }),
@@ -98,6 +100,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
       [chipset.pciBusName, { name: chipset.pciBusName, bus: pci, path: PCI_PATH }],
     ]),
     chassisSlots: new Map(),
+    ...(chipset.acpiHotplug === undefined ? {} : { acpiHotplug: chipset.acpiHotplug }),
     bootIndex,
     ataBuses: [...chipset.ataBuses],
     displays: board.displays,
@@ -126,7 +129,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     log,
   })
   const { acpiHotplug } = chipset
-  if (acpiHotplug !== undefined) acpiHotplug.onEject = (slot) => tree.release(pci, slot)
+  if (acpiHotplug !== undefined) acpiHotplug.onEject = (from, slot) => tree.release(from, slot)
   setFloppyCmos(board.rtc, context.floppy.types)
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   logGuestErrors(board.bus, config.logItems ?? [], log)

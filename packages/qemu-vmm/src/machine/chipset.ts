@@ -27,6 +27,8 @@ export interface ChipsetParts {
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
   smm?: SmmControl
+  /** Slots of PCI Express are ACPI's to fill and empty, rather than their ports'. */
+  portsByAcpi: boolean
   actions: AcpiPmActions
 }
 
@@ -38,7 +40,7 @@ export interface Chipset {
   readonly pci: PciHost
   /** As `bus=` names the first bus. */
   readonly pciBusName: string
-  /** Hot-plug of the first bus, where ACPI has it. */
+  /** Hot-plug of buses, where ACPI has it: the first, or those behind ports of PCI Express. */
   readonly acpiHotplug?: AcpiPciHotplug
   readonly cpuHotplug: AcpiCpuHotplug
   /** Throws `E_HOTPLUG` where the firmware stands in the way of a change of processors. */

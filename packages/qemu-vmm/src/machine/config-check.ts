@@ -61,6 +61,7 @@ const MACHINE_OPTIONS: readonly string[] = [
   'hpetTimers',
   'hpetMsi',
   'suspend',
+  'acpiPciHotplug',
   'pitLostTicks',
   'rtcBase',
   'graphics',

@@ -31,6 +31,11 @@ export interface MachineOptions {
   hpetMsi?: boolean
   /** Whether tables offer suspend to RAM, as they do by default. */
   suspend?: boolean
+  /**
+   * How devices in slots of PCI Express (q35) come and go: by ACPI, the default, or with `false` by what the
+   * ports have of their own.
+   */
+  acpiPciHotplug?: boolean
   /** What becomes of the PIT's ticks while an earlier one is pending; `delay` by default. */
   pitLostTicks?: 'delay' | 'discard'
   /**

@@ -43,13 +43,13 @@ export function tableConfig(parts: {
   const kind = machineKind(config.machine)
   const configWindow = chipset.configWindow()
   const pciHole64 = highWindow(board.pci, map.pciHole64)
-  const hotplugSlots = chipset.acpiHotplug?.removable
+  const hotplug = chipset.acpiHotplug?.describe()
   return {
     board: kind.board,
     pmKind: chipset.pmKind,
     ...chipset.pmPorts(),
     ...(configWindow === undefined ? {} : { configWindow }),
-    ...(hotplugSlots === undefined ? {} : { hotplugSlots }),
+    ...(hotplug === undefined ? {} : { hotplug }),
     ...(board.hpet === undefined ? {} : { hpet: { id: board.hpet.id, base: HPET_BASE } }),
     topology: places.topology,
     presentCpus: places.present,

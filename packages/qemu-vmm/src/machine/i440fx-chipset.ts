@@ -10,8 +10,8 @@ import { assignResources } from '../chipset/pci/assign.ts'
 import {
   AcpiPciHotplug,
   PCI_HOTPLUG_GPE,
-  PCI_HOTPLUG_PORT,
   PCI_HOTPLUG_PORTS,
+  PIIX4_PCI_HOTPLUG_PORT,
 } from '../chipset/pci/acpi-hotplug.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
@@ -55,10 +55,10 @@ export function createI440fx(parts: ChipsetParts): Chipset {
   const gpe0 = { name: 'gpe0', base: PIIX4_GPE0_PORT, len: 4, access: { max: 1 } } as const
   bus.pio.map({ ...gpe0, handler: pm.gpe0 })
   const acpiHotplug = new AcpiPciHotplug(pci, () => pm.raiseGpe(PCI_HOTPLUG_GPE))
-  pci.hotplug = acpiHotplug
+  acpiHotplug.manage(pci)
   bus.pio.map({
     name: 'pci-hotplug',
-    base: PCI_HOTPLUG_PORT,
+    base: PIIX4_PCI_HOTPLUG_PORT,
     len: PCI_HOTPLUG_PORTS,
     handler: acpiHotplug,
   })

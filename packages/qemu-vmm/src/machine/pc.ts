@@ -88,6 +88,8 @@ export interface BoardConfig {
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
   smm?: SmmControl
+  /** Slots of PCI Express are filled and emptied by ACPI, as by default, rather than by their ports. */
+  portsByAcpi?: boolean
   actions: BoardActions
 }
 
@@ -153,6 +155,7 @@ export class PcBoard {
       actions,
       sendMessage,
       cpus: config.places,
+      portsByAcpi: config.portsByAcpi ?? true,
       ...(shadow === undefined ? {} : { shadow }),
       ...(smm === undefined ? {} : { smm }),
     })

@@ -17,6 +17,12 @@ import {
 } from '../chipset/ich9/lpc.ts'
 import { GPE0, Ich9PmBlock } from '../chipset/ich9/pm-block.ts'
 import { Ich9Smbus } from '../chipset/ich9/smbus.ts'
+import {
+  AcpiPciHotplug,
+  ICH9_PCI_HOTPLUG_PORT,
+  PCI_HOTPLUG_GPE,
+  PCI_HOTPLUG_PORTS,
+} from '../chipset/pci/acpi-hotplug.ts'
 import { assignResources } from '../chipset/pci/assign.ts'
 import { PciHost } from '../chipset/pci/host.ts'
 import { Mch } from '../chipset/pci/mch.ts'
@@ -69,6 +75,18 @@ export function createQ35(parts: ChipsetParts): Chipset {
   pci.add(sata.fn, LPC_SLOT, 2)
   const smbus = new Ich9Smbus(bus)
   pci.add(smbus.fn, LPC_SLOT, 3)
+  // The root itself stays as it is: its devices are those of a root complex.
+  const acpiHotplug = parts.portsByAcpi
+    ? new AcpiPciHotplug(pci, () => pm.raiseGpe(PCI_HOTPLUG_GPE))
+    : undefined
+  if (acpiHotplug !== undefined) {
+    bus.pio.map({
+      name: 'pci-hotplug',
+      base: ICH9_PCI_HOTPLUG_PORT,
+      len: PCI_HOTPLUG_PORTS,
+      handler: acpiHotplug,
+    })
+  }
   const cpuHotplug = new AcpiCpuHotplug(parts.cpus, () => pm.raiseGpe(CPU_HOTPLUG_GPE))
   bus.pio.map({
     name: 'cpu-hotplug',
@@ -79,6 +97,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
   return {
     pci,
     pciBusName: 'pcie.0',
+    ...(acpiHotplug === undefined ? {} : { acpiHotplug }),
     cpuHotplug,
     checkCpuHotplug(change) {
       // Its processor would not be told of SMIs that go to all.
@@ -97,6 +116,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
       ['sata', sata],
       ['smbus', smbus.host],
       ['cpu-hotplug', cpuHotplug],
+      ...(acpiHotplug === undefined ? [] : [['pci-hotplug', acpiHotplug] as const]),
       ...(smm === undefined ? [] : [['smi-features', features] as const]),
     ],
     fwCfgFiles: smm === undefined ? [] : features.files,

@@ -130,6 +130,11 @@ export async function plugBoard(
   }
 }
 
+/** On q35, hot-plug by the ports of PCI Express rather than by ACPI. */
+export const NATIVE_HOTPLUG: Partial<MachineConfig> = {
+  machine: { type: 'q35', options: { acpiPciHotplug: false } },
+}
+
 export function rootPort(id: string, slot: number): DeviceOption {
   return { driver: 'pcie-root-port', id, properties: { slot: String(slot) } }
 }

@@ -1,11 +1,12 @@
 import type { IoHandler, Stateful } from '../../device.ts'
-import { parseState, u32 } from '../../machine/state.ts'
+import { list, parseState, u32 } from '../../machine/state.ts'
 import { PCI_SLOTS } from './bus.ts'
 import type { PciBus } from './bus.ts'
 import type { SlotHotplug } from './hotplug.ts'
 
-/** Ports of the registers, and the general-purpose event that says to look at them. */
-export const PCI_HOTPLUG_PORT = 0xae00
+/** Ports of the registers, by board, and the general-purpose event that says to look at them. */
+export const PIIX4_PCI_HOTPLUG_PORT = 0xae00
+export const ICH9_PCI_HOTPLUG_PORT = 0x0cc0
 export const PCI_HOTPLUG_PORTS = 0x18
 export const PCI_HOTPLUG_GPE = 1
 
@@ -15,95 +16,166 @@ const DOWN = 0x04
 const EJECT = 0x08
 const REMOVABLE = 0x0c
 const SELECT = 0x10
-/** Buses that could be selected; this machine has one. */
+/** Buses that could be selected. */
 const BUSES = 256
+const NOTHING_FIXED = 0xffff_ffff
 
 interface AcpiHotplugState {
-  up: number
-  down: number
   select: number
+  /** By the numbers of the buses. */
+  up: number[]
+  down: number[]
 }
 
-/**
- * Hot-plug of a conventional PCI bus through ACPI: methods of the DSDT read which slots have been
- * filled and which are to be emptied, and eject what the guest has let go of.
- */
-export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState>, SlotHotplug {
-  readonly patienceNs = 0
-  readonly #bus: PciBus
-  readonly #raise: () => void
-  #up = 0
-  #down = 0
-  #select = 0
-  /** The guest lets go of all that is in a slot. */
-  onEject: (slot: number) => void = () => {}
+/** A bus as tables describe it, and those behind bridges on it. Plain data. */
+export interface AcpiHotplugTree {
+  /** What the guest selects it by; absent for a bus that cannot be changed. */
+  number?: number
+  /** Slots that are empty or have only what can be taken out, a bit each. */
+  slots: number
+  bridges: readonly AcpiHotplugBridge[]
+}
 
-  /** `raise` raises the event. */
-  constructor(bus: PciBus, raise: () => void) {
-    this.#bus = bus
+export interface AcpiHotplugBridge {
+  slot: number
+  functionNumber: number
+  behind: AcpiHotplugTree
+}
+
+/** One bus: which of its slots have been filled, and which are to be emptied. */
+class HotplugBus implements SlotHotplug {
+  // Asking again is allowed: the first time nobody may have listened.
+  readonly patienceNs = 0
+  readonly bus: PciBus
+  readonly #raise: () => void
+  readonly #filled: () => void
+  up = 0
+  down = 0
+
+  constructor(bus: PciBus, raise: () => void, filled: () => void) {
+    this.bus = bus
     this.#raise = raise
+    this.#filled = filled
   }
 
   checkPlug(): void {}
 
   plugged(slot: number): void {
-    this.#up = (this.#up | (1 << slot)) >>> 0
+    this.#filled()
+    this.up = (this.up | (1 << slot)) >>> 0
     this.#raise()
   }
 
   requestUnplug(slot: number): boolean {
-    this.#down = (this.#down | (1 << slot)) >>> 0
+    this.down = (this.down | (1 << slot)) >>> 0
     this.#raise()
     return false
   }
 
   /** Slots that are empty, or have only what can be taken out. */
   get removable(): number {
-    let mask = 0xffff_ffff
-    for (const { slot, fn } of this.#bus.functions()) {
-      if (!fn.removable) mask &= ~(1 << slot)
-    }
+    let mask = NOTHING_FIXED
+    for (const { slot, fn } of this.bus.functions()) if (!fn.removable) mask &= ~(1 << slot)
     return mask >>> 0
+  }
+}
+
+/**
+ * Hot-plug of PCI buses through ACPI: methods of the DSDT select a bus, read which slots have been filled
+ * and which are to be emptied, and eject what the guest has let go of.
+ */
+export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
+  readonly #root: PciBus
+  readonly #raise: () => void
+  readonly #known: HotplugBus[] = []
+  /** In the order of their numbers. */
+  #buses: HotplugBus[] = []
+  #select = 0
+  /** The guest lets go of all that is in a slot. */
+  onEject: (bus: PciBus, slot: number) => void = () => {}
+
+  /** `raise` raises the event. */
+  constructor(root: PciBus, raise: () => void) {
+    this.#root = root
+    this.#raise = raise
+  }
+
+  /**
+   * Takes over a bus, the root or one behind a bridge, before the machine runs. `filled` is called when a
+   * device has come to it.
+   */
+  manage(bus: PciBus, filled: () => void = () => {}): void {
+    const added = new HotplugBus(bus, this.#raise, filled)
+    bus.hotplug = added
+    this.#known.push(added)
+  }
+
+  /** The bus and those behind its bridges; which have numbers is decided by what has been plugged in. */
+  describe(bus: PciBus = this.#root): AcpiHotplugTree {
+    this.#number()
+    const number = this.#buses.findIndex((one) => one.bus === bus)
+    const slots = bus.slots === PCI_SLOTS ? NOTHING_FIXED : 2 ** bus.slots - 1
+    const bridges = [...bus.functions()].filter(({ fn }) => fn.secondary !== undefined)
+    return {
+      ...(number < 0 ? {} : { number }),
+      slots: number < 0 ? 0 : (this.#buses[number]!.removable & slots) >>> 0,
+      bridges: bridges.map(({ slot, functionNumber, fn }) => ({
+        slot,
+        functionNumber,
+        behind: this.describe(fn.secondary!.bus),
+      })),
+    }
   }
 
   /** A guest that begins anew holds on to nothing: what was to be taken out is. */
   reset(): void {
-    for (let slot = 0; slot < PCI_SLOTS; slot++) {
-      if (((this.#down >>> slot) & 1) === 1) this.#eject(slot)
+    this.#number()
+    for (const [number, { down }] of this.#buses.entries()) {
+      for (let slot = 0; slot < PCI_SLOTS; slot++) {
+        if (((down >>> slot) & 1) === 1) this.#eject(number, slot)
+      }
     }
-    this.#down = 0
     this.#select = 0
   }
 
   save(): AcpiHotplugState {
-    return { up: this.#up, down: this.#down, select: this.#select }
+    this.#number()
+    return {
+      select: this.#select,
+      up: this.#buses.map(({ up }) => up),
+      down: this.#buses.map(({ down }) => down),
+    }
   }
 
   load(state: AcpiHotplugState): void {
-    const { up, down, select } = parseState<AcpiHotplugState>('pci-hotplug', state, {
-      up: u32,
-      down: u32,
+    this.#number()
+    const masks = list(u32, this.#buses.length)
+    const { select, up, down } = parseState<AcpiHotplugState>('pci-hotplug', state, {
       select: u32,
+      up: masks,
+      down: masks,
     })
-    this.#up = up
-    this.#down = down
     this.#select = select
+    for (const [number, bus] of this.#buses.entries()) {
+      bus.up = up[number] ?? 0
+      bus.down = down[number] ?? 0
+    }
   }
 
   read(offset: number, size: number): number {
     if (size !== 4 || this.#select >= BUSES) return 0
-    const isHere = this.#select === 0
+    const bus = this.#buses[this.#select]
     switch (offset) {
       case UP: {
         // Each arrival is told once.
-        const up = isHere ? this.#up : 0
-        if (isHere) this.#up = 0
+        const up = bus?.up ?? 0
+        if (bus !== undefined) bus.up = 0
         return up
       }
       case DOWN:
-        return isHere ? this.#down : 0
+        return bus?.down ?? 0
       case REMOVABLE:
-        return isHere ? this.removable : 0xffff_ffff
+        return bus?.removable ?? NOTHING_FIXED
       case SELECT:
         return this.#select
       default:
@@ -115,15 +187,29 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState>, Sl
     if (size !== 4) return
     if (offset === SELECT) this.#select = value >>> 0
     // The lowest bit says which slot: one at a time.
-    if (offset === EJECT && this.#select === 0 && value !== 0) {
-      this.#eject(31 - Math.clz32(value & -value))
-    }
+    if (offset === EJECT && value !== 0) this.#eject(this.#select, 31 - Math.clz32(value & -value))
   }
 
-  #eject(slot: number): void {
+  #eject(number: number, slot: number): void {
+    const bus = this.#buses[number]
+    if (bus === undefined) return
     const bit = ~(1 << slot)
-    this.#up = (this.#up & bit) >>> 0
-    this.#down = (this.#down & bit) >>> 0
-    this.onEject(slot)
+    bus.up = (bus.up & bit) >>> 0
+    bus.down = (bus.down & bit) >>> 0
+    this.onEject(bus.bus, slot)
+  }
+
+  /** Numbers are QEMU's: a bus before those behind it, and of those the one that was made last first. */
+  #number(): void {
+    if (this.#buses.length !== this.#known.length) this.#buses = [...this.#below(this.#root)]
+  }
+
+  *#below(bus: PciBus): Iterable<HotplugBus> {
+    const own = this.#known.find((one) => one.bus === bus)
+    if (own !== undefined) yield own
+    const behind = new Set(
+      Array.from(bus.functions(), ({ fn }) => fn.secondary?.bus).filter((b) => b !== undefined),
+    )
+    for (const one of this.#known.toReversed()) if (behind.has(one.bus)) yield* this.#below(one.bus)
   }
 }

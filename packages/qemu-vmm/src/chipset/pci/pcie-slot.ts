@@ -9,6 +9,7 @@ const FLAGS = 0x02
 const DEVICE_CAPABILITIES = 0x04
 const DEVICE_CONTROL = 0x08
 const LINK_CAPABILITIES = 0x0c
+const LINK_CONTROL = 0x10
 const LINK_STATUS = 0x12
 const SLOT_CAPABILITIES = 0x14
 const SLOT_CONTROL = 0x18
@@ -26,6 +27,7 @@ const LINK_SPEED_WIDTH = 0x0204
 const LINK_REPORTS = 0x0030_0400
 const PORT_NUMBER_SHIFT = 24
 const LINK_ACTIVE = 0x2000
+const LINK_STATUS_SHIFT = 16
 /** Attention button, power control, both indicators, surprise, hot-plug, interlock. */
 const SLOT_HOT_PLUG = 0x0002_007b
 const SLOT_NUMBER_SHIFT = 19
@@ -54,6 +56,8 @@ export interface SlotActions {
   interrupt(level: boolean): void
   /** The guest has switched the slot off: returns whether what was in it is gone now. */
   removed(): boolean
+  /** Speed and width of the link of what is in the slot; absent where nothing has one. */
+  link(): number | undefined
 }
 
 /** The Express capability of a root port, and the slot that it has. */
@@ -61,19 +65,24 @@ export class PcieSlot {
   readonly at: number
   readonly #config: ConfigSpace
   readonly #actions: SlotActions
+  readonly #isNative: boolean
   /** Both registers before a write of the guest. */
   #control = 0
   #events = 0
 
-  /** Adds the capability at `place`; what `numbers` has the guest reads. */
+  /**
+   * Adds the capability at `place`; what `numbers` has the guest reads. A slot that ACPI fills and
+   * empties (`isNative` false) has the same registers, but shows no device, as on QEMU.
+   */
   constructor(
     fn: PciFunction,
     place: number,
-    numbers: { slot: number; port: number },
+    numbers: { slot: number; port: number; isNative: boolean },
     actions: SlotActions,
   ) {
     const { config } = fn
     this.#config = config
+    this.#isNative = numbers.isNative
     this.#actions = actions
     const capability = new DataView(new ArrayBuffer(CAP_BYTES))
     const link = LINK_REPORTS | LINK_SPEED_WIDTH | (numbers.port << PORT_NUMBER_SHIFT)
@@ -90,12 +99,18 @@ export class PcieSlot {
     capability.setUint32(DEVICE_CAPABILITIES_2, 0x0030_0020, true)
     capability.setUint32(LINK_CAPABILITIES_2, 0x1e, true)
     capability.setUint16(LINK_CONTROL_2, 4, true)
+    fn.linkStatus = LINK_SPEED_WIDTH
     this.at = config.addCapability(CAP_ID_EXPRESS, new Uint8Array(capability.buffer), place)
     config.allowWrites(this.at + DEVICE_CONTROL, 2, 0x000f)
     config.allowWrites(this.at + SLOT_CONTROL, 2, CONTROL_WRITABLE)
     config.allowClears(this.at + SLOT_STATUS, 2, EVENTS)
     config.allowWrites(this.at + ROOT_CONTROL, 2, 0x0007)
     config.allowWrites(this.at + DEVICE_CONTROL_2, 2, 0x8020)
+    fn.addConfigWindow(this.at + LINK_CONTROL, 4, {
+      read: (offset, size) =>
+        ((this.#linkRegisters() >>> (8 * offset)) & (2 ** (8 * size) - 1)) >>> 0,
+      write() {},
+    })
     fn.addConfigWindow(this.at + SLOT_CONTROL, 4, {
       read: () => undefined,
       write: (offset, size, value) => this.#written(offset, size, value),
@@ -124,17 +139,24 @@ export class PcieSlot {
   /** Takes a saved status back; whether a device is there shows by itself. */
   restore(status: number, present: boolean): void {
     const known = EVENTS | INTERLOCKED
-    this.#config.set(this.at + SLOT_STATUS, 2, (status & known) | (present ? PRESENT : 0))
-    this.#link(present)
+    const shown = present && this.#isNative
+    this.#config.set(this.at + SLOT_STATUS, 2, (status & known) | (shown ? PRESENT : 0))
+    this.#link(shown)
     this.update()
   }
 
   /** After a reset: what is in the slot runs, and an empty one is off. */
   setPresent(present: boolean): void {
-    this.#status(present ? PRESENT : 0, PRESENT)
-    this.#link(present)
+    const shown = present && this.#isNative
+    this.#status(shown ? PRESENT : 0, PRESENT)
+    this.#link(shown)
     if (!present) return
     this.#change(POWER_INDICATOR_ON, POWER_INDICATOR | POWER_OFF)
+  }
+
+  /** Gives power to what has come without the guest's doing. */
+  switchOn(): void {
+    this.#change(0, POWER_OFF)
   }
 
   /** A device was plugged in: the guest is asked to switch it on. */
@@ -201,6 +223,13 @@ export class PcieSlot {
     this.#status(PRESENCE_CHANGED, PRESENT)
     this.#link(false)
     this.update()
+  }
+
+  /** Control and status: a link is as fast and as wide as the one at its other end. */
+  #linkRegisters(): number {
+    const active = this.#get(LINK_STATUS) & LINK_ACTIVE
+    const status = active | (this.#actions.link() ?? LINK_SPEED_WIDTH)
+    return this.#get(LINK_CONTROL) | (status << LINK_STATUS_SHIFT)
   }
 
   #link(up: boolean): void {

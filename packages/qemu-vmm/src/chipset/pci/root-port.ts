@@ -1,6 +1,7 @@
 import type { Stateful } from '../../device.ts'
 import type { Bus } from '../../machine/bus.ts'
 import { flag, parseState, u16 } from '../../machine/state.ts'
+import type { AcpiPciHotplug } from './acpi-hotplug.ts'
 import { addWindows, bridgeWindows } from './bridge-windows.ts'
 import { PciBus } from './bus.ts'
 import { PCI_PRIMARY_BUS, PCI_STATUS } from './config-space.ts'
@@ -40,6 +41,8 @@ export interface RootPortOptions {
   sendMessage: SendMessage
   /** The guest has let go of what is in the slot: takes it out. */
   removed(): void
+  /** What fills and empties the slot in place of the port itself. */
+  acpiHotplug?: AcpiPciHotplug
 }
 
 /** QEMU's `pcie-root-port`: a bridge with one hot-plug slot of PCI Express behind it. */
@@ -54,7 +57,7 @@ export class RootPort implements Stateful, SlotHotplug {
   #wasPowered = false
 
   constructor(name: string, space: Bus, options: RootPortOptions) {
-    const { slot, port, sendMessage, removed } = options
+    const { slot, port, sendMessage, removed, acpiHotplug } = options
     this.fn = new PciFunction(name, space, {
       vendor: 0x1b36,
       device: 0x000c,
@@ -71,10 +74,11 @@ export class RootPort implements Stateful, SlotHotplug {
     this.slot = new PcieSlot(
       this.fn,
       EXPRESS_AT,
-      { slot, port },
+      { slot, port, isNative: acpiHotplug === undefined },
       {
         interrupt: (level) => this.#interrupt(level),
         removed: () => this.#remove(removed),
+        link: () => this.bus.function(0, 0)?.linkStatus,
       },
     )
     this.#msix = new Msix(this.fn, 0, 1, sendMessage, MSIX_AT)
@@ -104,7 +108,8 @@ export class RootPort implements Stateful, SlotHotplug {
     }
     this.fn.secondary = secondary
     this.bus = secondary.bus
-    this.bus.hotplug = this
+    if (acpiHotplug === undefined) this.bus.hotplug = this
+    else acpiHotplug.manage(this.bus, () => this.#switchOn())
     this.fn.onConfigWrite = () => {
       this.#msix.configWritten()
       this.bus.remap()
@@ -162,6 +167,13 @@ export class RootPort implements Stateful, SlotHotplug {
   /** Messages that were held back while the machine stood. */
   resume(): void {
     this.#msix.flush()
+  }
+
+  /** ACPI has filled the slot: no guest switches it on. */
+  #switchOn(): void {
+    this.slot.switchOn()
+    this.bus.remap()
+    this.#followPower()
   }
 
   /** What cannot be taken out stays, without power. */

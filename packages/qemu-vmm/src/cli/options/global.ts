@@ -32,11 +32,8 @@ const BUILT_IN: Readonly<
   },
   'PIIX4_PM.disable_s3': disableS3,
   'ICH9-LPC.disable_s3': disableS3,
-  'ICH9-LPC.acpi-pci-hotplug-with-bridge-support': (_settings, value, property) => {
-    if (!parseBool(value, property)) return
-    throw new CliError(
-      'devices on q35 come and go by PCI Express, not by ACPI: use off, or leave it out',
-    )
+  'ICH9-LPC.acpi-pci-hotplug-with-bridge-support': (settings, value, property) => {
+    settings.machineOptions.acpiPciHotplug = parseBool(value, property)
   },
   'PIIX4_PM.disable_s4': withoutS4,
   'ICH9-LPC.disable_s4': withoutS4,

@@ -1,4 +1,5 @@
 import { PIIX4_CPU_HOTPLUG_PORT } from '../../chipset/acpi-cpu-hotplug.ts'
+import { PIIX4_PCI_HOTPLUG_PORT } from '../../chipset/pci/acpi-hotplug.ts'
 import { PIRQ_ROUTE } from '../../chipset/pci/piix.ts'
 import { SCI_GSI } from '../chipset.ts'
 import { cpuHotplugRegisters } from './cpu-hotplug.ts'
@@ -8,7 +9,7 @@ import type { DsdtConfig } from './dsdt.ts'
 import { firmwareConfig, isaDevices } from './isa-devices.ts'
 import type { IsaConfig } from './isa-devices.ts'
 import { fixedLink, linkDevice, routingTable } from './links.ts'
-import { hotplugBus } from './pci-hotplug.ts'
+import { pciHotplug } from './pci-hotplug.ts'
 import { rootResources } from './root-resources.ts'
 
 const LINKS = ['LNKA', 'LNKB', 'LNKC', 'LNKD'] as const
@@ -25,7 +26,7 @@ export function i440fxRoot(config: DsdtConfig): Aml[] {
       isaBridge(config),
       firmwareConfig(),
       cpuHotplugRegisters(PIIX4_CPU_HOTPLUG_PORT),
-      ...(config.hotplugSlots === undefined ? [] : hotplugBus(config.hotplugSlots)),
+      ...(config.hotplug === undefined ? [] : pciHotplug(PIIX4_PCI_HOTPLUG_PORT, config.hotplug)),
     ),
     ...LINKS.map((link, i) => linkDevice(link, i + 1, `\\_SB.PCI0.ISA.PRQ${i}`)),
     fixedLink('LNKS', LINKS.length + 1, SCI_GSI),

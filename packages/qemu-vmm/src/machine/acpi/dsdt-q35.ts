@@ -1,5 +1,6 @@
 import { ICH9_CPU_HOTPLUG_PORT } from '../../chipset/acpi-cpu-hotplug.ts'
 import { ICH9_PIRQ_ROUTE, ICH9_PIRQ_ROUTE_UPPER } from '../../chipset/ich9/lpc.ts'
+import { ICH9_PCI_HOTPLUG_PORT } from '../../chipset/pci/acpi-hotplug.ts'
 import { cpuHotplugRegisters } from './cpu-hotplug.ts'
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
@@ -8,6 +9,7 @@ import { firmwareConfig, isaDevices } from './isa-devices.ts'
 import type { IsaConfig } from './isa-devices.ts'
 import { fixedLink, linkDevice, routingTable } from './links.ts'
 import { fixedMemory, resourceTemplate } from './resources.ts'
+import { pciHotplug } from './pci-hotplug.ts'
 import { rootResources } from './root-resources.ts'
 
 const INPUTS = ['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'] as const
@@ -22,6 +24,8 @@ const CONVENTIONAL_BRIDGE = 30
 const OSC_UUID = '33db4d5b-1ff7-401c-9657-7441c03dd766'
 /** Hot-plug of slots, standard and Express, power events, errors, the capability itself. */
 const OSC_GRANTED = 0x1f
+/** Guests that are not given it leave the slots of ports to ACPI. */
+const OSC_EXPRESS_HOTPLUG = 0x01
 const OSC_UNKNOWN_UUID = 0x04
 const OSC_UNKNOWN_REVISION = 0x08
 const OSC_MASKED = 0x10
@@ -34,7 +38,7 @@ export function q35Root(config: DsdtConfig): Aml[] {
       aml.name('_HID', aml.eisaId('PNP0A08')),
       aml.name('_CID', aml.eisaId('PNP0A03')),
       aml.name('_UID', aml.int(0)),
-      operatingSystemCapabilities(),
+      operatingSystemCapabilities(config),
       aml.name('_CRS', rootResources(config)),
       aml.name(
         'PRTP',
@@ -58,6 +62,7 @@ export function q35Root(config: DsdtConfig): Aml[] {
       firmwareConfig(),
       cpuHotplugRegisters(ICH9_CPU_HOTPLUG_PORT),
       ...configSpace(config),
+      ...(config.hotplug === undefined ? [] : pciHotplug(ICH9_PCI_HOTPLUG_PORT, config.hotplug)),
     ),
     ...INPUTS.map((letter, i) => linkDevice(`LNK${letter}`, i, `\\_SB.PCI0.ISA.PRQ${letter}`)),
     ...INPUTS.map((letter, i) =>
@@ -108,9 +113,10 @@ function configSpace({ configWindow }: DsdtConfig): Aml[] {
   ]
 }
 
-function operatingSystemCapabilities(): Aml {
+function operatingSystemCapabilities({ hotplug }: DsdtConfig): Aml {
+  const granted = hotplug === undefined ? OSC_GRANTED : OSC_GRANTED & ~OSC_EXPRESS_HOTPLUG
   const buffer = aml.arg(3)
-  const [status, control, granted] = [aml.path('CDW1'), aml.path('CDW3'), aml.local(0)]
+  const [status, control, given] = [aml.path('CDW1'), aml.path('CDW3'), aml.local(0)]
   const complain = (bit: number): Aml => aml.or(status, aml.int(bit), status)
   return aml.method(
     '_OSC',
@@ -121,10 +127,10 @@ function operatingSystemCapabilities(): Aml {
       aml.equal(aml.arg(0), aml.uuid(OSC_UUID)),
       [
         aml.createDwordField(buffer, 8, 'CDW3'),
-        aml.and(control, aml.int(OSC_GRANTED), granted),
+        aml.and(control, aml.int(granted), given),
         aml.ifTrue(aml.not(aml.equal(aml.arg(1), aml.int(1))), complain(OSC_UNKNOWN_REVISION)),
-        aml.ifTrue(aml.not(aml.equal(control, granted)), complain(OSC_MASKED)),
-        aml.store(granted, control),
+        aml.ifTrue(aml.not(aml.equal(control, given)), complain(OSC_MASKED)),
+        aml.store(given, control),
       ],
       [complain(OSC_UNKNOWN_UUID)],
     ),

@@ -1,4 +1,5 @@
 import { SLP_TYP_S3, SLP_TYP_S5 } from '../../chipset/acpi-pm.ts'
+import type { AcpiHotplugTree } from '../../chipset/pci/acpi-hotplug.ts'
 import type { ConfigWindowPlace } from '../../chipset/pci/mch.ts'
 import type { BoardKind } from '../machine-type.ts'
 import type { CpuTopology } from '../topology.ts'
@@ -25,8 +26,8 @@ export interface DsdtConfig extends IsaConfig {
   hpet?: HpetPlace
   /** Where configuration space is in memory. */
   configWindow?: ConfigWindowPlace
-  /** The slots of the first bus that can be filled and emptied while the machine runs, a bit each. */
-  hotplugSlots?: number
+  /** Slots that ACPI fills and empties while the machine runs; absent where it does that to none. */
+  hotplug?: AcpiHotplugTree
 }
 
 /** The last table that was made, and of what. */
@@ -56,7 +57,7 @@ function encode(config: DsdtConfig): Uint8Array {
       ...(config.hpet === undefined ? [] : [timerBlock(config.hpet.base)]),
       cpuDevices(config.topology),
     ),
-    ...(config.hotplugSlots === undefined ? [] : hotplugEvent()),
+    ...(config.hotplug === undefined ? [] : hotplugEvent()),
     ...cpuHotplugEvent(),
   ])
 }
