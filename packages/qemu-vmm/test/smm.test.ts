@@ -37,7 +37,7 @@ interface Fixture {
   set(slot: number, fn: number, at: number, value: number): void
 }
 
-function create(kind: BoardKind, memory = 64 * MIB): Fixture {
+function create(kind: BoardKind, memory = 64 * MIB, smbaseSmram = true): Fixture {
   const views: SmramView[] = []
   const interrupts: (number | 'all')[] = []
   const board = new PcBoard({
@@ -48,6 +48,7 @@ function create(kind: BoardKind, memory = 64 * MIB): Fixture {
     places: cpuPlaces(2),
     memory: new FlatRam(1 << 20),
     serial: [],
+    smbaseSmram,
     smm: { show: (view) => views.push(view), interrupt: (who) => interrupts.push(who) },
     actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
   })
@@ -102,6 +103,36 @@ test('the registers of both host bridges say where the RAM is seen', (t) => {
   t.deepEqual(q35.views.at(-1), { ...NO_SMRAM, high: true, topBytes: MIB })
 })
 
+test('RAM around the first SMBASE is for the mode once its firmware has asked and locked it', (t) => {
+  const q35 = create('q35')
+  const base = (value: number): number => {
+    q35.set(0, 0, 0x9c, value)
+    return q35.get(0, 0, 0x9c)
+  }
+  t.is(base(2), 0, 'nobody has asked')
+  t.is(base(0xff), 1, 'it is there')
+  t.is(base(0xfd), 1)
+  t.falsy(q35.views.at(-1)?.atBase)
+  const asked = structuredClone(q35.board.save())
+  t.is(base(2), 2)
+  t.true(q35.views.at(-1)?.atBase)
+  t.is(base(0xff), 2, 'until reset')
+  const locked = structuredClone(q35.board.save())
+  q35.board.load(asked)
+  t.is(q35.get(0, 0, 0x9c), 1)
+  t.false(q35.views.at(-1)?.atBase)
+  t.is(base(3), 2)
+  q35.board.reset()
+  t.is(q35.get(0, 0, 0x9c), 0)
+  t.false(q35.views.at(-1)?.atBase)
+  q35.board.load(locked)
+  t.true(q35.views.at(-1)?.atBase)
+  t.is(base(0), 2)
+  const without = create('q35', 64 * MIB, false)
+  without.set(0, 0, 0x9c, 0xff)
+  t.is(without.get(0, 0, 0x9c), 0, 'a machine of before has no such register')
+})
+
 test('a saved board has what was locked, and one that was locked takes an open state', (t) => {
   const locked = create('q35')
   locked.set(0, 0, 0x9e, 0x07)
@@ -118,11 +149,13 @@ test('a saved board has what was locked, and one that was locked takes an open s
   t.is(other.views.at(-1)?.topBytes, 16 * MIB)
 })
 
+/** A question, the lock, and what is neither. */
+const BASE_VALUES = [0xff, 0xff, 0x02, 0x03, 0x01, 0x00, 0x80] as const
 const compare = hasPeer ? test : test.skip
 compare('q35: any writes leave the registers as on QEMU, and RAM where it has it', async (t) => {
   const end = 64 * MIB
-  const registers = [0x9d, 0x9e, 0x50, 0x51] as const
-  for (const seed of [1, 2, 3, 4]) {
+  const registers = [0x9c, 0x9d, 0x9e, 0x50, 0x51] as const
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
     const { views, get, set } = create('q35')
     const peer = startPeer('-M', 'q35,smm=on', '-m', '64', '-device', 'VGA')
     try {
@@ -130,7 +163,9 @@ compare('q35: any writes leave the registers as on QEMU, and RAM where it has it
       for (let step = 0; step < 40; step++) {
         const at = registers[(random() >>> 8) % registers.length]!
         // The lock late, or nothing happens any more.
-        const value = random() & (step < 30 ? 0xef : 0xff)
+        const any = random() & (step < 30 ? 0xef : 0xff)
+        // Few bytes say anything about the RAM around the first SMBASE.
+        const value = at === 0x9c ? BASE_VALUES[any % BASE_VALUES.length]! : any
         await peer.ask(`outl 0xcf8 ${0x8000_0000 + (at & 0xfc)}`)
         await peer.ask(`outb ${0xcfc + (at & 3)} ${value}`)
         set(0, 0, at, value)
@@ -143,6 +178,10 @@ compare('q35: any writes leave the registers as on QEMU, and RAM where it has it
         for (const [address, hidden] of [
           [end - 4, view.topBytes > 0],
           [end - 12 * MIB, view.topBytes > 12 * MIB],
+          [0x3_0000, view.atBase],
+          [0x4_fffc, view.atBase],
+          [0x2_fffc, false],
+          [0x5_0000, false],
           [0xa_0000, !view.openLow],
           [0xfeda_0000, !view.openHigh],
         ] as const) {
@@ -263,6 +302,18 @@ test('video memory makes room for the RAM, and comes back', async (t) => {
   t.is(at(0xfeda_0000), 'r')
   smram.show(NO_SMRAM)
   t.is(at(0xfeda_0000), 'v')
+
+  for (const gpa of [0x2_ffff, 0x3_0000, 0x4_ffff, 0x5_0000, 0x9_fff0]) {
+    bytes[gpa] = 'r'.charCodeAt(0)
+  }
+  const around = (): string => [0x2_ffff, 0x3_0000, 0x4_ffff, 0x5_0000, 0x9_fff0].map(at).join(' ')
+  smram.show({ ...NO_SMRAM, atBase: true })
+  t.is(around(), 'r none none r r')
+  video.show(0, 0x4_0000)
+  t.is(at(0x4_0000), 'none')
+  video.show(0, undefined)
+  smram.show(NO_SMRAM)
+  t.is(around(), 'r r r r r')
 
   // In RAM that the mode alone sees there is nothing for a guest to put.
   t.is(at(60 * MIB), 'r')

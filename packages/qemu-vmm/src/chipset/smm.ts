@@ -12,6 +12,8 @@ export interface SmramView {
   readonly openHigh: boolean
   /** Bytes at the end of the RAM below 4 GiB that only the mode sees. */
   readonly topBytes: number
+  /** The RAM around the first SMBASE is seen by the mode alone. */
+  readonly atBase: boolean
 }
 
 export const NO_SMRAM: SmramView = {
@@ -20,6 +22,7 @@ export const NO_SMRAM: SmramView = {
   openLow: false,
   openHigh: false,
   topBytes: 0,
+  atBase: false,
 }
 
 /** System management mode, of a machine that has it. */
@@ -59,8 +62,13 @@ export function lockSmram(config: ConfigSpace, at: number): number {
   return config.data[at]!
 }
 
+/** What the register of the RAM around the first SMBASE says (QEMU's, in hw/pci-host/q35). */
+export const AT_BASE_QUERY = 0xff
+export const AT_BASE_THERE = 0x01
+export const AT_BASE_LOCKED = 0x02
+
 /** The registers as the board has to show it. `extendedMib` is the size behind the reserved value. */
-export function smramView(smram: number, esmram = 0, extendedMib = 0): SmramView {
+export function smramView(smram: number, esmram = 0, extendedMib = 0, atBase = 0): SmramView {
   const enabled = (smram & G_SMRAME) !== 0
   const open = (smram & D_OPEN) !== 0
   const high = (esmram & H_SMRAME) !== 0
@@ -71,5 +79,6 @@ export function smramView(smram: number, esmram = 0, extendedMib = 0): SmramView
     openLow: open && !high,
     openHigh: open && high,
     topBytes: enabled && (esmram & T_EN) !== 0 ? size * MIB : 0,
+    atBase: atBase === AT_BASE_LOCKED,
   }
 }

@@ -71,6 +71,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
       config.onlyConnectedSerial === true ||
       (config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false),
     portsByAcpi: config.machine?.options?.acpiPciHotplug ?? true,
+    smbaseSmram: config.machine?.options?.smbaseSmram ?? true,
     ...hpetOptions(config),
     ...(setPit === undefined ? {} : { setPit }),
     ...(latches === undefined ? {} : { latches }),

@@ -27,6 +27,8 @@ export interface ChipsetParts {
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
   smm?: SmmControl
+  /** The mode may have the RAM around the first SMBASE to itself (q35). */
+  smbaseSmram: boolean
   /** Slots of PCI Express are ACPI's to fill and empty, rather than their ports'. */
   portsByAcpi: boolean
   actions: AcpiPmActions

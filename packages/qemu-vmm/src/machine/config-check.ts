@@ -66,6 +66,7 @@ const MACHINE_OPTIONS: readonly string[] = [
   'rtcBase',
   'graphics',
   'smm',
+  'smbaseSmram',
   'secureFlash',
 ]
 const SERIAL_PORTS = 4

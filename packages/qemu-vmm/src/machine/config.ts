@@ -52,6 +52,11 @@ export interface MachineOptions {
    * may need it.
    */
   smm?: boolean
+  /**
+   * Firmware on q35 may keep the RAM around the first SMBASE (0x30000) for that mode alone, as by default; QEMU's
+   * `mch.smbase-smram`.
+   */
+  smbaseSmram?: boolean
   /** Only code in system management mode may write to flash; off by default. */
   secureFlash?: boolean
 }

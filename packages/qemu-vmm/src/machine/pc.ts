@@ -88,6 +88,8 @@ export interface BoardConfig {
   shadow?: ShadowControl
   /** Absent on a machine without system management mode. */
   smm?: SmmControl
+  /** The mode may have the RAM around the first SMBASE to itself, as by default (q35). */
+  smbaseSmram?: boolean
   /** Slots of PCI Express are filled and emptied by ACPI, as by default, rather than by their ports. */
   portsByAcpi?: boolean
   actions: BoardActions
@@ -156,6 +158,7 @@ export class PcBoard {
       sendMessage,
       cpus: config.places,
       portsByAcpi: config.portsByAcpi ?? true,
+      smbaseSmram: config.smbaseSmram ?? true,
       ...(shadow === undefined ? {} : { shadow }),
       ...(smm === undefined ? {} : { smm }),
     })

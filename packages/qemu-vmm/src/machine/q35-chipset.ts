@@ -46,7 +46,7 @@ function firmwareRefuses(change: CpuChange): VmmError {
 /** Q35 memory controller hub and ICH9: LPC bridge, SATA controller. */
 export function createQ35(parts: ChipsetParts): Chipset {
   const { bus, irqs, clock, memory, actions, shadow, smm, sendMessage } = parts
-  const mch = new Mch(bus, shadow, smm)
+  const mch = new Mch(bus, shadow, smm, parts.smbaseSmram)
   const lines = Array.from({ length: GSIS }, (_, gsi) => irqs.source(gsi))
   const block: { pm?: Ich9PmBlock } = {}
   const lpc = new Ich9Lpc(bus, lines, () => block.pm!, smm !== undefined)

@@ -15,12 +15,19 @@ const IN_SMM = 1 << 16
 const LOW_SLOT = IN_SMM
 const HIGH_SLOT = IN_SMM + 1
 const TOP_SLOT = IN_SMM + 2
+const BASE_SLOT = IN_SMM + 3
 /** Memslots of RAM and firmware have the numbers below, those of flash the numbers above. */
 const OPEN_SLOT = 22
+const REST_SLOT = 23
+/** Around the first SMBASE, as QEMU has it. */
+const BASE_START = 0x3_0000
+const BASE_END = 0x5_0000
+const BASE_BYTES = BASE_END - BASE_START
 /** Where the RAM at 640 KiB is seen a second time (Q35 data sheet, 9.2.4). */
 const HIGH_START = 0xfeda_0000
 const SIZE = VGA_HOLE_END - VGA_HOLE_START
-/** Of the RAM from 1 MiB up, as the memory map has it. */
+/** Of the RAM below 640 KiB and from 1 MiB up, as the memory map has it. */
+const LOW_RAM_SLOT = 0
 const RAM_SLOT = 1
 
 /** Something else that a guest may have put where the RAM is. */
@@ -75,6 +82,7 @@ export class Smram {
     piece(LOW_SLOT, VGA_HOLE_START, view.low, before.low)
     piece(HIGH_SLOT, HIGH_START, view.high, before.high)
     if (topBytes !== before.topBytes) changes.push(...this.#top(before.topBytes, topBytes))
+    if (view.atBase !== before.atBase) changes.push(...this.#atBase(view.atBase))
     if (changes.length === 0) return
     // What makes room does so before, and what comes back after the change.
     this.#video.cover([...this.#covered(before), ...covered])
@@ -85,8 +93,9 @@ export class Smram {
   /** Where nothing else is seen: what is open, and what nobody but the mode sees. */
   #covered(view: SmramView): Range[] {
     const open = placeOfOpen(view)
-    const { topBytes } = view
+    const { topBytes, atBase } = view
     return [
+      ...(atBase ? [{ gpa: BASE_START, size: BASE_BYTES }] : []),
       ...(open === undefined ? [] : [{ gpa: open, size: SIZE }]),
       ...(topBytes === 0 ? [] : [{ gpa: this.#map.lowRamEnd - topBytes, size: topBytes }]),
     ]
@@ -107,6 +116,32 @@ export class Smram {
     }
     if (bytes > 0) changes.push({ slot: TOP_SLOT, size: bytes, ram, ...place(start) })
     return changes
+  }
+
+  /** The same for the RAM around the first SMBASE, which lies within other. */
+  #atBase(isTaken: boolean): UserMemoryRegion[] {
+    const ram = this.#ram
+    const none = (slot: number, gpa: number): UserMemoryRegion => ({ slot, gpa, size: 0 })
+    const some = (slot: number, from: number, to: number): UserMemoryRegion => ({
+      slot,
+      gpa: from,
+      size: to - from,
+      ram,
+      offset: from,
+    })
+    return isTaken
+      ? [
+          none(LOW_RAM_SLOT, 0),
+          some(LOW_RAM_SLOT, 0, BASE_START),
+          some(REST_SLOT, BASE_END, VGA_HOLE_START),
+          some(BASE_SLOT, BASE_START, BASE_END),
+        ]
+      : [
+          none(LOW_RAM_SLOT, 0),
+          none(REST_SLOT, BASE_END),
+          none(BASE_SLOT, BASE_START),
+          some(LOW_RAM_SLOT, 0, VGA_HOLE_START),
+        ]
   }
 }
 

@@ -1,7 +1,16 @@
 import type { Bus } from '../../machine/bus.ts'
 import type { Mapping } from '../../machine/address-space.ts'
 import type { IoHandler } from '../../device.ts'
-import { D_LCK, ESMRAM_DEFAULT, ESMRAM_WRITABLE, SMRAM_DEFAULT, SMRAM_WRITABLE } from '../smm.ts'
+import {
+  AT_BASE_LOCKED,
+  AT_BASE_QUERY,
+  AT_BASE_THERE,
+  D_LCK,
+  ESMRAM_DEFAULT,
+  ESMRAM_WRITABLE,
+  SMRAM_DEFAULT,
+  SMRAM_WRITABLE,
+} from '../smm.ts'
 import { lockSmram, smramView } from '../smm.ts'
 import type { SmmControl } from '../smm.ts'
 import { PciFunction } from './function.ts'
@@ -41,11 +50,16 @@ export class Mch {
   readonly #modes: Uint8Array = new Uint8Array(PAM_AREAS.length)
   #place: ConfigWindowPlace | undefined
   #mapping: Mapping | undefined
+  /** The register of the RAM around the first SMBASE before a write. */
+  #base = 0
   /** What answers in the window. */
   configWindow: IoHandler | undefined
 
-  /** Without `shadow` the registers can be set and read back, and nothing more. */
-  constructor(space: Bus, shadow?: ShadowControl, smm?: SmmControl) {
+  /**
+   * Without `shadow` the registers can be set and read back, and nothing more. With `hasBaseRam` the mode can
+   * have the RAM around the first SMBASE to itself.
+   */
+  constructor(space: Bus, shadow?: ShadowControl, smm?: SmmControl, hasBaseRam: boolean = false) {
     this.#space = space
     this.#shadow = shadow
     this.fn = new PciFunction('mch', space, {
@@ -57,8 +71,8 @@ export class Mch {
     for (let at = FIRST_OWN; at <= LAST_OWN; at++) config.allowWrites(at, 1, 0xff)
     config.set(EXTENDED_TSEG, 2, EXTENDED_TSEG_MIB)
     config.set(PCIEXBAR, 4, PCIEXBAR_DEFAULT)
-    // RAM at the first SMBASE cannot be had for the mode alone.
-    config.allowWrites(SMBASE_SMRAM, 4, 0)
+    const hasBase = hasBaseRam && smm !== undefined
+    config.allowWrites(SMBASE_SMRAM, 4, hasBase ? AT_BASE_QUERY : 0)
     config.set(SMRAM, 1, SMRAM_DEFAULT)
     config.set(ESMRAM, 1, ESMRAM_DEFAULT)
     config.allowWrites(SMRAM, 1, SMRAM_WRITABLE)
@@ -72,10 +86,13 @@ export class Mch {
       if (touches(PCIEXBAR, 8)) this.#moveWindow()
       // Firmware asks for the size with ones.
       if (config.get16(EXTENDED_TSEG) === 0xffff) config.set(EXTENDED_TSEG, 2, EXTENDED_TSEG_MIB)
-      if (smm !== undefined && touches(SMRAM, 2)) {
+      // A reset and a saved state bring all registers, and nothing that a guest has asked for.
+      if (hasBase && touches(SMBASE_SMRAM, 1)) this.#baseRam(size < config.size)
+      if (smm !== undefined && touches(SMBASE_SMRAM, 3)) {
         const smram = lockSmram(config, SMRAM)
         config.allowWrites(ESMRAM, 1, (smram & D_LCK) === 0 ? ESMRAM_WRITABLE : 0)
-        smm.show(smramView(smram, config.data[ESMRAM], EXTENDED_TSEG_MIB))
+        const atBase = config.data[SMBASE_SMRAM]
+        smm.show(smramView(smram, config.data[ESMRAM], EXTENDED_TSEG_MIB, atBase))
       }
     }
   }
@@ -94,6 +111,26 @@ export class Mch {
   /** What the reset of PCI does: the BIOS is seen as after power-on. */
   hideRam(): void {
     this.#setAll(0)
+  }
+
+  /**
+   * The firmware asks with ones whether it can have that RAM, is told so, and locks it until reset. Before it has
+   * asked nothing else can be written.
+   */
+  #baseRam(isWritten: boolean): void {
+    const { config } = this.fn
+    const value = config.data[SMBASE_SMRAM]!
+    const next = !isWritten
+      ? value & (AT_BASE_THERE | AT_BASE_LOCKED)
+      : value === AT_BASE_QUERY
+        ? AT_BASE_THERE
+        : this.#base === 0
+          ? 0
+          : value & AT_BASE_LOCKED || value
+    this.#base = next
+    config.set(SMBASE_SMRAM, 1, next)
+    const writable = next === 0 ? 0xff : next === AT_BASE_THERE ? AT_BASE_LOCKED : 0
+    config.allowWrites(SMBASE_SMRAM, 1, writable)
   }
 
   #setAll(pam: number): void {

@@ -30,6 +30,9 @@ const BUILT_IN: Readonly<
   'cfi.pflash01.secure': (settings, value, property) => {
     settings.machineOptions.secureFlash = parseBool(value, property)
   },
+  'mch.smbase-smram': (settings, value, property) => {
+    settings.machineOptions.smbaseSmram = parseBool(value, property)
+  },
   'PIIX4_PM.disable_s3': disableS3,
   'ICH9-LPC.disable_s3': disableS3,
   'ICH9-LPC.acpi-pci-hotplug-with-bridge-support': (settings, value, property) => {
