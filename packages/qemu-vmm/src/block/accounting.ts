@@ -1,5 +1,4 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../native/hostio.ts'
 
 import { currentRing } from './file/ring.ts'
 import type { Ring } from './file/ring.ts'
@@ -126,13 +125,13 @@ export class Accounting extends Filter implements Filterable {
     this.#plugged = undefined
   }
 
-  override readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
+  override readNow(offset: number, target: MemoryParts): boolean {
     const node = this.node
     if (node.readNow === undefined || this.#gate !== undefined) return false
     // What is not on the disk any more fails in its turn.
     if (offset + target.length > this.sizeBytes) return false
     const start = this.#nowNs()
-    if (!node.readNow(offset, target, reader)) return false
+    if (!node.readNow(offset, target)) return false
     this.#succeeded('read', start, target.length)
     return true
   }

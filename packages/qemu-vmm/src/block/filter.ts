@@ -1,5 +1,4 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../native/hostio.ts'
 import type { Iovec } from './iovec.ts'
 import type { BlockNode } from './node.ts'
 
@@ -30,8 +29,8 @@ export abstract class Filter<Node extends Filterable = Filterable> {
     return this.node.physicalBlockBytes
   }
 
-  readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
-    return this.node.readNow?.(offset, target, reader) === true
+  readNow(offset: number, target: MemoryParts): boolean {
+    return this.node.readNow?.(offset, target) === true
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

@@ -7,6 +7,7 @@ export type {
   FormatInfo,
   FormatNode,
   MapEntry,
+  BytePlace,
   SnapshotInfo,
 } from './node.ts'
 export { CACHE_NAMES, cacheMode } from './file/cache-mode.ts'

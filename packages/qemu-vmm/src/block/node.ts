@@ -1,5 +1,5 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../native/hostio.ts'
+import type { BlockFile, FileCopy } from './file/protocol.ts'
 import type { Preallocation } from './qcow2/preallocate.ts'
 
 /** What part of an image a range is, and whether its bytes have storage. */
@@ -69,9 +69,8 @@ export interface BlockNode {
   /**
    * Fills the parts before it returns, if that is possible without waiting; false, with nothing known
    * about their contents, where `readv` is to be asked, which also tells errors.
-   * @param reader makes the read, if there is one to be made; by default one that shares large reads with a second thread
    */
-  readNow?(offset: number, target: MemoryParts, reader?: CacheReader): boolean
+  readNow?(offset: number, target: MemoryParts): boolean
   readv(offset: number, iov: readonly Uint8Array[]): Promise<void>
   /** Writes the parts before it returns, if that takes no time; false where `writev` is to be asked. */
   writeNow?(offset: number, source: MemoryParts): boolean
@@ -86,6 +85,12 @@ export interface BlockNode {
   close(): Promise<void>
 }
 
+/** Where bytes of a disk are stored as they are. */
+export interface BytePlace {
+  readonly file: BlockFile
+  readonly offset: number
+}
+
 /** A node of an image format. */
 export interface FormatNode extends BlockNode {
   readonly format: 'raw' | 'qcow2'
@@ -93,6 +98,13 @@ export interface FormatNode extends BlockNode {
   /** The next image of the backing chain. */
   readonly backing: FormatNode | undefined
   info(): FormatInfo
+  /** Where the bytes are, if they are in one place and that is known without waiting. */
+  place?(offset: number, length: number): BytePlace | undefined
+  /**
+   * Fills bytes that have no data yet from a file. Resolves to how many there are of them now: fewer, down to none, where `writev` is to
+   * be asked.
+   */
+  fill?(offset: number, copy: FileCopy): Promise<number>
   /**
    * Stores a whole cluster compressed, where that makes it smaller; missing in formats that cannot.
    * What lies behind the end of the disk is zeros.

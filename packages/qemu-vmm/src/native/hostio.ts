@@ -23,8 +23,19 @@ export interface HostIo {
     parts: Uint32Array,
     count: number,
   ): number
-  /** `CacheReader.read` by the calling thread alone. */
-  readHere: CacheReader['read']
+  /**
+   * Copies bytes that are in memory from a file to another, through `buffer`. Stops before the first block of `blockBytes` (0: none
+   * is looked for) that is all zeros, and before what is not in memory: how many bytes were copied, or a negative errno.
+   */
+  copyHere(
+    fromFd: number,
+    from: number,
+    toFd: number,
+    to: number,
+    length: number,
+    blockBytes: number,
+    buffer: Uint8Array,
+  ): number
   /** fallocate(2): resolves to 0 or a negative errno. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<number>
   /**
@@ -63,11 +74,6 @@ export const FALLOC_FL_ZERO_RANGE = 16
  * @throws VmmError E_NO_ADDON when it was not built, or does not fit this platform
  */
 export const hostio = (): HostIo => addon<HostIo>()
-
-/** Reads by the calling thread alone, for who goes on with what it has read: it is in the caches of its processor. */
-export const readerHere: CacheReader = {
-  read: (...request) => hostio().readHere(...request),
-}
 
 let reader: CacheReader | undefined
 

@@ -3,6 +3,7 @@
 //! A file descriptor is a number that JavaScript gives. A wrong one is an `EBADF` of the kernel.
 
 mod allocation;
+mod copy;
 mod geometry;
 mod lock;
 mod memory;

@@ -53,23 +53,6 @@ impl CacheReader {
     }
 }
 
-/// [`CacheReader::read`] by the calling thread alone: what it reads is in the caches of its own processor then.
-#[napi]
-pub fn read_here(
-    fd: RawFd,
-    offset: i64,
-    mut buffers: Vec<Uint8ArraySlice<'_>>,
-    parts: &[u32],
-    count: u32,
-) -> i64 {
-    let Some(iov) = vectors(&mut buffers, parts, count).filter(|_| offset >= 0) else {
-        return -i64::from(libc::EINVAL);
-    };
-    let count = iov.len() as libc::c_int;
-    // SAFETY: as in [`CacheReader::read`].
-    outcome(unsafe { libc::preadv2(fd, iov.as_ptr(), count, offset, libc::RWF_NOWAIT) })
-}
-
 /// pwritev(2) on the calling thread, which waits as long as the host does, from parts of buffers as
 /// [`CacheReader::read`] fills them. Returns a negative errno, or twice the number of bytes that were written,
 /// and 1 more when the thread slept meanwhile: what it lost to other threads does not count.

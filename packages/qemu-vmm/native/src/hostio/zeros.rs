@@ -38,7 +38,7 @@ fn put(runs: &mut [u32], count: &mut usize, length: u32) {
 }
 
 /// Data has a byte that is not zero early, as a rule: the first bytes are looked at alone.
-fn is_zero(block: &[u8]) -> bool {
+pub fn is_zero(block: &[u8]) -> bool {
     let (head, rest) = block.split_at(block.len().min(64));
     let none = |piece: &[u8]| piece.iter().fold(0, |all, byte| all | byte) == 0;
     // `or` over a whole piece becomes vector instructions.

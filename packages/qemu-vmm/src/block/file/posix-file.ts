@@ -9,7 +9,6 @@ import {
   cacheReader,
   hostio,
 } from '../../native/hostio.ts'
-import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError, errnoName, errnoOf, ioError, openError, strerror } from '../errors.ts'
 import { zeros } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
@@ -21,7 +20,7 @@ import { InlineIo } from './file-io.ts'
 import type { FileIo } from './file-io.ts'
 import { lockFile } from './file-lock.ts'
 import type { LockRequest, Locking } from './file-lock.ts'
-import type { BlockFile } from './protocol.ts'
+import type { BlockFile, FileCopy } from './protocol.ts'
 import { WritePace } from './write-pace.ts'
 
 export interface PosixFileOptions {
@@ -106,9 +105,7 @@ export class PosixFile implements BlockFile {
         fd: this.#fd,
         filename,
         direct: options.cache.direct,
-        written: (end: number): void => {
-          if (end > this.sizeBytes && !this.#device) this.sizeBytes = end
-        },
+        written: (end: number): void => this.#written(end),
       }
       this.#io = this.#inline && !this.readOnly ? new InlineIo(file) : openIo(file, options.aio)
       if (options.cache.direct) {
@@ -121,12 +118,26 @@ export class PosixFile implements BlockFile {
     }
   }
 
-  readNow(offset: number, target: MemoryParts, reader: CacheReader = cacheReader()): boolean {
+  readNow(offset: number, { buffers, parts, count, length }: MemoryParts): boolean {
     if (!this.#cached) return false
-    const { buffers, parts, count, length } = target
-    const read = reader.read(this.#fd, offset, buffers, parts, count)
+    const read = cacheReader().read(this.#fd, offset, buffers, parts, count)
     if (read < 0 && read !== -os.errno.EAGAIN) this.#cached = false
     return read === length
+  }
+
+  copyNow(offset: number, { file, from, length, blockBytes, buffer }: FileCopy): number {
+    if (!(file instanceof PosixFile) || !file.#cached || this.#direct !== undefined) return 0
+    const fds = [file.#fd, this.#fd] as const
+    const copied = hostio().copyHere(fds[0], from, fds[1], offset, length, blockBytes, buffer)
+    if (copied < 0) {
+      throw ioError('cannot write', this.filename, { code: errnoName(-copied) })
+    }
+    if (copied > 0) this.#written(offset + copied)
+    return copied
+  }
+
+  #written(end: number): void {
+    if (end > this.sizeBytes && !this.#device) this.sizeBytes = end
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {

@@ -1,6 +1,16 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../../native/hostio.ts'
 import type { Iovec } from '../iovec.ts'
+
+/** Bytes of a file that are to be copied to another. */
+export interface FileCopy {
+  readonly file: BlockFile
+  readonly from: number
+  readonly length: number
+  /** Before a block of so many bytes that is all zeros, counted from `from`, the copy ends; 0 copies zeros as well. */
+  readonly blockBytes: number
+  /** What the bytes pass through, at least a block long. */
+  readonly buffer: Uint8Array
+}
 
 /**
  * What formats store their bytes in: a file or a block device. Bytes behind the end read as zeros;
@@ -15,8 +25,13 @@ export interface BlockFile {
   readonly physicalBlockBytes: number
   /** Bytes. It grows with writes behind it. */
   readonly sizeBytes: number
-  /** Fills the parts at once, by `reader` where that is given; false where only `readv` can. */
-  readNow?(offset: number, target: MemoryParts, reader?: CacheReader): boolean
+  /** Fills the parts at once; false where only `readv` can. */
+  readNow?(offset: number, target: MemoryParts): boolean
+  /**
+   * Copies what the host has in memory from another file, on the calling thread: how many bytes, down to none where that cannot be.
+   * @throws BlockError E_BLOCK_IO when they cannot be written
+   */
+  copyNow?(offset: number, copy: FileCopy): number
   readv(offset: number, iov: Iovec): Promise<void>
   /** Writes the parts at once; false, with some of them written perhaps, where `writev` is to be asked. */
   writeNow?(offset: number, source: MemoryParts): boolean

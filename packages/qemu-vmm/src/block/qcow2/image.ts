@@ -1,9 +1,16 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError } from '../errors.ts'
+import type { FileCopy } from '../file/protocol.ts'
 import { iovLength } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
-import type { CheckOptions, CheckResult, FormatInfo, FormatNode, MapEntry } from '../node.ts'
+import type {
+  BytePlace,
+  CheckOptions,
+  CheckResult,
+  FormatInfo,
+  FormatNode,
+  MapEntry,
+} from '../node.ts'
 import type { Preallocation } from './preallocate.ts'
 import { RangeLocks } from '../range-locks.ts'
 import { readOnlyError } from '../raw/raw-node.ts'
@@ -60,17 +67,38 @@ export class Qcow2Node implements FormatNode {
     return this.#parts.snapshots
   }
 
-  readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
+  readNow(offset: number, target: MemoryParts): boolean {
     const { length } = target
     if (this.#broken !== undefined || !this.#locks.isFree(offset, offset + length)) return false
     const { metadata, file } = this.#parts
     try {
       const mapping = metadata.tables.peekWhole(offset, length)
-      return mapping?.kind === Kind.Data && file.readNow?.(mapping.host, target, reader) === true
+      return mapping?.kind === Kind.Data && file.readNow?.(mapping.host, target) === true
     } catch {
       // An impossible entry, of which `readv` tells more.
       return false
     }
+  }
+
+  place(offset: number, length: number): BytePlace | undefined {
+    if (this.#broken !== undefined || !this.#locks.isFree(offset, offset + length)) return undefined
+    const { metadata, file } = this.#parts
+    try {
+      const mapping = metadata.tables.peekWhole(offset, length)
+      return mapping?.kind === Kind.Data ? { file, offset: mapping.host } : undefined
+    } catch {
+      // As in `readNow`.
+      return undefined
+    }
+  }
+
+  async fill(offset: number, copy: FileCopy): Promise<number> {
+    this.#mustBeWritable()
+    let filled = 0
+    await this.#alone(offset, copy.length, async () => {
+      filled = await this.#writer.fill(offset, copy)
+    })
+    return filled
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

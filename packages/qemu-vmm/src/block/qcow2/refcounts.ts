@@ -123,7 +123,7 @@ export class Refcounts {
   async allocate(count: number): Promise<Allocation> {
     let first = this.#hint
     for (;;) {
-      while ((await this.get(first)) !== 0) first++
+      while ((this.peek(first) ?? (await this.get(first))) !== 0) first++
       if ((first + 1) * this.clusterBytes > MAX_FILE_BYTES) throw tooLarge()
       if (!(await this.#describe(first))) break
       first++
@@ -133,7 +133,8 @@ export class Refcounts {
     while (length < count) {
       const next = first + length
       // The next refcount block may not exist; its clusters are for another call.
-      if (Math.floor(next / this.perBlock) !== index || (await this.get(next)) !== 0) break
+      if (Math.floor(next / this.perBlock) !== index) break
+      if ((this.peek(next) ?? (await this.get(next))) !== 0) break
       length++
     }
     this.#claims.mustBeFree(first * this.clusterBytes, length * this.clusterBytes)

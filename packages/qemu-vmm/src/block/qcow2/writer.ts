@@ -1,4 +1,4 @@
-import type { BlockFile } from '../file/protocol.ts'
+import type { BlockFile, FileCopy } from '../file/protocol.ts'
 import { iovSlice, zeros } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
 import type { CompressedClusters } from './compressed.ts'
@@ -75,6 +75,33 @@ export class ClusterWriter {
     // If this fails in the middle, some entries name the clusters already: they are not given back.
     await this.link(first, taken.count, host, false)
     return length
+  }
+
+  /**
+   * Gives clusters that were never written storage at the end of the file, with bytes of another file. Resolves to how many
+   * bytes those are; what was taken for more is given back.
+   */
+  async fill(offset: number, copy: FileCopy): Promise<number> {
+    const { mutex, refcounts, tables } = this.#metadata
+    const cs = this.#clusterBytes
+    if (offset % cs !== 0 || this.#file.copyNow === undefined) return 0
+    const mapping = await tables.mapping(offset, copy.length)
+    if (mapping.kind !== Kind.Unallocated || !this.#reader.readsZero(mapping)) return 0
+    const taken = await mutex.run(() => refcounts.allocate(Math.ceil(mapping.length / cs)))
+    let filled = 0
+    let used = 0
+    try {
+      // Others may hold what someone has written there.
+      if (taken.fresh) {
+        const length = Math.min(mapping.length, taken.count * cs)
+        filled = this.#file.copyNow(taken.cluster * cs, { ...copy, length })
+        used = Math.ceil(filled / cs)
+      }
+    } finally {
+      if (used < taken.count) await this.#giveBack(taken.cluster + used, taken.count - used)
+    }
+    if (used > 0) await this.link(offset / cs, used, taken.cluster * cs, false)
+    return filled
   }
 
   async #giveBack(cluster: number, count: number): Promise<void> {

@@ -1,10 +1,9 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../../native/hostio.ts'
 import { BlockError } from '../errors.ts'
-import type { BlockFile } from '../file/protocol.ts'
+import type { BlockFile, FileCopy } from '../file/protocol.ts'
 import { iovLength, iovSlice, iovTo } from '../iovec.ts'
 import type { Iovec } from '../iovec.ts'
-import type { FormatInfo, FormatNode, MapEntry } from '../node.ts'
+import type { BytePlace, FormatInfo, FormatNode, MapEntry } from '../node.ts'
 import { probeBytes } from '../probe.ts'
 import type { Preallocation } from '../qcow2/preallocate.ts'
 
@@ -39,8 +38,21 @@ export class RawNode implements FormatNode {
     this.physicalBlockBytes = file.physicalBlockBytes
   }
 
-  readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
-    return this.#file.readNow?.(offset, target, reader) === true
+  readNow(offset: number, target: MemoryParts): boolean {
+    return this.#file.readNow?.(offset, target) === true
+  }
+
+  place(offset: number): BytePlace {
+    return { file: this.#file, offset }
+  }
+
+  fill(offset: number, copy: FileCopy): Promise<number> {
+    if (this.readOnly || this.#options.probed) return Promise.resolve(0)
+    try {
+      return Promise.resolve(this.#file.copyNow?.(offset, copy) ?? 0)
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   readv(offset: number, iov: Iovec): Promise<void> {

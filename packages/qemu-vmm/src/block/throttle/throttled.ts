@@ -1,5 +1,4 @@
 import type { MemoryParts } from 'virtio'
-import type { CacheReader } from '../../native/hostio.ts'
 import { Filter } from '../filter.ts'
 import type { Filterable } from '../filter.ts'
 import { iovLength } from '../iovec.ts'
@@ -28,10 +27,10 @@ export class Throttled extends Filter implements Filterable {
     this.#group?.release(this.#member)
   }
 
-  override readNow(offset: number, target: MemoryParts, reader?: CacheReader): boolean {
+  override readNow(offset: number, target: MemoryParts): boolean {
     const node = this.node
     if (node.readNow === undefined) return false
-    return this.#now('read', target.length, () => node.readNow!(offset, target, reader))
+    return this.#now('read', target.length, () => node.readNow!(offset, target))
   }
 
   writeNow(offset: number, source: MemoryParts): boolean {

@@ -1,3 +1,4 @@
+import type { FormatNode } from '../../block/index.ts'
 import type { Piece, Plan } from './plan.ts'
 import type { Source } from './source.ts'
 import type { Store } from './store.ts'
@@ -6,29 +7,65 @@ import type { Store } from './store.ts'
  * What is in memory is copied twice, into a buffer and out of it, by one thread in pieces that the cache of its processor holds:
  * that is as quick as two threads are that hand pieces to each other, and does not need a second processor.
  */
-export const CACHED_CHUNK: number = 512 << 10
+const BUFFER_BYTES = 512 << 10
+
+export interface CachedCopy {
+  readonly source: Source
+  readonly target: FormatNode
+  readonly store: Store
+  readonly plan: Plan
+  /** Blocks of so many bytes that are all zeros are not stored; 0 stores all. */
+  readonly sparseBytes: number
+  readonly done: (piece: Piece) => void
+}
 
 /**
  * Copies what the host has of the source in memory. Resolves to whether that was all; if not, the plan goes on with something
  * that the host has to wait for.
  */
-export async function copyCached(
-  source: Source,
-  store: Store,
-  plan: Plan,
-  done: (piece: Piece) => void,
-): Promise<boolean> {
-  const buffer = new Uint8Array(plan.chunkBytes)
+export async function copyCached(copy: CachedCopy, buffer: Uint8Array): Promise<boolean> {
+  const { plan, store, done } = copy
   for (;;) {
     const piece = await plan.next()
     if (piece === undefined) return true
-    const { at, length, data } = piece
-    const bytes = buffer.subarray(0, length)
-    if (data && !source.readNow(at, bytes)) {
-      plan.putBack(piece)
-      return false
-    }
-    await store.put(piece, bytes)
+    if (!piece.data) await store.put(piece, buffer.subarray(0, 0))
+    else if (!(await data(copy, piece, buffer))) return false
     done(piece)
   }
+}
+
+/** False when the host has to wait for some of it, with which the plan goes on. */
+async function data(copy: CachedCopy, piece: Piece, buffer: Uint8Array): Promise<boolean> {
+  const { source, store, plan, sparseBytes } = copy
+  const filled = await fill(copy, piece, buffer)
+  if (filled === piece.length) return true
+  // What is not stored anew, or has zeros.
+  const at = piece.at + filled
+  const step = Math.max(BUFFER_BYTES, sparseBytes)
+  const length = Math.min(piece.length - filled, step - (at % step))
+  const bytes = buffer.subarray(0, length)
+  if (!source.readNow(at, bytes)) {
+    plan.putBack({ at, length: piece.length - filled, data: true })
+    return false
+  }
+  await store.put({ at, length, data: true }, bytes)
+  const rest = piece.length - filled - length
+  if (rest > 0) plan.putBack({ at: at + length, length: rest, data: true })
+  return true
+}
+
+async function fill(copy: CachedCopy, piece: Piece, buffer: Uint8Array): Promise<number> {
+  const { source, target, sparseBytes: blockBytes } = copy
+  if (target.fill === undefined || blockBytes > BUFFER_BYTES) return 0
+  const place = source.place(piece.at, piece.length)
+  if (place === undefined) return 0
+  const { file, offset: from } = place
+  const short = buffer.subarray(0, BUFFER_BYTES)
+  return await target.fill(piece.at, {
+    file,
+    from,
+    length: piece.length,
+    blockBytes,
+    buffer: short,
+  })
 }

@@ -1,6 +1,7 @@
 import type { FormatNode } from '../../block/index.ts'
 import type { Progress } from '../io.ts'
-import { CACHED_CHUNK, copyCached } from './cached.ts'
+import { copyCached } from './cached.ts'
+import type { CachedCopy } from './cached.ts'
 import { Plan } from './plan.ts'
 import type { Piece } from './plan.ts'
 import type { Source } from './source.ts'
@@ -23,21 +24,19 @@ export async function copy(
   target: FormatNode,
   options: CopyOptions,
 ): Promise<void> {
-  const clusterBytes = target.info().clusterSize ?? 1
-  const plan = new Plan(source, { ...options, unit: options.compress ? clusterBytes : 1 }, CHUNK)
+  const unit = options.compress ? target.info().clusterSize! : 1
+  const plan = new Plan(source, { ...options, unit, chunkBytes: CHUNK })
   const store = new Store(target, options, CHUNK)
   const done = ({ at, length }: Piece): void =>
     options.progress.report(at + length, source.sizeBytes)
   if (!options.inOrder || options.compress) {
     return await copyUncached(source, store, plan, { ...options, most: Infinity, done })
   }
-  // Zeros are looked for in pieces, and clusters are best written whole.
-  const cachedBytes = Math.max(CACHED_CHUNK, clusterBytes, Math.min(options.sparseBytes, CHUNK))
+  const sparseBytes = Math.min(options.sparseBytes, CHUNK)
+  const cached: CachedCopy = { source, target, store, plan, sparseBytes, done }
   const most = UNCACHED_PIECES * options.requests
-  for (;;) {
-    plan.chunkBytes = cachedBytes
-    if (await copyCached(source, store, plan, done)) return
-    plan.chunkBytes = CHUNK
+  const buffer = new Uint8Array(CHUNK)
+  while (!(await copyCached(cached, buffer))) {
     await copyUncached(source, store, plan, { ...options, most, done })
   }
 }

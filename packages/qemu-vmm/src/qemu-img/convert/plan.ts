@@ -14,6 +14,8 @@ export interface PlanOptions {
   readonly targetIsZero: boolean
   /** Pieces begin and end at multiples of this. */
   readonly unit: number
+  /** Longer pieces of data are cut: bytes, a multiple of the unit. */
+  readonly chunkBytes: number
 }
 
 /** What is to be copied, in its order; without what needs nothing done. */
@@ -22,13 +24,10 @@ export class Plan {
   readonly #options: PlanOptions
   readonly #pieces: AsyncGenerator<Piece, undefined>
   #back: Piece | undefined
-  /** Longer pieces of data are cut: bytes, a multiple of the unit. */
-  chunkBytes: number
 
-  constructor(source: Source, options: PlanOptions, chunkBytes: number) {
+  constructor(source: Source, options: PlanOptions) {
     this.#source = source
     this.#options = options
-    this.chunkBytes = chunkBytes
     this.#pieces = this.#all()
   }
 
@@ -38,13 +37,13 @@ export class Plan {
     return back ?? (await this.#pieces.next()).value
   }
 
-  /** Makes the piece that was taken last the next one again. */
+  /** Makes a piece that was taken last, or the rest of it, the next one. */
   putBack(piece: Piece): void {
     this.#back = piece
   }
 
   async *#all(): AsyncGenerator<Piece, undefined> {
-    const { backingBytes, targetIsZero, sparseBytes, unit } = this.#options
+    const { backingBytes, targetIsZero, sparseBytes, unit, chunkBytes } = this.#options
     const source = this.#source
     const { sizeBytes } = source
     for (let at = 0; at < sizeBytes;) {
@@ -72,7 +71,7 @@ export class Plan {
         at = end
       }
       while (at < end) {
-        const length = Math.min(end - at, this.chunkBytes - (at % this.chunkBytes))
+        const length = Math.min(end - at, chunkBytes - (at % chunkBytes))
         yield { at, length, data: true }
         at += length
       }

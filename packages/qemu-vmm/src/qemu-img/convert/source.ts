@@ -1,5 +1,4 @@
-import type { FormatNode, MapEntry } from '../../block/index.ts'
-import { readerHere } from '../../native/hostio.ts'
+import type { BytePlace, FormatNode, MapEntry } from '../../block/index.ts'
 
 /** What is at a place of the source, and how far. */
 export interface Extent {
@@ -36,8 +35,14 @@ export class Source {
     const length = bytes.byteLength
     if (offset + length > start + node.sizeBytes) return false
     const parts = Uint32Array.of(0, 0, length)
-    const target = { buffers: [bytes], parts, count: 1, length }
-    return node.readNow?.(offset - start, target, readerHere) === true
+    return node.readNow?.(offset - start, { buffers: [bytes], parts, count: 1, length }) === true
+  }
+
+  /** Where the bytes are, if they are in one place. */
+  place(offset: number, length: number): BytePlace | undefined {
+    const { node, start } = this.#parts.findLast((part) => part.start <= offset)!
+    if (offset + length > start + node.sizeBytes) return undefined
+    return node.place?.(offset - start, length)
   }
 
   /** Fills a buffer; behind the end there are zeros. */
