@@ -1,9 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { XmlError, domainArgv, parseDomain, qemuFeatures } from '../src/domain/index.ts'
 import type { ArgvOptions } from '../src/domain/index.ts'
+import { without } from './support/clients.ts'
+import { qemu } from './support/libvirtd.ts'
 import { emulators, startAndQuit } from './support/emulator.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'libvirt-lite-argv-'))
@@ -42,6 +45,8 @@ for (const machine of ['pc', 'q35']) {
     test.serial(
       `a domain as virt-install --import makes it starts: ${machine}, ${emulator.name}`,
       async (t) => {
+        const floppy = join(folder, 'floppy.img')
+        writeFileSync(floppy, Buffer.alloc(1_474_560))
         const image = join(folder, 'a,b.img')
         writeFileSync(image, Buffer.alloc(1 << 20))
         const cdrom = machine === 'pc' ? 'hdc' : 'sda'
@@ -51,6 +56,7 @@ for (const machine of ['pc', 'q35']) {
           machine,
           `<disk type='file' device='disk'><driver name='qemu' type='raw' discard='unmap'/><source file='${image}'/><target dev='vda' bus='virtio'/></disk>
         <disk type='file' device='cdrom'><target dev='${cdrom}' bus='${bus}'/></disk>
+        <disk type='file' device='floppy'><driver name='qemu' type='raw'/><source file='${floppy}'/><target dev='fda'/></disk>
         <interface type='user'><model type='virtio'/></interface>
         <console type='pty'/>
         <channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
@@ -187,6 +193,33 @@ test('arguments that a definition passes through come last', (t) => {
   const { args, env } = domainArgv(parseDomain(xml), options)
   t.deepEqual(args.slice(-2), ['-d', 'x'])
   t.deepEqual(env, { A: 'b' })
+})
+
+test('controllers have the names that QEMU has for them', (t) => {
+  const named = (devices: string): string[] => {
+    const xml = imported('pc', `<emulator>/usr/bin/qemu-system-x86_64</emulator>${devices}`)
+    const { args } = domainArgv(parseDomain(xml), options)
+    return args.filter((_, i) => args[i - 1] === '-device').map((arg) => arg.split(',')[0]!)
+  }
+  for (const [controller, driver] of [
+    ["type='usb' model='nec-xhci' ports='15'", 'nec-usb-xhci'],
+    ["type='usb' model='qemu-xhci'", 'qemu-xhci'],
+    ["type='usb' model='ich9-ehci1'", 'ich9-usb-ehci1'],
+    ["type='scsi' model='virtio-scsi'", 'virtio-scsi-pci'],
+    ["type='scsi' model='lsilogic'", 'lsi'],
+    ["type='scsi' model='lsisas1068'", 'mptsas1068'],
+    ["type='scsi' model='lsisas1078'", 'megasas'],
+    ["type='scsi' model='vmpvscsi'", 'pvscsi'],
+  ] as const) {
+    t.true(named(`<controller ${controller}/>`).includes(driver), controller)
+  }
+  if (!existsSync(qemu)) return without(t, qemu)
+  const known = execFileSync(qemu, ['-device', 'help'], { encoding: 'utf8' })
+  for (const driver of ['nec-usb-xhci', 'mptsas1068', 'megasas', 'pvscsi', 'isa-fdc']) {
+    t.true(known.includes(`name "${driver}"`), driver)
+  }
+  const odd = imported('pc', "<controller type='scsi' model='ibmvscsi'/>")
+  t.regex(refusal(odd).message, /controller\[\d\]\/@model: expected one of virtio-scsi/)
 })
 
 test('a card has the option ROM that its definition says', (t) => {

@@ -51,6 +51,15 @@ const usbDrivers: Readonly<Record<string, string>> = {
   'ich9-uhci2': 'ich9-usb-uhci2',
   'ich9-uhci3': 'ich9-usb-uhci3',
   'vt82c686b-uhci': 'vt82c686b-usb-uhci',
+  'nec-xhci': 'nec-usb-xhci',
+}
+
+const scsiDrivers: Readonly<Record<string, string>> = {
+  'virtio-scsi': 'virtio-scsi-pci',
+  lsilogic: 'lsi',
+  lsisas1068: 'mptsas1068',
+  lsisas1078: 'megasas',
+  vmpvscsi: 'pvscsi',
 }
 
 /** Adds controllers, ports before what is behind them. */
@@ -94,6 +103,9 @@ function addController(command: Command, controller: Controller, path: string): 
       only(controller, path, ['type', 'index', 'model', 'alias', 'address'])
       return
     case 'fdc':
+      only(controller, path, ['type', 'index', 'alias', 'address'])
+      // pc has one; q35 of QEMU none, and that of qemu-kvm gets one either way.
+      if (chipset === 'q35' && command.has('isa-fdc')) command.add('-device', 'isa-fdc')
       return
     case 'sata':
       only(controller, path, ['type', 'index', 'alias', 'address'])
@@ -112,7 +124,10 @@ function addController(command: Command, controller: Controller, path: string): 
       return
     case 'scsi':
       only(controller, path, ['type', 'index', 'model', 'alias', 'address'])
-      command.addDevice(model === 'virtio-scsi' ? 'virtio-scsi-pci' : 'lsi', path, controller)
+      if (model !== undefined && model !== 'auto' && scsiDrivers[model] === undefined) {
+        throw notYet(`${path}/@model`, `expected one of ${Object.keys(scsiDrivers).join(', ')}`)
+      }
+      command.addDevice(scsiDrivers[model ?? ''] ?? 'lsi', path, controller)
       return
     default:
       throw notYet(path, `controllers of type "${type}" are not there yet`)
