@@ -83,6 +83,20 @@ test('volumes are made, listed, described, cloned, resized and deleted', async (
   await client.call('STORAGE_VOL_RESIZE', { vol: base, capacity: BigInt(1 << 20), flags: 2 })
   const { capacity } = await client.call('STORAGE_VOL_GET_INFO', { vol: base })
   t.is(capacity, BigInt(5 << 20))
+  const info = async (one: VolumeRef) => client.call('STORAGE_VOL_GET_INFO', { vol: one })
+  const sparse = await create(
+    client,
+    pool,
+    volumeXml('s', 'raw', '<capacity>4096</capacity><allocation>0</allocation>'),
+  )
+  await client.call('STORAGE_VOL_RESIZE', { vol: sparse, capacity: BigInt(1 << 20), flags: 1 })
+  t.true((await info(sparse)).allocation >= BigInt(1 << 20) - 4096n)
+  const whole = { pool, xml: volumeXml('m', 'qcow2', ''), source: sparse, flags: 1 }
+  const { vol: prepared } = await client.call('STORAGE_VOL_CREATE_XML_FROM', whole)
+  t.is((await info(prepared)).capacity, BigInt(1 << 20))
+  for (const one of [sparse, prepared]) {
+    await client.call('STORAGE_VOL_DELETE', { vol: one, flags: 0 })
+  }
   const shrink = client.call('STORAGE_VOL_RESIZE', { vol: base, capacity: 512n, flags: 0 })
   await refused(t, shrink, 8, /Can't shrink/)
   await client.call('STORAGE_VOL_DELETE', { vol, flags: 0 })

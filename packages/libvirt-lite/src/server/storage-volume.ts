@@ -23,6 +23,7 @@ const FILE = 0
 const CREATE_PREALLOC_METADATA = 1
 const INFO_PHYSICAL = 1
 /** virStorageVolResizeFlags. */
+const RESIZE_ALLOCATE = 1
 const RESIZE_DELTA = 2
 const RESIZE_SHRINK = 4
 
@@ -83,10 +84,10 @@ export function storageVolumeHandlers(
       return refOf(pool, pools.volume(pool, definition.name))
     },
     async STORAGE_VOL_CREATE_XML_FROM({ pool: ref, xml, source, flags }) {
-      checkFlags(flags, 0, 'virStorageVolCreateXMLFrom')
+      checkFlags(flags, CREATE_PREALLOC_METADATA, 'virStorageVolCreateXMLFrom')
       const pool = pools.active(ref)
       const definition = parseVolume(xml)
-      await images.clone(pool, definition, unused(source))
+      await images.clone(pool, definition, { source: unused(source), metadata: flags !== 0 })
       return refOf(pool, pools.volume(pool, definition.name))
     },
     STORAGE_VOL_DELETE({ vol, flags }) {
@@ -94,7 +95,7 @@ export function storageVolumeHandlers(
       rmSync(unused(vol).path)
     },
     async STORAGE_VOL_RESIZE({ vol, capacity, flags }) {
-      checkFlags(flags, RESIZE_DELTA | RESIZE_SHRINK, 'virStorageVolResize')
+      checkFlags(flags, RESIZE_ALLOCATE | RESIZE_DELTA | RESIZE_SHRINK, 'virStorageVolResize')
       const volume = unused(vol)
       const shrink = (flags & RESIZE_SHRINK) !== 0
       const by = Number(capacity)
@@ -108,7 +109,8 @@ export function storageVolumeHandlers(
           "Can't shrink capacity below current capacity unless shrink flag explicitly specified",
         )
       }
-      await images.resize(volume, size, shrink)
+      const allocate = (flags & RESIZE_ALLOCATE) !== 0 && size > volume.capacity
+      await images.resize(volume, size, { shrink, allocate })
     },
     STORAGE_VOL_DOWNLOAD({ vol, offset, length, flags }, { stream }) {
       checkFlags(flags, 0, 'virStorageVolDownload')

@@ -55,10 +55,15 @@ export class Images {
     })
   }
 
-  /** Makes a volume with the contents of another. */
-  async clone(pool: Pool, definition: VolumeDefinition, source: Volume): Promise<void> {
+  /** Makes a volume with the contents of another. Rejects with VirtError; what was begun is removed then. */
+  async clone(
+    pool: Pool,
+    definition: VolumeDefinition,
+    { source, metadata }: { source: Volume; metadata: boolean },
+  ): Promise<void> {
     const { format, capacity } = definition
-    const options = optionArgs(definition.options)
+    const prealloc = metadata && format === 'qcow2' ? { preallocation: 'metadata' } : {}
+    const options = optionArgs({ ...definition.options, ...prealloc })
     await this.#make(pool, definition, async (path) => {
       const formats = ['-f', source.format, '-O', format]
       await this.#run(['convert', ...formats, ...options, source.path, path])
@@ -67,9 +72,13 @@ export class Images {
     })
   }
 
-  /** Changes the size that a guest sees. */
-  async resize({ path, format }: Volume, capacity: number, shrink: boolean): Promise<void> {
-    const how = shrink ? ['--shrink'] : []
+  /** Changes the size that a guest sees; with `allocate` what is added has its place on the disk. */
+  async resize(
+    { path, format }: Volume,
+    capacity: number,
+    { shrink, allocate }: { shrink: boolean; allocate: boolean },
+  ): Promise<void> {
+    const how = [...(shrink ? ['--shrink'] : []), ...(allocate ? ['--preallocation=falloc'] : [])]
     await this.#run(['resize', '-q', ...how, '-f', format, path, String(capacity)])
   }
 
