@@ -225,6 +225,21 @@ test('DMA goes down in memory, and wraps in its page', async (t) => {
   t.deepEqual(d.ram.bytes.slice(0x2_1e00, 0x2_2000), sector.toReversed())
 })
 
+test('DMA to ROM is lost, and to what is next to it is not', async (t) => {
+  const d = new FloppyDriver()
+  d.ram.romAt = 0xf_0000
+  const rom = d.ram.bytes.slice(0xf_0000)
+  d.start()
+  d.channel(512, false, 0xf_1000)
+  d.command(READ, 0, 0, 0, 1, 2, 18, 0x1b, 0xff)
+  await d.done()
+  t.deepEqual(d.ram.bytes.slice(0xf_0000), rom)
+  d.channel(512, false, 0xe_fe00)
+  d.command(READ, 0, 0, 0, 1, 2, 18, 0x1b, 0xff)
+  await d.done()
+  t.deepEqual(d.ram.bytes.slice(0xe_fe00, 0xf_0000), d.disk.bytes.slice(0, 512))
+})
+
 compare('what is told without a disk is what QEMU 7.2 tells', async (t) => {
   const peer = startPeer('-M', 'pc')
   const d = new FloppyDriver()

@@ -1,4 +1,7 @@
-import type { Device, GuestMemory } from '../device.ts'
+import type { GuestMemory } from 'kvm-core'
+
+import type { Device } from '../device.ts'
+import { dmaWrite } from '../machine/dma.ts'
 import { bytes, flag, list, parseState, u16, u8 } from '../machine/state.ts'
 import type { Field } from '../machine/state.ts'
 
@@ -238,11 +241,11 @@ export class DmaControllers implements Device<DmaState> {
   readonly #low = new Controller()
   readonly #high = new Controller()
   readonly #pages: Uint8Array = new Uint8Array(16)
-  readonly #memory: Pick<GuestMemory, 'read' | 'write'> | undefined
+  readonly #memory: GuestMemory | undefined
   readonly #requests: (((bytes: number) => void) | undefined)[] = []
 
   /** @param memory without it nothing moves */
-  constructor(memory?: Pick<GuestMemory, 'read' | 'write'>) {
+  constructor(memory?: GuestMemory) {
     this.#memory = memory
     this.#low.onUnmask = () => this.#serve()
   }
@@ -260,13 +263,15 @@ export class DmaControllers implements Device<DmaState> {
       toMemory: (data) => {
         const page = this.#pages[PAGE_REGISTERS[number]!]! << 16
         this.#low.move(number, MODE_TO_MEMORY, data.length, (address, at, bytes) => {
-          this.#access(() => this.#memory?.write(page + address, data.subarray(at, at + bytes)))
+          const part = data.subarray(at, at + bytes)
+          this.#access((memory) => dmaWrite(memory, page + address, part))
         })
       },
       fromMemory: (target) => {
         const page = this.#pages[PAGE_REGISTERS[number]!]! << 16
         this.#low.move(number, MODE_FROM_MEMORY, target.length, (address, at, bytes) => {
-          this.#access(() => this.#memory?.read(page + address, target.subarray(at, at + bytes)))
+          const part = target.subarray(at, at + bytes)
+          this.#access((memory) => memory.read(page + address, part))
         })
       },
     }
@@ -282,9 +287,9 @@ export class DmaControllers implements Device<DmaState> {
   }
 
   /** What goes to addresses without RAM is lost, and what comes from there is what was there before. */
-  #access(access: () => void): void {
+  #access(access: (memory: GuestMemory) => void): void {
     try {
-      access()
+      if (this.#memory !== undefined) access(this.#memory)
     } catch {
       // A driver that programs nonsense harms itself alone.
     }
