@@ -166,6 +166,28 @@ test('lists, tables and data that lead nowhere are a bus error', async (t) => {
   t.is(driver.port(0, 0x10) & 0x4100_0000, 0x4100_0000, 'no room for the second sector')
 })
 
+test('what goes to ROM is lost: data, what is received, and how much was moved', async (t) => {
+  const driver = new AhciDriver()
+  driver.start(0)
+  driver.setPort(0, 0x08, 0xf_4000)
+  // The list itself may be there.
+  driver.prepare(0, 0, { 2: 0x25, 4: 9, 7: 0x40, 12: 2 }, [
+    [0xe_fe00, 1000],
+    [0x9000, 24],
+  ])
+  driver.ram.bytes.copyWithin(0xf_8000, 0x1000, 0x1400)
+  driver.setPort(0, 0x00, 0xf_8000)
+  driver.ram.romAt = 0xf_0000
+  const rom = driver.ram.bytes.slice(0xf_0000)
+  await driver.issue(0, 1)
+  const bytes = driver.disk.bytes.slice(9 * 512, 11 * 512)
+  t.deepEqual(driver.ram.bytes.slice(0xe_fe00, 0xf_0000), bytes.slice(0, 512))
+  t.deepEqual(driver.ram.bytes.slice(0x9000, 0x9018), bytes.slice(1000))
+  t.deepEqual(driver.ram.bytes.slice(0xf_0000), rom)
+  t.is(driver.port(0, 0x38), 0, 'it is done')
+  t.is(driver.port(0, 0x10) & 0x7000_0000, 0, 'and no error')
+})
+
 test('a list that is stopped counts as running until the host is done', async (t) => {
   const driver = new AhciDriver()
   let open: () => void = () => {}

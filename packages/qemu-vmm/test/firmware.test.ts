@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 import test from 'ava'
 import { VirtualMachine } from 'qemu-vmm'
-import type { MachineConfig, VmmError } from 'qemu-vmm'
+import type { DriveConfig, MachineConfig, VmmError } from 'qemu-vmm'
 
 import { readBios } from '../src/firmware/bios-image.ts'
 import { PC_BIOS, findFirmware } from '../src/firmware/find.ts'
@@ -145,6 +145,31 @@ test('firmware of the wrong size is refused', async (t) => {
   await t.throwsAsync(VirtualMachine.start({ memory: 16 * MIB, accel: 'tcg', bios }), {
     code: 'E_FIRMWARE_SIZE',
   })
+})
+
+test('flash of the wrong size is refused, and its images are free again', async (t) => {
+  const chip = (id: string, size: number): DriveConfig => {
+    const file = join(folder, id)
+    writeFileSync(file, new Uint8Array(size))
+    return { id, file, format: 'raw' }
+  }
+  const limit = /a flash chip is a multiple of 4096 bytes, and all together have at most 8388608/
+  for (const [code, vars, message] of [
+    [0, 4096, /^system\.flash0: 'code' has 0 bytes; /],
+    [6144, 4096, /^system\.flash0: 'code' has 6144 bytes; /],
+    [4096, 4608, /^system\.flash1: 'vars' has 4608 bytes; /],
+    [6 * MIB, 4 * MIB, /^system\.flash1: 'vars' has 4194304 bytes/],
+    [9 * MIB, 4096, /^system\.flash0: 'code' has 9437184 bytes/],
+  ] as const) {
+    const drives = [chip('code', code), chip('vars', vars)]
+    const flash = ['code', 'vars']
+    for (let again = 0; again < 2; again++) {
+      const refused = { memory: 16 * MIB, accel: 'tcg', drives, flash, log: () => {} } as const
+      const error = await t.throwsAsync<VmmError>(VirtualMachine.start(refused), { message })
+      t.is(error.code, 'E_FIRMWARE_SIZE')
+      t.regex(error.message, limit)
+    }
+  }
 })
 
 test('firmware is found by path, in given folders, then in those of distributions', (t) => {
