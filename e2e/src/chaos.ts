@@ -7,14 +7,20 @@ export const chaosBase = 0xd000_0000
 /** Accesses between two reports. */
 export const chaosBatch = 128
 
-/** Ports of the board's devices; others come up by chance. */
+/** Where a board has its devices; other ports come up by chance. */
+interface Places {
+  /** At most 64. */
+  readonly ports: readonly number[]
+  /** Pages of registers, of nothing, and at the end of everything, 16. RAM is not among them. */
+  readonly pages: readonly number[]
+}
+
 const ports = [
   0x00, 0x08, 0x0b, 0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x87, 0x92, 0xa0,
   0xa1, 0xb2, 0xc0, 0xd0, 0xd6, 0xe9, 0x1f0, 0x2e8, 0x2f8, 0x378, 0x37a, 0x3b0, 0x3c0, 0x3d4, 0x3e8,
   0x3f2, 0x3f4, 0x3f5, 0x3f7, 0x3f8, 0x3fa, 0x4d0, 0x501, 0x505, 0x510, 0x600, 0x604, 0x608, 0x700,
   0xafe0, 0xcf8, 0xcfb, 0xcfc, 0xcff, 0xfff8,
 ]
-/** Pages of registers, of nothing, and at the end of everything. RAM is not among them. */
 const pages = [
   0x000a_0000, 0x0100_0000, 0xd000_0000, 0xfec0_0000, 0xfed0_0000, 0xfee0_0000, 0xfee0_0000,
   0xff00_0000, 0xffff_f000,
@@ -22,6 +28,28 @@ const pages = [
   // others, and a table of MSI-X.
   0x8000_0000, 0x8000_2000, 0x8000_3000, 0x8000_4000, 0x8000_7000, 0x8000_8000, 0x8000_c000,
 ]
+
+/** ACPI hot-plug of PCI and processors, SMBus, the watchdog, and cards in place of what only `pc` has. */
+const portsOfQ35 = [
+  0x00, 0x08, 0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x92, 0xa0, 0xa1, 0xb2, 0xc0,
+  0xd0, 0x378, 0x3b4, 0x3c0, 0x3c4, 0x3ce, 0x3d4, 0x3f8, 0x402, 0x4d0, 0x505, 0x510, 0x514, 0x600,
+  0x604, 0x608, 0x620, 0x628, 0x630, 0x634, 0x660, 0x664, 0x668, 0x700, 0x1ce, 0x1cf, 0xcc0, 0xcc4,
+  0xcc8, 0xccc, 0xcd0, 0xcd4, 0xcd8, 0xcdc, 0xce0, 0xcf8, 0xcfb, 0xcfc, 0xcff, 0xc000, 0xc037,
+  0xc100, 0xc200, 0xc240, 0xc280, 0xc2e0,
+]
+/**
+ * Configuration space of the hub, a port, the LPC bridge and what is in the port; the chip configuration; registers of the
+ * cards that the test plugs in: virtio, e1000, virtio, VGA, rtl8139 and two of AHCI.
+ */
+const pagesOfQ35 = [
+  0x000a_0000, 0xb000_0000, 0xb000_8000, 0xb00f_8000, 0xb010_0000, 0xfec0_0000, 0xfed0_0000,
+  0xfed1_f000, 0xfee0_0000, 0xc100_0000, 0xc140_0000, 0xc142_0000, 0xc142_6000, 0xc142_7000,
+  0xc142_a000, 0xc142_b000,
+]
+const places: Readonly<Record<'pc' | 'q35', Places>> = {
+  pc: { ports, pages },
+  q35: { ports: portsOfQ35, pages: pagesOfQ35 },
+}
 
 /** What is done at the port in DX, with the value in EAX. */
 const portAccesses = [
@@ -75,7 +103,8 @@ function oneOf(code: Assembler, name: string, pieces: readonly (readonly number[
 }
 
 /** The image. It never ends by itself, but what it does to the machine may end or reset it. */
-export function chaosImage(): Uint8Array {
+export function chaosImage(board: 'pc' | 'q35'): Uint8Array {
+  const { ports: chosen, pages: known } = places[board]
   const code = guestCode()
   code.cli().db(0xbc).value(0x20_0000, 4) // mov esp, 0x200000
   code.db(0x8b, 0x2d).value(chaosBase, 4) // mov ebp, [seed]
@@ -109,8 +138,8 @@ export function chaosImage(): Uint8Array {
   oneOf(code, 'registers', memoryAccesses)
 
   while (code.here < tablesAt) code.db(0)
-  for (let i = 0; i < 64; i++) code.value(ports[i % ports.length] ?? 0, 4)
-  for (const page of pages) code.value(page, 4)
+  for (let i = 0; i < 64; i++) code.value(chosen[i % chosen.length] ?? 0, 4)
+  for (const page of known) code.value(page, 4)
   return multiboot(code.build())
 }
 
