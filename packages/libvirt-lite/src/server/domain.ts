@@ -53,10 +53,10 @@ const FILTERS: readonly (readonly [number, (domain: Domain) => boolean])[][] = [
 /** All of them. */
 export const FILTER_FLAGS = 0xffff
 
-/** Finding domains, and asking about them. */
 /** virDomainGetJobStatsFlags: of the last one that was completed, which stays or not. */
 const JOB_COMPLETED = 3
 
+/** Finding domains, and asking about them. */
 export function domainHandlers({ domains }: ServerContext): Handlers {
   return {
     CONNECT_LIST_ALL_DOMAINS({ needResults, flags }) {

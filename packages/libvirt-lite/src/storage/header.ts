@@ -21,7 +21,7 @@ export interface ImageHeader {
 }
 
 /** Characters that XML cannot have. */
-const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/g
+export const CONTROLS: RegExp = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/
 /** Extension headers are in the first cluster; whoever writes them does not write more than this. */
 const HEAD_BYTES = 4096
 const BACKING_FORMAT = 0xe2792aca
@@ -80,5 +80,5 @@ function backingFormat(head: Buffer, start: number): string | undefined {
 
 /** Whoever made the image chose it: a document has no place for some characters. */
 function printable(bytes: Buffer): string {
-  return bytes.toString().replaceAll(CONTROLS, '?')
+  return bytes.toString().replaceAll(new RegExp(CONTROLS, 'g'), '?')
 }

@@ -2,11 +2,8 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
-import { readHeader } from './header.ts'
+import { CONTROLS, readHeader } from './header.ts'
 import type { ImageHeader } from './header.ts'
-
-/** Characters that XML cannot have. */
-const CONTROLS = /[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/
 
 /** What is known of a file. */
 export interface FileFacts {

@@ -61,7 +61,7 @@ export class Announcer {
     if (this.#runs.size === MAX_RUNS) {
       throw refused(`${MAX_RUNS} announcements are under way: let one end, or give its 'id'`)
     }
-    this.#next(announcement, rounds, 0, later)
+    this.#next(announcement, 0, 0, later)
   }
 
   stop(): void {
@@ -69,14 +69,14 @@ export class Announcer {
     this.#runs.clear()
   }
 
-  #next(announcement: Announcement, left: number, ms: number, later: Later): void {
+  /** Waits for the round behind those that are done. */
+  #next(announcement: Announcement, done: number, ms: number, later: Later): void {
     const { id = '', cards = [], initial, max, rounds, step } = announcement
     const stop = later(ms, () => {
       this.#runs.delete(id)
       this.#announce(cards)
-      const done = rounds - left + 1
-      const pause = Math.min(initial + (done - 1) * step, max)
-      if (done < rounds) this.#next(announcement, left - 1, pause, later)
+      const pause = Math.min(initial + done * step, max)
+      if (done + 1 < rounds) this.#next(announcement, done + 1, pause, later)
     })
     this.#runs.set(id, stop)
   }

@@ -127,11 +127,9 @@ export class PosixFile implements BlockFile {
 
   copyNow(offset: number, { file, from, length, blockBytes, buffer }: FileCopy): number {
     if (!(file instanceof PosixFile) || !file.#cached || this.#direct !== undefined) return 0
-    const fds = [file.#fd, this.#fd] as const
-    const copied = hostio().copyHere(fds[0], from, fds[1], offset, length, blockBytes, buffer)
-    if (copied < 0) {
-      throw ioError('cannot write', this.filename, { code: errnoName(-copied) })
-    }
+    const { copyHere } = hostio()
+    const copied = copyHere(file.#fd, from, this.#fd, offset, length, blockBytes, buffer)
+    if (copied < 0) throw ioError('cannot write', this.filename, { code: errnoName(-copied) })
     if (copied > 0) this.#written(offset + copied)
     return copied
   }

@@ -68,16 +68,8 @@ export class Qcow2Node implements FormatNode {
   }
 
   readNow(offset: number, target: MemoryParts): boolean {
-    const { length } = target
-    if (this.#broken !== undefined || !this.#locks.isFree(offset, offset + length)) return false
-    const { metadata, file } = this.#parts
-    try {
-      const mapping = metadata.tables.peekWhole(offset, length)
-      return mapping?.kind === Kind.Data && file.readNow?.(mapping.host, target) === true
-    } catch {
-      // An impossible entry, of which `readv` tells more.
-      return false
-    }
+    const place = this.place(offset, target.length)
+    return place?.file.readNow?.(place.offset, target) === true
   }
 
   place(offset: number, length: number): BytePlace | undefined {
@@ -87,7 +79,7 @@ export class Qcow2Node implements FormatNode {
       const mapping = metadata.tables.peekWhole(offset, length)
       return mapping?.kind === Kind.Data ? { file, offset: mapping.host } : undefined
     } catch {
-      // As in `readNow`.
+      // An impossible entry, of which a request tells more.
       return undefined
     }
   }
@@ -133,7 +125,7 @@ export class Qcow2Node implements FormatNode {
       metadata.claims.mustBeFree(mapping.host, length)
       return file.writeNow?.(mapping.host, source) === true
     } catch {
-      // As in `readNow`.
+      // As in `place`.
       return false
     }
   }

@@ -4,8 +4,8 @@ import type { Source } from './source.ts'
 import type { Store } from './store.ts'
 
 /**
- * What is in memory is copied twice, into a buffer and out of it, by one thread in pieces that the cache of its processor holds:
- * that is as quick as two threads are that hand pieces to each other, and does not need a second processor.
+ * What is in memory is copied twice, into a buffer and out of it, by one thread in pieces that the cache of its processor holds.
+ * Two threads that hand pieces to each other are little faster, and much slower where one processor has something else to do.
  */
 const BUFFER_BYTES = 512 << 10
 
@@ -28,30 +28,29 @@ export async function copyCached(copy: CachedCopy, buffer: Uint8Array): Promise<
   for (;;) {
     const piece = await plan.next()
     if (piece === undefined) return true
-    if (!piece.data) await store.put(piece, buffer.subarray(0, 0))
-    else if (!(await data(copy, piece, buffer))) return false
-    done(piece)
+    const { at, length, data } = piece
+    let copied = length
+    if (data) copied = await copySome(copy, piece, buffer)
+    else await store.put(piece, buffer.subarray(0, 0))
+    if (copied < length) plan.putBack({ at: at + copied, length: length - copied, data })
+    if (copied === 0) return false
+    done({ at, length: copied, data })
   }
 }
 
-/** False when the host has to wait for some of it, with which the plan goes on. */
-async function data(copy: CachedCopy, piece: Piece, buffer: Uint8Array): Promise<boolean> {
-  const { source, store, plan, sparseBytes } = copy
+/** Copies the beginning of a piece that has data. Resolves to how many bytes: none when the host has to wait for the first. */
+async function copySome(copy: CachedCopy, piece: Piece, buffer: Uint8Array): Promise<number> {
+  const { source, store, sparseBytes } = copy
   const filled = await fill(copy, piece, buffer)
-  if (filled === piece.length) return true
-  // What is not stored anew, or has zeros.
+  if (filled === piece.length) return filled
+  // What is not stored anew, or begins with zeros.
   const at = piece.at + filled
   const step = Math.max(BUFFER_BYTES, sparseBytes)
   const length = Math.min(piece.length - filled, step - (at % step))
   const bytes = buffer.subarray(0, length)
-  if (!source.readNow(at, bytes)) {
-    plan.putBack({ at, length: piece.length - filled, data: true })
-    return false
-  }
+  if (!source.readNow(at, bytes)) return filled
   await store.put({ at, length, data: true }, bytes)
-  const rest = piece.length - filled - length
-  if (rest > 0) plan.putBack({ at: at + length, length: rest, data: true })
-  return true
+  return filled + length
 }
 
 async function fill(copy: CachedCopy, piece: Piece, buffer: Uint8Array): Promise<number> {

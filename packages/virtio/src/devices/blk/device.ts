@@ -83,6 +83,7 @@ export class BlkModel implements DeviceModel<BlkState> {
   readonly #parts: PartList
   /** Bytes that may still be moved at once in this turn. */
   #left = 0
+  readonly #goesOn = (): boolean => this.#left > 0
   /** The queue that is being drained: the driver is told of its completions at the end of that. */
   #draining: Virtqueue | undefined
   /** Bytes that were moved at once since the driver was told of it. */
@@ -140,8 +141,7 @@ export class BlkModel implements DeviceModel<BlkState> {
     this.#untold = 0
     this.#backend.plug?.()
     try {
-      const request = (chain: DescriptorChain): void => this.#request(queue, chain)
-      this.#context.drain(queue, request, () => this.#left > 0)
+      this.#context.drain(queue, (chain) => this.#request(queue, chain), this.#goesOn)
     } finally {
       this.#draining = undefined
       this.#backend.unplug?.()
