@@ -94,7 +94,10 @@ test('commands of the monitor', async (t) => {
   t.is(await run('help stop'), 'stop|s  -- stop the machine\n')
   t.is(await run('help info status'), 'info status  -- show whether the machine runs\n')
   t.is(await run('info'), await run('help info'))
-  t.regex(await run('?'), /^balloon .*\nchange .*\n[^]*\ncont\|c .*\n[^]*\nhelp\|\? \[cmd\]/)
+  t.regex(
+    await run('?'),
+    /^announce_self .*\nballoon .*\nchange .*\n[^]*\ncont\|c .*\n[^]*\nhelp\|\? \[cmd\]/,
+  )
   t.regex(await run('info registers 7'), /CPU#7 not available/)
   t.regex(await run('info jit'), /only available with accel=tcg/)
   machine.counters = { interpretedInstructions: 1000, translations: 7, codeBytes: 900 }

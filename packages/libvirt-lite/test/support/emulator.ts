@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { featuresOf, parseDeviceHelp, qemuKvmFeatures } from '../../src/domain/index.ts'
 import type { DomainCommand, EmulatorFeatures } from '../../src/domain/index.ts'
+import { listens } from './listens.ts'
 
 /** An emulator on this machine, and what it has. */
 export interface Emulator {
@@ -38,7 +39,7 @@ export async function startAndQuit(
   child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
   const exited = new Promise<number | null>((resolve) => child.once('close', resolve))
   try {
-    for (let tries = 0; !existsSync(qmpSocket); tries++) {
+    for (let tries = 0; !(await listens(qmpSocket)); tries++) {
       if (child.exitCode !== null || tries > 300) throw new Error(`it did not start: ${output}`)
       await sleep(100)
     }

@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { MachineType } from '../../src/domain/index.ts'
+import { listens } from './listens.ts'
 
 export const qemu = '/usr/bin/qemu-system-x86_64'
 /** Debian's user without rights, whom a session of libvirt runs as when the tests are root's. */
@@ -83,7 +84,7 @@ export class Libvirtd {
       cwd: this.folder,
     })
     for (let tries = 0; tries < 300; tries++) {
-      if (existsSync(join(this.folder, 'run/libvirt/libvirt-sock'))) return
+      if (await listens(join(this.folder, 'run/libvirt/libvirt-sock'))) return
       if (this.#child.exitCode !== null) break
       await sleep(100)
     }

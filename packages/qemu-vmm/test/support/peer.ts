@@ -1,10 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout } from 'node:timers/promises'
 
 const PEER = 'qemu-system-x86_64'
 
@@ -34,13 +35,31 @@ export class Peer {
     const base = ['-S', '-nodefaults', '-display', 'none', '-qtest', 'stdio']
     const qmp = ['-qmp', `unix:${path},server=on,wait=off`]
     const child = spawn(PEER, [...base, ...qmp, ...args], { stdio: ['pipe', 'pipe', 'ignore'] })
-    for (let i = 0; !existsSync(path); i++) {
-      if (i > 1000 || child.exitCode !== null) throw new Error(`${PEER} does not start`)
-      await new Promise((resolve) => setTimeout(resolve, 10))
+    try {
+      const peer = new Peer(child, await Peer.#connect(child, path))
+      await peer.qmp('qmp_capabilities')
+      return peer
+    } catch (error) {
+      // The test would wait for its end.
+      child.kill()
+      throw error
     }
-    const peer = new Peer(child, connect(path))
-    await peer.qmp('qmp_capabilities')
-    return peer
+  }
+
+  /** Connects once it listens: its socket has a name some time before that. */
+  static async #connect(child: ChildProcess, path: string): Promise<Socket> {
+    for (let i = 0; i < 1000 && child.exitCode === null; i++) {
+      const socket = connect(path)
+      try {
+        await once(socket, 'connect')
+        return socket
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code !== 'ENOENT' && code !== 'ECONNREFUSED') throw error
+      }
+      await setTimeout(10)
+    }
+    throw new Error(`${PEER} does not start`)
   }
 
   /** Resolves to what the test interface answers. */
