@@ -8,6 +8,8 @@ import type { Store } from './store.ts'
  * Two threads that hand pieces to each other are little faster, and much slower where one processor has something else to do.
  */
 const BUFFER_BYTES = 512 << 10
+/** So much is stored at a time: each time the target gives storage, and names it, once. */
+const FILL_BYTES = 16 << 20
 
 export interface CachedCopy {
   readonly source: Source
@@ -26,7 +28,7 @@ export interface CachedCopy {
 export async function copyCached(copy: CachedCopy, buffer: Uint8Array): Promise<boolean> {
   const { plan, store, done } = copy
   for (;;) {
-    const piece = await plan.next()
+    const piece = await plan.next(FILL_BYTES)
     if (piece === undefined) return true
     const { at, length, data } = piece
     let copied = length

@@ -25,7 +25,7 @@ export async function copy(
   options: CopyOptions,
 ): Promise<void> {
   const unit = options.compress ? target.info().clusterSize! : 1
-  const plan = new Plan(source, { ...options, unit, chunkBytes: CHUNK })
+  const plan = new Plan(source, { ...options, unit })
   const store = new Store(target, options, CHUNK)
   const done = ({ at, length }: Piece): void =>
     options.progress.report(at + length, source.sizeBytes)
@@ -63,7 +63,7 @@ async function copyUncached(
     const buffer = new Uint8Array(CHUNK)
     while (left-- > 0) {
       // Taken together, so that turns are in the order of the pieces.
-      const next = plan.next()
+      const next = plan.next(CHUNK)
       const before = turn
       let written = (): void => {}
       turn = new Promise((resolve) => (written = resolve))

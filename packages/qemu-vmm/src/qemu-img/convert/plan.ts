@@ -14,8 +14,6 @@ export interface PlanOptions {
   readonly targetIsZero: boolean
   /** Pieces begin and end at multiples of this. */
   readonly unit: number
-  /** Longer pieces of data are cut: bytes, a multiple of the unit. */
-  readonly chunkBytes: number
 }
 
 /** What is to be copied, in its order; without what needs nothing done. */
@@ -23,7 +21,9 @@ export class Plan {
   readonly #source: Source
   readonly #options: PlanOptions
   readonly #pieces: AsyncGenerator<Piece, undefined>
+  /** What comes next, before more of the pieces. */
   #back: Piece | undefined
+  #taken: Promise<unknown> = Promise.resolve()
 
   constructor(source: Source, options: PlanOptions) {
     this.#source = source
@@ -31,19 +31,34 @@ export class Plan {
     this.#pieces = this.#all()
   }
 
-  async next(): Promise<Piece | undefined> {
-    const back = this.#back
-    this.#back = undefined
-    return back ?? (await this.#pieces.next()).value
+  /**
+   * The next piece, or its beginning: of data there are at most `mostBytes`, a multiple of the unit, and they end at a multiple of
+   * it unless the piece ends. Several may ask at a time; they get pieces in the order in which they asked.
+   */
+  next(mostBytes: number): Promise<Piece | undefined> {
+    const taken = this.#taken.then(() => this.#take(mostBytes))
+    this.#taken = taken.catch(() => {})
+    return taken
   }
 
   /** Makes a piece that was taken last, or the rest of it, the next one. */
   putBack(piece: Piece): void {
-    this.#back = piece
+    // What is there is the rest of the same stretch.
+    this.#back = { ...piece, length: piece.length + (this.#back?.length ?? 0) }
+  }
+
+  async #take(mostBytes: number): Promise<Piece | undefined> {
+    const piece = this.#back ?? (await this.#pieces.next()).value
+    this.#back = undefined
+    if (piece?.data !== true) return piece
+    const { at, data } = piece
+    const length = Math.min(piece.length, mostBytes - (at % mostBytes))
+    if (length < piece.length) this.#back = { at: at + length, length: piece.length - length, data }
+    return { at, length, data }
   }
 
   async *#all(): AsyncGenerator<Piece, undefined> {
-    const { backingBytes, targetIsZero, sparseBytes, unit, chunkBytes } = this.#options
+    const { backingBytes, targetIsZero, sparseBytes, unit } = this.#options
     const source = this.#source
     const { sizeBytes } = source
     for (let at = 0; at < sizeBytes;) {
@@ -65,16 +80,8 @@ export class Plan {
         }
       }
       end = Math.min(end, sizeBytes)
-      if (skipped) at = end
-      else if (!data && sparseBytes > 0) {
-        yield { at, length: end - at, data }
-        at = end
-      }
-      while (at < end) {
-        const length = Math.min(end - at, chunkBytes - (at % chunkBytes))
-        yield { at, length, data: true }
-        at += length
-      }
+      if (!skipped) yield { at, length: end - at, data: data || sparseBytes === 0 }
+      at = end
     }
     return undefined
   }
