@@ -8,6 +8,7 @@ import * as fc from 'fast-check'
 
 import { parseCommand } from '../src/cli/parse.ts'
 import { planChardevs } from '../src/cli/char-plan.ts'
+import { defaultDisplay } from '../src/cli/default-display.ts'
 import { CursesDisplay } from '../src/display/curses-display.ts'
 import { TerminalPainter } from '../src/display/curses.ts'
 import { keysByName } from '../src/display/keys.ts'
@@ -132,4 +133,40 @@ test('monitor: screendump and sendkey', async (t) => {
   t.regex(await run('sendkey hyper'), /no key 'hyper'/)
   t.regex(await run('sendkey a forever'), /hold_ms/)
   rmSync(folder, { recursive: true })
+})
+
+test('display: without -display the terminal shows the screen, if it is free', (t) => {
+  const shown = (terminal: boolean, ...argv: string[]): string => {
+    const command = parseCommand(argv)
+    if (command.kind !== 'run') throw new Error('not a machine')
+    const { display, note } = defaultDisplay(
+      command.settings,
+      planChardevs(command.settings),
+      terminal,
+    )
+    return note === undefined ? display : `${display}, and says so`
+  }
+  const disk = ['-m', '2048', '-drive', 'file=disk.qcow2,if=virtio']
+  t.is(shown(true, ...disk), 'curses')
+  t.is(shown(false, ...disk), 'none, and says so')
+  t.is(shown(true, ...disk, '-nographic'), 'none')
+  t.is(shown(true, ...disk, '-display', 'none'), 'none')
+  t.is(shown(true, ...disk, '-serial', 'stdio'), 'none', 'the serial port has the terminal')
+  t.is(shown(true, ...disk, '-monitor', 'stdio'), 'none')
+  t.is(shown(true, ...disk, '-daemonize'), 'none')
+  t.is(shown(false, ...disk, '-display', 'curses'), 'curses', 'which is refused then')
+  t.is(shown(true, '-machine', 'none'), 'none')
+})
+
+test('a word that is no option is the first disk', (t) => {
+  const command = parseCommand(['machine', '-m', '64', '-machine', 'q35', 'a,b.img'].slice(1))
+  if (command.kind !== 'run') throw new Error('not a machine')
+  const { drives, machine } = command.settings
+  t.is(machine, 'q35')
+  t.deepEqual(
+    drives.filter(({ file }) => file !== undefined).map(({ file }) => file),
+    ['a,b.img'],
+  )
+  t.throws(() => parseCommand(['one.img', 'two.img']), { message: /index=0|exists|taken/ })
+  t.throws(() => parseCommand(['']), { message: /invalid option/ })
 })

@@ -40,7 +40,8 @@ const NOTES: readonly string[] = [
   '- A file that is not a socket is never replaced by one; QEMU deletes whatever is at the path.',
   '- A peer of a socket or terminal that takes nothing for ten seconds loses output; QEMU lets the guest wait.',
   '- A memory backend that the machine does not use is refused.',
-  '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
+  '- There is no window: without `-display` and `-nographic` the terminal shows the screen, as with `-display curses`. Where',
+  '  there is no terminal, or a serial port or monitor has it, nobody sees the screen.',
   '- The card of a machine that is told of no network is an `e1000` on q35, too, where QEMU has an `e1000e`.',
   '- A card whose own option ROM is not installed (the package `ipxe-qemu`) has none, and a machine with firmware says so;',
   '  QEMU does not start.',
@@ -59,7 +60,7 @@ const INDENT = ' '.repeat(16)
 
 /** The text of `-help`. */
 export function helpText(groups: readonly OptionGroup[]): string {
-  const lines = ['usage: qemu-kvm [options]', '']
+  const lines = ['usage: qemu-kvm [options] [disk_image]', '']
   for (const group of groups) {
     lines.push(`${group.title}:`)
     for (const option of group.options) lines.push(...optionLines(option))

@@ -20,6 +20,10 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
   peekAll(argv, settings)
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? ''
+    if (isImage(word)) {
+      applyOption(() => OPTIONS.get('hda')!.apply(settings, word, word), word)
+      continue
+    }
     const name = optionName(word)
     const option = OPTIONS.get(name)
     if (option === undefined) throw unknownOption(word, name)
@@ -42,21 +46,21 @@ export function parseCommand(argv: readonly string[]): ParsedCommand {
 /** Shows options what the meaning of others depends on, wherever it is. What is wrong is found later. */
 function peekAll(argv: readonly string[], settings: Settings): void {
   for (let i = 0; i < argv.length; i++) {
-    const option = OPTIONS.get((argv[i] ?? '').replace(/^--?/, ''))
+    const word = argv[i] ?? ''
+    if (isImage(word)) continue
+    const option = OPTIONS.get(word.replace(/^--?/, ''))
     if (option === undefined) return
     if (option.argument === undefined) continue
     option.peek?.(settings, argv[++i] ?? '')
   }
 }
 
+/** What is no option is the first disk. */
+const isImage = (word: string): boolean => word !== '' && !word.startsWith('-')
+
 function optionName(word: string): string {
   if (/^--?[^-]/s.test(word)) return word.slice(word[1] === '-' ? 2 : 1)
-  if (word.startsWith('-')) throw new CliError('invalid option', word)
-  throw new CliError(
-    'a bare disk image needs an IDE controller, which is not there yet: use ' +
-      '-drive file=FILE,if=virtio; options begin with a dash',
-    word,
-  )
+  throw new CliError('invalid option', word)
 }
 
 function unknownOption(word: string, name: string): CliError {
@@ -117,12 +121,6 @@ function checkTogether(settings: Settings): void {
   } else if (settings.bios !== undefined) {
     throw new CliError(
       '-bios cannot be used together with -kernel: a kernel is started without a BIOS here',
-    )
-  }
-  if (!settings.nographic && settings.display === undefined) {
-    throw new CliError(
-      'there is no graphical display yet: use -nographic (the serial console on this terminal), ' +
-        '-display curses (text modes on this terminal) or -display none',
     )
   }
 }

@@ -13,6 +13,7 @@ import type { Daemon } from './daemon.ts'
 import { openLog, withTimes } from './log.ts'
 import type { Log } from './log.ts'
 import { accelerator, machineConfig } from './machine-config.ts'
+import { chooseDisplay } from './default-display.ts'
 import { leaveMemoryOut } from './core-dump.ts'
 import { writePidFile } from './pidfile.ts'
 import type { Settings } from './settings.ts'
@@ -30,6 +31,7 @@ import { onTermination } from './signals.ts'
 export async function runMachine(settings: Settings, daemon?: Daemon): Promise<number> {
   if (settings.processName !== undefined) process.title = settings.processName
   const plan = planChardevs(settings)
+  settings.display = chooseDisplay(settings, plan)
   if (settings.display === 'curses') checkTerminal()
   const plain = openLog(settings.logFile)
   const log = settings.logTimes ? withTimes(plain, () => new Date()) : plain

@@ -36,7 +36,10 @@ export const character: OptionGroup = {
       name: 'display',
       argument: '[type=]none|curses',
       implied: 'type',
-      help: ['kind of display: none, or curses for text modes on this terminal, ended by Ctrl-A x'],
+      help: [
+        'kind of display: none, or curses for text modes on this terminal, ended by Ctrl-A x',
+        '(default: curses where the terminal is free)',
+      ],
       keys: [{ name: 'type', value: 'none|curses', help: 'kind of display' }],
       list: () => ['Available display backend types:', ...DISPLAYS].join('\n'),
       take(settings, values) {
