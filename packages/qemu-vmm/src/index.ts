@@ -31,6 +31,7 @@ export type {
 } from './machine/config.ts'
 export type { DeviceOption } from './devices/device-type.ts'
 export type { BootOptions } from './machine/boot-options.ts'
+export type { SmbiosOption } from './machine/smbios/options.ts'
 export type { DriveConfig } from './machine/drive-config.ts'
 export type { CpuTopology, SmpConfig } from './machine/topology.ts'
 export type { Screen, TextScreen } from './display/screen.ts'

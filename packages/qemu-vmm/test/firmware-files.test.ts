@@ -1,5 +1,5 @@
 import { writeFileSync, rmSync } from 'node:fs'
-import { ICH9_PM, PIIX4_PM } from '../src/chipset/acpi-pm.ts'
+import { ICH9_PM } from '../src/chipset/acpi-pm.ts'
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -8,29 +8,13 @@ import { Rtc } from '../src/chipset/rtc.ts'
 import { BootIndex } from '../src/machine/boot-index.ts'
 import { bootFiles, setBootCmos } from '../src/machine/boot-options.ts'
 import { ManualClock } from '../src/machine/clock.ts'
-import { comPort } from '../src/machine/acpi/isa-devices.ts'
 import { acpiFiles, firmwareFiles, rebuilt } from '../src/machine/firmware-files.ts'
-import { NIL_UUID } from '../src/machine/smbios.ts'
-import { resolveTopology } from '../src/machine/topology.ts'
 import { FakeIrq } from './support/fakes.ts'
 import { scratchFolder } from './support/images.ts'
+import { tableFacts as config } from './support/table-facts.ts'
 
 const folder = scratchFolder()
 test.after.always(() => rmSync(folder, { recursive: true }))
-
-const config = {
-  board: 'i440fx',
-  pmKind: PIIX4_PM,
-  pmPort: 0x600,
-  gpe0Port: 0xafe0,
-  topology: resolveTopology({ cpus: 2, maxcpus: 4 }, 'pc'),
-  pciHoleStart: 0x8000_0000,
-  isaDevices: [comPort(0)],
-  machine: 'pc',
-  product: 'Standard PC',
-  uuid: NIL_UUID,
-  memoryBytes: 1 << 29,
-} as const
 
 interface Placed {
   address: number

@@ -6,7 +6,7 @@ import type { CpuidEntry } from 'kvm-core'
 import { parseCommand } from '../src/cli/parse.ts'
 import { madt } from '../src/machine/acpi/tables.ts'
 import { cpuidOf } from '../src/machine/cpuid-topology.ts'
-import { createSmbios } from '../src/machine/smbios.ts'
+import { createSmbios } from '../src/machine/smbios/create.ts'
 import { apicId, resolveTopology } from '../src/machine/topology.ts'
 import type { CpuTopology, SmpConfig } from '../src/machine/topology.ts'
 

@@ -29,6 +29,8 @@ export function machineConfig(
     firmwareFolders: settings.firmwareFolders,
     boot: settings.boot,
     fwCfg: settings.fwCfg,
+    acpiTables: settings.acpiTables,
+    smbios: settings.smbios,
     ...accelerator(settings),
     cpu: settings.cpu,
     drives: settings.drives.map((drive) =>

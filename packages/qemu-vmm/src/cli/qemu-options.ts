@@ -10,13 +10,13 @@ export const INSTEAD: ReadonlyMap<string, string> = new Map([
  */
 export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
-    'acpitable add-fd async-teardown audio audio-help bt ' +
+    'add-fd async-teardown audio audio-help bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'mtdblock no-acpi no-fd-bootchk ' +
     'numa only-migratable option-rom pflash plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate runas s ' +
-    'sandbox sd seed semihosting semihosting-config set singlestep smbios spice ' +
+    'sandbox sd seed semihosting semihosting-config set singlestep spice ' +
     'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +
     'writeconfig xen-attach xen-domid xen-domid-restrict'
   ).split(' '),

@@ -14,6 +14,7 @@ import type { DriveConfig } from '../machine/drive-config.ts'
 import type { FileNode } from './options/blockdev.ts'
 import type { NetdevConfig } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
+import type { SmbiosOption } from '../machine/smbios/options.ts'
 import type { SmpConfig } from '../machine/topology.ts'
 
 /** What `-accel` and `-machine accel=` can name. */
@@ -91,6 +92,9 @@ export interface Settings {
   initrd?: string
   append?: string
   fwCfg: FwCfgFile[]
+  acpiTables: Uint8Array[]
+  /** What `-smbios` says, in order. */
+  smbios: SmbiosOption[]
   machineOptions: MachineOptions
   drives: DriveConfig[]
   /** Disks that `-drive if=` plugs in by itself. */
@@ -155,6 +159,8 @@ export function defaultSettings(): Settings {
     firmwareFolders: [],
     boot: {},
     fwCfg: [],
+    acpiTables: [],
+    smbios: [],
     machineOptions: {},
     drives: [],
     driveDevices: [],

@@ -1,3 +1,5 @@
+import type { CpuidEntry } from 'kvm-core'
+
 import type { DeviceDefinition } from '../device.ts'
 import { DeviceTree } from './device-tree.ts'
 import type { DeletedDevice, PlugParts } from './device-tree.ts'
@@ -45,6 +47,8 @@ export type BoardParts = Omit<BoardConfig, 'serial'> &
     | 'runsFirmware'
   > & {
     config: MachineConfig
+    /** What processors say of themselves. */
+    cpuid: readonly CpuidEntry[]
     /** Puts the flash chips of the board on its bus. */
     flash(bus: Bus): readonly FlashChip[]
     devices: readonly DeviceDefinition[]

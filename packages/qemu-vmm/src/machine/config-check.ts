@@ -3,12 +3,14 @@ import { totalmem } from 'node:os'
 import { HPET_MAX_TIMERS, HPET_MIN_TIMERS } from '../chipset/hpet/hpet.ts'
 import { VmmError, formatBytes } from '../errors.ts'
 import type { MachineConfig } from './config.ts'
+import { checkAcpiTables } from './acpi/user-tables.ts'
 import { checkBootOptions } from './boot-options.ts'
 import { checkObjects } from './object-check.ts'
 import { FLASH_CHIPS } from './flash-image.ts'
 import { MACHINE_TYPES, machineKind } from './machine-type.ts'
 import { createMemoryMap } from './memory-map.ts'
-import { isUuid } from './smbios.ts'
+import { checkSmbios } from './smbios/options.ts'
+import { isUuid } from './uuid.ts'
 import { resolveTopology } from './topology.ts'
 
 const KEYS: readonly (keyof MachineConfig)[] = [
@@ -35,6 +37,8 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'chardevs',
   'netdevs',
   'fwCfg',
+  'acpiTables',
+  'smbios',
   'plug',
   'rebootAction',
   'shutdownAction',
@@ -109,6 +113,8 @@ export function checkConfig(config: MachineConfig): void {
   if (config.uuid !== undefined && !isUuid(config.uuid)) {
     throw bad(`'${config.uuid}' is not a UUID such as 123e4567-e89b-12d3-a456-426614174000`)
   }
+  checkSmbios(config.smbios ?? [])
+  checkAcpiTables(config.acpiTables ?? [])
   if (config.serial !== undefined && config.serial.length > SERIAL_PORTS) {
     throw bad(`${config.serial.length} serial ports are given; a PC has ${SERIAL_PORTS}`)
   }

@@ -9,6 +9,7 @@ import type { DriveConfig } from './drive-config.ts'
 import type { NetdevConfig } from '../net/config.ts'
 import type { ObjectConfig } from '../objects/config.ts'
 import type { MachineClock } from './clock.ts'
+import type { SmbiosOption } from './smbios/options.ts'
 import type { SmpConfig } from './topology.ts'
 
 export type { SerialBackend } from '../chipset/serial-port.ts'
@@ -129,6 +130,10 @@ export interface MachineConfig {
   netdevs?: readonly NetdevConfig[]
   /** Files of the firmware configuration device, which QEMU's `-fw_cfg` names `opt/...`. */
   fwCfg?: readonly FwCfgFile[]
+  /** ACPI tables for the guest beside those of the machine, each in its whole. */
+  acpiTables?: readonly Uint8Array[]
+  /** What SMBIOS tells the guest, where it is not to be what QEMU's machines say. */
+  smbios?: readonly SmbiosOption[]
   /** Disk images, which devices of `plug` name by their ids. */
   drives?: readonly DriveConfig[]
   /** Devices by the names that `-device` has for them, in the order of their PCI slots. */

@@ -16,8 +16,8 @@ import {
   xsdt,
 } from './acpi/tables.ts'
 import type { TableConfig } from './firmware-tables.ts'
-import { createSmbios } from './smbios.ts'
-import type { SmbiosConfig } from './smbios.ts'
+import { createSmbios } from './smbios/create.ts'
+import type { SmbiosConfig } from './smbios/config.ts'
 import { TableLoader } from './table-loader.ts'
 
 const TABLES_FILE = 'etc/acpi/tables'
@@ -73,7 +73,8 @@ export function acpiFiles(config: TableConfig): FwCfgFile[] {
   const tables = [fadtAt, place(madt(config))]
   if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
-  const roots = [rsdt(tables), xsdt(tables)] as const
+  for (const table of config.acpiTables ?? []) tables.push(place(table))
+  const roots = [rsdt(tables, config.oem), xsdt(tables, config.oem)] as const
   const rootAt = roots.map(place) as [number, number]
   for (const [i, kind] of (['rsdt', 'xsdt'] as const).entries()) {
     fixPointers(rootAt[i]!, POINTERS[kind](tables.length))

@@ -1,3 +1,5 @@
+import type { CpuidEntry } from 'kvm-core'
+
 import { HPET_BASE } from '../chipset/hpet/hpet.ts'
 import { PCI_CLASS_DEVICE } from '../chipset/pci/config-space.ts'
 import { VmmError } from '../errors.ts'
@@ -5,16 +7,18 @@ import { createDsdt } from './acpi/dsdt.ts'
 import type { DsdtConfig } from './acpi/dsdt.ts'
 import { dsdt, facs, fadt, hpet, madt, mcfg, rsdp, rsdt, xsdt } from './acpi/tables.ts'
 import type { FadtConfig, MadtConfig } from './acpi/tables.ts'
+import { licenceOem } from './acpi/user-tables.ts'
 import type { CpuPlaces } from './cpu-places.ts'
 import { BIOS_STUBS_GPA } from './firmware-chips.ts'
 import type { MachineConfig } from './config.ts'
 import { highWindow } from './pci-hole.ts'
 import { machineKind } from './machine-type.ts'
-import { TABLES_END, TABLES_START } from './memory-map.ts'
+import { HIGH_RAM_START, TABLES_END, TABLES_START } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
-import { NIL_UUID, createSmbios } from './smbios.ts'
-import type { SmbiosConfig } from './smbios.ts'
+import { createSmbios } from './smbios/create.ts'
+import { NIL_UUID } from './uuid.ts'
+import type { SmbiosConfig } from './smbios/config.ts'
 
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
@@ -27,9 +31,15 @@ export interface FirmwareTables {
 }
 
 const CLASS_DISPLAY = 0x03
+const CPUID_SIGNATURE = 1
+
+/** Tables that are passed on as they are. */
+export interface UserTables {
+  acpiTables?: readonly Uint8Array[]
+}
 
 /** Everything that tables are made from. */
-export type TableConfig = DsdtConfig & FadtConfig & SmbiosConfig & MadtConfig
+export type TableConfig = DsdtConfig & FadtConfig & SmbiosConfig & MadtConfig & UserTables
 
 /** What the tables say about a machine. */
 export function tableConfig(parts: {
@@ -37,12 +47,15 @@ export function tableConfig(parts: {
   config: MachineConfig
   map: MemoryMap
   places: CpuPlaces
+  /** What processors say of themselves. */
+  cpuid: readonly CpuidEntry[]
 }): TableConfig {
-  const { board, config, map, places } = parts
+  const { board, config, map, places, cpuid } = parts
   const { chipset } = board
   const kind = machineKind(config.machine)
   const configWindow = chipset.configWindow()
   const pciHole64 = highWindow(board.pci, map.pciHole64)
+  const signature = cpuid.find((leaf) => leaf.function === CPUID_SIGNATURE)
   const hotplug = chipset.acpiHotplug?.describe()
   return {
     board: kind.board,
@@ -62,7 +75,18 @@ export function tableConfig(parts: {
     product: kind.product,
     uuid: config.uuid ?? NIL_UUID,
     memoryBytes: map.memoryBytes,
+    ram: ramOf(map),
+    ...(signature === undefined ? {} : { cpuId: signature }),
+    smbios: config.smbios ?? [],
+    acpiTables: config.acpiTables ?? [],
+    oem: licenceOem(config.acpiTables ?? []),
   }
+}
+
+/** All RAM, with what is covered below 1 MiB. */
+export function ramOf({ lowRamEnd, highRamBytes }: MemoryMap): { gpa: number; size: number }[] {
+  const low = { gpa: 0, size: lowRamEnd }
+  return highRamBytes === 0 ? [low] : [low, { gpa: HIGH_RAM_START, size: highRamBytes }]
 }
 
 /** Whether a function of the PCI bus is of the class of display adapters. */
@@ -82,7 +106,7 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
       throw new VmmError(
         'E_CONFIG',
         `the firmware tables need more than ${BIOS_STUBS_GPA - TABLES_START} bytes; ` +
-          'use fewer CPUs or devices',
+          'use fewer CPUs, devices or tables',
       )
     }
     bytes.set(table, gpa - TABLES_START)
@@ -98,8 +122,9 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
   const tables = [place(fadt(facsGpa, dsdtGpa, config)), place(madt(config))]
   if (config.hpet !== undefined) tables.push(place(hpet(config.hpet)))
   if (config.configWindow !== undefined) tables.push(place(mcfg(config.configWindow)))
-  const rsdtGpa = place(rsdt(tables))
-  const xsdtGpa = place(xsdt(tables))
+  for (const table of config.acpiTables ?? []) tables.push(place(table))
+  const rsdtGpa = place(rsdt(tables, config.oem))
+  const xsdtGpa = place(xsdt(tables, config.oem))
   bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)
   const tableGpa = Math.ceil(next / 16) * 16
   const smbios = createSmbios(config, tableGpa)

@@ -1,3 +1,5 @@
+import type { CpuidEntry } from 'kvm-core'
+
 import { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg, little } from '../chipset/fw-cfg.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import { HPET_BASE } from '../chipset/hpet/hpet.ts'
@@ -8,10 +10,11 @@ import type { MachineConfig } from './config.ts'
 import type { CpuPlaces } from './cpu-places.ts'
 import { ACPI_FILES, acpiFiles, firmwareFiles, rebuilt } from './firmware-files.ts'
 import { tableConfig } from './firmware-tables.ts'
+import type { TableConfig } from './firmware-tables.ts'
 import { E820_RAM } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
-import { NIL_UUID, uuidBytes } from './smbios.ts'
+import { NIL_UUID, uuidBytes } from './uuid.ts'
 
 const E820_BYTES = 20
 const GIB4 = 0x1_0000_0000
@@ -23,6 +26,8 @@ export interface FwCfgParts {
   config: MachineConfig
   map: MemoryMap
   places: CpuPlaces
+  /** What processors say of themselves. */
+  cpuid: readonly CpuidEntry[]
   bootIndex: BootIndex
   /** ROMs that the BIOS runs beside those in BARs. */
   optionRoms: readonly FwCfgFile[]
@@ -30,7 +35,7 @@ export interface FwCfgParts {
 
 /** Creates the firmware configuration device with what it tells about the machine. */
 export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts): Stateful {
-  const { config, map, places, bootIndex, optionRoms } = parts
+  const { config, map, places, cpuid, bootIndex, optionRoms } = parts
   const boot = config.boot ?? {}
   const commandLine = Buffer.from(`${config.append ?? ''}\0`)
   const maxCpus = places.apicIds.at(-1)! + 1
@@ -48,7 +53,8 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
     [FW_CFG_ITEM.hpet, timerBlocks(board)],
   ])
-  const tables = (): ReturnType<typeof tableConfig> => tableConfig({ board, config, map, places })
+  const facts = { board, config, map, places, cpuid }
+  const tables = (): TableConfig => tableConfig(facts)
   // What firmware sets up decides about some: these are as long as they can become.
   const most = board.kind === 'q35' ? { ...tables(), configWindow: WIDEST_WINDOW } : tables()
   const acpi = acpiFiles(most)

@@ -117,5 +117,5 @@ function powerOnVcpus({ vm, vcpus, map, powerOn, clock }: GuestParts): void {
 }
 
 function firmwareTables(parts: GuestParts): FirmwareTables {
-  return createFirmwareTables(tableConfig(parts))
+  return createFirmwareTables(tableConfig({ ...parts, cpuid: parts.powerOn.vcpus[0]!.cpuid }))
 }

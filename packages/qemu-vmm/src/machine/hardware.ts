@@ -91,9 +91,9 @@ export class Hardware {
   ) {
     this.#config = config
     this.#drives = drives
-    this.#map = createMemoryMap(config.memory, machineKind(config.machine).board)
-    const topology = resolveTopology(config.cpus ?? 1, machineKind(config.machine).name)
-    const places = (this.places = new CpuPlaces(topology))
+    const { name, board: kind } = machineKind(config.machine)
+    this.#map = createMemoryMap(config.memory, kind)
+    const places = (this.places = new CpuPlaces(resolveTopology(config.cpus ?? 1, name)))
     const model = config.cpu?.model ?? 'qemu64'
     let anonymous = 0
     const anonymousPath = (): string => `/machine/peripheral-anon/device[${anonymous++}]`
@@ -101,11 +101,9 @@ export class Hardware {
     this.#entropy = config.entropy ?? hostEntropy
     const bios = config.kernel === undefined ? biosOf(config, flash) : undefined
     const opened = openParts(config, this.#map, places, this.#entropy, requests.log)
-    this.#boot = opened.boot
-    this.networks = opened.networks
-    this.#objects = opened.objects
+    ;({ boot: this.#boot, networks: this.networks, objects: this.#objects } = opened)
     this.handles = opened.handles
-    const { kvm, vm } = this.handles
+    const { kvm, vm, vcpus } = this.handles
     let cards = 0
     this.#clock = config.clock ?? new HostClock(() => Number(vm.getClock().clock))
     this.#irqs = new IrqLines((gsi, level) => vm.irqLine(gsi, level))
@@ -117,12 +115,13 @@ export class Hardware {
     try {
       const { board, chips, tree } = setUpBoard({
         config: { ...config, plug },
+        cpuid: vcpus[0]!.getCpuid2(),
         devices,
         irqs: this.#irqs,
         clock: this.#clock,
         entropy: this.#entropy,
         map: this.#map,
-        cpus: topology.cpus,
+        cpus: places.topology.cpus,
         places,
         anonymousPath,
         objects: this.#objects,

@@ -23,7 +23,8 @@ const LOW_RAM: Readonly<Record<BoardKind, LowRam>> = {
   // Configuration space is at 0xb0000000.
   q35: { limit: 0xb000_0000, aligned: 2 * GIB, splitAt: 0xb000_0000, hole64: 32 * GIB },
 }
-const HIGH_RAM_START = 4 * GIB
+/** Where RAM goes on that is not below 4 GiB. */
+export const HIGH_RAM_START: number = 4 * GIB
 /** From each of these to 4 GiB is a power of two, which one memory type register can cover. */
 const PCI_HOLE_STARTS = [2 * GIB, 3 * GIB, 0xe000_0000] as const
 /** No x86 CPU model here has more than 40 bits of guest-physical addresses. */

@@ -80,6 +80,7 @@ export async function plugBoard(
   })
   const places = new CpuPlaces(resolveTopology(more.cpus ?? 1, machine))
   const { board, tree } = setUpBoard({
+    cpuid: [],
     config: { memory: 64 << 20, machine: { type: machine }, plug, ...more },
     devices: [],
     deleted: (device) => deleted.push(device),

@@ -65,7 +65,8 @@ export class Table {
   }
 }
 
-const HEADER_BYTES = 36
+/** The header that all tables but the control structure have (ACPI 6.5, 5.2.6). */
+export const HEADER_BYTES = 36
 /** The checksum of a table with the standard header. */
 export const CHECKSUM_AT = 9
 
@@ -96,20 +97,29 @@ export const POINTERS: {
     Array.from({ length: tables }, (_, i) => ({ at: HEADER_BYTES + 8 * i, size: 8 })),
 }
 
+/** Whom a table names as its maker: 6 and 8 bytes. */
+export interface TableOem {
+  readonly id: string
+  readonly tableId: string
+}
+
+const OEM: TableOem = { id: OEM_ID, tableId: OEM_TABLE_ID }
+
 /** A description table with the standard header; `fill` writes the body before the checksum. */
 function sdt(
   signature: string,
   revision: number,
   length: number,
   fill: (table: Table) => void,
+  { id, tableId }: TableOem = OEM,
 ): Uint8Array {
   const table = new Table(length)
   table
     .text(0, signature)
     .u32(4, length)
     .u8(8, revision)
-    .text(10, OEM_ID)
-    .text(16, OEM_TABLE_ID)
+    .text(10, id)
+    .text(16, tableId)
     .u32(24, 1)
     .text(28, CREATOR_ID)
     .u32(32, 1)
@@ -146,13 +156,15 @@ export interface FadtConfig {
   gpe0Port: number
   /** There is a display adapter: guests may look for VGA. */
   hasDisplay?: boolean
+  /** Who is to be named as its maker. */
+  oem?: TableOem | undefined
 }
 
 /** The fixed description table, revision 3: the first with a reset register. */
 export function fadt(facsGpa: number, dsdtGpa: number, config: FadtConfig): Uint8Array {
-  const { pmKind, pmPort, gpe0Port, hasDisplay = false } = config
+  const { pmKind, pmPort, gpe0Port, hasDisplay = false, oem } = config
   const flags = FADT_WBINVD | FADT_PROC_C1 | FADT_SLEEP_BUTTON_ABSENT | FADT_RESET_REGISTER
-  return sdt('FACP', 3, FADT_BYTES, (t) => {
+  const fill = (t: Table): void => {
     t.u32(36, facsGpa).u32(40, dsdtGpa)
     t.u8(44, 1).u16(46, SCI_GSI)
     t.u32(48, SMI_COMMAND_PORT).u8(52, pmKind.enable).u8(53, pmKind.disable)
@@ -176,7 +188,8 @@ export function fadt(facsGpa: number, dsdtGpa: number, config: FadtConfig): Uint
     ioAddress(t, 172, pmPort + 4, 16)
     ioAddress(t, 208, pmPort + 8, 32)
     ioAddress(t, 220, gpe0Port, 16 * pmKind.gpeBytes)
-  })
+  }
+  return sdt('FACP', 3, FADT_BYTES, fill, oem)
 }
 
 /** A generic address structure in port space, without an access size: the width says it. */
@@ -244,17 +257,19 @@ export function hpet({ id, base }: HpetPlace): Uint8Array {
 }
 
 /** The root table with 32-bit pointers. */
-export function rsdt(tables: readonly number[]): Uint8Array {
-  return sdt('RSDT', 1, HEADER_BYTES + 4 * tables.length, (t) => {
+export function rsdt(tables: readonly number[], oem?: TableOem): Uint8Array {
+  const fill = (t: Table): void => {
     for (const [i, gpa] of tables.entries()) t.u32(HEADER_BYTES + 4 * i, gpa)
-  })
+  }
+  return sdt('RSDT', 1, HEADER_BYTES + 4 * tables.length, fill, oem)
 }
 
 /** The root table with 64-bit pointers. */
-export function xsdt(tables: readonly number[]): Uint8Array {
-  return sdt('XSDT', 1, HEADER_BYTES + 8 * tables.length, (t) => {
+export function xsdt(tables: readonly number[], oem?: TableOem): Uint8Array {
+  const fill = (t: Table): void => {
     for (const [i, gpa] of tables.entries()) t.u64(HEADER_BYTES + 8 * i, gpa)
-  })
+  }
+  return sdt('XSDT', 1, HEADER_BYTES + 8 * tables.length, fill, oem)
 }
 
 /** The root pointer, revision 2, with both root tables. */
