@@ -48,7 +48,8 @@ for (const args of [
       const theirs = await peerFile(peer, 'etc/acpi/tables').finally(() => peer.close())
       const ours = configOf(...options).acpiTables ?? []
       t.is(ours.length, args.length)
-      for (const table of ours) t.true(theirs.includes(Buffer.from(table)), Buffer.from(table).toString('hex'))
+      for (const table of ours)
+        t.true(theirs.includes(Buffer.from(table)), Buffer.from(table).toString('hex'))
       t.notThrows(() => checkConfig({ memory: 64 << 20, acpiTables: ours }))
       const all = acpiFiles({ ...tableFacts, acpiTables: ours, oem: licenceOem(ours) })
       const files = all.find(({ name }) => name === 'etc/acpi/tables')!.data

@@ -44,7 +44,22 @@ export interface RtcState {
   lastSecond: number
   /** Guest time of the next periodic interrupt; -1 when none is due. */
   periodicAtNs: number
+  /** Periodic interrupts that the guest has missed, and will get. */
+  owed: number
 }
+
+/** How a clock is driven. */
+export interface RtcOptions {
+  /** The time of day that it follows, in milliseconds since 1970; the clock's wall time by default. */
+  timeMs?: () => number
+  /** Periodic interrupts that come while the guest has not seen the last one follow later (QEMU's `driftfix=slew`). */
+  catchesUp?: boolean
+}
+
+/** So many interrupts in a row follow at once as the guest asks for the reason of one; then it gets time for something else. */
+const MOST_AT_ONCE = 20
+/** More is a guest that does not look at them at all. */
+const MOST_OWED = 1 << 20
 
 /**
  * MC146818 real-time clock with 128 bytes of CMOS at ports 0x70 and 0x71, interrupt on IRQ 8.
@@ -61,15 +76,26 @@ export class Rtc implements Device<RtcState> {
   #frozenMs = -1
   #lastSecond: number
   #periodicAtNs = -1
+  #periodNsNow = 0
+  readonly #timeMs: () => number
+  readonly #catchesUp: boolean
+  #owed = 0
+  #atOnce = 0
   #periodic: ClockTimer | undefined
   #update: ClockTimer | undefined
 
   /** Called when the alarm's interrupt is due and enabled. */
   onAlarm: () => void = () => {}
 
-  constructor(irq: IrqLine, clock: Clock) {
+  constructor(
+    irq: IrqLine,
+    clock: Clock,
+    { timeMs = () => clock.wallMs(), catchesUp = false }: RtcOptions = {},
+  ) {
     this.#irq = irq
     this.#clock = clock
+    this.#timeMs = timeMs
+    this.#catchesUp = catchesUp
     this.#cmos[REG_A] = A_DIVIDER_RUN | 0x06
     this.#cmos[REG_B] = 0x02
     this.#cmos[REG_D] = D_VALID
@@ -78,7 +104,7 @@ export class Rtc implements Device<RtcState> {
 
   /** Sets what it shows now, in milliseconds since 1970. */
   setNow(ms: number): void {
-    this.#offsetMs = ms - this.#clock.wallMs()
+    this.#offsetMs = ms - this.#timeMs()
     this.#lastSecond = Math.floor(ms / SECOND_MS)
   }
 
@@ -93,6 +119,7 @@ export class Rtc implements Device<RtcState> {
     this.#cmos[REG_C] = 0
     this.#index = 0
     this.#stopTimers()
+    this.#owed = 0
     this.#irq.set(false)
   }
 
@@ -104,6 +131,7 @@ export class Rtc implements Device<RtcState> {
       frozenMs: this.#frozenMs,
       lastSecond: this.#lastSecond,
       periodicAtNs: this.#periodicAtNs,
+      owed: this.#owed,
     }
   }
 
@@ -115,6 +143,7 @@ export class Rtc implements Device<RtcState> {
       frozenMs: time,
       lastSecond: time,
       periodicAtNs: time,
+      owed: int(0, MOST_OWED),
     })
     this.#stopTimers()
     this.#index = s.index
@@ -122,6 +151,8 @@ export class Rtc implements Device<RtcState> {
     this.#offsetMs = s.offsetMs
     this.#frozenMs = s.frozenMs
     this.#lastSecond = s.lastSecond
+    this.#owed = s.owed
+    this.#periodNsNow = this.#periodNs()
     if (s.periodicAtNs >= 0) this.#armPeriodic(s.periodicAtNs)
     this.#armUpdate()
     this.#irq.set((this.#c & C_IRQF) !== 0)
@@ -142,6 +173,7 @@ export class Rtc implements Device<RtcState> {
         const value = this.#c
         this.#cmos[REG_C] = 0
         this.#irq.set(false)
+        this.#pay()
         this.#armUpdate()
         return value
       }
@@ -194,7 +226,7 @@ export class Rtc implements Device<RtcState> {
   }
 
   #nowMs(): number {
-    return this.#frozenMs >= 0 ? this.#frozenMs : this.#clock.wallMs() + this.#offsetMs
+    return this.#frozenMs >= 0 ? this.#frozenMs : this.#timeMs() + this.#offsetMs
   }
 
   #updateInProgress(): boolean {
@@ -206,7 +238,7 @@ export class Rtc implements Device<RtcState> {
   #setTime(index: number, byte: number): void {
     const timeMs = decodeTime(this.#nowMs(), index, byte, this.#b)
     if (this.#frozenMs >= 0) this.#frozenMs = Math.max(0, timeMs)
-    else this.#offsetMs = timeMs - this.#clock.wallMs()
+    else this.#offsetMs = timeMs - this.#timeMs()
     this.#lastSecond = Math.floor(this.#nowMs() / SECOND_MS)
     this.#armUpdate()
   }
@@ -235,7 +267,7 @@ export class Rtc implements Device<RtcState> {
   #freezeOrRun(): void {
     if (this.#running === this.#frozenMs < 0) return
     if (this.#running) {
-      this.#offsetMs = this.#frozenMs - this.#clock.wallMs()
+      this.#offsetMs = this.#frozenMs - this.#timeMs()
       this.#frozenMs = -1
       this.#lastSecond = Math.floor(this.#nowMs() / SECOND_MS)
     } else {
@@ -312,19 +344,36 @@ export class Rtc implements Device<RtcState> {
     this.#periodic = undefined
     this.#periodicAtNs = -1
     const periodNs = this.#periodNs()
+    // The same time, in ticks of the new length.
+    const owed = periodNs > 0 ? Math.floor((this.#owed * this.#periodNsNow) / periodNs) : 0
+    this.#owed = Math.min(owed, MOST_OWED)
+    this.#periodNsNow = periodNs
     if (periodNs > 0) this.#armPeriodic(this.#clock.nowNs() + periodNs)
   }
 
   #armPeriodic(atNs: number): void {
     this.#periodicAtNs = atNs
     this.#periodic = this.#clock.setTimer(Math.ceil(atNs), () => {
+      const isSeen = (this.#c & C_PF) === 0
       this.#raise(C_PF)
       const periodNs = this.#periodNs()
       if (periodNs === 0) return
-      // Ticks that a late timer missed are merged: the flag cannot count.
+      // The flag cannot count the ticks that a late timer, or guest, has missed.
       const missed = Math.max(0, Math.floor((this.#clock.nowNs() - atNs) / periodNs))
+      if (this.#catchesUp) {
+        this.#owed = Math.min(this.#owed + missed + (isSeen ? 0 : 1), MOST_OWED)
+        this.#atOnce = 0
+      }
       this.#armPeriodic(atNs + (missed + 1) * periodNs)
     })
+  }
+
+  /** The next of the interrupts that the guest has missed, as it has seen one. */
+  #pay(): void {
+    if (this.#owed === 0 || (this.#b & B_PIE) === 0 || this.#atOnce === MOST_AT_ONCE) return
+    this.#owed--
+    this.#atOnce++
+    this.#raise(C_PF)
   }
 
   #stopTimers(): void {

@@ -12,6 +12,7 @@ import { setDiskCmos, setFloppyCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { machineKind } from './machine-type.ts'
+import { rtcOptions, rtcStart } from './rtc-setup.ts'
 import { PCI_PATH } from '../devices/pci-address.ts'
 import { floppyController } from '../devices/floppy.ts'
 import { isaSerial } from '../devices/serial.ts'
@@ -77,6 +78,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     portsByAcpi: config.machine?.options?.acpiPciHotplug ?? true,
     smbaseSmram: config.machine?.options?.smbaseSmram ?? true,
     ...hpetOptions(config),
+    rtc: rtcOptions(config, clock),
     ...(setPit === undefined ? {} : { setPit }),
     ...(latches === undefined ? {} : { latches }),
     ...(postGates === undefined ? {} : { postGates }),
@@ -84,7 +86,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     ...(smm === undefined ? {} : { smm }),
   })
   setBootCmos(board.rtc, config.boot?.once ?? config.boot?.order ?? DEFAULT_BOOT_ORDER)
-  const base = rtcStart(config, clock.wallMs())
+  const base = rtcStart(config, clock)
   if (base !== undefined) board.rtc.setNow(base)
   for (const definition of devices) {
     board.addCustomDevice(definition, {
@@ -139,14 +141,6 @@ export function setUpBoard(parts: BoardParts): FullBoard {
   if (chipset.ide !== undefined) setDiskCmos(board.rtc, chipset.ide)
   logGuestErrors(board.bus, config.logItems ?? [], log)
   return { board, chips, tree }
-}
-
-/** What the real-time clock shows at the start, unless it is UTC. */
-function rtcStart({ machine }: MachineConfig, nowMs: number): number | undefined {
-  const { rtcBase = 'utc' } = machine?.options ?? {}
-  if (rtcBase === 'utc') return undefined
-  if (rtcBase !== 'localtime') return rtcBase
-  return nowMs - new Date(nowMs).getTimezoneOffset() * 60_000
 }
 
 function hpetOptions({ machine }: MachineConfig): Pick<BoardConfig, 'hpet'> {

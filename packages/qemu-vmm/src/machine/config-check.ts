@@ -68,6 +68,8 @@ const MACHINE_OPTIONS: readonly string[] = [
   'acpiPciHotplug',
   'pitLostTicks',
   'rtcBase',
+  'rtcClock',
+  'rtcDriftFix',
   'graphics',
   'smm',
   'smbaseSmram',
@@ -158,6 +160,13 @@ function checkMachine({ machine }: MachineConfig): void {
   const timers = machine.options?.hpetTimers ?? HPET_MIN_TIMERS
   if (!(Number.isInteger(timers) && timers >= HPET_MIN_TIMERS && timers <= HPET_MAX_TIMERS)) {
     throw bad(`hpetTimers is ${timers}; it can be ${HPET_MIN_TIMERS} to ${HPET_MAX_TIMERS}`)
+  }
+  const { rtcClock = 'host', rtcDriftFix = 'none' } = machine.options ?? {}
+  if (!['host', 'rt', 'vm'].includes(rtcClock)) {
+    throw bad(`rtcClock is ${rtcClock}; it can be host, rt or vm`)
+  }
+  if (!['none', 'slew'].includes(rtcDriftFix)) {
+    throw bad(`rtcDriftFix is ${rtcDriftFix}; it can be none or slew`)
   }
   const base = machine.options?.rtcBase ?? 'utc'
   const isTime = typeof base === 'number' && base >= 0 && base < RTC_END_MS

@@ -45,6 +45,13 @@ export interface MachineOptions {
    */
   rtcBase?: 'utc' | 'localtime' | number
   /**
+   * What the real-time clock follows: the host's time of day (`host`, the default), the time since the host's start (`rt`),
+   * which nobody sets, or that of the guest (`vm`), which stands while the machine does.
+   */
+  rtcClock?: 'host' | 'rt' | 'vm'
+  /** Whether periodic interrupts of the real-time clock that the guest was too late for follow (`slew`); `none` by default. */
+  rtcDriftFix?: 'none' | 'slew'
+  /**
    * Whether the guest has a screen. Without one, the default, firmware uses the first serial port.
    */
   graphics?: boolean

@@ -8,6 +8,7 @@ import type { PciHost } from '../chipset/pci/host.ts'
 import type { SendMessage } from '../chipset/pci/msix.ts'
 import type { ShadowControl } from '../chipset/pci/pam.ts'
 import { Rtc } from '../chipset/rtc.ts'
+import type { RtcOptions } from '../chipset/rtc.ts'
 import { COM_PORTS, LINE_STATUS, SerialPort, TRANSMITTER } from '../chipset/serial-port.ts'
 import type { SerialBackend } from '../chipset/serial-port.ts'
 import { Port92, ResetControl } from '../chipset/small-ports.ts'
@@ -78,6 +79,8 @@ export interface BoardConfig {
   sendMessage?: SendMessage
   /** Absent on a board without HPET. */
   hpet?: HpetOptions
+  /** What drives the real-time clock. */
+  rtc?: RtcOptions
   /** Cuts the PIT's interrupt off, or connects it again. */
   setPit?(connected: boolean): void
   /** Where reads of some ports are answered without an exit; by default nowhere. */
@@ -136,7 +139,7 @@ export class PcBoard {
       hpet === undefined
         ? undefined
         : new Hpet({ ...hpet, routes, clock, line, sendMessage, setPit, unknown })
-    this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
+    this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock, config.rtc)
     setMemoryCmos(this.rtc, config.map)
     const { latches = () => () => {}, postGates } = config
     setCpuCmos(this.rtc, config.places.present.length)
