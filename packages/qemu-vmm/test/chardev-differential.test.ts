@@ -17,10 +17,18 @@ const human = (line: string): Command => call('human-monitor-command', { 'comman
 const backend = (type: string, data: object = {}): object => ({ type, data })
 const add = (id: string, of: object): Command => call('chardev-add', { id, backend: of })
 const change = (id: string, of: object): Command => call('chardev-change', { id, backend: of })
-const unix = (path: string, more: object = {}): object =>
-  backend('socket', { addr: { type: 'unix', data: { path } }, ...more })
+const unix = (path: string, more: object = {}, kind: object = {}): object =>
+  backend('socket', { addr: { type: 'unix', data: { path, ...kind } }, ...more })
+const inet = (port: number, more: object = {}): object => ({
+  type: 'inet',
+  data: { host: '127.0.0.1', port: String(port), ...more },
+})
+const tcp = (port: number, more: object = {}): object =>
+  backend('socket', { addr: inet(port), ...more })
 const ring = (what: 'read' | 'write', args: object): Command =>
   call(`ringbuf-${what}`, args as Record<string, unknown>)
+
+const ABSTRACT = `char-differential-${process.pid}`
 
 const COMMANDS: readonly Command[] = [
   call('query-chardev'),
@@ -37,6 +45,28 @@ const COMMANDS: readonly Command[] = [
   add('s2', unix('nosock', { server: false })),
   add('s3', unix('nosock', { server: false, wait: false })),
   add('s4', unix('sock', { reconnect: 1 })),
+  add('t1', tcp(0, { wait: false })),
+  add('t2', tcp(0, { wait: false, telnet: true, nodelay: true })),
+  add('t3', tcp(1, { server: false })),
+  add('t4', tcp(1, { server: false, reconnect: 60 })),
+  add('t5', tcp(1, { server: false, reconnect: 60, telnet: true })),
+  add('t6', tcp(1, { server: false, wait: false })),
+  add('t7', tcp(0, { reconnect: 1 })),
+  add('t8', backend('socket', { addr: { type: 'inet', data: { host: '127.0.0.1' } } })),
+  add('t9', backend('socket', { addr: { type: 'inet', data: { host: 'h', port: 1 } } })),
+  add('t10', backend('socket', { addr: { type: 'nope', data: {} } })),
+  add('t11', backend('socket', { addr: inet(0, { ipv4: false, ipv6: false }), wait: false })),
+  add('t12', backend('socket', { addr: inet(0, { ipv4: true, to: 65535 }), wait: false })),
+  add('a1', unix(ABSTRACT, { wait: false }, { abstract: true, tight: false })),
+  add(
+    'a2',
+    unix(`${ABSTRACT}-none`, { server: false, reconnect: 60 }, { abstract: true, tight: false }),
+  ),
+  add('u1', backend('udp', { remote: inet(9) })),
+  add('u2', backend('udp', { remote: inet(9), local: inet(0) })),
+  add('u3', backend('udp', {})),
+  add('q1', backend('pipe', { device: 'nopipe' })),
+  add('q2', backend('pipe', {})),
   add('x', backend('nope')),
   add('x', { type: 'null' }),
   add('x', {}),
@@ -80,7 +110,9 @@ const COMMANDS: readonly Command[] = [
 
 /** An answer without what is another in each process; lists of devices are in no order. */
 function plain(value: unknown): unknown {
-  if (typeof value === 'string') return value.replace(/\/dev\/pts\/\d+/, '/dev/pts/N')
+  if (typeof value === 'string') {
+    return value.replace(/\/dev\/pts\/\d+/, '/dev/pts/N').replace(/(:127\.0\.0\.1:)\d{4,5}/, '$1N')
+  }
   if (Array.isArray(value)) {
     const entries = value.map(plain).filter((entry) => !isOwn(entry))
     return entries.toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))

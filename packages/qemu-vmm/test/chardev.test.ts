@@ -1,21 +1,17 @@
 import { once } from 'node:events'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
-import type { Server, Socket } from 'node:net'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import test from 'ava'
 
 import { RingbufChardev } from '../src/chardev/ringbuf.ts'
 import { SocketChardev } from '../src/chardev/socket.ts'
-import { openChardevs } from '../src/cli/char-open.ts'
-import type { CharWiring } from '../src/cli/char-open.ts'
-import { planChardevs } from '../src/cli/char-plan.ts'
-import { parseCommand } from '../src/cli/parse.ts'
 import { runMonitorLine } from '../src/monitor/commands.ts'
 import { Monitor } from '../src/monitor/monitor.ts'
 import { bytes, text } from './fixtures/fake-device.ts'
 import { FakeMachine } from './fixtures/fake-machine.ts'
+import { Peer, accept, eventually, said, wire } from './support/char-peers.ts'
 import { scratchFolder } from './support/images.ts'
 
 const folder = scratchFolder()
@@ -24,52 +20,6 @@ test.after.always(() => rmSync(folder, { recursive: true }))
 let names = 0
 function socketPath(): string {
   return join(folder, `s${names++}`)
-}
-
-const said: string[] = []
-async function wire(...argv: string[]): Promise<CharWiring> {
-  const command = parseCommand(['-kernel', 'k', '-display', 'none', ...argv])
-  if (command.kind !== 'run') throw new Error(command.text)
-  return openChardevs(planChardevs(command.settings), {
-    escapeCode: 1,
-    onQuit() {},
-    report: (message) => said.push(message),
-    inform: (message) => said.push(message),
-    announce: (message) => said.push(message),
-  })
-}
-
-/** Collects what a peer receives, and waits for parts of it. */
-class Peer {
-  readonly socket: Socket
-  received = ''
-
-  constructor(socket: Socket) {
-    this.socket = socket
-    socket.on('error', () => {})
-    socket.on('data', (chunk) => {
-      this.received += text(chunk)
-    })
-  }
-
-  static async to(path: string): Promise<Peer> {
-    const socket = connect(path)
-    await once(socket, 'connect')
-    return new Peer(socket)
-  }
-
-  async until(wanted: string): Promise<void> {
-    while (!this.received.includes(wanted)) await once(this.socket, 'data')
-  }
-}
-
-async function accept(server: Server): Promise<Peer> {
-  const [socket] = (await once(server, 'connection')) as [Socket]
-  return new Peer(socket)
-}
-
-async function eventually(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
 test('a server carries bytes both ways, and tells who is there', async (t) => {
@@ -172,7 +122,7 @@ test('a client connects, and comes back where it is told to', async (t) => {
   await t.throwsAsync(wire('-serial', `unix:${path}`), {
     message: /Failed to connect to '.*': No such file or directory$/,
   })
-  const device = await SocketChardev.connect({ path, report() {} }, 5)
+  const device = await SocketChardev.connect({ address: { type: 'unix', path }, report() {} }, 5)
   t.is(device.filename, `disconnected:unix:${path}`)
   const server = createServer().listen(path)
   const peer = await accept(server)
@@ -187,7 +137,7 @@ test('a client connects, and comes back where it is told to', async (t) => {
   device.close()
   await once(again.socket, 'close')
   const accepted = accept(server)
-  const single = await SocketChardev.connect({ path, report() {} }, 0)
+  const single = await SocketChardev.connect({ address: { type: 'unix', path }, report() {} }, 0)
   const last = await accepted
   const left = new Promise<void>((resolve) => {
     single.onHangup = resolve
@@ -203,7 +153,7 @@ test('a peer that never reads loses output, and holds nobody up for ever', async
   const path = socketPath()
   const reports: string[] = []
   const device = await SocketChardev.listen({
-    path,
+    address: { type: 'unix', path },
     stallMs: 20,
     report: (message) => reports.push(message),
   })
@@ -235,7 +185,7 @@ test('a peer that never reads loses output, and holds nobody up for ever', async
 
 test('a peer that leaves while its user waits lets the user go on', async (t) => {
   const path = socketPath()
-  const device = await SocketChardev.listen({ path, report() {} })
+  const device = await SocketChardev.listen({ address: { type: 'unix', path }, report() {} })
   const socket = connect(path)
   socket.pause()
   await device.opened()
@@ -251,7 +201,7 @@ test('a peer that leaves while its user waits lets the user go on', async (t) =>
 
 test('input that the user does not take stays with the peer', async (t) => {
   const path = socketPath()
-  const device = await SocketChardev.listen({ path, report() {} })
+  const device = await SocketChardev.listen({ address: { type: 'unix', path }, report() {} })
   const wanted = 8 << 20
   let room = 0
   let taken = 0

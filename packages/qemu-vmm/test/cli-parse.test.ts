@@ -181,7 +181,6 @@ test('wrong command lines are refused with the nearest right one', (t) => {
     [['-overcommit', 'mem-lock=on'], /'mem-lock=on' is not supported yet/],
     [['-audiodev', 'alsa,id=a'], /unsupported audio driver 'alsa'/],
     [['-name', 'a,debug-threads=off'], /threads always have names/],
-    [['-chardev', 'socket,id=c,fd=3'], /it needs 'server=on'/],
     [['-chardev', 'socket,id=c,fd=1,server=on'], /open file above 2, not '1'/],
     [['-chardev', 'socket,id=c,fd=9,path=x,server=on'], /exclude each other/],
     [['-object', 'secret,id=s'], /Provide either 'data' or 'file'/],

@@ -222,6 +222,6 @@ test('the command line names the terminal as QEMU does', async (t) => {
   const terminal = wiring.list().find(({ label }) => label === 'serial0')
   t.regex(terminal?.filename ?? '', /^pty:\/dev\/pts\/\d+$/)
   t.throws(() => parseCommand(['-chardev', 'pty,id=a,path=/tmp/x']), {
-    message: /'path' belongs to 'file', 'socket', not 'pty'/,
+    message: /'path' belongs to 'file', 'pipe', 'socket', not 'pty'/,
   })
 })

@@ -2,7 +2,7 @@ import test from 'ava'
 
 import { SwapChardev } from '../src/chardev/swap.ts'
 import { CharDevices } from '../src/cli/char-devices.ts'
-import type { ChardevSettings } from '../src/cli/settings.ts'
+import type { ChardevSettings, SocketSettings } from '../src/cli/settings.ts'
 import { FakeDevice, bytes, text } from './fixtures/fake-device.ts'
 
 test('a device in the place of another has its user, and the one before has none', (t) => {
@@ -57,7 +57,17 @@ test('a break reaches the user of a device, and a device in use stays', async (t
     made.map((device) => device.take()),
     ['', 'x'],
   )
-  await t.throwsAsync(devices.add('two', { ...settings, wait: true }), { message: /give wait=off/ })
+  const waiting: SocketSettings = {
+    address: { type: 'inet', host: '127.0.0.1', port: 0 },
+    protocol: 'tcp',
+    noDelay: false,
+    server: true,
+    wait: true,
+    reconnect: 0,
+  }
+  await t.throwsAsync(devices.add('two', { ...settings, backend: 'socket', socket: waiting }), {
+    message: /give wait=off/,
+  })
   await devices.add('two', { ...settings, backend: 'stdio' })
   await t.throwsAsync(devices.add('three', { ...settings, backend: 'stdio' }), {
     message: /^Failed to add chardev 'three': cannot use stdio by multiple/,

@@ -1,8 +1,13 @@
-import { connect, createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 
+import { addressText, endText } from './address.ts'
+import type { SocketAddress, SocketProtocol } from './address.ts'
 import { ByteQueue } from './byte-queue.ts'
 import type { Chardev } from './chardev.ts'
+import { dial } from './dial.ts'
+import { listenAt } from './listen.ts'
+import { TELNET_GREETING, TelnetReader, telnetData } from './telnet.ts'
 
 /** Peers that may wait for their turn; the kernel's queue holds more in front of the process. */
 const WAITING_PEERS = 8
@@ -10,16 +15,20 @@ const WAITING_PEERS = 8
 const STALL_MS = 10_000
 
 export interface SocketOptions {
-  path: string
-  /** Listen on this open file instead; `path` is only what it is called. */
-  fd?: number
-  /** Told when output is dropped because the peer does not read. */
+  address: SocketAddress
+  /** By default bytes as they are. Telnet's commands are those of a server. */
+  protocol?: SocketProtocol
+  /** Send small pieces at once, over TCP. */
+  noDelay?: boolean
+  /** Told when output is dropped because the peer does not read, and when there is no connection yet. */
   report: (message: string) => void
+  /** What messages call it. */
+  label?: string
   stallMs?: number
 }
 
 /**
- * A UNIX socket, as server or as client. One peer at a time has the device; a server lets others
+ * A socket, as server or as client. One peer at a time has the device; a server lets others
  * wait. Without a peer output is dropped, as on a line with nobody at the other end. A peer that
  * does not read holds its user up for a while, and then only loses what it does not take.
  */
@@ -32,11 +41,17 @@ export class SocketChardev implements Chardev {
   onOpen?: () => void
   onHangup?: () => void
   readonly #options: SocketOptions
+  readonly #protocol: SocketProtocol
   readonly #queue: ByteQueue = new ByteQueue()
-  readonly #waiting: Socket[] = []
+  readonly #waiting: Duplex[] = []
+  readonly #abort = new AbortController()
   #server: Server | undefined
-  #peer: Socket | undefined
+  #peer: Duplex | undefined
+  /** Both ends of the connection, once there has been one. */
+  #ends = ''
+  #telnet: TelnetReader | undefined
   #reconnectMs = 0
+  #isReported = false
   #retry: NodeJS.Timeout | undefined
   #stall: NodeJS.Timeout | undefined
   #full = false
@@ -46,36 +61,30 @@ export class SocketChardev implements Chardev {
 
   private constructor(options: SocketOptions) {
     this.#options = options
+    this.#protocol = options.protocol ?? 'tcp'
   }
 
   /**
-   * Listens at the path; a socket that an earlier process left there is replaced.
-   * @throws the error of `bind`
+   * Listens at the address; a UNIX socket that an earlier process left there is replaced.
+   * @throws VmmError `E_CHARDEV`
    */
   static async listen(options: SocketOptions): Promise<SocketChardev> {
     const device = new SocketChardev(options)
-    const server = createServer({ pauseOnConnect: true }, (socket) => device.#arrive(socket))
-    await new Promise<void>((resolve, reject) => {
-      server
-        .once('error', reject)
-        .listen(options.fd === undefined ? options.path : { fd: options.fd }, () => {
-          server.off('error', reject).on('error', () => {})
-          resolve()
-        })
-    })
-    device.#server = server
+    device.#server = await listenAt(options.address, (socket) => device.#arrive(socket))
     return device
   }
 
   /**
-   * Connects to the path. With `reconnectMs` above 0 it tries again whenever there is no
+   * Connects to the address. With `reconnectMs` above 0 it tries again whenever there is no
    * connection, also for the first one; else a first connection that fails is an error.
-   * @throws the error of `connect`
+   * @throws VmmError `E_CHARDEV`
    */
   static async connect(options: SocketOptions, reconnectMs: number): Promise<SocketChardev> {
     const device = new SocketChardev(options)
     device.#reconnectMs = reconnectMs
-    await new Promise<void>((resolve, reject) => device.#dial(resolve, reject))
+    const dialed = device.#dial()
+    // A host that does not answer would hold everything up for minutes.
+    if (reconnectMs === 0 || options.address.type === 'unix') await dialed
     return device
   }
 
@@ -86,7 +95,8 @@ export class SocketChardev implements Chardev {
   /** What `info chardev` shows. */
   get filename(): string {
     const role = this.#server === undefined ? '' : ',server=on'
-    return `${this.connected ? '' : 'disconnected:'}unix:${this.#options.path}${role}`
+    if (this.connected && this.#ends !== '') return `${this.#protocol}:${this.#ends}`
+    return `${this.connected ? '' : 'disconnected:'}${this.#place()}${role}`
   }
 
   /** Resolves when there is a peer. */
@@ -101,7 +111,7 @@ export class SocketChardev implements Chardev {
     const peer = this.#peer
     if (peer === undefined || this.#dropping) return true
     if (this.#full) return false
-    this.#full = !peer.write(data)
+    this.#full = !peer.write(this.#telnet === undefined ? data : telnetData(data))
     if (this.#full) this.#watch(peer)
     return true
   }
@@ -122,6 +132,7 @@ export class SocketChardev implements Chardev {
     for (const socket of this.#waiting.splice(0)) socket.destroy()
     this.#peer?.destroy()
     this.#peer = undefined
+    this.#abort.abort()
   }
 
   /** Resolves when the peer has taken everything, or has taken nothing for `stallMs`. */
@@ -136,7 +147,18 @@ export class SocketChardev implements Chardev {
     clearTimeout(timer)
   }
 
-  #arrive(socket: Socket): void {
+  /** Where it really listens, or what it was told to connect to. */
+  #place(): string {
+    const { address } = this.#options
+    const bound = this.#server?.address()
+    if (address.type === 'unix' || bound === null || bound === undefined) {
+      return addressText(address, this.#protocol)
+    }
+    if (typeof bound === 'string') return `unix:${bound}`
+    return `${this.#protocol}:${bound.address}:${bound.port}`
+  }
+
+  #arrive(socket: Duplex): void {
     if (this.#closed || this.#waiting.length === WAITING_PEERS) {
       socket.destroy()
       return
@@ -147,33 +169,32 @@ export class SocketChardev implements Chardev {
     else this.#waiting.push(socket)
   }
 
-  #dial(connected?: () => void, failed?: (error: Error) => void): void {
-    const socket = connect({ path: this.#options.path })
-    const lost = (error: Error): void => {
-      socket.destroy()
-      if (this.#reconnectMs === 0) failed?.(error)
-      else {
-        connected?.()
-        this.#dialLater()
-      }
+  async #dial(): Promise<void> {
+    try {
+      const socket = await dial(this.#options.address, this.#abort.signal)
+      this.#isReported = false
+      this.#arrive(socket)
+    } catch (error) {
+      if (this.#closed) return
+      if (this.#reconnectMs === 0) throw error
+      const { report, label = '' } = this.#options
+      const reason = (error as Error).message
+      if (!this.#isReported) report(`Unable to connect character device ${label}: ${reason}`)
+      this.#isReported = true
+      this.#dialLater()
     }
-    socket.once('error', lost).once('connect', () => {
-      socket.off('error', lost).on('error', () => {})
-      if (this.#closed) socket.destroy()
-      else this.#adopt(socket)
-      connected?.()
-    })
   }
 
   #dialLater(): void {
     if (this.#closed) return
-    this.#retry = setTimeout(() => this.#dial(), this.#reconnectMs).unref()
+    this.#retry = setTimeout(() => void this.#dial(), this.#reconnectMs).unref()
   }
 
-  #adopt(socket: Socket): void {
+  #adopt(socket: Duplex): void {
     this.#peer = socket
-    socket.on('data', (chunk) => {
-      this.#queue.push(chunk)
+    this.#greet(socket)
+    socket.on('data', (chunk: Uint8Array) => {
+      this.#queue.push(this.#telnet === undefined ? chunk : this.#telnet.take(chunk))
       this.#queue.deliver(this)
       if (this.#queue.length > 0) socket.pause()
     })
@@ -188,7 +209,21 @@ export class SocketChardev implements Chardev {
     this.onOpen?.()
   }
 
-  #hangup(socket: Socket): void {
+  /** What is new with each peer. */
+  #greet(socket: Duplex): void {
+    const { localAddress, localPort = 0, remoteAddress, remotePort = 0 } = socket as Partial<Socket>
+    const role = this.#server === undefined ? '' : ',server=on'
+    this.#ends =
+      localAddress === undefined || remoteAddress === undefined
+        ? ''
+        : `${endText(localAddress, localPort)}${role} <-> ${endText(remoteAddress, remotePort)}`
+    if (this.#options.noDelay === true) (socket as Partial<Socket>).setNoDelay?.(true)
+    if (this.#protocol !== 'telnet' || this.#server === undefined) return
+    this.#telnet = new TelnetReader(() => this.onBreak?.())
+    socket.write(TELNET_GREETING)
+  }
+
+  #hangup(socket: Duplex): void {
     if (this.#peer !== socket) return
     this.#peer = undefined
     this.onHangup?.()
@@ -200,16 +235,22 @@ export class SocketChardev implements Chardev {
     else if (this.#server === undefined && this.#reconnectMs > 0) this.#dialLater()
   }
 
-  #watch(peer: Socket): void {
+  #watch(peer: Duplex): void {
     this.#stall = setTimeout(() => {
       if (this.#peer !== peer) return
       this.#dropping = true
       this.#options.report(
-        `nobody reads from the socket '${this.#options.path}'; what follows is lost until ` +
+        `nobody reads from the socket '${this.#name()}'; what follows is lost until ` +
           'somebody does',
       )
       this.onWritable?.()
     }, this.#options.stallMs ?? STALL_MS).unref()
+  }
+
+  /** What messages call the place. */
+  #name(): string {
+    const { address } = this.#options
+    return address.type === 'unix' ? address.path : this.#place()
   }
 
   #moved(): void {

@@ -21,7 +21,11 @@ interface Opened {
 }
 
 /** Opens what settings describe. Rejects with `CliError`. */
-export type CharOpener = (settings: ChardevSettings, options: WiringOptions) => Promise<Chardev>
+export type CharOpener = (
+  settings: ChardevSettings,
+  label: string,
+  options: WiringOptions,
+) => Promise<Chardev>
 
 /** The open character devices of the command, by their ids. */
 export class CharDevices implements CharacterControl {
@@ -36,7 +40,7 @@ export class CharDevices implements CharacterControl {
 
   /** Opens one; rejects with `CliError`. */
   async open(id: string, label: string, settings: ChardevSettings): Promise<Chardev> {
-    const inner = await this.#open(settings, this.#options)
+    const inner = await this.#open(settings, label, this.#options)
     const base = new SwapChardev(inner)
     const mux = settings.mux ? new Mux(base, this.#options) : undefined
     this.#opened.set(id, { label, base, mux, settings, users: [] })
@@ -84,7 +88,12 @@ export class CharDevices implements CharacterControl {
     if (opened.users.some(({ use }) => use === 'monitor')) {
       throw refuse('Chardev user does not support chardev hotswap')
     }
-    const next = await this.#tell('', settings, () => this.#open(settings, this.#options), key)
+    const next = await this.#tell(
+      '',
+      settings,
+      () => this.#open(settings, opened.label, this.#options),
+      key,
+    )
     opened.base.swap(next)
     this.#opened.set(key, { ...opened, settings })
     return next instanceof PtyChardev ? { pty: next.path } : {}
@@ -116,7 +125,7 @@ export class CharDevices implements CharacterControl {
     if (settings.backend === 'stdio' && hasStdio) {
       throw new VmmError('E_CHARDEV', `${prefix}cannot use stdio by multiple character devices`)
     }
-    if (settings.wait === true) {
+    if (settings.socket?.wait === true) {
       throw new VmmError(
         'E_CHARDEV',
         `${prefix}'wait' would keep the machine waiting, which runs already; give wait=off`,

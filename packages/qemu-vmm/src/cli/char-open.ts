@@ -1,13 +1,12 @@
-import { existsSync, lstatSync, unlinkSync } from 'node:fs'
-import { dirname } from 'node:path'
-
 import type { Chardev } from '../chardev/chardev.ts'
 import { FileChardev } from '../chardev/file.ts'
 import { NullChardev } from '../chardev/null.ts'
+import { PipeChardev } from '../chardev/pipe.ts'
 import { PtyChardev } from '../chardev/pty.ts'
 import { RingbufChardev } from '../chardev/ringbuf.ts'
 import { SocketChardev } from '../chardev/socket.ts'
 import { StdioChardev } from '../chardev/stdio.ts'
+import { UdpChardev } from '../chardev/udp.ts'
 import { VmmError } from '../errors.ts'
 import type { ChardevInfo } from '../monitor/command.ts'
 import { openPty } from '../native/pty.ts'
@@ -60,7 +59,7 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
         const shown = `${label}${chardev.mux ? '-base' : ''}`
         options.announce(`char device redirected to ${base.path} (label ${shown})`)
       }
-      if (base instanceof SocketChardev && chardev.wait === true) {
+      if (base instanceof SocketChardev && chardev.socket?.wait === true) {
         options.inform(`${chardev.at}: info: QEMU waiting for connection on: ${base.filename}`)
         await base.opened()
       }
@@ -91,7 +90,11 @@ export async function openChardevs(plan: CharPlan, options: WiringOptions): Prom
   }
 }
 
-async function openBase(chardev: ChardevSettings, options: WiringOptions): Promise<Chardev> {
+async function openBase(
+  chardev: ChardevSettings,
+  label: string,
+  options: WiringOptions,
+): Promise<Chardev> {
   switch (chardev.backend) {
     case 'null':
       return new NullChardev()
@@ -102,7 +105,11 @@ async function openBase(chardev: ChardevSettings, options: WiringOptions): Promi
     case 'file':
       return openFile(chardev, options)
     case 'socket':
-      return await openSocket(chardev, options)
+      return await openSocket(chardev, label, options)
+    case 'udp':
+      return await orCliError(chardev.at, () => UdpChardev.open(chardev.udp!))
+    case 'pipe':
+      return await orCliError(chardev.at, () => new PipeChardev(chardev.path ?? ''))
     case 'stdio': {
       const raw = new RawMode(process.stdin)
       // Signals of the keyboard go to the whole foreground group, as the terminal sends them.
@@ -135,37 +142,23 @@ function openTerminal({ at }: ChardevSettings, { report }: WiringOptions): PtyCh
 }
 
 async function openSocket(
-  { path = '', fd, server, reconnect = 0, at }: ChardevSettings,
+  { socket, at }: ChardevSettings,
+  label: string,
   { report }: WiringOptions,
 ): Promise<SocketChardev> {
-  try {
-    if (server !== true) return await SocketChardev.connect({ path, report }, reconnect * 1000)
-    if (fd !== undefined) return await SocketChardev.listen({ path: `fd=${fd}`, fd, report })
-    removeStale(path, at)
-    return await SocketChardev.listen({ path, report })
-  } catch (error) {
-    if (error instanceof CliError) throw error
-    const what = server === true ? 'Failed to bind socket to' : 'Failed to connect to'
-    // The runtime reports a folder that is not there as one that may not be written to.
-    const reason = existsSync(dirname(path)) ? systemMessage(error) : 'No such file or directory'
-    throw new CliError(`${what} '${path}': ${reason}`, at)
-  }
+  const { address, protocol, noDelay, server, reconnect } = socket!
+  const options = { address, protocol, noDelay, report, label }
+  return await orCliError(at, () =>
+    server ? SocketChardev.listen(options) : SocketChardev.connect(options, reconnect * 1000),
+  )
 }
 
-/** A socket that a killed process left behind would be in the way; anything else is not ours. */
-function removeStale(path: string, at: string): void {
-  const found = lstatSync(path, { throwIfNoEntry: false })
-  if (found === undefined) return
-  if (!found.isSocket()) {
-    throw new CliError(
-      `Failed to bind socket to '${path}': there is something else than a socket; remove it, or ` +
-        'give another path',
-      at,
-    )
-  }
+/** What cannot be opened, with the option that asked for it. */
+async function orCliError<T>(at: string, open: () => T | Promise<T>): Promise<T> {
   try {
-    unlinkSync(path)
+    return await open()
   } catch (error) {
-    throw new CliError(`Failed to unlink socket '${path}': ${systemMessage(error)}`, at)
+    if (error instanceof VmmError) throw new CliError(error.message, at)
+    throw error
   }
 }

@@ -1,7 +1,8 @@
 import { resolve } from 'node:path'
 
 import { CliError } from './cli-error.ts'
-import { checkSocketPath } from './options/chardev.ts'
+import { shortChardev } from './options/char-short.ts'
+import { checkSocketPath } from './options/chardev-socket.ts'
 import type { ChardevSettings, CharUser, Settings } from './settings.ts'
 import { hint } from './suggest.ts'
 
@@ -94,14 +95,22 @@ function prepareForDaemon(plan: CharPlan): void {
     if (chardev.backend === 'stdio') {
       throw new CliError('cannot use stdio with -daemonize', chardev.at)
     }
-    if (chardev.fd !== undefined) {
-      throw new CliError("'fd' cannot be used with -daemonize", chardev.at)
-    }
-    if (chardev.path === undefined) continue
-    const path = resolve(chardev.path)
-    if (chardev.backend === 'socket') checkSocketPath(path)
-    plan.chardevs.set(id, { ...chardev, path })
+    plan.chardevs.set(id, withAbsolutePath(chardev))
   }
+}
+
+function withAbsolutePath(chardev: ChardevSettings): ChardevSettings {
+  if (chardev.path !== undefined) return { ...chardev, path: resolve(chardev.path) }
+  const { socket } = chardev
+  if (socket === undefined) return chardev
+  const { address } = socket
+  if (address.type === 'fd') {
+    throw new CliError("'fd' cannot be used with -daemonize", chardev.at)
+  }
+  if (address.type !== 'unix' || address.abstract === true) return chardev
+  const path = resolve(address.path)
+  checkSocketPath(path)
+  return { ...chardev, socket: { ...socket, address: { ...address, path } } }
 }
 
 function withDefaults(settings: Settings): { serials: CharUser[]; monitors: CharUser[] } {
@@ -137,35 +146,20 @@ function withParallel({ parallels, defaultDevices, devices, machine }: Settings)
 }
 
 /** The id of the device a user names; implied devices come into being here. */
-function deviceId(
-  plan: CharPlan,
-  { device, socket, at }: CharUser,
-  label: string,
-): string | undefined {
-  if (device === 'none') return undefined
-  if (device.startsWith('chardev:')) {
+function deviceId(plan: CharPlan, { device, at }: CharUser, label: string): string | undefined {
+  const chardev = shortChardev(device, at)
+  if (chardev === undefined) {
+    if (device === 'none') return undefined
     const id = device.slice('chardev:'.length)
     if (plan.chardevs.has(id)) return id
     const ids = [...plan.chardevs.keys()].filter((other) => !other.startsWith('#'))
     throw new CliError(`chardev '${id}' not found${hint(id, ids)}`, at)
   }
-  const chardev = socket ?? impliedChardev(device, at)
   checkStdio(plan, chardev)
   const id = `#${plan.chardevs.size}`
   plan.chardevs.set(id, chardev)
   plan.labels.set(id, label)
   return id
-}
-
-function impliedChardev(device: string, at: string): ChardevSettings {
-  const file = /^file:(.*)$/s.exec(device)?.[1]
-  if (file !== undefined) {
-    return { backend: 'file', mux: false, signal: false, path: file, append: false, at }
-  }
-  // Shared with the monitor, the terminal passes Ctrl-C to the guest; alone, it ends the program.
-  const mux = device === 'mon:stdio'
-  const backend = device === 'null' || device === 'pty' ? device : 'stdio'
-  return { backend, mux, signal: backend === 'stdio' && !mux, at }
 }
 
 function checkStdio(plan: CharPlan, chardev: ChardevSettings): void {

@@ -12,6 +12,8 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
     'add-fd async-teardown audio audio-help bt ' +
     'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
+    'acpitable add-fd async-teardown audio audio-help bt ' +
+    'chroot compat dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'mtdblock no-acpi no-fd-bootchk ' +
     'numa only-migratable option-rom pflash plugin ' +

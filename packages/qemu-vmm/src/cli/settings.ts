@@ -1,5 +1,6 @@
 import type { SoftOptions } from 'kvm-core'
 
+import type { SocketAddress, SocketProtocol, UdpAddresses } from '../chardev/address.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { DeviceOption } from '../devices/device-type.ts'
 import type { BootOptions } from '../machine/boot-options.ts'
@@ -26,7 +27,29 @@ export type MachineChoice = MachineType | 'none'
 export type PanicAction = Exclude<MachineConfig['panicAction'], undefined>
 
 /** Kinds of character devices. */
-export type ChardevBackend = 'file' | 'null' | 'pty' | 'ringbuf' | 'socket' | 'stdio'
+export type ChardevBackend =
+  | 'file'
+  | 'null'
+  | 'pipe'
+  | 'pty'
+  | 'ringbuf'
+  | 'socket'
+  | 'stdio'
+  | 'udp'
+
+/** Which socket, and what it carries. */
+export interface SocketSettings {
+  address: SocketAddress
+  protocol: SocketProtocol
+  /** Send small pieces at once, over TCP. */
+  noDelay: boolean
+  /** Wait to be connected to, rather than connect. */
+  server: boolean
+  /** Only servers: the machine starts when somebody has connected. */
+  wait: boolean
+  /** Only clients: seconds after which to connect again; 0 is never. */
+  reconnect: number
+}
 
 /** A `-chardev`: what carries bytes, and how. */
 export interface ChardevSettings {
@@ -35,30 +58,24 @@ export interface ChardevSettings {
   mux: boolean
   /** Ctrl-C, Ctrl-\ and Ctrl-Z are signals rather than characters. Only `stdio`. */
   signal: boolean
-  /** `file` and `socket`. */
+  /** `file` and `pipe`. */
   path?: string
   /** Keep what the file holds already. Only `file`. */
   append?: boolean
   /** Bytes, a power of two. Only `ringbuf`. */
   size?: number
-  /** Only `socket` servers: a listening socket that the process was given, in place of a path. */
-  fd?: number
-  /** Only `socket`: wait to be connected to, rather than connect. */
-  server?: boolean
-  /** Only `socket` servers: the machine starts when somebody has connected. */
-  wait?: boolean
-  /** Only `socket` clients: seconds after which to connect again; 0 is never. */
-  reconnect?: number
+  /** Only `socket`. */
+  socket?: SocketSettings
+  /** Only `udp`. */
+  udp?: UdpAddresses
   /** The option as typed, for messages. */
   at: string
 }
 
 /** A user of a character device, as typed. */
 export interface CharUser {
-  /** `none`, `null`, `pty`, `stdio`, `mon:stdio`, `file:PATH`, `unix:PATH[,...]` or `chardev:ID`. */
+  /** What `-serial` and its like take, such as `none`, `mon:stdio`, `tcp:HOST:PORT,server=on` or `chardev:ID`. */
   device: string
-  /** What `unix:` says. */
-  socket?: ChardevSettings
   /** A monitor's language: QMP, over several lines with `pretty`. By default that of people. */
   control?: { pretty: boolean }
   /** Of a `-mon`. */

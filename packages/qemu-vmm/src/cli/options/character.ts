@@ -3,24 +3,12 @@ import { parseBool } from '../keyval.ts'
 import { choice, flagOption, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
 import type { CharUser, Settings } from '../settings.ts'
-import { hint } from '../suggest.ts'
-import { chardev, socketSettings } from './chardev.ts'
+import { FORMS_HELP, shortChardev } from './char-short.ts'
+import { chardev } from './chardev.ts'
 
 const DISPLAYS = ['none', 'curses'] as const
 const MAX_SERIALS = 4
 const MAX_PARALLELS = 3
-
-/** What `-serial` and `-monitor` take. */
-const DEVICES = [
-  'none',
-  'null',
-  'pty',
-  'stdio',
-  'mon:stdio',
-  'file:PATH',
-  'unix:PATH',
-  'chardev:ID',
-]
 
 export const character: OptionGroup = {
   title: 'Terminal, serial ports and monitor',
@@ -63,10 +51,7 @@ export const character: OptionGroup = {
       name: 'serial',
       argument: 'dev',
       repeatable: true,
-      help: [
-        'connect the next serial port to none, null, pty, stdio, mon:stdio (shared with the monitor),',
-        'file:PATH, unix:PATH[,server=on][,wait=off] or chardev:ID; up to four times',
-      ],
+      help: ['connect the next serial port; up to four times, to', ...FORMS_HELP],
       apply(settings, value, at) {
         if (settings.serials.length === MAX_SERIALS) {
           throw new CliError(`too many serial ports: a PC has ${MAX_SERIALS}`)
@@ -78,10 +63,7 @@ export const character: OptionGroup = {
       name: 'parallel',
       argument: 'dev',
       repeatable: true,
-      help: [
-        'connect the next parallel port to none, null, pty, stdio, file:PATH,',
-        'unix:PATH[,server=on][,wait=off] or chardev:ID; up to three times',
-      ],
+      help: ['connect the next parallel port; up to three times, dev as for -serial'],
       apply(settings, value, at) {
         if (settings.parallels.length === MAX_PARALLELS) {
           throw new CliError(`too many parallel ports: a PC has ${MAX_PARALLELS}`)
@@ -93,12 +75,27 @@ export const character: OptionGroup = {
       name: 'monitor',
       argument: 'dev',
       repeatable: true,
-      help: [
-        'connect a monitor to none, null, pty, stdio, file:PATH, unix:PATH[,server=on][,wait=off] or',
-        'chardev:ID',
-      ],
+      help: ['connect a monitor, dev as for -serial'],
       apply(settings, value, at) {
         settings.monitors.push(charUser(value, at))
+      },
+    },
+    {
+      name: 'debugcon',
+      argument: 'dev',
+      help: ['connect the debug console at port 0xe9, where firmware logs; dev as for -serial'],
+      apply(settings, value, at) {
+        const made = shortChardev(value, at)
+        if (value === 'none') return
+        if (made !== undefined) {
+          if (settings.chardevs.has('debugcon')) {
+            throw new CliError("Duplicate ID 'debugcon' for chardev")
+          }
+          settings.chardevs.set('debugcon', made)
+        }
+        const id = made === undefined ? value.slice('chardev:'.length) : 'debugcon'
+        const properties = { iobase: '0xe9', chardev: id }
+        settings.devices.push({ driver: 'isa-debugcon', properties })
       },
     },
     ...['qmp', 'qmp-pretty'].map((name) => ({
@@ -107,7 +104,7 @@ export const character: OptionGroup = {
       repeatable: true,
       help: [
         name === 'qmp'
-          ? 'connect a monitor that speaks QMP, the protocol for programs; dev as for -monitor'
+          ? 'connect a monitor that speaks QMP, the protocol for programs; dev as for -serial'
           : 'the same with values over several lines',
       ],
       apply(settings: Settings, value: string, at: string) {
@@ -166,13 +163,6 @@ export const character: OptionGroup = {
 }
 
 function charUser(device: string, at: string): CharUser {
-  const named = /^(file|unix|chardev|mon:chardev):(.*)$/s.exec(device)
-  if (named !== null) {
-    if (named[2] === '') throw new CliError(`'${device}' lacks a name behind the colon`)
-    if (named[1] === 'mon:chardev') throw new CliError("'mon:' works with stdio only; use -mon")
-    if (named[1] === 'unix') return { device, socket: socketSettings(named[2] ?? '', at), at }
-  } else if (!DEVICES.includes(device)) {
-    throw new CliError(`'${device}' is not a valid char driver${hint(device, DEVICES)}`)
-  }
+  shortChardev(device, at)
   return { device, at }
 }

@@ -1,72 +1,44 @@
+import type { UdpAddresses } from '../../chardev/address.ts'
 import { CliError } from '../cli-error.ts'
-import { keyvalMap, parseBool, parseKeyval } from '../keyval.ts'
+import { parseBool } from '../keyval.ts'
 import { choice, keyvalOption } from '../option.ts'
-import type { KeySpec, OptionSpec } from '../option.ts'
+import type { OptionSpec } from '../option.ts'
 import type { ChardevBackend, ChardevSettings, Settings } from '../settings.ts'
 import { parseSize } from '../size.ts'
+import { SOCKET_KEYS, SOCKET_REFUSED, inetOf, portNumber, socketOf } from './chardev-socket.ts'
 
 /** What there is. */
 export const BACKENDS: readonly ChardevBackend[] = [
   'file',
   'null',
+  'pipe',
   'pty',
   'ringbuf',
   'socket',
   'stdio',
+  'udp',
 ]
 const RINGBUF_BYTES = 64 * 1024
 const MAX_RINGBUF_BYTES = 64 * 1024 * 1024
-/** `sun_path` of a socket address, without the zero at its end. */
-const MAX_PATH_BYTES = 107
-/** A day: a longer time is a mistake, and timers cannot count much further. */
-export const MAX_RECONNECT_SECONDS = 86_400
-
-const SOCKET_KEYS: readonly KeySpec[] = [
-  {
-    name: 'path',
-    value: 'file',
-    help: 'file: where to write; socket: its name in the file system',
-  },
-  {
-    name: 'fd',
-    value: 'number',
-    help: 'socket with server=on: a listening socket that the process was given, in place of path',
-  },
-  {
-    name: 'server',
-    value: 'on|off',
-    help: 'socket: wait to be connected to, one peer at a time (default: off, connect to the path)',
-  },
-  {
-    name: 'wait',
-    value: 'on|off',
-    help: 'socket with server=on: the machine starts when somebody has connected (default: on)',
-  },
-  {
-    name: 'reconnect',
-    value: 'seconds',
-    help: 'socket with server=off: connect again after so long, 0 is never (default: 0)',
-  },
-]
-
-/** Which backends have a key; other keys belong to all of them. */
+/** Which backends have a key; other keys belong to all of them, and those of sockets to sockets. */
 const OWNERS: Readonly<Record<string, readonly ChardevBackend[]>> = {
+  ...Object.fromEntries(SOCKET_KEYS.map(({ name }) => [name, ['socket']])),
   signal: ['stdio'],
-  path: ['file', 'socket'],
+  path: ['file', 'pipe', 'socket'],
   append: ['file'],
   size: ['ringbuf'],
-  fd: ['socket'],
-  server: ['socket'],
-  wait: ['socket'],
-  reconnect: ['socket'],
+  host: ['socket', 'udp'],
+  port: ['socket', 'udp'],
+  ipv4: ['socket', 'udp'],
+  ipv6: ['socket', 'udp'],
+  localaddr: ['udp'],
+  localport: ['udp'],
 }
-
-const UNIX_ONLY = 'sockets are UNIX sockets only, named by path'
 
 /** `-chardev`. */
 export const chardev: OptionSpec = keyvalOption({
   name: 'chardev',
-  argument: '[backend=]file|null|pty|ringbuf|socket|stdio,id=id[,key=value...]',
+  argument: `[backend=]${BACKENDS.join('|')},id=id[,key=value...]`,
   implied: 'backend',
   repeatable: true,
   help: ["character device, for -serial chardev:ID and -mon ('-chardev help' lists the backends)"],
@@ -79,7 +51,14 @@ export const chardev: OptionSpec = keyvalOption({
       value: 'on|off',
       help: 'stdio: Ctrl-C ends the program (default: on) or goes to the guest',
     },
+    {
+      name: 'path',
+      value: 'file',
+      help: 'file: where to write; socket: its name in the file system; pipe: one, or path.in and path.out',
+    },
     ...SOCKET_KEYS,
+    { name: 'localaddr', value: 'host', help: 'udp: where to receive (default: every interface)' },
+    { name: 'localport', value: 'number', help: 'udp: the port to receive at (default: any)' },
     { name: 'append', value: 'on|off', help: 'file: keep what is there (default: off)' },
     {
       name: 'size',
@@ -87,7 +66,7 @@ export const chardev: OptionSpec = keyvalOption({
       help: 'ringbuf: how many bytes are kept, a power of two (default: 64k)',
     },
   ],
-  refused: { host: UNIX_ONLY, port: UNIX_ONLY, abstract: UNIX_ONLY },
+  refused: SOCKET_REFUSED,
   owner: (values) => {
     if (values.has('backend')) backendOf(values)
     return 'chardev'
@@ -95,15 +74,6 @@ export const chardev: OptionSpec = keyvalOption({
   list: () => ['Available chardev backend types:', ...BACKENDS.map((b) => `  ${b}`)].join('\n'),
   take: takeChardev,
 })
-
-/** The socket that `unix:PATH[,key=value...]` of `-serial` and `-monitor` stands for. */
-export function socketSettings(text: string, at: string): ChardevSettings {
-  const keys = SOCKET_KEYS.map((key) => key.name)
-  const values = keyvalMap(parseKeyval(text, { implied: 'path', keys }))
-  const settings: ChardevSettings = { backend: 'socket', mux: false, signal: false, at }
-  takeSocket(settings, values)
-  return settings
-}
 
 function takeChardev(settings: Settings, values: Map<string, string>, at: string): void {
   const backend = backendOf(values)
@@ -126,7 +96,9 @@ function takeChardev(settings: Settings, values: Map<string, string>, at: string
     made.path = requiredPath(values)
     made.append = parseBool(values.get('append') ?? 'off', 'append')
   }
-  if (backend === 'socket') takeSocket(made, values)
+  if (backend === 'pipe') made.path = requiredPath(values)
+  if (backend === 'socket') made.socket = socketOf(values)
+  if (backend === 'udp') made.udp = udpOf(values)
   if (backend === 'ringbuf') made.size = ringbufSize(values.get('size'))
   settings.chardevs.set(id, made)
 }
@@ -150,49 +122,15 @@ function requiredPath(values: ReadonlyMap<string, string>): string {
   return path
 }
 
-/** @throws CliError for a path that an address of a socket has no room for */
-export function checkSocketPath(path: string): void {
-  if (Buffer.byteLength(path) <= MAX_PATH_BYTES) return
-  throw new CliError(
-    `UNIX socket path '${path}' is too long; it must be less than ${MAX_PATH_BYTES + 1} bytes`,
-  )
-}
-
-function takeSocket(made: ChardevSettings, values: ReadonlyMap<string, string>): void {
-  made.server = parseBool(values.get('server') ?? 'off', 'server')
-  const fd = values.get('fd')
-  if (fd === undefined) {
-    made.path = requiredPath(values)
-    checkSocketPath(made.path)
-  } else {
-    if (values.has('path')) throw new CliError("Parameters 'path' and 'fd' exclude each other")
-    if (!made.server) throw new CliError("'fd' is a listening socket: it needs 'server=on'")
-    made.fd = inheritedFd(fd)
-  }
-  if (!made.server && values.has('wait')) {
-    throw new CliError("'wait' option is incompatible with socket in client connect mode")
-  }
-  if (made.server && values.has('reconnect')) {
-    throw new CliError("'reconnect' option is incompatible with socket in server listen mode")
-  }
-  made.wait = made.server && parseBool(values.get('wait') ?? 'on', 'wait')
-  made.reconnect = reconnectSeconds(values.get('reconnect') ?? '0')
-}
-
-/** Standard streams are not sockets of a monitor. */
-function inheritedFd(text: string): number {
-  const fd = /^[0-9]{1,7}$/.test(text) ? Number(text) : -1
-  if (fd > 2) return fd
-  throw new CliError(`Parameter 'fd' expects the number of an open file above 2, not '${text}'`)
-}
-
-function reconnectSeconds(text: string): number {
-  const seconds = /^[0-9]+$/.test(text) ? Number(text) : Number.NaN
-  if (seconds <= MAX_RECONNECT_SECONDS) return seconds
-  throw new CliError(
-    `Parameter 'reconnect' expects a number of seconds from 0 to ${MAX_RECONNECT_SECONDS}, ` +
-      `not '${text}'`,
-  )
+/**
+ * Where datagrams go to, and where they are received; no host is this one.
+ * @throws CliError
+ */
+export function udpOf(values: ReadonlyMap<string, string>): UdpAddresses {
+  const remote = inetOf(values, false)
+  const host = values.get('localaddr') ?? ''
+  const port = portNumber(values.get('localport') ?? '0', 'localport', 0)
+  return { remote: { ...remote, host: remote.host || 'localhost' }, local: { host, port } }
 }
 
 /** @throws CliError for a size that a ringbuf cannot have */

@@ -1,9 +1,5 @@
-import {
-  BACKENDS,
-  MAX_RECONNECT_SECONDS,
-  checkSocketPath,
-  ringbufSize,
-} from '../../cli/options/chardev.ts'
+import { BACKENDS, ringbufSize, udpOf } from '../../cli/options/chardev.ts'
+import { socketOf } from '../../cli/options/chardev-socket.ts'
 import type { ChardevBackend, ChardevSettings } from '../../cli/settings.ts'
 import type { ChardevInfo } from '../command.ts'
 import type { QmpCommand, QmpContext } from './command.ts'
@@ -11,20 +7,37 @@ import { QmpError } from './message.ts'
 import { bool, int, listOf, membersOf, oneOf, str, struct } from './types.ts'
 import type { QmpObject } from './types.ts'
 
-const UNIX: QmpObject = {
-  ...struct({ type: oneOf(['unix']) }),
-  tag: 'type',
-  variants: { unix: membersOf({ data: struct({ path: str }) }) },
+const INET = struct({ host: str, port: str, 'to?': int, 'ipv4?': bool, 'ipv6?': bool })
+const UNIX = struct({ path: str, 'abstract?': bool, 'tight?': bool })
+
+/** `SocketAddressLegacy`, as far as there are such sockets here. */
+function address(kinds: Readonly<Record<string, QmpObject>>): QmpObject {
+  return {
+    ...struct({ type: oneOf(Object.keys(kinds)) }),
+    tag: 'type',
+    variants: Object.fromEntries(
+      Object.entries(kinds).map(([type, data]) => [type, membersOf({ data })]),
+    ),
+  }
 }
 
-/** Data of the backends; a file for input, a log and other kinds of sockets there are none of. */
+/** Data of the backends; a file for input and a log there are none of. */
 const DATA: Readonly<Record<ChardevBackend, QmpObject>> = {
   file: struct({ out: str, 'append?': bool }),
   null: struct({}),
+  pipe: struct({ device: str }),
   pty: struct({}),
   ringbuf: struct({ 'size?': int }),
-  socket: struct({ addr: UNIX, 'server?': bool, 'wait?': bool, 'reconnect?': int }),
+  socket: struct({
+    addr: address({ inet: INET, unix: UNIX }),
+    'server?': bool,
+    'wait?': bool,
+    'nodelay?': bool,
+    'telnet?': bool,
+    'reconnect?': int,
+  }),
   stdio: struct({ 'signal?': bool }),
+  udp: struct({ remote: address({ inet: INET }), 'local?': address({ inet: INET }) }),
 }
 
 const BACKEND: QmpObject = {
@@ -128,33 +141,37 @@ function fill(made: ChardevSettings, data: Readonly<Record<string, unknown>>): v
     case 'stdio':
       made.signal = data['signal'] !== false
       break
-    case 'socket':
-      fillSocket(made, data)
+    case 'socket': {
+      const { addr, server = true, wait = false, ...others } = data
+      const waits = server === true || data['wait'] !== undefined ? { wait } : {}
+      made.socket = socketOf(keysOf({ ...placeOf(addr), ...others, server, ...waits }))
+      break
+    }
+    case 'udp': {
+      const { host, port } = placeOf(data['local'])
+      const local = { localaddr: host, localport: port }
+      made.udp = udpOf(keysOf({ ...placeOf(data['remote']), ...local }))
+      break
+    }
+    case 'pipe':
+      made.path = data['device'] as string
       break
     default:
       break
   }
 }
 
-function fillSocket(made: ChardevSettings, data: Readonly<Record<string, unknown>>): void {
-  const { server = true, wait, reconnect = 0 } = data
-  const { data: address } = data['addr'] as { data: { path: string } }
-  made.path = address.path
-  checkSocketPath(made.path)
-  made.server = server as boolean
-  if (!made.server && wait !== undefined) {
-    throw new QmpError("'wait' option is incompatible with socket in client connect mode")
-  }
-  if (made.server && data['reconnect'] !== undefined) {
-    throw new QmpError("'reconnect' option is incompatible with socket in server listen mode")
-  }
-  made.wait = wait === true
-  made.reconnect = reconnectSeconds(reconnect as number)
+function placeOf(place: unknown): Readonly<Record<string, unknown>> {
+  return (place as { data: Readonly<Record<string, unknown>> } | undefined)?.data ?? {}
 }
 
-function reconnectSeconds(seconds: number): number {
-  if (seconds >= 0 && seconds <= MAX_RECONNECT_SECONDS) return seconds
-  throw new QmpError(
-    `'reconnect' expects a number of seconds from 0 to ${MAX_RECONNECT_SECONDS}, not ${seconds}`,
+/** Members as keys of `-chardev`. */
+function keysOf(members: Readonly<Record<string, unknown>>): Map<string, string> {
+  const given = Object.entries(members).filter(([, value]) => value !== undefined)
+  return new Map(
+    given.map(([key, value]) => [
+      key,
+      typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value),
+    ]),
   )
 }
