@@ -114,9 +114,14 @@ test('what cannot be started yet is defined, and refused at the start with its p
     ["<memballoon model='none' lazy='yes'/>", /memballoon\/@lazy/],
     ["<sound model='ac97'/>", /sound\[1\]/],
     [
-      "<serial type='tcp'><source mode='bind' host='h' service='1'/></serial>",
-      /serial\[1\]\/@type/,
+      "<serial type='tcp'><source mode='bind' host='h' service='1'/><protocol type='tls'/></serial>",
+      /serial\[1\]\/protocol\/@type.*raw or telnet/,
     ],
+    [
+      "<serial type='tcp'><source mode='bind' host='h' service='1' tls='yes'/></serial>",
+      /serial\[1\]\/source\[1\], tls/,
+    ],
+    ["<serial type='dev'><source path='/dev/ttyS0'/></serial>", /serial\[1\]\/@type.*"dev"/],
     ["<watchdog model='i6300esb'/>", /no device "i6300esb"/],
   ]
   for (const [devices, expected] of cases) {
@@ -125,6 +130,37 @@ test('what cannot be started yet is defined, and refused at the start with its p
     t.is(error.libvirtCode, 67)
   }
   t.regex(refusal(imported('pc', '', '<cputune><shares>9</shares></cputune>')).message, /cputune/)
+})
+
+test('character devices are at TCP, telnet, UDP and pipes, with the words of libvirt', async (t) => {
+  const pipe = join(folder, 'pipe')
+  execFileSync('mkfifo', [`${pipe}.in`, `${pipe}.out`])
+  const xml = imported(
+    'pc',
+    `<serial type='tcp'><source mode='bind' host='127.0.0.1' service='0'/><protocol type='raw'/></serial>
+    <serial type='tcp'><source mode='bind' host='127.0.0.1' service='0'/><protocol type='telnet'/></serial>
+    <serial type='udp'><source mode='bind' host='127.0.0.1' service='0'/><source mode='connect' host='127.0.0.1' service='9'/></serial>
+    <serial type='pipe'><source path='${pipe}'/></serial>
+    <parallel type='tcp'><source mode='connect' host='127.0.0.1' service='1'><reconnect enabled='yes' timeout='60'/></source></parallel>
+    <channel type='udp'><source mode='connect' service='9'/><target type='virtio' name='org.example.0'/></channel>`,
+  )
+  const wanted = [
+    'socket,id=charserial0,host=127.0.0.1,port=0,server=on,wait=off',
+    'socket,id=charserial1,host=127.0.0.1,port=0,telnet=on,server=on,wait=off',
+    'udp,id=charserial2,host=127.0.0.1,port=9,localaddr=127.0.0.1,localport=0',
+    `pipe,id=charserial3,path=${pipe}`,
+    'socket,id=charparallel0,host=127.0.0.1,port=1,reconnect=60',
+    'udp,id=charchannel0,host=,port=9,localaddr=,localport=0',
+  ]
+  const { args } = domainArgv(parseDomain(xml), options)
+  const got = args.filter((_, i) => args[i - 1] === '-chardev' && !args[i]?.includes('monitor'))
+  t.deepEqual(new Set(got), new Set(wanted))
+  for (const [i, emulator] of emulators().entries()) {
+    const qmpSocket = join(folder, `char-${i}.sock`)
+    const more = { qmpSocket, stateDir: folder, features: emulator.features }
+    const { status } = await startAndQuit(emulator, domainArgv(parseDomain(xml), more), qmpSocket)
+    t.like(status, { status: 'prelaunch' })
+  }
 })
 
 test('QEMU is told what it can and ours cannot', (t) => {

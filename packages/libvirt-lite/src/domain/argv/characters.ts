@@ -1,14 +1,16 @@
 import { join } from 'node:path'
-import type { Alias, CharacterSource } from '../generated/model.ts'
+import type { Alias, CharacterProtocol, CharacterSource } from '../generated/model.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
 
 interface Character {
   type?: string
   sources?: CharacterSource[]
+  protocol?: CharacterProtocol
   alias?: Alias
 }
 
+const ofSource = ['mode', 'path', 'host', 'service', 'append', 'reconnect', 'seclabels']
 const handled = ['type', 'sources', 'target', 'alias', 'address', 'protocol', 'tty']
 
 /** Adds serial and parallel ports, consoles and channels. */
@@ -84,6 +86,9 @@ function addChardev(command: Command, device: Character, path: string): string {
   only(device, path, handled)
   const alias = device.alias?.name ?? ''
   const id = `char${alias}`
+  for (const [index, each] of (device.sources ?? []).entries()) {
+    only(each, `${path}/source[${index + 1}]`, ofSource)
+  }
   const [source] = device.sources ?? []
   const server = source?.mode !== 'connect'
   switch (device.type ?? 'pty') {
@@ -104,17 +109,60 @@ function addChardev(command: Command, device: Character, path: string): string {
         command.addKeys('-chardev', 'socket', {
           id,
           path: source.path,
-          reconnect: source.reconnect?.enabled ? (source.reconnect.timeout ?? 1) : undefined,
+          reconnect: reconnectOf(source),
         })
       }
+      break
+    case 'tcp':
+      addTcp(command, id, device, path)
+      break
+    case 'udp':
+      addUdp(command, id, device)
+      break
+    case 'pipe':
+      command.addKeys('-chardev', 'pipe', { id, path: source?.path })
       break
     default:
       throw notYet(
         `${path}/@type`,
-        `"${device.type}" is not there yet, expected one of pty, unix, file, null`,
+        `"${device.type}" is not there yet, expected one of pty, unix, tcp, udp, pipe, file, null`,
       )
   }
   return id
+}
+
+/** A server does not hold up the start until somebody connects. */
+function addTcp(command: Command, id: string, device: Character, path: string): void {
+  const [source] = device.sources ?? []
+  const protocol = device.protocol?.type ?? 'raw'
+  if (protocol !== 'raw' && protocol !== 'telnet') {
+    throw notYet(`${path}/protocol/@type`, `"${protocol}" is not there yet, use raw or telnet`)
+  }
+  command.addKeys('-chardev', 'socket', {
+    id,
+    host: source?.host,
+    port: source?.service,
+    telnet: protocol === 'telnet' ? 'on' : undefined,
+    ...(source?.mode === 'bind' ? { server: 'on', wait: 'off' } : {}),
+    reconnect: source === undefined ? undefined : reconnectOf(source),
+  })
+}
+
+/** One source says where datagrams go, another one where they are received. */
+function addUdp(command: Command, id: string, { sources = [] }: Character): void {
+  const to = sources.find(({ mode }) => mode !== 'bind')
+  const from = sources.find(({ mode }) => mode === 'bind')
+  command.addKeys('-chardev', 'udp', {
+    id,
+    host: to?.host ?? '',
+    port: to?.service,
+    localaddr: from?.host ?? '',
+    localport: from?.service ?? '0',
+  })
+}
+
+function reconnectOf({ reconnect }: CharacterSource): number | undefined {
+  return reconnect?.enabled === true ? (reconnect.timeout ?? 1) : undefined
 }
 
 function addSocket(command: Command, alias: string, path: string): void {
