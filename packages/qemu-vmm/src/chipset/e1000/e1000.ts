@@ -1,14 +1,16 @@
 import type { GuestMemory } from 'kvm-core'
 import { type FrameBatch, type LinkEnd, type LinkSide, MAX_FRAME_BYTES } from 'virtio'
 
-import type { Clock, ClockTimer, Stateful } from '../../device.ts'
+import type { Clock, Stateful } from '../../device.ts'
 import type { Bus } from '../../machine/bus.ts'
 import { PCI_COMMAND, PCI_COMMAND_MASTER } from '../pci/config-space.ts'
 import { PciFunction } from '../pci/function.ts'
 import { type DmaMemory, dmaMemory } from '../../net/dma.ts'
+import { Cable } from './cable.ts'
 import { Eeprom } from './eeprom.ts'
-import { Phy } from './phy.ts'
+import { PHY_88E1000, Phy } from './phy.ts'
 import { Receiver } from './receive.ts'
+import { type RegisterFile } from './register-map.ts'
 import {
   CAUSE_LSC,
   CAUSE_MDAC,
@@ -27,7 +29,6 @@ import {
   RCTL,
   RDT,
   REGISTER_BYTES,
-  type RegisterFile,
   STATUS,
   STATUS_LU,
   TCTL,
@@ -45,8 +46,6 @@ const INDEX_BYTES = 64
 const INDEX = 0
 const DATA = 4
 const PCI_CACHE_LINE_SIZE = 0x0c
-/** How long the two ends of a cable talk about what both can. */
-const NEGOTIATION_NS = 500e6
 
 /** What the card is made with. */
 export interface E1000Options {
@@ -70,13 +69,12 @@ export class E1000 implements Stateful, LinkEnd {
   readonly #mac: Uint8Array
   readonly #unknown: UnknownCommand
   readonly #side: LinkSide
-  readonly #clock: Clock
   readonly #eeprom: Eeprom
-  readonly #phy: Phy = new Phy()
+  readonly #phy: Phy = new Phy(PHY_88E1000)
+  readonly #cable: Cable
   readonly #transmitter: Transmitter
   readonly #receiver: Receiver
   #index = 0
-  #negotiation: { timer: ClockTimer; atNs: number } | undefined
   #again: NodeJS.Immediate | undefined
   #paused = false
   /** The other end waits for descriptors. */
@@ -86,7 +84,6 @@ export class E1000 implements Stateful, LinkEnd {
     this.#side = options.side
     this.#unknown = bus.unknownOf(name)
     this.#mac = options.mac.slice()
-    this.#clock = options.clock
     this.#eeprom = new Eeprom(this.#mac)
     this.fn = new PciFunction(name, bus, {
       vendor: 0x8086,
@@ -127,6 +124,14 @@ export class E1000 implements Stateful, LinkEnd {
       loop: (batch) => void this.#deliver(batch, 0),
       raise: (causes) => this.#raise(causes),
       later: () => this.#later(),
+    })
+    this.#cable = new Cable({
+      clock: options.clock,
+      side: this.#side,
+      phy: this.#phy,
+      isUp: () => this.#isUp,
+      setUp: (up) => this.#setUp(up),
+      changed: () => this.#raise(CAUSE_LSC),
     })
     this.reset()
     this.#side.attach(this)
@@ -212,11 +217,7 @@ export class E1000 implements Stateful, LinkEnd {
   }
 
   linkChanged(up: boolean): void {
-    const before = this.#isUp
-    if (!up) this.#linkDown()
-    else if (this.#phy.negotiates && !this.#phy.hasNegotiated) this.#negotiate()
-    else this.#linkUp()
-    if (this.#isUp !== before) this.#raise(CAUSE_LSC)
+    this.#cable.linkChanged(up)
   }
 
   /** While paused no frame comes or goes. */
@@ -229,24 +230,19 @@ export class E1000 implements Stateful, LinkEnd {
   }
 
   reset(): void {
-    this.#phy.reset()
     this.#index = 0
-    this.#negotiation?.timer.cancel()
-    this.#negotiation = undefined
-    this.#registers[STATUS >> 2] = STATUS_LU
     this.#resetMac()
-    if (!this.#side.link.up) this.#linkDown()
+    this.#cable.reset()
   }
 
   save(): E1000State {
-    const atNs = this.#negotiation?.atNs
     return {
       registers: saveRegisters(this.#registers),
       index: this.#index,
       eeprom: this.#eeprom.save(),
       phy: this.#phy.save(),
       transmit: this.#transmitter.save(),
-      negotiation: atNs === undefined ? -1 : Math.max(0, atNs - this.#clock.nowNs()),
+      negotiation: this.#cable.save(),
     }
   }
 
@@ -258,14 +254,12 @@ export class E1000 implements Stateful, LinkEnd {
     this.#transmitter.load(transmit)
     loadRegisters(this.#registers, registers)
     this.#index = index
-    this.#negotiation?.timer.cancel()
-    this.#negotiation = undefined
-    if (negotiation >= 0) this.#negotiateFor(Math.min(negotiation, NEGOTIATION_NS))
+    this.#cable.load(negotiation)
     this.#updateInterrupt()
   }
 
   close(): void {
-    this.#negotiation?.timer.cancel()
+    this.#cable.stop()
     if (this.#again !== undefined) clearImmediate(this.#again)
     this.#again = undefined
     this.#paused = true
@@ -293,37 +287,16 @@ export class E1000 implements Stateful, LinkEnd {
   #accessPhy(value: number): void {
     const { mdic, interrupt, restart } = this.#phy.access(value, this.#registers[MDIC >> 2]!)
     this.#registers[MDIC >> 2] = mdic
-    if (restart) this.#negotiate()
+    if (restart) this.#cable.negotiate()
     if (interrupt) this.#raise(CAUSE_MDAC)
   }
 
-  #negotiate(): void {
-    this.#linkDown()
-    this.#negotiation?.timer.cancel()
-    this.#negotiateFor(NEGOTIATION_NS)
-  }
-
-  #negotiateFor(ns: number): void {
-    const atNs = this.#clock.nowNs() + ns
-    const timer = this.#clock.setTimer(atNs, () => {
-      this.#negotiation = undefined
-      if (!this.#side.link.up) return
-      this.#phy.negotiated()
-      this.#linkUp()
-      this.#raise(CAUSE_LSC)
-    })
-    this.#negotiation = { timer, atNs }
-  }
-
-  #linkDown(): void {
-    this.#registers[STATUS >> 2]! &= ~STATUS_LU
-    this.#phy.linkDown()
-  }
-
-  #linkUp(): void {
-    this.#registers[STATUS >> 2]! |= STATUS_LU
-    this.#phy.linkUp()
-    this.#feed()
+  #setUp(up: boolean): void {
+    if (!up) this.#registers[STATUS >> 2]! &= ~STATUS_LU
+    else {
+      this.#registers[STATUS >> 2]! |= STATUS_LU
+      this.#feed()
+    }
   }
 
   /** Frames up to the first that has to wait. */

@@ -1,13 +1,5 @@
-import {
-  MTA,
-  RA,
-  RAH_AV,
-  RCTL,
-  RECEIVE_ADDRESSES,
-  type RegisterFile,
-  VET,
-  VFTA,
-} from './registers.ts'
+import { type RegisterFile } from './register-map.ts'
+import { MTA, RA, RAH_AV, RCTL, RECEIVE_ADDRESSES, VET, VFTA } from './registers.ts'
 
 /** RCTL (Intel 8254x manual, 13.4.22). */
 const RCTL_UPE = 0x08

@@ -55,10 +55,10 @@ export function readContext(descriptor: DataView): OffloadContext {
 }
 
 /** Checks what `save` of the card has of a context. */
-export function loadContext(state: unknown): OffloadContext {
+export function loadContext(device: string, state: unknown): OffloadContext {
   const byte = int(0, 0xff)
   const word = int(0, 0xffff)
-  return parseState<OffloadContext>('e1000', state, {
+  return parseState<OffloadContext>(device, state, {
     ipStart: byte,
     ipSum: byte,
     ipEnd: word,

@@ -2,18 +2,15 @@ import { type FrameBatch, RECORD_FRAME_OFFSET } from 'virtio'
 
 import type { DmaMemory } from '../../net/dma.ts'
 import { passesFilter } from './filter.ts'
+import { LEAST_BYTES, bufferBytes, checkBytes, countFrame, isTooLong, untagged } from './frame.ts'
+import { type RegisterFile, count } from './register-map.ts'
 import {
-  BPRC,
   CAUSE_RXDMT0,
   CAUSE_RXO,
   CAUSE_RXT0,
   CTRL,
   CTRL_VME,
-  GORCL,
-  GPRC,
   MPC,
-  MPRC,
-  PRC64,
   RCTL,
   RCTL_EN,
   RDBAH,
@@ -23,31 +20,12 @@ import {
   RDT,
   RNBC,
   ROC,
-  type RegisterFile,
   STATUS,
   STATUS_LU,
-  TORL,
-  TPR,
   VET,
-  count,
-  countSize,
-  grow,
 } from './registers.ts'
 
 const DESCRIPTOR_BYTES = 16
-/** The least that a frame on a cable has, without check sequence. */
-const LEAST_BYTES = 60
-const CHECK_BYTES = 4
-/** A frame of 1500 bytes with header and tag, and the most that long ones may have. */
-const ORDINARY_BYTES = 1518
-const LONG_BYTES = 16_384 - CHECK_BYTES
-
-/** RCTL (Intel 8254x manual, 13.4.22). */
-const RCTL_SBP = 0x04
-const RCTL_LPE = 0x20
-const RCTL_BSEX = 0x0200_0000
-const RCTL_SECRC = 0x0400_0000
-
 /** Status of a descriptor (3.2.3). */
 const STATUS_DD = 0x01
 const STATUS_EOP = 0x02
@@ -99,8 +77,7 @@ export class Receiver {
       start = 0
       size = LEAST_BYTES
     }
-    const most = (rctl & RCTL_LPE) === 0 ? ORDINARY_BYTES : LONG_BYTES
-    if (size > most && ((rctl & RCTL_SBP) === 0 || size > LONG_BYTES)) {
+    if (isTooLong(rctl, size)) {
       count(registers, ROC)
       return 0
     }
@@ -109,7 +86,7 @@ export class Receiver {
     const isStripped =
       (registers[CTRL >> 2]! & CTRL_VME) !== 0 && type === (registers[VET >> 2]! & 0xffff)
     const tag = isStripped ? (bytes[start + 14]! << 8) | bytes[start + 15]! : -1
-    const total = size - (isStripped ? 4 : 0) + ((rctl & RCTL_SECRC) === 0 ? CHECK_BYTES : 0)
+    const total = size - (isStripped ? 4 : 0) + checkBytes(rctl)
     const needed = Math.ceil(total / bufferBytes(rctl))
     // As many as it needs the guest can never give.
     if (needed >= this.#ringSize) return this.#overrun()
@@ -120,8 +97,6 @@ export class Receiver {
   #store(bytes: Uint8Array, start: number, size: number, total: number, tag: number): number {
     const registers = this.#registers
     const buffer = bufferBytes(registers[RCTL >> 2]!)
-    const group = (bytes[start]! & 1) !== 0
-    const isBroadcast = group && bytes.subarray(start, start + 6).every((byte) => byte === 0xff)
     const data = tag < 0 ? bytes.subarray(start, start + size) : untagged(bytes, start, size)
     let done = 0
     while (done < total) {
@@ -147,19 +122,9 @@ export class Receiver {
       this.#memory.write(at + 12, this.#descriptor.subarray(12, 13))
       registers[RDH >> 2] = head + 1 >= this.#ringSize ? 0 : head + 1
     }
-    this.#count(data.length, total, group, isBroadcast)
+    countFrame(registers, bytes, start, data.length, total)
     const least = this.#ringSize >> (((registers[RCTL >> 2]! >>> 8) & 3) + 1)
     return this.free <= least ? CAUSE_RXT0 | CAUSE_RXDMT0 : CAUSE_RXT0
-  }
-
-  #count(size: number, total: number, group: boolean, isBroadcast: boolean): void {
-    const registers = this.#registers
-    countSize(registers, PRC64, total)
-    count(registers, TPR)
-    count(registers, GPRC)
-    grow(registers, TORL, size + CHECK_BYTES)
-    grow(registers, GORCL, size + CHECK_BYTES)
-    if (group) count(registers, isBroadcast ? BPRC : MPRC)
   }
 
   #overrun(): number {
@@ -176,19 +141,4 @@ export class Receiver {
     const low = (this.#registers[RDBAL >> 2]! & ~15) >>> 0
     return this.#registers[RDBAH >> 2]! * 0x1_0000_0000 + low
   }
-}
-
-/** The frame without the four bytes of its tag. */
-function untagged(bytes: Uint8Array, start: number, size: number): Uint8Array {
-  const data = new Uint8Array(size - 4)
-  data.set(bytes.subarray(start, start + 12))
-  data.set(bytes.subarray(start + 16, start + size), 12)
-  return data
-}
-
-/** Bytes of a receive buffer: BSIZE, 16 times as much with BSEX (13.4.22). */
-function bufferBytes(rctl: number): number {
-  const size = (rctl >>> 16) & 3
-  if ((rctl & RCTL_BSEX) === 0 || size === 0) return 2048 >> size
-  return 32_768 >> size
 }

@@ -1,3 +1,5 @@
+import { ALL, RegisterMap, type Span, counters, pair, span } from './register-map.ts'
+
 /** Offsets of registers (Intel 8254x Software Developer's Manual, chapter 13). */
 export const CTRL = 0x0000
 export const STATUS = 0x0008
@@ -69,37 +71,6 @@ export const CAUSE_RXDMT0 = 0x10
 export const CAUSE_RXO = 0x40
 export const CAUSE_RXT0 = 0x80
 export const CAUSE_MDAC = 0x200
-
-const ALL = 0xffff_ffff
-
-/** What reading a register does to it: nothing, or what counters do, alone or with the lower half before it. */
-export type ReadEffect = 'none' | 'clear' | 'clear both'
-
-/** A run of registers of one kind. */
-interface Span {
-  first: number
-  count: number
-  /** Bits that the guest sets. */
-  writable: number
-  effect: ReadEffect
-}
-
-const span = (first: number, writable: number, count: number = 1): Span => ({
-  first,
-  count,
-  writable,
-  effect: 'none',
-})
-const counters = (first: number, count: number): Span => ({
-  first,
-  count,
-  writable: 0,
-  effect: 'clear',
-})
-const pair = (low: number): Span[] => [
-  span(low, 0),
-  { first: low + 4, count: 1, writable: 0, effect: 'clear both' },
-]
 
 /** Everything that is there, as QEMU 7.2 has it. What is missing reads 0 and takes nothing. */
 const SPANS: readonly Span[] = [
@@ -175,18 +146,10 @@ const SPANS: readonly Span[] = [
 
 /** The kind of the register at an offset, a multiple of 4; undefined where there is none. */
 export function registerAt(offset: number): Span | undefined {
-  let [low, high] = [0, SORTED.length]
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    const { first, count } = SORTED[middle]!
-    if (first + 4 * count > offset) high = middle
-    else low = middle + 1
-  }
-  const found = SORTED[low]
-  return found !== undefined && found.first <= offset ? found : undefined
+  return MAP.at(offset)
 }
 
-const SORTED: readonly Span[] = SPANS.toSorted((a, b) => a.first - b.first)
+const MAP = new RegisterMap(SPANS)
 
 /** What registers hold after a reset, besides addresses and the link. */
 export const POWER_ON: readonly (readonly [number, number])[] = [
@@ -197,31 +160,3 @@ export const POWER_ON: readonly (readonly [number, number])[] = [
   [MANC, 0x0022_2300],
   [VET, 0x8100],
 ]
-
-/** The registers' values, by offset / 4. */
-export type RegisterFile = Uint32Array<ArrayBuffer>
-
-/** Counts up; a full counter stays full. */
-export function count(registers: RegisterFile, offset: number): void {
-  if (registers[offset >> 2]! !== ALL) registers[offset >> 2]!++
-}
-
-/** Adds to a counter of 64 bits that begins there; a full one stays full. */
-export function grow(registers: RegisterFile, offset: number, by: number): void {
-  const low = registers[offset >> 2]! + by
-  if (low <= ALL) {
-    registers[offset >> 2] = low
-    return
-  }
-  const high = registers[(offset >> 2) + 1]!
-  registers[offset >> 2] = high === ALL ? ALL : low
-  if (high !== ALL) registers[(offset >> 2) + 1] = high + 1
-}
-
-/** Counts a frame by its size with check sequence, from the counter for 64 bytes on. */
-export function countSize(registers: RegisterFile, first: number, bytes: number): void {
-  if (bytes < 64) return
-  const limits = [64, 127, 255, 511, 1023]
-  const at = limits.findIndex((limit) => bytes <= limit)
-  count(registers, first + 4 * (at < 0 ? limits.length : at))
-}

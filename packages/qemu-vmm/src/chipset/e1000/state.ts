@@ -1,6 +1,8 @@
 import { VmmError } from '../../errors.ts'
-import { type Field, int, list, parseState, u32 } from '../../machine/state.ts'
-import { REGISTER_BYTES, type RegisterFile, registerAt } from './registers.ts'
+import { int, list, parseState, u32 } from '../../machine/state.ts'
+import { negotiationField } from './cable.ts'
+import type { RegisterFile, Span } from './register-map.ts'
+import { REGISTER_BYTES, registerAt } from './registers.ts'
 
 export interface E1000State {
   /** Offsets and values of the registers that are not 0. */
@@ -13,12 +15,6 @@ export interface E1000State {
   /** Nanoseconds until the cable has been negotiated; -1 when nobody waits. */
   negotiation: number
 }
-
-/** Nanoseconds, or -1. */
-const wait: Field<number> = (value) =>
-  typeof value === 'number' && Number.isFinite(value) && (value >= 0 || value === -1)
-    ? value
-    : undefined
 
 export function saveRegisters(registers: RegisterFile): number[] {
   const saved: number[] = []
@@ -36,20 +32,33 @@ export function parseE1000(
     {
       registers: list(u32, REGISTER_BYTES / 2),
       index: int(0, REGISTER_BYTES - 1),
-      negotiation: wait,
+      negotiation: negotiationField,
     },
   )
-  for (let i = 0; i < saved.registers.length; i += 2) {
-    const [offset, value] = [saved.registers[i]!, saved.registers[i + 1]]
-    const kind = offset % 4 === 0 ? registerAt(offset) : undefined
+  checkRegisters('e1000', registerAt, saved.registers)
+  return saved
+}
+
+/** Checks offsets and values of registers. Throws `E_STATE`. */
+export function checkRegisters(
+  device: string,
+  kindOf: (offset: number) => Span | undefined,
+  registers: readonly number[],
+): void {
+  for (let i = 0; i < registers.length; i += 2) {
+    const [offset, value] = [registers[i]!, registers[i + 1]]
+    const kind = offset % 4 === 0 ? kindOf(offset) : undefined
     const { writable } = kind ?? { writable: 0 }
     const fits = writable === 0 || ((value ?? 0) & ~writable) === 0
     if (kind !== undefined && value !== undefined && fits) continue
-    throw new VmmError('E_STATE', `the saved state of e1000 has ${value} for register ${offset}`, {
-      fields: { device: 'e1000', offset },
-    })
+    throw new VmmError(
+      'E_STATE',
+      `the saved state of ${device} has ${value} for register ${offset}`,
+      {
+        fields: { device, offset },
+      },
+    )
   }
-  return saved
 }
 
 /** Takes what {@link saveRegisters} gave. */

@@ -34,11 +34,11 @@ export interface SavedTransmit extends TransmitState {
   pending: Uint8Array
 }
 
-/** Checks a saved state; `most` is the longest frame. Throws `E_STATE`. */
-export function loadTransmit(saved: unknown, most: number): SavedTransmit {
+/** Checks the saved state of a card; `most` is its longest frame. Throws `E_STATE`. */
+export function loadTransmit(device: string, saved: unknown, most: number): SavedTransmit {
   const { data, pending, header } = (saved ?? {}) as Partial<SavedTransmit>
   const length = (part: unknown): number => (part instanceof Uint8Array ? part.length : 0)
-  const state = parseState<Omit<SavedTransmit, 'context' | 'tsoContext'>>('e1000', saved, {
+  const state = parseState<Omit<SavedTransmit, 'context' | 'tsoContext'>>(device, saved, {
     left: int(-1, 0xf_ffff),
     address: int(0, Number.MAX_SAFE_INTEGER),
     command: u32,
@@ -53,10 +53,14 @@ export function loadTransmit(saved: unknown, most: number): SavedTransmit {
     pending: bytes(length(pending)),
   })
   const { context, tsoContext } = saved as SavedTransmit
-  const result = { ...state, context: loadContext(context), tsoContext: loadContext(tsoContext) }
+  const result = {
+    ...state,
+    context: loadContext(device, context),
+    tsoContext: loadContext(device, tsoContext),
+  }
   if (state.data.length !== state.size || state.header.length > 0xff) {
-    throw new VmmError('E_STATE', 'the saved state of e1000 has an impossible frame', {
-      fields: { device: 'e1000' },
+    throw new VmmError('E_STATE', `the saved state of ${device} has an impossible frame`, {
+      fields: { device },
     })
   }
   return result

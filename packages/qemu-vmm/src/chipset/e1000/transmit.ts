@@ -1,13 +1,6 @@
-import {
-  FrameBatch,
-  type LinkSide,
-  MAX_FRAME_BYTES,
-  MIN_FRAME_BYTES,
-  RECORD_FRAME_OFFSET,
-} from 'virtio'
+import { FrameBatch, MAX_FRAME_BYTES, MIN_FRAME_BYTES, RECORD_FRAME_OFFSET } from 'virtio'
 
 import { putChecksum } from '../../net/checksum.ts'
-import type { DmaMemory } from '../../net/dma.ts'
 import { pendingBatch } from '../../net/pending-batch.ts'
 import {
   NO_CONTEXT,
@@ -16,9 +9,9 @@ import {
   isLastSegment,
   readContext,
 } from './offload.ts'
+import { count, countSize, grow } from './register-map.ts'
 import {
   BPTC,
-  CAUSE_TXDW,
   CAUSE_TXQE,
   CTRL,
   CTRL_VME,
@@ -26,11 +19,9 @@ import {
   GPTC,
   MPTC,
   PTC64,
-  type RegisterFile,
   TCTL,
   TCTL_EN,
   TCTL_PSP,
-  TDBAH,
   TDBAL,
   TDH,
   TDLEN,
@@ -39,10 +30,8 @@ import {
   TPT,
   TSCTC,
   VET,
-  count,
-  countSize,
-  grow,
 } from './registers.ts'
+import { ONLY_RING, type TransmitLinks, type TransmitModel } from './transmit-model.ts'
 import { type TransmitState, loadTransmit } from './transmit-state.ts'
 
 export const DESCRIPTOR_BYTES = 16
@@ -71,23 +60,15 @@ const STATUS_KEPT = 0xffff_fff0
 const POPTS_IXSM = 0x01
 const POPTS_TXSM = 0x02
 
-/** What of the card the transmitter needs. */
-export interface TransmitLinks {
-  registers: RegisterFile
-  memory: DmaMemory
-  side: LinkSide
-  /** Frames go to the card's own receiver. */
-  isLoop(): boolean
-  loop(batch: FrameBatch): void
-  /** Tells the guest. */
-  raise(causes: number): void
-  /** Calls `run` again soon. */
-  later(): void
-}
-
 /** Takes frames from the guest's descriptors (Intel 8254x manual, 3.3 to 3.5), and sends them in batches. */
 export class Transmitter {
   readonly #links: TransmitLinks
+  readonly #model: TransmitModel
+  /** Indices of the ring's registers. */
+  readonly #base: number
+  readonly #length: number
+  readonly #head: number
+  readonly #tail: number
   #batch: FrameBatch | undefined
   /** The first record that the other end did not take. */
   #from = 0
@@ -102,8 +83,14 @@ export class Transmitter {
   /** Frames that no network has: too short or too long, or with impossible segments. */
   errors = 0
 
-  constructor(links: TransmitLinks) {
+  constructor(links: TransmitLinks, model: TransmitModel = ONLY_RING) {
     this.#links = links
+    this.#model = model
+    const { ringOffset } = model
+    this.#base = (TDBAL + ringOffset) >> 2
+    this.#length = (TDLEN + ringOffset) >> 2
+    this.#head = (TDH + ringOffset) >> 2
+    this.#tail = (TDT + ringOffset) >> 2
   }
 
   get isBlocked(): boolean {
@@ -139,24 +126,23 @@ export class Transmitter {
   }
 
   load(saved: unknown): void {
-    const { data, pending, ...state } = loadTransmit(saved, MOST_FRAME_BYTES)
+    const { data, pending, ...state } = loadTransmit(this.#model.name, saved, MOST_FRAME_BYTES)
     this.reset()
     this.#state = state
     if (data.length > 0) {
       this.#allocate()
       this.#data.set(data)
     }
-    if (pending.length > 0) this.#batch = pendingBatch('e1000', pending)
+    if (pending.length > 0) this.#batch = pendingBatch(this.#model.name, pending)
   }
 
   /** True when there is more to do; false when the ring is empty, or the other end has to take frames first. */
   #work(): boolean {
-    const { registers } = this.#links
     let bytes = 0
     for (let step = 0; step < STEPS; step++) {
       if (this.#batchIsFull() && !this.#flush()) return false
       if (this.#state.left < 0) {
-        if (registers[TDH >> 2] === registers[TDT >> 2]) {
+        if (this.#isEmpty) {
           this.#causes |= CAUSE_TXQE
           return false
         }
@@ -170,14 +156,21 @@ export class Transmitter {
 
   get #ringBase(): number {
     const { registers } = this.#links
-    return registers[TDBAH >> 2]! * 0x1_0000_0000 + ((registers[TDBAL >> 2]! & ~15) >>> 0)
+    return registers[this.#base + 1]! * 0x1_0000_0000 + ((registers[this.#base]! & ~15) >>> 0)
+  }
+
+  get #isEmpty(): boolean {
+    const { registers } = this.#links
+    const tail = registers[this.#tail]!
+    if (registers[this.#head] === tail) return true
+    return this.#model.needsTailInRing && tail * DESCRIPTOR_BYTES >= registers[this.#length]!
   }
 
   /** Reads the next descriptor; false for a ring that is not in memory. */
   #fetch(): boolean {
     const { registers, memory } = this.#links
-    const head = registers[TDH >> 2]!
-    const isInRing = (head + 1) * DESCRIPTOR_BYTES <= registers[TDLEN >> 2]!
+    const head = registers[this.#head]!
+    const isInRing = (head + 1) * DESCRIPTOR_BYTES <= registers[this.#length]!
     if (!isInRing || !memory.read(this.#ringBase + head * DESCRIPTOR_BYTES, this.#descriptor)) {
       return false
     }
@@ -189,8 +182,9 @@ export class Transmitter {
     state.upper = upper
     if (isExtended && (command & TYPE_DATA) === 0) {
       const context = readContext(this.#word)
-      if ((command & COMMAND_TSE) === 0) state.context = context
-      else {
+      const isForSegments = (command & COMMAND_TSE) !== 0
+      if (this.#model.sharesContext || !isForSegments) state.context = context
+      if (this.#model.sharesContext || isForSegments) {
         state.tsoContext = context
         state.segments = 0
       }
@@ -264,14 +258,14 @@ export class Transmitter {
   /** Says that a descriptor is done, where the guest wants to know, and goes on to the next. */
   #writeBack(command: number, upper: number): void {
     const { registers, memory } = this.#links
-    const head = registers[TDH >> 2]!
-    if ((command & (COMMAND_RS | COMMAND_RPS)) !== 0) {
+    const head = registers[this.#head]!
+    if ((command & (COMMAND_RS | COMMAND_RPS)) !== 0 || this.#model.reportsAll()) {
       this.#word.setUint32(12, (upper & STATUS_KEPT) | STATUS_DD, true)
       memory.write(this.#ringBase + head * DESCRIPTOR_BYTES + 12, this.#descriptor.subarray(12, 16))
-      this.#causes |= CAUSE_TXDW
+      this.#causes |= this.#model.doneCause()
     }
     const next = head + 1
-    registers[TDH >> 2] = next * DESCRIPTOR_BYTES >= registers[TDLEN >> 2]! ? 0 : next
+    registers[this.#head] = next * DESCRIPTOR_BYTES >= registers[this.#length]! ? 0 : next
   }
 
   #beginFrame(): void {
