@@ -57,51 +57,70 @@ wanted('apt installs from an archive of the host, and the capture of it is whole
   })
 })
 
-wanted('parallel streams in both directions leave nothing out', async (t) => {
-  t.timeout(1_800_000)
-  if (!hasIperf) {
-    t.log('iperf3 is not installed: this test is left out')
-    t.pass()
-    return
-  }
-  const files = Array.from({ length: 4 }, () => randomBytes(8 << 20))
-  const server = await serveFiles(new Map(files.map((bytes, i) => [`/${i}`, bytes])))
-  t.teardown(() => server.close())
-  const web = (server.address() as AddressInfo).port
-  await withFolder(async (folder) => {
-    const args = debianArguments(debianOverlay(folder), '-smp', '2', '-nic', 'user,model=virtio')
-    const code = await withDebian(args, async (shell) => {
-      await shell(online)
-      for (const direction of ['', '-R']) {
-        const port = await freePort()
-        const iperf = spawn('iperf3', ['-s', '-1', '-J', '-B', '127.0.0.1', '-p', String(port)])
-        t.teardown(() => iperf.kill())
-        let report = ''
-        iperf.stdout.setEncoding('utf8').on('data', (text: string) => (report += text))
-        const ended = once(iperf, 'close')
-        const streams = `iperf3 -c 10.0.2.2 -p ${port} -P 8 -n 512M ${direction}`
-        const fetches = files.map((_, i) => `${fetched(web, `/${i}`)} >sum${i} &`).join(' ')
-        const line = `sleep 1; ${fetches} ${streams} >iperf; echo "ended with $?" >end; wait`
-        await shell(`(${line}) 2>/dev/null`)
-        t.is(await shell('cat end'), 'ended with 0\n', direction)
-        for (const [i, bytes] of files.entries()) {
-          t.is(await shell(`cat sum${i}`), `${sum(bytes)}  -\n`, direction)
+/** Cards, and machines that have them. */
+const cards = [
+  ['virtio', 'pc'],
+  ['e1000e', 'q35'],
+] as const
+
+const parallel = test.macro({
+  title: (_, card: string) => `parallel streams in both directions by ${card} leave nothing out`,
+  async exec(t, card: string, machine: string) {
+    t.timeout(1_800_000)
+    if (!hasIperf) {
+      t.log('iperf3 is not installed: this test is left out')
+      t.pass()
+      return
+    }
+    const files = Array.from({ length: 4 }, () => randomBytes(8 << 20))
+    const server = await serveFiles(new Map(files.map((bytes, i) => [`/${i}`, bytes])))
+    t.teardown(() => server.close())
+    const web = (server.address() as AddressInfo).port
+    await withFolder(async (folder) => {
+      const args = debianArguments(
+        debianOverlay(folder),
+        '-machine',
+        machine,
+        '-smp',
+        '2',
+        '-nic',
+        `user,model=${card}`,
+      )
+      const code = await withDebian(args, async (shell) => {
+        await shell(online)
+        for (const direction of ['', '-R']) {
+          const port = await freePort()
+          const iperf = spawn('iperf3', ['-s', '-1', '-J', '-B', '127.0.0.1', '-p', String(port)])
+          t.teardown(() => iperf.kill())
+          let report = ''
+          iperf.stdout.setEncoding('utf8').on('data', (text: string) => (report += text))
+          const ended = once(iperf, 'close')
+          const streams = `iperf3 -c 10.0.2.2 -p ${port} -P 8 -n 512M ${direction}`
+          const fetches = files.map((_, i) => `${fetched(web, `/${i}`)} >sum${i} &`).join(' ')
+          const line = `sleep 1; ${fetches} ${streams} >iperf; echo "ended with $?" >end; wait`
+          await shell(`(${line}) 2>/dev/null`)
+          t.is(await shell('cat end'), 'ended with 0\n', direction)
+          for (const [i, bytes] of files.entries()) {
+            t.is(await shell(`cat sum${i}`), `${sum(bytes)}  -\n`, direction)
+          }
+          await ended
+          const { error, end } = JSON.parse(report) as {
+            error?: string
+            end: { streams: { sender: { bytes: number }; receiver: { bytes: number } }[] }
+          }
+          t.is(error, undefined)
+          t.is(end.streams.length, 8)
+          for (const { sender, receiver } of end.streams) {
+            t.true(sender.bytes + receiver.bytes > 0, `a stream stood still: ${report}`)
+          }
         }
-        await ended
-        const { error, end } = JSON.parse(report) as {
-          error?: string
-          end: { streams: { sender: { bytes: number }; receiver: { bytes: number } }[] }
-        }
-        t.is(error, undefined)
-        t.is(end.streams.length, 8)
-        for (const { sender, receiver } of end.streams) {
-          t.true(sender.bytes + receiver.bytes > 0, `a stream stood still: ${report}`)
-        }
-      }
-      // Nothing of them is left.
-      t.regex(await shell('ss -Htn state established | wc -l'), /^0$/m)
-      t.deepEqual(kernelErrors(await shell(errorMessages)), [])
+        // Nothing of them is left.
+        t.regex(await shell('ss -Htn state established | wc -l'), /^0$/m)
+        t.deepEqual(kernelErrors(await shell(errorMessages)), [])
+      })
+      t.is(code, 0)
     })
-    t.is(code, 0)
-  })
+  },
 })
+
+for (const [card, machine] of cards) wanted(parallel, card, machine)

@@ -42,10 +42,14 @@ test('nic: a network and a card that is connected to it', (t) => {
 
 test('a machine that is told of no network has a card in user mode', (t) => {
   const { config: bare } = commandLine('-kernel', 'k', '-nographic')
-  for (const machine of ['pc', 'q35']) {
+  for (const [machine, driver] of [
+    ['pc', 'e1000'],
+    ['q35', 'e1000e'],
+    ['pc-q35-7.2', 'e1000e'],
+  ] as const) {
     const { netdevs, plug } = bare('-machine', machine)
     t.like(netdevs, [{ type: 'user', id: 'nic0', restrict: false, hostForwards: [] }])
-    t.deepEqual(plug?.[1], { driver: 'e1000', properties: { netdev: 'nic0' } })
+    t.deepEqual(plug?.[1], { driver, properties: { netdev: 'nic0' } })
   }
   for (const chosen of [
     ['-nic', 'none'],
@@ -233,7 +237,7 @@ test('lists', (t) => {
     printed('-netdev', 'help'),
     'Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser\nbridge',
   )
-  const models = 'Supported NIC models:\ne1000\nrtl8139\nvirtio-net-pci'
+  const models = 'Supported NIC models:\ne1000\ne1000e\nrtl8139\nvirtio-net-pci'
   t.is(printed('-nic', 'model=help'), models)
   t.is(printed('-net', 'nic,model=help'), models)
   t.regex(printed('-device', 'e1000,help'), /^ {2}netdev=<str>/m)

@@ -92,7 +92,7 @@ test('a card without a network, or with impossible values, is refused', async (t
   t.regex(await refused({ netdev: 'x', mq: 'perhaps' }), /mq/)
 })
 
-for (const driver of ['virtio-net-pci', 'e1000', 'rtl8139']) {
+for (const driver of ['virtio-net-pci', 'e1000', 'e1000e', 'rtl8139']) {
   test(`${driver} is found on its bus, goes with the machine's state, and gives its cable back`, async (t) => {
     const option = { driver, id: 'n', properties: { netdev: 'u', addr: '5' } }
     const { board, tree, netdevs, deleted } = await plugBoard('i440fx', [option], [user('u')])
@@ -102,6 +102,7 @@ for (const driver of ['virtio-net-pci', 'e1000', 'rtl8139']) {
     const ids = new Map([
       ['virtio-net-pci', 0x1000_1af4],
       ['e1000', 0x100e_8086],
+      ['e1000e', 0x10d3_8086],
       ['rtl8139', 0x8139_10ec],
     ])
     t.is(board.bus.pio.read(0xcfc, 4), ids.get(driver)!)

@@ -33,5 +33,5 @@ export function addDefaultNetwork(settings: Settings): void {
   if (!settings.defaultDevices || settings.networkChosen || settings.machine === 'none') return
   const id = 'nic0'
   settings.netdevs.push(parseUserOptions(id, []))
-  settings.nics.push(nicDevice([], id))
+  settings.nics.push(nicDevice([], id, settings.machine))
 }

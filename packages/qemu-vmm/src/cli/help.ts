@@ -46,6 +46,7 @@ const NOTES: readonly string[] = [
   '- There is no window: without `-display` and `-nographic` the terminal shows the screen, as with `-display curses`. Where',
   '  there is no terminal, or a serial port or monitor has it, nobody sees the screen.',
   '- The card of a machine that is told of no network is an `e1000` on q35, too, where QEMU has an `e1000e`.',
+  '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
   '- A card whose own option ROM is not installed (the package `ipxe-qemu`) has none, and a machine with firmware says so;',
   '  QEMU does not start.',
   '- A `-netdev socket` or `stream` that cannot connect, or listen, ends the command before the machine starts.',

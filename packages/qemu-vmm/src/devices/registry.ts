@@ -1,6 +1,7 @@
 import { ahciTypes } from './ahci.ts'
 import type { DeviceType } from './device-type.ts'
 import { e1000 } from './e1000.ts'
+import { e1000e } from './e1000e.ts'
 import { floppy, isaFdc } from './floppy.ts'
 import { ideCd, ideHd } from './ide.ts'
 import { isaDebugExit, isaDebugcon } from './isa-debug.ts'
@@ -23,6 +24,7 @@ export const deviceTypes: readonly DeviceType[] = [
   virtioBlkPci,
   virtioNetPci,
   e1000,
+  e1000e,
   rtl8139,
   ...ahciTypes,
   ideHd,

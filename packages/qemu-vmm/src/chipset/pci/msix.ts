@@ -13,10 +13,18 @@ const ENTRY_BYTES = 16
 const ENTRY_DATA = 8
 const ENTRY_CONTROL = 12
 const ENTRY_MASKED = 1
-/** Where the pending bits are in a BAR of 4 KiB, as in QEMU's exclusive BARs. */
-const PBA_OFFSET = 0x800
+const MAX_VECTORS = 128
+
+/** Where things are: the capability, and the pending bits in a BAR of so many bytes that begins with the table. */
+export interface MsixLayout {
+  place?: number
+  pendingAt?: number
+  barBytes?: number
+}
+
+/** As in QEMU's exclusive BARs. */
+const PENDING_AT = 0x800
 const BAR_BYTES = 0x1000
-const MAX_VECTORS = PBA_OFFSET / ENTRY_BYTES
 
 export interface MsixState {
   table: Uint8Array
@@ -36,6 +44,7 @@ export class Msix {
   readonly vectors: number
   readonly #fn: PciFunction
   readonly #at: number
+  readonly #pendingAt: number
   readonly #send: SendMessage
   readonly #table: DataView
   readonly #pending: Uint8Array
@@ -44,28 +53,34 @@ export class Msix {
   onChange: () => void = () => {}
 
   /**
-   * Adds the capability to `fn`, at `place` if that is given; its BAR `bar` becomes the table's.
-   * `vectors`: 1 to 128.
+   * Adds the capability to `fn`; its BAR `bar` becomes the table's. `vectors`: 1 to 128.
    */
-  constructor(fn: PciFunction, bar: number, vectors: number, send: SendMessage, place?: number) {
+  constructor(
+    fn: PciFunction,
+    bar: number,
+    vectors: number,
+    send: SendMessage,
+    { place, pendingAt = PENDING_AT, barBytes = BAR_BYTES }: MsixLayout = {},
+  ) {
     if (!Number.isInteger(vectors) || vectors < 1 || vectors > MAX_VECTORS) {
       throw new RangeError(`${vectors} MSI-X vectors: there can be 1 to ${MAX_VECTORS}`)
     }
     this.vectors = vectors
     this.#fn = fn
     this.#send = send
+    this.#pendingAt = pendingAt
     this.#table = new DataView(new ArrayBuffer(vectors * ENTRY_BYTES))
     this.#pending = new Uint8Array(Math.ceil(vectors / 64) * 8)
     const capability = new DataView(new ArrayBuffer(CAP_BYTES))
     capability.setUint16(CONTROL, vectors - 1, true)
     capability.setUint32(4, bar, true)
-    capability.setUint32(8, PBA_OFFSET | bar, true)
+    capability.setUint32(8, pendingAt | bar, true)
     this.#at = fn.config.addCapability(CAP_ID_MSIX, new Uint8Array(capability.buffer), place)
     fn.config.allowWrites(this.#at + CONTROL, 2, CONTROL_ENABLE | CONTROL_MASK_ALL)
     fn.config.seal()
     fn.addBar(bar, {
       space: 'mmio',
-      size: BAR_BYTES,
+      size: barBytes,
       access: { min: 4, max: 4 },
       handler: this.#bar,
     })
@@ -98,6 +113,11 @@ export class Msix {
         this.#setPending(vector, false)
       }
     }
+  }
+
+  /** Forgets that a vector is pending. */
+  clearPending(vector: number): void {
+    if (vector >= 0 && vector < this.vectors) this.#setPending(vector, false)
   }
 
   /** Follows a write to the configuration space. */
@@ -136,7 +156,7 @@ export class Msix {
   readonly #bar: IoHandler = {
     read: (offset) => {
       if (offset < this.#table.byteLength) return this.#table.getUint32(offset & ~3, true)
-      const at = offset - PBA_OFFSET
+      const at = offset - this.#pendingAt
       if (at < 0 || at >= this.#pending.length) return 0
       return new DataView(this.#pending.buffer).getUint32(at & ~3, true)
     },

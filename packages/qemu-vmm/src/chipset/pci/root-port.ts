@@ -81,7 +81,7 @@ export class RootPort implements Stateful, SlotHotplug {
         link: () => this.bus.function(0, 0)?.linkStatus,
       },
     )
-    this.#msix = new Msix(this.fn, 0, 1, sendMessage, MSIX_AT)
+    this.#msix = new Msix(this.fn, 0, 1, sendMessage, { place: MSIX_AT })
     config.addCapability(
       CAP_ID_SUBSYSTEM,
       Uint8Array.of(0, 0, 0, 0, 0x36, 0x1b, 0, 0),

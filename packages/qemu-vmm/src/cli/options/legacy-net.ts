@@ -56,7 +56,7 @@ function addCard(settings: Settings, entries: readonly KeyvalEntry[]): void {
   const other = entries.find(({ key }) => !CARD_KEYS.includes(key))
   if (other !== undefined) throw new CliError(`Invalid parameter '${other.key}'`)
   const netdev = lastValue(entries, 'netdev') ?? addPort(settings)
-  settings.nics.push(nicDevice(entries, netdev))
+  settings.nics.push(nicDevice(entries, netdev, settings.machine))
 }
 
 function addNetwork(

@@ -93,7 +93,7 @@ const nic: OptionSpec = {
     const own = ['type', 'id', ...NIC_KEYS.map(({ name }) => name)]
     const options = entries.filter(({ key }) => !own.includes(key))
     addNetdev(settings, type, id, options)
-    settings.nics.push(nicDevice(entries, id))
+    settings.nics.push(nicDevice(entries, id, settings.machine))
     return undefined
   },
 }
