@@ -59,7 +59,7 @@ const advice = `Either run on Debian 12 or newer, where apt-get fetches it witho
   KERNEL=/path/to/vmlinuz   a 64-bit Linux kernel (bzImage) with a serial console
   BUSYBOX=/path/to/busybox  a statically linked busybox for x86-64
   SEABIOS=/path/to/folder   bios-256k.bin and vgabios-stdvga.bin of SeaBIOS
-  IPXE=/path/to/folder      efi-virtio.rom, efi-e1000.rom and efi-rtl8139.rom of iPXE
+  IPXE=/path/to/folder      efi-virtio.rom, efi-e1000.rom, efi-e1000e.rom and efi-rtl8139.rom of iPXE
   OVMF=/path/to/folder      OVMF.fd, OVMF_CODE, OVMF_VARS with and without _4M, OVMF_CODE_4M.secboot, OVMF_VARS_4M.ms`
 
 /**
@@ -128,7 +128,7 @@ export async function firmwareGuest() {
  * @returns {Promise<string>} the folder that it is in
  */
 export async function ipxeGuest() {
-  const files = ['virtio', 'e1000', 'rtl8139'].map((card) => `efi-${card}.rom`)
+  const files = ['virtio', 'e1000', 'e1000e', 'rtl8139'].map((card) => `efi-${card}.rom`)
   return await packageFiles('ipxe', 'IPXE', 'ipxe-qemu', 'usr/lib/ipxe/qemu', files)
 }
 

@@ -12,7 +12,7 @@ import { hasTshark, malformed, readCapture } from '../src/pcap.ts'
 
 /** A kernel by TFTP is ten thousand datagrams. */
 const long = process.env['LONG'] === undefined ? test.skip : test.serial
-const cards = ['virtio-net-pci', 'e1000', 'rtl8139'] as const
+const cards = ['virtio-net-pci', 'e1000', 'e1000e', 'rtl8139'] as const
 
 /** A machine whose card, if anything, boots: `network` are the properties of its back end. */
 function machine(card: string, network: string, ...more: string[]): string[] {

@@ -44,9 +44,10 @@ test.serial('a guest gets an address, and reaches the host and nothing it must n
   }
 })
 
-/** Cards for guests without drivers for virtio; without an option for networks there is an e1000. */
+/** Cards for guests without drivers for virtio; without an option for networks there is an e1000, on q35 an e1000e. */
 const oldCards = [
   ['e1000, by default', [], /PRO\/1000 Network Connection/],
+  ['e1000e, by default on q35', ['-machine', 'q35'], /PCI Express:2\.5GT/],
   ['rtl8139', ['-nic', 'user,model=rtl8139'], /RTL-8139C\+/],
 ] as const
 

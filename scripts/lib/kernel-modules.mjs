@@ -32,6 +32,7 @@ export const ataModules = [
 /** The same for network cards, of Debian's kernel for all machines: the one for clouds has none of them. */
 export const cardModules = [
   'net/ethernet/intel/e1000/e1000',
+  'net/ethernet/intel/e1000e/e1000e',
   'net/mii',
   'net/ethernet/realtek/8139cp',
   'net/ethernet/realtek/8139too',

@@ -31,7 +31,14 @@ const PLUG: readonly DeviceOption[] = [
 ]
 
 function managed({ board, tree, drives, places }: PlugBoard): Management {
-  return new Management(64 << 20, {} as never, { board, tree, drives, places, cpuType: '' })
+  return new Management(64 << 20, {} as never, {
+    board,
+    tree,
+    drives,
+    places,
+    objects: {} as never,
+    cpuType: '',
+  })
 }
 
 async function told(management: Management): Promise<Device[]> {

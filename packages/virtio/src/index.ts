@@ -57,7 +57,9 @@ export {
   Link,
   type LinkCounters,
   type LinkEnd,
+  type LinkGate,
   type LinkObserver,
+  type LinkPassage,
   LinkSide,
   type RxFilter,
 } from './net/link.ts'

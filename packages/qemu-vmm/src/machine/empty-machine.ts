@@ -137,7 +137,7 @@ export class EmptyMachine implements MonitoredMachine {
     if (call === 'balloon' || call === 'setBalloon') {
       return Promise.reject(new VmmError('E_NO_BALLOON', 'No balloon device has been activated'))
     }
-    if (call === 'blockBackends') return Promise.resolve([] as never)
+    if (call === 'blockBackends' || call === 'objects') return Promise.resolve([] as never)
     return Promise.reject(absent('such a thing'))
   }
 

@@ -102,6 +102,9 @@ export class Hardware {
     const bios = config.kernel === undefined ? biosOf(config, flash) : undefined
     const opened = openParts(config, this.#map, places, this.#entropy, requests.log)
     ;({ boot: this.#boot, networks: this.networks, objects: this.#objects } = opened)
+    this.#boot = opened.boot
+    this.networks = opened.networks
+    const objects = (this.#objects = opened.objects)
     this.handles = opened.handles
     const { kvm, vm, vcpus } = this.handles
     let cards = 0
@@ -124,7 +127,7 @@ export class Hardware {
         cpus: places.topology.cpus,
         places,
         anonymousPath,
-        objects: this.#objects,
+        objects,
         shadow: new ShadowMemory(vm, this.handles.ram, bios, flash.length > 0),
         ...smmOf(config, this.handles, this.#map, this.#deviceRams, flash.length > 0),
         flash: (bus) => mapFlash(vm, bus, flash, config, requests.log),
@@ -158,13 +161,8 @@ export class Hardware {
       this.board = board
       this.#chips = chips
       this.#tree = tree
-      this.management = new Management(config.memory, this.handles, {
-        board,
-        tree,
-        drives,
-        places,
-        cpuType: cpuTypeName(model),
-      })
+      const parts = { board, tree, drives, places, objects, cpuType: cpuTypeName(model) }
+      this.management = new Management(config.memory, this.handles, parts)
       this.#loop = new RunLoop(board.bus, {
         ...requests,
         nowMs: () => performance.now(),

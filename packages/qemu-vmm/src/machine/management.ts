@@ -11,12 +11,15 @@ import type { CpuAddress, CpuPlaces, OstDetail } from './cpu-places.ts'
 import type { DeviceTree } from './device-tree.ts'
 import type { Drives } from './drives.ts'
 import type { PcBoard } from './pc.ts'
+import type { ObjectRegistry } from '../objects/registry.ts'
 import { pciInfo } from './pci-info.ts'
 import type { PciFunctionInfo } from './pci-info.ts'
 import { RemovableMedia } from './removable-media.ts'
 import type { DriveName, NewMedium } from './removable-media.ts'
 
 const PAGE_BYTES = 4096
+/** Where QEMU's object model has objects. */
+const OBJECT_PATH = /^\/objects\/([^/]+)$/
 
 /** What there is to manage. */
 export interface ManagedParts {
@@ -24,6 +27,7 @@ export interface ManagedParts {
   tree: DeviceTree
   drives: Drives
   places: CpuPlaces
+  objects: ObjectRegistry
   cpuType: string
 }
 
@@ -186,6 +190,16 @@ export class Management {
     throw new VmmError('E_INVALID_STATE', 'Unable to wake up: guest is not in suspended state')
   }
 
+  /** Objects that devices and the machine refer to: their ids and types. */
+  objects(): { id: string; type: string }[] {
+    return this.#parts.objects.list()
+  }
+
+  /** A property of an object that can be looked at; undefined for none. */
+  objectProperty(id: string, name: string): unknown {
+    return this.#parts.objects.property(id, name)
+  }
+
   /** Properties of a device, named by its path, that change while it runs; undefined where there is none. */
   properties(path: string): PropertyInfo[] | undefined {
     const device = this.#parts.tree.find(path)
@@ -199,6 +213,11 @@ export class Management {
 
   /** Changes one. Throws `E_DEVICE_OPTION` for what it cannot be, and for one that cannot be changed. */
   setProperty(path: string, name: string, value: unknown): void {
+    const object = OBJECT_PATH.exec(path)?.[1]
+    if (object !== undefined) {
+      this.#parts.objects.setProperty(object, name, value)
+      return
+    }
     const property: DeviceProperty | undefined = this.#parts.tree.find(path)?.properties?.get(name)
     if (property?.set === undefined) {
       throw new VmmError('E_DEVICE_OPTION', 'Insufficient permission to perform this operation', {

@@ -8,7 +8,9 @@ const MEMORY_KEYS = ['size', 'share', 'prealloc'] as const
 const KEYS: Readonly<Record<ObjectConfig['type'], readonly string[]>> = {
   'rng-random': ['filename'],
   'rng-builtin': [],
+  'filter-buffer': ['netdev', 'interval', 'queue', 'status'],
   'filter-dump': ['netdev', 'file', 'maxlen', 'queue'],
+  'filter-throttle': ['netdev', 'queue', 'average', 'peak', 'burst'],
   'memory-backend-ram': MEMORY_KEYS,
   'memory-backend-memfd': [...MEMORY_KEYS, 'hugetlb', 'hugetlbsize'],
   'memory-backend-file': [...MEMORY_KEYS, 'memPath'],

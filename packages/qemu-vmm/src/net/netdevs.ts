@@ -1,5 +1,5 @@
 import { Link } from 'virtio'
-import type { LinkObserver, LinkSide } from 'virtio'
+import type { LinkGate, LinkObserver, LinkPassage, LinkSide } from 'virtio'
 
 import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
@@ -15,6 +15,9 @@ export interface NetdevHost {
   entropy: Entropy
   log(message: string): void
 }
+
+/** Where filters find the networks whose frames they hold back. */
+export type GatedNetworks = Pick<Netdevs, 'addGate'>
 
 interface Plugged {
   config: NetdevConfig
@@ -131,6 +134,16 @@ export class Netdevs {
     return link.observe((side, batch, from, to) =>
       (side === link.b ? outgoing : incoming)(side, batch, from, to),
     )
+  }
+
+  /**
+   * Puts a gate in the way of the frames of a network, from its card or to it; the returned function takes it away.
+   * @throws VmmError `E_NETDEV` when there is none of this name
+   */
+  addGate(id: string, fromCard: boolean, gate: (passage: LinkPassage) => LinkGate): () => void {
+    const link = this.#links.get(id)?.link
+    if (link === undefined) throw refused(`there is no netdev '${id}' with a card`, id)
+    return link.addGate(fromCard ? link.b : link.a, gate)
   }
 
   /**

@@ -46,12 +46,42 @@ export interface FilterDumpConfig {
   queue?: 'all' | 'rx' | 'tx'
 }
 
+/** Keeps the frames of a network, and lets them go together at the end of each interval. */
+export interface FilterBufferConfig {
+  type: 'filter-buffer'
+  id: string
+  netdev: string
+  /** Microseconds, from 1; the host's timers are no finer than milliseconds. */
+  interval: number
+  /** Frames from the card (`rx`), to it (`tx`), or all, as by default. */
+  queue?: 'all' | 'rx' | 'tx'
+  /** Off: frames go on at once. On by default. */
+  status?: 'on' | 'off'
+}
+
+/** Lets the frames of a network go no faster than a rate. QEMU has none. */
+export interface FilterThrottleConfig {
+  type: 'filter-throttle'
+  id: string
+  netdev: string
+  /** Frames from the card (`rx`), to it (`tx`), or all, as by default: each direction has the rate for itself. */
+  queue?: 'all' | 'rx' | 'tx'
+  /** Bytes per second in the long run, from 1. */
+  average: number
+  /** Bytes per second at most while the burst lasts, at least the average; absent or 0 for any. */
+  peak?: number
+  /** Bytes that may go at once. */
+  burst?: number
+}
+
 /** An object that devices or the machine refer to by `id`: plain data, which may go to a worker. */
 export type ObjectConfig =
   | RngRandomConfig
   | RngBuiltinConfig
   | MemoryBackendConfig
   | FilterDumpConfig
+  | FilterBufferConfig
+  | FilterThrottleConfig
 
 export function isMemoryBackend(object: ObjectConfig): object is MemoryBackendConfig {
   return object.type.startsWith('memory-backend-')

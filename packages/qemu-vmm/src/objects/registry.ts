@@ -2,6 +2,9 @@ import type { Entropy } from '../device.ts'
 import { VmmError } from '../errors.ts'
 import type { ObjectConfig } from './config.ts'
 import { FilterDump, type DumpedNetworks } from '../net/filter-dump.ts'
+import { openFilter } from '../net/filter.ts'
+import type { GatedNetworks } from '../net/netdevs.ts'
+import type { NetworkFilter } from '../net/network-filter.ts'
 import { BuiltinRng, FileRng } from './rng.ts'
 import type { EntropySource } from './rng.ts'
 
@@ -10,12 +13,17 @@ export class ObjectRegistry {
   readonly #types = new Map<string, string>()
   readonly #rngs = new Map<string, EntropySource>()
   readonly #dumps = new Map<string, FilterDump>()
+  readonly #filters = new Map<string, NetworkFilter>()
   readonly #users = new Map<string, number>()
   readonly #entropy: Entropy
-  readonly #networks: DumpedNetworks
+  readonly #networks: DumpedNetworks & GatedNetworks
 
   /** Opens what is to be opened; nothing stays open after an error. */
-  constructor(objects: readonly ObjectConfig[], entropy: Entropy, networks: DumpedNetworks) {
+  constructor(
+    objects: readonly ObjectConfig[],
+    entropy: Entropy,
+    networks: DumpedNetworks & GatedNetworks,
+  ) {
     this.#entropy = entropy
     this.#networks = networks
     try {
@@ -40,7 +48,28 @@ export class ObjectRegistry {
     if (object.type === 'filter-dump') {
       this.#dumps.set(object.id, new FilterDump(object, this.#networks))
     }
+    if (object.type === 'filter-buffer' || object.type === 'filter-throttle') {
+      this.#filters.set(object.id, openFilter(object, this.#networks))
+    }
     this.#types.set(object.id, object.type)
+  }
+
+  /** Ids of all objects, and their types. */
+  list(): { id: string; type: string }[] {
+    return Array.from(this.#types, ([id, type]) => ({ id, type }))
+  }
+
+  /** A property that can be looked at; undefined for none. */
+  property(id: string, name: string): unknown {
+    return this.#filters.get(id)?.get(name)
+  }
+
+  /** Changes one. Throws `E_CONFIG` for what it cannot be, and for one that cannot be changed. */
+  setProperty(id: string, name: string, value: unknown): void {
+    if (this.#filters.get(id)?.set(name, value) === true) return
+    throw new VmmError('E_CONFIG', 'Insufficient permission to perform this operation', {
+      fields: { id, property: name },
+    })
   }
 
   /** Closes one. Throws `E_CONFIG` when there is none, or a device or the machine uses it. */
@@ -49,7 +78,7 @@ export class ObjectRegistry {
     if (type === undefined) {
       throw new VmmError('E_CONFIG', `object '${id}' not found`, { fields: { id } })
     }
-    const isRemovable = this.#rngs.has(id) || this.#dumps.has(id)
+    const isRemovable = this.#rngs.has(id) || this.#dumps.has(id) || this.#filters.has(id)
     if (!isRemovable || this.#users.has(id)) {
       throw new VmmError('E_CONFIG', `object '${id}' is in use, can not be deleted`, {
         fields: { id },
@@ -57,6 +86,8 @@ export class ObjectRegistry {
     }
     this.#dumps.get(id)?.close()
     this.#dumps.delete(id)
+    this.#filters.get(id)?.close()
+    this.#filters.delete(id)
     this.#rngs.get(id)?.close()
     this.#rngs.delete(id)
     this.#types.delete(id)
@@ -91,8 +122,10 @@ export class ObjectRegistry {
   }
 
   close(): void {
-    for (const opened of [...this.#rngs.values(), ...this.#dumps.values()]) opened.close()
+    const all = [...this.#rngs.values(), ...this.#dumps.values(), ...this.#filters.values()]
+    for (const opened of all) opened.close()
     this.#rngs.clear()
     this.#dumps.clear()
+    this.#filters.clear()
   }
 }

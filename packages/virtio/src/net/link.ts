@@ -62,6 +62,22 @@ export interface LinkCounters {
  */
 export type LinkObserver = (side: LinkSide, batch: FrameBatch, from: number, to: number) => void
 
+/** What stands in the way of the frames of one side of a link, and lets them through in its own time. */
+export interface LinkGate {
+  /** Takes the records `[from, batch.used)` as an end does; those that may go on it gives to its passage. */
+  take(batch: FrameBatch, from: number): number
+  /** What is behind it takes frames again. */
+  ready(): void
+}
+
+/** The way on, for a gate. */
+export interface LinkPassage {
+  /** Passes the records `[from, batch.used)` on; the result is that of `receive`. */
+  pass(batch: FrameBatch, from: number): number
+  /** The gate takes frames again: the sender offers what it kept. */
+  wake(): void
+}
+
 /**
  * A cable: two sides, an end at each, such as a network card and a back end. It stays when an end comes or goes. Frames
  * to a side without an end, or over a link that is down, are dropped, as a cable would.
@@ -91,9 +107,18 @@ export class Link {
     return this.#up
   }
 
-  /** Somebody hears the frames. */
+  /** Somebody hears the frames, or stands in their way. */
   get isObserved(): boolean {
-    return this.#observers.length > 0
+    return this.#observers.length > 0 || this.a.hasGates || this.b.hasGates
+  }
+
+  /**
+   * Puts a gate in the way of what `side` sends, behind those that are there; the returned function takes it away. What it
+   * keeps then it should have passed on.
+   */
+  addGate(side: LinkSide, gate: (passage: LinkPassage) => LinkGate): () => void {
+    this.#yieldRings()
+    return side.putGate(gate)
   }
 
   /** Pulls the cable out, or puts it in again. Both ends are told of a change. */
@@ -129,6 +154,7 @@ export class LinkSide {
   end: LinkEnd | undefined = undefined
   readonly counters: LinkCounters = { frames: 0, bytes: 0, dropped: 0 }
   readonly #observers: readonly LinkObserver[]
+  readonly #gates: LinkGate[] = []
   #sending = false
   #owed = false
   /** What was taken of this side's while the other was sending, for observers. */
@@ -183,24 +209,74 @@ export class LinkSide {
     this.#sending = true
     let taken = from
     try {
-      taken = receiver.receive(batch, from)
+      const [gate] = this.#gates
+      taken = gate === undefined ? receiver.receive(batch, from) : gate.take(batch, from)
     } finally {
       this.#sending = false
     }
     if (this.#observers.length > 0) this.#tell(batch, from, taken)
     this.#count(batch, from, taken)
-    if (this.#owed) {
-      this.#owed = false
-      // Not before the sender knows what was taken.
-      queueMicrotask(() => this.end?.resume())
-    }
+    this.#payOwed()
     return taken
+  }
+
+  get hasGates(): boolean {
+    return this.#gates.length > 0
+  }
+
+  /** For {@link Link.addGate}. */
+  putGate(create: (passage: LinkPassage) => LinkGate): () => void {
+    const gate = create({
+      pass: (batch, from) => this.#pass(gate, batch, from),
+      wake: () => {
+        if (this.#sending) this.#owed = true
+        else this.end?.resume()
+      },
+    })
+    this.#gates.push(gate)
+    return () => {
+      const at = this.#gates.indexOf(gate)
+      if (at >= 0) this.#gates.splice(at, 1)
+      this.end?.resume()
+    }
+  }
+
+  /** What a gate lets through, at once or later, goes to the next one, or to the other end. */
+  #pass(gate: LinkGate, batch: FrameBatch, from: number): number {
+    if (from >= batch.used) return batch.used
+    const next = this.#gates[this.#gates.indexOf(gate) + 1]
+    const receiver = this.peer.end
+    if (next === undefined && (receiver === undefined || !this.link.up)) {
+      this.#drop(batch, from)
+      return batch.used
+    }
+    const wasSending = this.#sending
+    this.#sending = true
+    try {
+      return next === undefined ? receiver!.receive(batch, from) : next.take(batch, from)
+    } finally {
+      this.#sending = wasSending
+      if (!wasSending) this.#payOwed()
+    }
+  }
+
+  /** Who wanted to send from within a send may now; not before the sender knows what was taken. */
+  #payOwed(): void {
+    if (!this.#owed) return
+    this.#owed = false
+    queueMicrotask(() => this.#resume())
   }
 
   /** This end takes frames again: the other offers what it kept. */
   ready(): void {
     if (this.peer.#sending) this.peer.#owed = true
-    else this.peer.end?.resume()
+    else this.peer.#resume()
+  }
+
+  /** The receiver is ready: the gates nearest to it first, then the sender. */
+  #resume(): void {
+    for (const gate of this.#gates.toReversed()) gate.ready()
+    this.end?.resume()
   }
 
   /** What this end accepts is another now. */

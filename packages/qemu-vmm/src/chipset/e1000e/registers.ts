@@ -17,7 +17,6 @@ export const RXDCTL = 0x2828
 export const RXDCTL1 = 0x2928
 export const RSRPD = 0x2c00
 export const TARC0 = 0x3840
-export const RUC = 0x40a4
 export const IAC = 0x4100
 export const RXCSUM = 0x5000
 export const RFCTL = 0x5008

@@ -9,9 +9,10 @@ import type { Settings } from '../settings.ts'
 import { systemMessage } from '../system-error.ts'
 import { parseSize } from '../size.ts'
 import { checkId } from './chardev.ts'
+import { FILTERS, FILTER_HELP, FILTER_KEYS, filterOf, isFilter } from './object-filters.ts'
 
 const TYPES = [
-  'filter-dump',
+  ...FILTERS,
   'memory-backend-file',
   'memory-backend-memfd',
   'memory-backend-ram',
@@ -31,12 +32,7 @@ const SIZE: KeySpec = { name: 'size', value: 'int', help: 'Size of the memory re
 
 /** Keys as QEMU describes them, in its order. */
 const KEYS: Readonly<Record<ObjectType, readonly KeySpec[]>> = {
-  'filter-dump': [
-    { name: 'file', value: 'string', help: 'Where frames are written, in the format of libpcap' },
-    { name: 'maxlen', value: 'uint32', help: 'Bytes of a frame that are written' },
-    { name: 'netdev', value: 'string', help: 'The network whose frames they are' },
-    { name: 'queue', value: 'all|rx|tx', help: 'Frames from the card, to it, or all' },
-  ],
+  ...FILTER_KEYS,
   'memory-backend-file': [
     { name: 'mem-path', value: 'string', help: 'File, or folder for one without a name' },
     PREALLOC,
@@ -83,7 +79,8 @@ export const object: OptionSpec = {
   repeatable: true,
   help: [
     'something that a device or the machine refers to by id: a source of random bytes, what guest',
-    "memory is made of, a capture of frames ('-object help' lists types, '-object type,help' keys)",
+    "memory is made of, a capture of frames or what holds them back ('-object help' lists types,",
+    "'-object type,help' keys)",
   ],
   keys: [
     { name: 'qom-type', value: TYPES.join('|'), help: 'the type' },
@@ -93,9 +90,7 @@ export const object: OptionSpec = {
       value: 'file',
       help: 'rng-random: where the bytes come from (default: /dev/urandom)',
     },
-    { name: 'netdev', value: 'id', help: 'filter-dump: the network, required' },
-    { name: 'maxlen', value: 'bytes', help: 'filter-dump: of each frame (default: 65536)' },
-    { name: 'queue', value: 'all|rx|tx', help: 'filter-dump: from the card, to it, or all' },
+    ...FILTER_HELP,
     { name: 'data', value: 'text', help: 'secret: the secret itself' },
     { name: 'file', value: 'file', help: 'secret: a file with it; filter-dump: the capture' },
     { name: 'format', value: 'raw|base64', help: 'secret: how it is written (default: raw)' },
@@ -176,31 +171,12 @@ function readSecret(file: string): string {
   }
 }
 
-/** A capture; the file is made when the machine is. */
-function filterDump(id: string, values: ReadonlyMap<string, string>): ObjectConfig {
-  const [netdev, file, maxlen] = [values.get('netdev'), values.get('file'), values.get('maxlen')]
-  if (netdev === undefined) throw new CliError("Parameter 'netdev' is missing")
-  if (file === undefined || file === '') throw new CliError("Parameter 'file' is missing")
-  if (maxlen !== undefined && !(/^\d{1,10}$/.test(maxlen) && Number(maxlen) > 0)) {
-    throw new CliError(`Parameter 'maxlen' expects a number of bytes, not '${maxlen}'`)
-  }
-  const queue = choice(values.get('queue') ?? 'all', ['all', 'rx', 'tx'], 'invalid value of queue')
-  return {
-    type: 'filter-dump',
-    id,
-    netdev,
-    file,
-    ...(maxlen === undefined ? {} : { maxlen: Number(maxlen) }),
-    ...(queue === 'all' ? {} : { queue }),
-  }
-}
-
 function build(
   type: Exclude<ObjectType, 'secret'>,
   id: string,
   values: ReadonlyMap<string, string>,
 ): ObjectConfig {
-  if (type === 'filter-dump') return filterDump(id, values)
+  if (isFilter(type)) return filterOf(type, id, values)
   if (type === 'rng-builtin') return { type, id }
   if (type === 'rng-random') {
     const filename = values.get('filename')

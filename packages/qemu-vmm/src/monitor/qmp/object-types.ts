@@ -4,10 +4,23 @@ import type { QmpMembers, QmpObject, QmpType } from './types.ts'
 const MEMORY = { size: int, 'prealloc?': bool, 'share?': bool } as const
 
 const VARIANTS: Readonly<Record<string, QmpMembers>> = {
+  'filter-buffer': membersOf({
+    netdev: str,
+    interval: int,
+    'queue?': oneOf(['all', 'rx', 'tx']),
+    'status?': oneOf(['on', 'off']),
+  }),
   'filter-dump': membersOf({
     netdev: str,
     file: str,
     'maxlen?': int,
+    'queue?': oneOf(['all', 'rx', 'tx']),
+  }),
+  'filter-throttle': membersOf({
+    netdev: str,
+    average: int,
+    'peak?': int,
+    'burst?': int,
     'queue?': oneOf(['all', 'rx', 'tx']),
   }),
   'memory-backend-file': membersOf({ ...MEMORY, 'mem-path': str }),

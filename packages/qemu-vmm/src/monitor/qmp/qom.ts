@@ -136,7 +136,11 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
   const machine = machineTypeName(facts.type)
   switch (path) {
     case '/':
-      return [typed('container'), child('machine', machine)]
+      return [typed('container'), child('machine', machine), child('objects', 'container')]
+    case '/objects': {
+      const objects = await context.machine.manage('objects')
+      return [typed('container'), ...objects.map(({ id, type }) => child(id, type))]
+    }
     case '/machine':
       return [
         typed(machine),
@@ -162,11 +166,27 @@ async function objectAt(context: QmpContext, given: string): Promise<Property[]>
       return [typed(cpuTypeName(facts.cpuModel)), { name: 'realized', type: 'bool', value: true }]
     }
   }
+  if (folder === '/objects') return await propertiesOfObject(context, name, given)
   const option = (await devicesBelow(context, folder)).get(name)
   if (option === undefined) throw new QmpError(`Device '${given}' not found`, 'DeviceNotFound')
   const known = isCpuType(option.driver) ? CPU_PROPERTIES : typeNamed(option.driver).properties
   const live = (await context.machine.manage('properties', path)) ?? []
   return [typed(option.driver), ...known.flatMap((spec) => propertyOf(spec, option)), ...live]
+}
+
+async function propertiesOfObject(
+  { machine }: QmpContext,
+  id: string,
+  path: string,
+): Promise<Property[]> {
+  const found = (await machine.manage('objects')).find((object) => object.id === id)
+  if (found === undefined) throw new QmpError(`Device '${path}' not found`, 'DeviceNotFound')
+  const known = OBJECT_PROPERTIES[found.type] ?? []
+  const values = known.map(async ({ name, type }) => {
+    const value = await machine.manage('objectProperty', id, name)
+    return { name, type, ...(value === undefined ? {} : { value }) }
+  })
+  return [typed(found.type), ...(await Promise.all(values))]
 }
 
 /** Paths of the processors that the machine began with. */
