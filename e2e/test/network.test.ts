@@ -137,12 +137,16 @@ test.serial('UNIX sockets and datagrams lead into the guest and out of it', asyn
     const forwards = [
       `hostfwd=unix:${into}-:7`,
       `guestfwd=tcp:10.0.2.100:80-unix:${out}`,
+      'guestfwd=tcp:10.0.2.102:7-cmd:echo from a command',
       `guestfwd=udp:10.0.2.101:69-udp:127.0.0.1:${files.address().port}`,
     ]
     const nic = `user,model=virtio,${forwards.join(',')},restrict=on`
     await withGuest(machine(nic), async (guest) => {
       await lease(guest)
       t.is(await guest.shell('wget -q -O - http://10.0.2.100/'), 'from the host\n')
+      for (let i = 0; i < 3; i++) {
+        t.is(await guest.shell('nc 10.0.2.102 7 </dev/null'), 'from a command\n')
+      }
       await guest.shell('tftp -g -r a-file -l /tmp/got 10.0.2.101')
       t.is(await guest.shell('cat /tmp/got'), 'this is a-file\n')
       await guest.shell('mkdir -p /tmp/www; echo from the guest >/tmp/www/index.html')

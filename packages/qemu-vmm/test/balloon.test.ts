@@ -21,7 +21,14 @@ async function withBalloon(...plug: DeviceOption[]): Promise<PlugBoard & { manag
   const { board, tree, drives, places } = machine
   return {
     ...machine,
-    manage: new Management(64 * MIB, {} as never, { board, tree, drives, places, cpuType: '' }),
+    manage: new Management(64 * MIB, {} as never, {
+      board,
+      tree,
+      drives,
+      places,
+      objects: {} as never,
+      cpuType: '',
+    }),
   }
 }
 

@@ -46,6 +46,7 @@ async function stats(...argv: string[]): Promise<Record<string, number>> {
 function registry(...objects: ObjectConfig[]): ObjectRegistry {
   return new ObjectRegistry(objects, new SeededEntropy(7), {
     observe: () => () => {},
+    addGate: () => () => {},
     report() {},
   })
 }

@@ -15,7 +15,7 @@ const userKeys: readonly KeySpec[] = [
   {
     name: 'guestfwd',
     value: 'proto:addr:port-to',
-    help: "user: a server in the guest's network that is elsewhere; may come again",
+    help: "user: a server in the guest's network that is elsewhere, or a command (cmd:); may come again",
   },
   { name: 'hostname', value: 'name', help: 'user: what DHCP calls the guest' },
   { name: 'domainname', value: 'name', help: 'user: the domain that DHCP tells' },

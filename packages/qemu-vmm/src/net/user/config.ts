@@ -1,3 +1,4 @@
+import type { GuestCommand } from './command-server.ts'
 import type { OnConnect } from './decision.ts'
 
 /** A port of the host that leads into the guest. */
@@ -16,8 +17,11 @@ export interface GuestForward {
   /** An address of the guest's network, and a port. */
   address: string
   port: number
-  /** Each connection goes there, or each datagram, which a path cannot have. */
-  to: { address: string; port: number } | { path: string }
+  /**
+   * Each connection goes there, or each datagram, which only an address can have. A command is started for each connection,
+   * which is its standard input and output.
+   */
+  to: { address: string; port: number } | { path: string } | GuestCommand
 }
 
 /** The IPv4 half of a network. */

@@ -1,9 +1,10 @@
 import { VmmError } from '../../errors.ts'
 import { isIPv4, isIPv6 } from './addresses.ts'
+import { commandWords } from './command-server.ts'
 import type { GuestForward, HostForward } from './config.ts'
 
 /** Where a chardev of a guest forward leads. */
-const GUEST_TARGET = /^(tcp|udp|unix):(.*)$/
+const GUEST_TARGET = /^(tcp|udp|unix|cmd):(.*)$/s
 
 /**
  * `[tcp|udp]:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT`, or `unix:PATH-[GUESTADDR]:GUESTPORT`. IPv6 addresses are in
@@ -31,28 +32,33 @@ export function parseHostForward(text: string): HostForward {
 }
 
 /**
- * `[tcp]:SERVER:PORT-tcp:HOST:PORT`, or with `unix:PATH` as target; `udp:SERVER:PORT-udp:HOST:PORT` is for datagrams, which
+ * `[tcp]:SERVER:PORT-tcp:HOST:PORT`, or with `unix:PATH` or `cmd:COMMAND` as target; `udp:SERVER:PORT-udp:HOST:PORT` is for datagrams, which
  * QEMU does not have.
- * @throws VmmError E_NETDEV, for a command or another chardev as target too
+ * @throws VmmError E_NETDEV, for another chardev as target too
  */
 export function parseGuestForward(text: string): GuestForward {
   const bad = (reason: string): VmmError =>
     new VmmError('E_NETDEV', `Invalid guest forwarding rule '${text}': ${reason}`, {
       fields: { guestfwd: text },
     })
-  const match = /^(tcp|udp|):([^-]*)-(.*)$/.exec(text)
+  const match = /^(tcp|udp|):([^-]*)-(.*)$/s.exec(text)
   if (match === null) throw bad("it is 'tcp:ADDRESS:PORT-TARGET', or the same with 'udp:'")
   const { address, port } = parseEndpoint(match[2] ?? '', bad)
   if (address === '' || port === 0) throw bad("the guest's side is an address and a port")
   const target = GUEST_TARGET.exec(match[3] ?? '')
   if (target === null) {
     throw bad(
-      "the target is 'tcp:ADDRESS:PORT' or 'unix:PATH'; commands and other chardevs are not supported",
+      "the target is 'tcp:ADDRESS:PORT', 'unix:PATH' or 'cmd:COMMAND'; other chardevs are not supported",
     )
   }
   const [, kind, place = ''] = target
   const isUdp = match[1] === 'udp'
   if (isUdp !== (kind === 'udp')) throw bad("'udp:' is on both sides, or on none")
+  if (kind === 'cmd') {
+    const command = commandWords(place)
+    if (command === undefined) throw bad('the command is missing, or a quote in it does not end')
+    return { address, port, to: { command } }
+  }
   if (kind === 'unix') {
     if (place === '' || place.includes(',')) throw bad('the target is one path, without options')
     return { address, port, to: { path: place } }

@@ -10,7 +10,8 @@ import {
   type UserNetUsage,
 } from '../../native/usernet.ts'
 import { endpoint, isIPv6 } from './addresses.ts'
-import type { HostForward, UserNetConfig } from './config.ts'
+import { CommandServer, type GuestCommand } from './command-server.ts'
+import type { GuestForward, HostForward, UserNetConfig } from './config.ts'
 import { NO_USER_STATE, loadUserState } from './user-state.ts'
 import { type Verdict, closeVerdict, connectRequest, decide, nativeAnswer } from './decision.ts'
 
@@ -45,6 +46,7 @@ export class UserNet implements LinkEnd {
   readonly #net: NativeUserNet
   readonly #config: UserNetConfig
   readonly #host: UserNetHost
+  readonly #commands: CommandServer[] = []
   readonly #out: FrameBatch = new FrameBatch()
   /** Where the records begin that the other end has not taken. */
   #from = 0
@@ -64,12 +66,23 @@ export class UserNet implements LinkEnd {
   constructor(config: UserNetConfig, host: UserNetHost) {
     this.#config = config
     this.#host = host
-    this.#net = createUserNet(nativeOptions(config, host))
+    const serve = (command: GuestCommand): string => {
+      const server = new CommandServer(command, host.report)
+      this.#commands.push(server)
+      return server.path
+    }
+    try {
+      this.#net = createUserNet(nativeOptions(config, host, serve))
+    } catch (error) {
+      this.#closeCommands()
+      throw error
+    }
     try {
       for (const forward of config.hostForwards) this.addHostForward(forward)
       this.#net.watch(() => this.#ready())
     } catch (error) {
       this.#net.close()
+      this.#closeCommands()
       throw error
     }
   }
@@ -202,6 +215,11 @@ export class UserNet implements LinkEnd {
     if (this.#due !== undefined) clearImmediate(this.#due)
     this.#side?.detach()
     this.#net.close()
+    this.#closeCommands()
+  }
+
+  #closeCommands(): void {
+    for (const server of this.#commands.splice(0)) server.close()
   }
 
   /** Asks the hook about connections that wait for it. */
@@ -301,7 +319,12 @@ export class UserNet implements LinkEnd {
   }
 }
 
-function nativeOptions(config: UserNetConfig, host: UserNetHost): UserNetOptions {
+/** `serve` starts the server of a command, and returns its path. */
+function nativeOptions(
+  config: UserNetConfig,
+  host: UserNetHost,
+  serve: (command: GuestCommand) => string,
+): UserNetOptions {
   const { ipv4, ipv6, restrict, hostname, domainname, dnssearch, tftp, bootfile } = config
   return {
     ...(ipv4 && { ipv4 }),
@@ -317,9 +340,14 @@ function nativeOptions(config: UserNetConfig, host: UserNetHost): UserNetOptions
     guestForwards: config.guestForwards.map(({ protocol, address, port, to }) => ({
       udp: protocol === 'udp',
       at: endpoint(address, port),
-      to: 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port),
+      to: placeOf(to, serve),
     })),
     seed: host.seed,
     ask: config.onConnect !== undefined,
   }
+}
+
+function placeOf(to: GuestForward['to'], serve: (command: GuestCommand) => string): string {
+  if ('command' in to) return `unix:${serve(to)}`
+  return 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port)
 }
