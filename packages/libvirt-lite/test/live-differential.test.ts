@@ -15,7 +15,7 @@ const folder = new URL('corpus/', import.meta.url)
 /** All of them take some minutes. */
 const MOST = process.env['LONG'] === undefined ? 6 : Infinity
 const BUSES = new Set(['virtio', 'sata', 'ide', 'fdc'])
-const CARDS = new Set(['virtio', 'e1000', 'rtl8139'])
+const CARDS = new Set(['virtio', 'e1000', 'e1000e', 'rtl8139'])
 const PORTS = new Set(['pty', 'null'])
 const CONTROLLERS = new Set(['pci', 'usb', 'sata', 'ide', 'fdc', 'virtio-serial'])
 

@@ -1,4 +1,12 @@
-import { deviceByAlias, plugOf, withDevice, withoutDevice } from '../domain/index.ts'
+import {
+  DIRECTIONS,
+  deviceByAlias,
+  plugOf,
+  throttleId,
+  throttlesOf,
+  withDevice,
+  withoutDevice,
+} from '../domain/index.ts'
 import type { AnyDevice, DeviceDescription, DomainOptions } from '../domain/index.ts'
 import type { Disk } from '../domain/index.ts'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
@@ -59,16 +67,19 @@ export class LiveDevices {
     this.#check(this.#domain, facts)
     const node = plug.blockdev?.['node-name']
     const net = plug.netdev?.['id']
-    const object = plug.object?.['id']
+    const objects: unknown[] = []
     if (plug.blockdev !== undefined) await machine.execute('blockdev-add', plug.blockdev)
-    if (plug.object !== undefined) await machine.execute('object-add', plug.object)
     try {
       if (plug.netdev !== undefined) await machine.execute('netdev_add', plug.netdev)
+      for (const object of plug.objects) {
+        await machine.execute('object-add', object)
+        objects.push(object['id'])
+      }
       await machine.execute('device_add', plug.device)
     } catch (error) {
       if (node !== undefined) await quietly(machine.execute('blockdev-del', { 'node-name': node }))
+      for (const id of objects) await quietly(machine.execute('object-del', { id }))
       if (net !== undefined) await quietly(machine.execute('netdev_del', { id: net }))
-      if (object !== undefined) await quietly(machine.execute('object-del', { id: object }))
       throw error
     }
     this.#domain.running(definition as DomainDefinition)
@@ -101,6 +112,7 @@ export class LiveDevices {
     const place = live === undefined ? undefined : deviceByAlias(live, alias)
     if (place === undefined) return
     if (place.key === 'interfaces') {
+      await this.#dropThrottles(alias)
       await quietly(this.#domain.machine.execute('netdev_del', { id: `host${alias}` }))
     } else if (place.key === 'disks') {
       // One of the command line went with its device.
@@ -131,6 +143,33 @@ export class LiveDevices {
     const card = definition.devices!.interfaces![index]!
     await this.#setLink(card, card.link?.state !== 'down')
     this.#domain.running(definition)
+  }
+
+  /** Keeps a card to the rates that `definition` has for it, from now on. Rejects with `VirtError` */
+  async changeBandwidth(index: number, definition: DomainDefinition): Promise<void> {
+    const { machine } = this.#domain
+    const card = definition.devices!.interfaces![index]!
+    const features = await featuresFor(factsOf(definition).emulator)
+    if (!features.netThrottle) {
+      throw new VirtError(
+        ErrorCode.OPERATION_UNSUPPORTED,
+        `Operation not supported: setting bandwidth on interfaces of type '${card.type}' is not implemented ` +
+          'by this emulator: qemu-kvm can',
+      )
+    }
+    const throttles = translate(() => throttlesOf(card, `/domain/devices/interface[${index + 1}]`))
+    await this.#dropThrottles(card.alias!.name)
+    for (const { id, keys } of throttles) {
+      await machine.execute('object-add', { 'qom-type': 'filter-throttle', id, ...keys })
+    }
+    this.#domain.running(definition)
+  }
+
+  async #dropThrottles(alias: string): Promise<void> {
+    for (const { name } of DIRECTIONS) {
+      const id = throttleId({ alias: { name: alias } }, name)
+      await quietly(this.#domain.machine.execute('object-del', { id }))
+    }
   }
 
   async #setLink({ alias }: AnyDevice, up: boolean): Promise<void> {

@@ -128,8 +128,11 @@ export function deviceHandlers({ domains }: ServerContext): Handlers {
       domain.tell({ kind: 'medium', ...change })
     } else if (description.key === 'interfaces') {
       const now = devicesOfKind(after, description.key)[index] as NetworkInterface
-      if (!isDeepStrictEqual(withoutLink(before), withoutLink(now))) {
-        throw cannot('only the link state of a card can be changed')
+      if (!isDeepStrictEqual(withoutLive(before), withoutLive(now))) {
+        throw cannot('only the link state and the bandwidth of a card can be changed')
+      }
+      if (!isDeepStrictEqual(before.bandwidth, now.bandwidth)) {
+        await domain.devices.changeBandwidth(index, after)
       }
       await domain.devices.changeLink(index, after)
     } else throw cannot(`live update of device '${description.element}' is not supported`)
@@ -242,8 +245,8 @@ function findOne(
   throw missing(`no ${element} of the domain is as described`)
 }
 
-const withoutLink = (card: NetworkInterface): NetworkInterface => {
-  const { link: _link, ...rest } = card
+const withoutLive = (card: NetworkInterface): NetworkInterface => {
+  const { link: _link, bandwidth: _bandwidth, ...rest } = card
   return structuredClone(rest)
 }
 

@@ -5,6 +5,7 @@ import { connectionHandlers } from './connection.ts'
 import type { ServerContext } from './context.ts'
 import { deviceHandlers } from './device.ts'
 import { domainHandlers } from './domain.ts'
+import { bandwidthHandlers } from './bandwidth.ts'
 import { eventHandlers } from './events.ts'
 import { guestAgentHandlers } from './guest-agent.ts'
 import { lifecycleHandlers } from './lifecycle.ts'
@@ -28,6 +29,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...deviceHandlers(context),
     ...memoryHandlers(context),
     ...tuningHandlers(context),
+    ...bandwidthHandlers(context),
     ...vcpuHandlers(context),
     ...blockHandlers(context),
     ...metadataHandlers(context),

@@ -8,6 +8,8 @@ export interface EmulatorFeatures {
   tuning: boolean
   /** Machines without ACPI (`-no-acpi`). */
   noAcpi: boolean
+  /** Networks can be kept to a rate (`-object filter-throttle`). */
+  netThrottle: boolean
   /** Tables of SMBIOS can be given (`-smbios`). */
   smbios: boolean
 }
@@ -16,6 +18,7 @@ export interface EmulatorFeatures {
 export const qemuFeatures: EmulatorFeatures = {
   tuning: true,
   noAcpi: true,
+  netThrottle: false,
   smbios: true,
 }
 
@@ -25,6 +28,7 @@ export const qemuKvmFeatures: EmulatorFeatures = {
     'VGA',
     'ahci',
     'e1000',
+    'e1000e',
     'floppy',
     'ide-cd',
     'ide-hd',
@@ -44,6 +48,7 @@ export const qemuKvmFeatures: EmulatorFeatures = {
   ]),
   tuning: false,
   noAcpi: false,
+  netThrottle: true,
   smbios: false,
 }
 

@@ -21,10 +21,10 @@ import { addCard } from './network.ts'
 export interface DevicePlug {
   /** Of `blockdev-add`. */
   blockdev: Record<string, unknown> | undefined
-  /** Of `object-add`. */
-  object: Record<string, unknown> | undefined
   /** Of `netdev_add`. */
   netdev: Record<string, unknown> | undefined
+  /** Of `object-add`, each of them, when there is the network. */
+  objects: Record<string, unknown>[]
   /** Of `device_add`. */
   device: Record<string, unknown>
 }
@@ -83,7 +83,7 @@ export function plugOf(
   const { first, keys } = keysOf('-device')!
   return {
     blockdev: drive === undefined ? undefined : blockdev,
-    object: objectOf(keysOf('-object')),
+    objects: command.records.filter(({ option }) => option === '-object').map(objectOf),
     netdev: netdevOf(keysOf('-netdev')?.keys),
     device: { driver: first, ...typed(keys), ...policies },
   }
@@ -124,8 +124,8 @@ function blockNode(command: Command, disk: Disk, keys: Keys, path: string) {
   }
 }
 
-function objectOf(record: Command['records'][number] | undefined) {
-  return record === undefined ? undefined : { 'qom-type': record.first, ...typed(record.keys) }
+function objectOf({ first, keys }: Command['records'][number]) {
+  return { 'qom-type': first, ...typed(keys) }
 }
 
 function netdevOf(keys: Keys | undefined): Record<string, unknown> | undefined {

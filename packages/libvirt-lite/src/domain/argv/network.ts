@@ -1,5 +1,6 @@
 import type { NetworkInterface, OptionRom } from '../generated/model.ts'
 import type { AnyDevice } from '../devices.ts'
+import { addThrottles } from './bandwidth.ts'
 import { notYet, only } from './command.ts'
 import type { Command, Keys } from './command.ts'
 
@@ -29,6 +30,7 @@ export function addCard(
   only(card, path, handled)
   const id = `host${card.alias?.name ?? ''}`
   command.addKeys('-netdev', 'user', { id, ...userNetwork(command, card, path) })
+  addThrottles(command, card, path)
   const model = card.model?.type ?? 'rtl8139'
   const { driver } = card
   only(driver, `${path}/driver`, ['name', 'rxQueueSize', 'txQueueSize'])
@@ -60,6 +62,7 @@ const handled = [
   'boot',
   'alias',
   'address',
+  'bandwidth',
   'ips',
   // Whoever starts the emulator pulls the cable out of those that are down.
   'link',

@@ -25,6 +25,16 @@ export const TUNING = {
   DOMAIN_GET_MEMORY_PARAMETERS: query(198, question, answer),
   DOMAIN_SET_BLKIO_PARAMETERS: action(205, setting, nothing),
   DOMAIN_GET_BLKIO_PARAMETERS: query(206, question, answer),
+  DOMAIN_SET_INTERFACE_PARAMETERS: action(
+    256,
+    struct({ dom: domainRef, device: string, params, flags: uint }),
+    nothing,
+  ),
+  DOMAIN_GET_INTERFACE_PARAMETERS: query(
+    257,
+    struct({ dom: domainRef, device: string, max: int, flags: uint }),
+    answer,
+  ),
   DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS: action(219, setting, nothing),
   DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS: query(223, question, struct({ params })),
 } as const
