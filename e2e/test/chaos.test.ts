@@ -16,7 +16,7 @@ function network(id: string): NetdevConfig {
   return { type: 'user', id, restrict: true, dnssearch: [], hostForwards: [], guestForwards: [] }
 }
 
-/** What a board has in beside its own: a disk `disk`, a floppy disk `floppy`, networks `n0` to `n2`. */
+/** What a board has in beside its own: a disk `disk`, a floppy disk `floppy`, networks `n0` to `n3`. */
 const plugged: Readonly<Record<'pc' | 'q35', readonly DeviceOption[]>> = {
   pc: [
     { driver: 'virtio-blk-pci', properties: { drive: 'disk' } },
@@ -39,6 +39,7 @@ const plugged: Readonly<Record<'pc' | 'q35', readonly DeviceOption[]>> = {
     { driver: 'ich9-ahci', properties: {} },
     { driver: 'ide-hd', properties: { drive: 'disk' } },
     { driver: 'isa-parallel', properties: { chardev: 'printer' } },
+    { driver: 'e1000e', properties: { netdev: 'n3' } },
   ],
 }
 
@@ -79,7 +80,7 @@ for (const board of ['pc', 'q35'] as const) {
             { id: 'disk', file: disk, format: 'raw' },
             { id: 'floppy', file: floppy, format: 'raw' },
           ],
-          netdevs: ['n0', 'n1', 'n2'].map((id) => network(id)),
+          netdevs: ['n0', 'n1', 'n2', 'n3'].map((id) => network(id)),
           // A parallel port needs a printer.
           chardevs: { printer: { write: () => true, close() {} } },
           panicAction: 'none',

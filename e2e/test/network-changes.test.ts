@@ -1,5 +1,9 @@
 // Networks of a machine that runs: cables that are pulled out, cards that come and go, and what a capture shows.
+import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
 import { withFolder } from '../src/disk.ts'
@@ -70,6 +74,44 @@ test.serial('a cable, a second card, its filter and a capture, by QMP', async (t
         await qmp.event('DEVICE_DELETED', 'card')
         await qmp.ask('netdev_del', { id: 'late' })
         await t.throwsAsync(qmp.ask('netdev_del', { id: 'late' }), { message: /^DeviceNotFound/ })
+      } finally {
+        qmp.close()
+      }
+    })
+  })
+})
+
+test.serial('frames that are held back, or keep to a rate, all arrive', async (t) => {
+  const body = randomBytes(4 << 20)
+  const md5 = createHash('md5').update(body).digest('hex')
+  const server = createServer((_request, response) => response.end(body)).listen(0, '127.0.0.1')
+  t.teardown(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await withFolder(async (folder) => {
+    const path = join(folder, 'qmp')
+    const control = ['-qmp', `unix:${path},server=on,wait=off`]
+    await withGuest([...boot, ...control, '-nic', 'user,model=virtio,id=n'], async (guest) => {
+      const qmp = await machineProtocol(path)
+      try {
+        await qmp.ask('qmp_capabilities')
+        await guest.shell('ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up')
+        const rate = { average: 4 << 20, burst: 1 << 20 }
+        for (const filter of [
+          { 'qom-type': 'filter-throttle', ...rate, queue: 'all' },
+          { 'qom-type': 'filter-throttle', ...rate, queue: 'rx' },
+          { 'qom-type': 'filter-buffer', interval: 5000, queue: 'all' },
+        ]) {
+          await qmp.ask('object-add', { ...filter, id: 'f', netdev: 'n' })
+          const before = performance.now()
+          const fetched = await guest.shell(`wget -q -O - http://10.0.2.2:${port}/ | md5sum`)
+          t.is(fetched.split(' ')[0], md5)
+          const kib = body.length / 1.024 / (performance.now() - before)
+          t.log(`${filter['qom-type']} ${filter.queue}: ${Math.round(kib)} KiB/s`)
+          t.regex(await guest.shell('ping -c 3 10.0.2.2'), / 0% packet loss/)
+          await qmp.ask('object-del', { id: 'f' })
+        }
+        t.regex(await guest.shell('ping -c 1 10.0.2.2'), / 0% packet loss/)
       } finally {
         qmp.close()
       }
