@@ -150,6 +150,9 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
       { stream: { server: true, address: { path: '/tmp/x' } } },
     ],
     ['tap,ifname=tap7,script=no,downscript=no', { type: 'tap', ifname: 'tap7' }],
+    ['tap,fd=7', { type: 'tap', fd: 7 }],
+    ['tap,script=/bin/up', { type: 'tap', script: '/bin/up', downscript: '/etc/qemu-ifdown' }],
+    ['tap,downscript=', { type: 'tap', script: '/etc/qemu-ifup' }],
     ['bridge', { type: 'bridge', id: 's' }],
     ['bridge,br=br7,helper=/bin/h', { type: 'bridge', br: 'br7', helper: '/bin/h' }],
     [`dgram,${inet('local')}`, { dgram: { local: address, isGroup: false } }],
@@ -172,8 +175,10 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
     ['stream,addr.type=inet,addr.host=h', /needs an address and a port/],
     ['dgram', /dgram requires local= parameter/],
     ['dgram,local.type=unix,local.path=x', /no datagrams over UNIX sockets/],
-    ['tap,ifname=t', /scripts are not run: give 'script=no'/],
-    ['tap,script=no,downscript=x', /script 'x' is not run/],
+    ['tap,fd=5,ifname=t', /ifname= is invalid with fd=/],
+    ['tap,fd=5,script=no', /script= is invalid with fd=/],
+    ['tap,fd=2', /'fd' is '2': the number of a descriptor/],
+    ['tap,fd=name', /'fd' is 'name': the number of a descriptor/],
     ['tap,script=no,vhost=on', /'vhost' is not supported/],
     ['tap,script=no,ifname=a/b', /'ifname' is 'a\/b': a name of an interface/],
     ['tap,script=no,queues=2', /'queues' is not supported/],
@@ -211,7 +216,7 @@ test('what cannot be is refused with the reason', (t) => {
     /Unsupported NIC model: e100 \(did you mean 'e1000'\?\)/,
   )
   t.regex(refusal('-nic', 'none,mac=1'), /'mac' has no meaning with type 'none'/)
-  t.regex(refusal('-net', 'tap'), /scripts are not run: give 'script=no'/)
+  t.regex(refusal('-net', 'tap,fd=1'), /'fd' is '1': the number of a descriptor/)
   t.regex(refusal('-net', 'nic,vectors=3'), /Invalid parameter 'vectors'/)
   t.regex(refusal('-net', 'none,id=x'), /'id' has no meaning with type 'none'/)
 })

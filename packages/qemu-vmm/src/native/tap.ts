@@ -18,6 +18,7 @@ export interface NativeTap {
 interface TapModule {
   Tap: {
     new (name: string): NativeTap
+    fromFd(fd: number): NativeTap
     inBridge(bridge: string): NativeTap
     byHelper(helper: string, bridge: string): NativeTap
   }
@@ -29,6 +30,11 @@ interface TapModule {
  */
 export function openTap(name: string): NativeTap {
   return new (addon<TapModule>().Tap)(name)
+}
+
+/** Takes one that is open as `fd`. Throws as `openTap`; `EBADF` when there is none, `EPROTO` for what is none with headers. */
+export function adoptTap(fd: number): NativeTap {
+  return addon<TapModule>().Tap.fromFd(fd)
 }
 
 /** Makes one in a bridge. Throws as `openTap`; `ENODEV` when there is no such bridge. */

@@ -115,7 +115,8 @@ const hubport: NetdevType = {
 const tap: NetdevType = {
   name: 'tap',
   parse: parseTapOptions,
-  accepts: ({ ifname = '' }: TapNetConfig) => typeof ifname === 'string',
+  accepts: ({ ifname = '', fd = 3, script = '', downscript = '' }: TapNetConfig) =>
+    Number.isInteger(fd) && [ifname, script, downscript].every((text) => typeof text === 'string'),
   detail: () => '',
   open: (config: TapNetConfig, side, { report }) =>
     new TapNet(config.id, openInterface(config), side, report),

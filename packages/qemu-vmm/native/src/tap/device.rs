@@ -36,6 +36,17 @@ pub fn open(name: &str) -> Result<(OwnedFd, String)> {
     Ok((fd, name))
 }
 
+/// A second descriptor for what is open as the first. Fails with `EBADF` when there is none.
+pub fn duplicate(fd: i32) -> Result<OwnedFd> {
+    // SAFETY: takes numbers alone.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(errno::last("the descriptor of an interface"));
+    }
+    // SAFETY: a descriptor that is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Takes an interface that another program has opened, and tells how it is called. Fails with `EPROTO` for one without
 /// headers of virtio, or for what is no interface.
 pub fn adopt(fd: &OwnedFd) -> Result<String> {

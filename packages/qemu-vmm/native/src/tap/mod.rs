@@ -57,6 +57,15 @@ impl Tap {
         Ok(Self { fd: Some(fd), watch: None, name })
     }
 
+    /// Takes the interface that is open as descriptor `fd`, which stays its owner's. Throws `EBADF` when there is none, `EPROTO` for
+    /// one without headers of virtio, or for what is no interface.
+    #[napi(factory)]
+    pub fn from_fd(fd: i32) -> Result<Self> {
+        let fd = device::duplicate(fd)?;
+        let name = device::adopt(&fd)?;
+        Ok(Self { fd: Some(fd), watch: None, name })
+    }
+
     /// What the interface is called.
     #[napi(getter)]
     pub fn name(&self) -> String {

@@ -63,8 +63,17 @@ const socketKeys: readonly KeySpec[] = [
   { name: 'remote.host', value: 'addr', help: 'dgram: its host' },
   { name: 'remote.port', value: 'port', help: 'dgram: its port' },
   { name: 'ifname', value: 'name', help: 'tap: the interface; it is made when there is none' },
-  { name: 'script', value: 'no', help: 'tap: what sets it up, required; no script is run' },
-  { name: 'downscript', value: 'no', help: 'tap: the same at the end' },
+  { name: 'fd', value: 'n', help: 'tap: the descriptor of an interface that is open' },
+  {
+    name: 'script',
+    value: 'file|no',
+    help: 'tap: what is run with its name to set it up (default: /etc/qemu-ifup)',
+  },
+  {
+    name: 'downscript',
+    value: 'file|no',
+    help: 'tap: the same at the end (default: /etc/qemu-ifdown)',
+  },
   { name: 'vhost', value: 'off', help: 'tap: frames go through the devices of this program' },
   { name: 'br', value: 'name', help: 'bridge: what the interface is made in (default: br0)' },
   {

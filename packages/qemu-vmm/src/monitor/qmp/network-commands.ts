@@ -42,7 +42,13 @@ const VARIANTS: Readonly<Record<string, QmpMembers>> = {
   }),
   stream: membersOf({ addr: STREAM_ADDRESS, 'server?': bool }),
   dgram: membersOf({ 'local?': DGRAM_ADDRESS, 'remote?': DGRAM_ADDRESS }),
-  tap: membersOf({ 'ifname?': str, 'script?': str, 'downscript?': str, 'vhost?': bool }),
+  tap: membersOf({
+    'ifname?': str,
+    'fd?': str,
+    'script?': str,
+    'downscript?': str,
+    'vhost?': bool,
+  }),
   hubport: membersOf({ hubid: int, 'netdev?': str }),
   bridge: membersOf({ 'br?': str, 'helper?': str }),
   user: membersOf({

@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { type FrameBatch, type LinkEnd, type LinkSide, MAX_FRAME_BYTES } from 'virtio'
 
 import { VmmError } from '../../errors.ts'
-import { type NativeTap, openTap } from '../../native/tap.ts'
+import { type NativeTap, adoptTap, openTap } from '../../native/tap.ts'
 import { CardSender } from '../socket/sender.ts'
 import type { TapNetConfig } from './config.ts'
 
@@ -17,12 +18,19 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ENODEV: 'the host has no /dev/net/tun; load the module tun',
   EBUSY: 'another process has it',
   EINVAL: 'an interface of this name is no tap with one queue',
+  EBADF: 'the process has no such descriptor',
+  EPROTO: 'it is no tap interface with headers (IFF_VNET_HDR)',
 }
+
+/** A script that takes longer is ended. */
+const SCRIPT_MS = 60_000
 
 /** An interface, and what monitors show of it. */
 export interface OpenTap {
   tap: NativeTap
   detail: string
+  /** What is to be done before it is closed. */
+  beforeClose?: (report: (message: string) => void) => void
 }
 
 /** An interface of the host's at the other end of a card's cable. */
@@ -36,11 +44,12 @@ export class TapNet implements LinkEnd {
   readonly #side: LinkSide
   readonly #sender: CardSender
   readonly #report: (message: string) => void
+  readonly #beforeClose: OpenTap['beforeClose']
   #isOpen = true
 
   constructor(
     id: string,
-    { tap, detail }: OpenTap,
+    { tap, detail, beforeClose }: OpenTap,
     side: LinkSide,
     report: (message: string) => void,
   ) {
@@ -49,6 +58,7 @@ export class TapNet implements LinkEnd {
     this.#side = side
     this.#sender = new CardSender(side)
     this.#report = report
+    this.#beforeClose = beforeClose
     this.detail = detail
     side.attach(this)
     this.peerChanged()
@@ -83,6 +93,7 @@ export class TapNet implements LinkEnd {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#side.detach()
+    this.#beforeClose?.(this.#report)
     this.#tap.close()
   }
 
@@ -114,21 +125,64 @@ export class TapNet implements LinkEnd {
 }
 
 /**
- * Attaches to the interface that a description names, or makes it.
- * @throws VmmError `E_NETDEV` that says which right is missing; `E_NO_ADDON`
+ * Attaches to the interface that a description names, or makes it, or takes one that is open; then runs the script for it.
+ * @throws VmmError `E_NETDEV` that says which right is missing, or what the script ended with; `E_NO_ADDON`
  */
-export function openInterface({ ifname = '' }: TapNetConfig): OpenTap {
+export function openInterface(config: TapNetConfig): OpenTap {
+  const { fd, script, downscript } = config
+  if (fd !== undefined) return { tap: opened(config, () => adoptTap(fd)), detail: `fd=${fd}` }
+  const tap = opened(config, () => openTap(config.ifname ?? ''))
   try {
-    const tap = openTap(ifname)
-    return { tap, detail: `ifname=${tap.name},script=no,downscript=no` }
+    if (script !== undefined) runScript(script, tap.name)
+  } catch (error) {
+    tap.close()
+    throw error
+  }
+  const { name } = tap
+  return {
+    tap,
+    detail: `ifname=${name},script=${script ?? 'no'},downscript=${downscript ?? 'no'}`,
+    ...(downscript !== undefined && {
+      beforeClose: (report) => lastScript(downscript, name, report),
+    }),
+  }
+}
+
+function opened({ ifname, fd }: TapNetConfig, open: () => NativeTap): NativeTap {
+  try {
+    return open()
   } catch (error) {
     if (error instanceof VmmError) throw error
     const code = String((error as NodeJS.ErrnoException).code)
-    const what = ifname === '' ? 'a tap interface' : `the tap interface '${ifname}'`
+    const named = ifname === undefined ? 'a tap interface' : `the tap interface '${ifname}'`
+    const what = fd === undefined ? named : `the tap interface at fd=${fd}`
     const remedy = REMEDIES[code] ?? (error as Error).message
     throw new VmmError('E_NETDEV', `could not configure ${what}: ${code}: ${remedy}`, {
-      fields: { ifname, errno: code },
+      fields: { ifname: ifname ?? '', errno: code },
       cause: error,
     })
+  }
+}
+
+/** Waits for a script, as QEMU does: the interface is of no use before. */
+function runScript(path: string, ifname: string): void {
+  const { status, signal, error } = spawnSync(path, [ifname], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    timeout: SCRIPT_MS,
+  })
+  if (status === 0) return
+  const how = error?.message ?? (signal === null ? `status ${status}` : `signal ${signal}`)
+  throw new VmmError(
+    'E_NETDEV',
+    `network script ${path} failed with ${how}; 'script=no' and 'downscript=no' run none`,
+    { fields: { ifname, path } },
+  )
+}
+
+function lastScript(path: string, ifname: string, report: (message: string) => void): void {
+  try {
+    runScript(path, ifname)
+  } catch (error) {
+    report((error as Error).message)
   }
 }
