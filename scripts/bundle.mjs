@@ -21,6 +21,7 @@ const packages = {
   virtio: { index: 'index.ts', testing: 'testing/index.ts' },
   'qemu-vmm': {
     index: 'index.ts',
+    'command-line': 'command-line.ts',
     'qemu-img': 'qemu-img/main.ts',
     worker: 'machine/host/worker.ts',
   },

@@ -42,6 +42,18 @@ test.serial('boot-linux runs a command in the guest', async (t) => {
   t.regex(stdout, /\n42\r?\nLinux\r?\n/)
 })
 
+test.serial(
+  'boot-domain changes a machine that XML describes, and writes the XML of it',
+  async (t) => {
+    const { code, stdout, stderr } = await runExample('boot-domain')
+    t.is(code, 0, stderr)
+    t.regex(stdout, /<title>What no machine needs stays<\/title>/)
+    t.regex(stdout, /<memory unit='KiB'>262144<\/memory>/)
+    const total = Number(/MemTotal: +(\d+) kB/.exec(stdout)?.[1])
+    t.true(total > 180_000 && total < 262_144, stdout)
+  },
+)
+
 test.serial('custom-device is seen by the guest', async (t) => {
   const { code, stdout, stderr } = await runExample('custom-device')
   t.is(code, 0, stderr)

@@ -99,6 +99,10 @@ function addChardev(command: Command, device: Character, path: string): string {
       command.addKeys('-chardev', 'file', { id, path: source?.path, append: onOff(source?.append) })
       break
     case 'pty':
+      if (command.options.qmpSocket === undefined) {
+        command.addKeys('-chardev', 'pty', { id })
+        break
+      }
       // Whoever wants it connects through the daemon, so a socket does, and works everywhere.
       addSocket(command, alias, join(command.options.stateDir, `${alias}.sock`))
       break

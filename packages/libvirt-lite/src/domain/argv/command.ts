@@ -4,8 +4,11 @@ import type { EmulatorFeatures } from './features.ts'
 
 /** What a start is told besides the definition. */
 export interface ArgvOptions {
-  /** Where the emulator listens for QMP. */
-  qmpSocket: string
+  /**
+   * Where the emulator listens for QMP. Without it nobody has a monitor: the guest runs at once, and what it takes a
+   * daemon for is refused.
+   */
+  qmpSocket?: string
   /** The domain's log, to which whoever starts the emulator sends its standard error. */
   logFile?: string
   /** Folder of this run: sockets of serial ports, consoles and channels. */

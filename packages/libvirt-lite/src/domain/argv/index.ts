@@ -34,7 +34,7 @@ export function domainArgv(definition: DomainDefinition, options: ArgvOptions): 
   addNetwork(command, boot)
   addCharacters(command)
   addOthers(command)
-  command.add('-msg', 'timestamp=on')
+  if (options.qmpSocket !== undefined) command.add('-msg', 'timestamp=on')
   for (const { value } of def.qemuCommandline?.args ?? []) command.add(value)
   for (const { name, value = '' } of def.qemuCommandline?.env ?? [])
     command.result.env[name] = value

@@ -7,6 +7,7 @@ import { bootVcpus } from '../vcpus.ts'
 import { notYet, only, onOff } from './command.ts'
 import type { Command } from './command.ts'
 import { hypervFlags } from './hyperv.ts'
+import { addAlone, addMonitor } from './monitor.ts'
 
 /** Machine, memory, processors, firmware, clock: all that is no device. */
 export function addMachine(command: Command): void {
@@ -17,18 +18,13 @@ export function addMachine(command: Command): void {
   only(def.blkiotune, '/domain/blkiotune', ['weight'])
   only(def.vcpu, '/domain/vcpu', ['placement', 'current', 'value'])
   command.addKeys('-name', '', { guest: def.name })
-  command.add('-S', '-uuid', def.uuid ?? '', '-no-user-config', '-nodefaults', '-display', 'none')
+  if (options.qmpSocket !== undefined) command.add('-S')
+  command.add('-uuid', def.uuid ?? '', '-no-user-config', '-nodefaults', '-display', 'none')
   addMemory(command)
   addCpu(command)
-  command.addKeys('-chardev', 'socket', {
-    id: 'charmonitor',
-    path: options.qmpSocket,
-    server: 'on',
-    wait: 'off',
-  })
-  command.addKeys('-mon', '', { chardev: 'charmonitor', id: 'monitor', mode: 'control' })
+  if (options.qmpSocket === undefined) addAlone(command)
+  else addMonitor(command, options.qmpSocket)
   addClock(command, def.clock)
-  command.add('-no-shutdown')
   if (def.onReboot === 'destroy') command.add('-action', 'reboot=shutdown')
   addAcpi(command)
   addFirmware(command)
@@ -87,7 +83,7 @@ function addMemory(command: Command): void {
     `accel=${def.type === 'kvm' ? 'kvm' : 'tcg'}`,
     'usb=off',
     ...smmOf(command),
-    `dump-guest-core=${onOff(def.memory?.dumpCore ?? false)}`,
+    ...dumpOf(command),
   ]
   if (backing !== undefined && Object.keys(backing).length > 0) {
     if (backing.source?.type === 'file') {
@@ -104,6 +100,12 @@ function addMemory(command: Command): void {
     machine.push('memory-backend=pc.ram')
   }
   command.add('-machine', machine.join(','), '-m', `size=${kib}k`)
+}
+
+/** Without a monitor the process is nobody's, or somebody else's, who knows what of it is to be kept. */
+function dumpOf({ def, options }: Command): string[] {
+  if (options.qmpSocket === undefined && def.memory?.dumpCore === undefined) return []
+  return [`dump-guest-core=${onOff(def.memory?.dumpCore ?? false)}`]
 }
 
 function smmOf({ def }: Command): string[] {
