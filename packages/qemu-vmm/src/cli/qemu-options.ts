@@ -11,8 +11,6 @@ export const INSTEAD: ReadonlyMap<string, string> = new Map([
 export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
   (
     'add-fd async-teardown audio audio-help bt ' +
-    'chroot compat debugcon dfilter dtb dump-vmstate enable-sync-profile ' +
-    'acpitable add-fd async-teardown audio audio-help bt ' +
     'chroot compat dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'mtdblock no-acpi no-fd-bootchk ' +

@@ -101,7 +101,6 @@ export class Hardware {
     this.#entropy = config.entropy ?? hostEntropy
     const bios = config.kernel === undefined ? biosOf(config, flash) : undefined
     const opened = openParts(config, this.#map, places, this.#entropy, requests.log)
-    ;({ boot: this.#boot, networks: this.networks, objects: this.#objects } = opened)
     this.#boot = opened.boot
     this.networks = opened.networks
     const objects = (this.#objects = opened.objects)
