@@ -141,6 +141,10 @@ test.serial('firmware runs the option ROM of a device', async (t) => {
       await guest.expect(/The option ROM runs\.[^]*Booting from Hard Disk[^]*booted/)
       t.is((await guest.end()).code, 0)
     })
+    await withMachine(machine([image], '-option-rom', rom), async (guest) => {
+      await guest.expect(/The option ROM runs\.[^]*Booting from Hard Disk[^]*booted/)
+      t.is((await guest.end()).code, 0)
+    })
   })
 })
 

@@ -67,7 +67,7 @@ const RNG_SEED_BYTES = 32
 const WHAT = 'kernel'
 
 /** Facts of a setup header, with the values that older protocols imply. */
-interface SetupHeader {
+export interface SetupHeader {
   setupBytes: number
   imageBytes: number
   version: number
@@ -181,7 +181,8 @@ export class BzImage implements BootImage {
   }
 }
 
-function parseHeader(image: ImageFile): SetupHeader {
+/** @throws VmmError `E_IMAGE_FORMAT`, `E_IMAGE_TRUNCATED` */
+export function parseHeader(image: ImageFile): SetupHeader {
   // A file that ends within the header reads as zeros here; the size check below reports it.
   const head = new Uint8Array(BOOT_PARAMS_BYTES)
   head.set(image.read(0, BOOT_PARAMS_BYTES))

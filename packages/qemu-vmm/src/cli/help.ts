@@ -45,7 +45,6 @@ const NOTES: readonly string[] = [
   '- A memory backend that the machine does not use is refused.',
   '- There is no window: without `-display` and `-nographic` the terminal shows the screen, as with `-display curses`. Where',
   '  there is no terminal, or a serial port or monitor has it, nobody sees the screen.',
-  '- `-nographic`, `-display curses` or `-display none` is required: there is no window.',
   '- A card whose own option ROM is not installed (the package `ipxe-qemu`) has none, and a machine with firmware says so;',
   '  QEMU does not start.',
   '- A `-netdev socket` or `stream` that cannot connect, or listen, ends the command before the machine starts.',

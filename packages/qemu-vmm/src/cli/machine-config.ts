@@ -28,6 +28,7 @@ export function machineConfig(
     flash: settings.flash,
     firmwareFolders: settings.firmwareFolders,
     boot: settings.boot,
+    optionRoms: settings.optionRoms,
     fwCfg: settings.fwCfg,
     acpiTables: settings.acpiTables,
     smbios: settings.smbios,

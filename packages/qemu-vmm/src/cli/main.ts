@@ -4,6 +4,7 @@ import { VmmError } from '../errors.ts'
 import { planChardevs } from './char-plan.ts'
 import { CliError, PROGRAM } from './cli-error.ts'
 import { type Daemon, enterDaemon, startDaemon } from './daemon.ts'
+import { runsFirmware } from '../machine/runs-firmware.ts'
 import { adoptWorker, prepareWorker } from '../machine/host/device-worker.ts'
 import { parseCommand } from './parse.ts'
 import { printError } from './stderr.ts'
@@ -22,7 +23,7 @@ async function main(argv: readonly string[], daemon: Daemon | undefined): Promis
       planChardevs(command.settings)
       return await startDaemon(argv)
     }
-    prepareWorker(command.settings.kernel === undefined ? 'firmware' : 'kernel')
+    prepareWorker(runsFirmware(command.settings) ? 'firmware' : 'kernel')
     // The texts above must not wait for the machine's modules to load.
     const { runMachine } = await import('./run.ts')
     return await runMachine(command.settings, daemon)

@@ -118,10 +118,6 @@ function checkTogether(settings: Settings): void {
       throw new CliError('-append only allowed with -kernel option')
     if (settings.initrd !== undefined)
       throw new CliError('-initrd only allowed with -kernel option')
-  } else if (settings.bios !== undefined) {
-    throw new CliError(
-      '-bios cannot be used together with -kernel: a kernel is started without a BIOS here',
-    )
   }
 }
 

@@ -14,7 +14,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'chroot compat dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
     'mtdblock no-acpi no-fd-bootchk ' +
-    'numa only-migratable option-rom pflash plugin ' +
+    'numa only-migratable plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep spice ' +
     'tb-size tpmdev trace usb usbdevice virtfs watchdog watchdog-action win2k-hack ' +

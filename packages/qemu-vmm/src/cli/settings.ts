@@ -105,6 +105,7 @@ export interface Settings {
   /** What `-L` names, in order. */
   firmwareFolders: string[]
   boot: BootOptions
+  optionRoms: NonNullable<MachineConfig['optionRoms']>[number][]
   kernel?: string
   initrd?: string
   append?: string
@@ -175,6 +176,7 @@ export function defaultSettings(): Settings {
     machine: 'pc',
     firmwareFolders: [],
     boot: {},
+    optionRoms: [],
     fwCfg: [],
     acpiTables: [],
     smbios: [],

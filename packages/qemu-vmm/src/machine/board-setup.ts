@@ -12,7 +12,9 @@ import { setDiskCmos, setFloppyCmos } from './cmos.ts'
 import { mapFwCfg } from './fw-cfg.ts'
 import { deviceMemory } from './guest-view.ts'
 import { machineKind } from './machine-type.ts'
+import { machineRoms } from './option-roms.ts'
 import { rtcOptions, rtcStart } from './rtc-setup.ts'
+import { runsFirmware } from './runs-firmware.ts'
 import { PCI_PATH } from '../devices/pci-address.ts'
 import { floppyController } from '../devices/floppy.ts'
 import { isaSerial } from '../devices/serial.ts'
@@ -116,8 +118,8 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     floppy: { types: [0, 0] },
     balloon: board.balloon,
     firmwareFolders: config.firmwareFolders ?? [],
-    optionRoms: [],
-    runsFirmware: config.kernel === undefined,
+    optionRoms: machineRoms(config, bootIndex),
+    runsFirmware: runsFirmware(config),
   }
   const tree = new DeviceTree(context)
   if (board.kind === 'i440fx') floppyController(context)

@@ -28,6 +28,7 @@ const KEYS: readonly (keyof MachineConfig)[] = [
   'flash',
   'firmwareFolders',
   'boot',
+  'optionRoms',
   'kernel',
   'initrd',
   'append',
@@ -124,14 +125,12 @@ export function checkConfig(config: MachineConfig): void {
   if (config.kernel === undefined) {
     const orphan = config.initrd === undefined ? config.append && 'append' : 'initrd'
     if (orphan) throw bad(`${orphan} needs a kernel; give one`)
-  } else if (config.bios !== undefined) {
-    throw bad('a kernel is started without a BIOS; give one of kernel and bios')
   }
   checkBootOptions(config.boot ?? {})
   checkIsolate(config)
 }
 
-function checkFlash({ flash = [], drives = [], bios, kernel }: MachineConfig): void {
+function checkFlash({ flash = [], drives = [], bios }: MachineConfig): void {
   if (flash.length > FLASH_CHIPS) throw bad(`there can be ${FLASH_CHIPS} flash chips`)
   for (const [unit, id] of flash.entries()) {
     if (id === undefined || drives.some((drive) => drive.id === id)) continue
@@ -143,8 +142,6 @@ function checkFlash({ flash = [], drives = [], bios, kernel }: MachineConfig): v
     throw bad('flash chip 1 keeps variables for firmware in flash chip 0; give that, too')
   }
   if (bios !== undefined) throw bad('the firmware is in flash chip 0; give one of bios and flash')
-  if (kernel !== undefined)
-    throw bad('a kernel is started without firmware; give one of kernel and flash')
 }
 
 function checkMachine({ machine }: MachineConfig): void {

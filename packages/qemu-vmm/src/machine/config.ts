@@ -105,8 +105,8 @@ export interface MachineConfig {
   /** How many vCPUs, 1 by default, and how they are arranged; see {@link SmpConfig}. */
   cpus?: number | SmpConfig
   /**
-   * File of a PC BIOS, by name or path, which runs when no kernel is given. Default `bios-256k.bin`
-   * of SeaBIOS.
+   * File of a PC BIOS, by name or path. Default `bios-256k.bin` of SeaBIOS, unless there is a kernel: that is started at once,
+   * or by the firmware if some is named, here or in `flash`.
    */
   bios?: string
   /**
@@ -116,6 +116,8 @@ export interface MachineConfig {
   flash?: readonly (string | undefined)[]
   /** Folders in which firmware is searched before those of distributions. */
   firmwareFolders?: readonly string[]
+  /** Option ROMs that a BIOS runs, by name or path, and their places in the boot order. */
+  optionRoms?: readonly { file: string; bootIndex?: number }[]
   /** What the BIOS boots. */
   boot?: BootOptions
   /** Path of a bzImage, a PVH-capable ELF file or a multiboot-1 image; recognised by content. */

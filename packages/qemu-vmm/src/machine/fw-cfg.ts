@@ -1,5 +1,6 @@
 import type { CpuidEntry } from 'kvm-core'
 
+import { firmwareKernel } from '../boot/firmware-kernel.ts'
 import { FW_CFG_ITEM, FW_CFG_PORT, FW_CFG_PORTS, FwCfg, little } from '../chipset/fw-cfg.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import { HPET_BASE } from '../chipset/hpet/hpet.ts'
@@ -14,6 +15,7 @@ import type { TableConfig } from './firmware-tables.ts'
 import { E820_RAM } from './memory-map.ts'
 import type { MemoryMap } from './memory-map.ts'
 import type { PcBoard } from './pc.ts'
+import { startsKernelByFirmware } from './runs-firmware.ts'
 import { NIL_UUID, uuidBytes } from './uuid.ts'
 
 const E820_BYTES = 20
@@ -52,6 +54,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     [FW_CFG_ITEM.commandLine, commandLine],
     [FW_CFG_ITEM.irq0Override, little(1, 4)],
     [FW_CFG_ITEM.hpet, timerBlocks(board)],
+    ...kernelItems(config, map),
   ])
   const facts = { board, config, map, places, cpuid }
   const tables = (): TableConfig => tableConfig(facts)
@@ -77,6 +80,12 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
   board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })
   board.onCpuCount = (count) => device.setItem(FW_CFG_ITEM.cpus, little(count, 2))
   return device
+}
+
+function kernelItems(config: MachineConfig, map: MemoryMap): Map<number, Uint8Array> {
+  const { kernel } = config
+  if (kernel === undefined || !startsKernelByFirmware(config)) return new Map()
+  return firmwareKernel({ ...config, kernel }, map)
 }
 
 const TIMER_BLOCKS = 8

@@ -1,5 +1,6 @@
 import type { BootImage } from '../boot/loader.ts'
 import { openBootImage } from '../boot/open.ts'
+import { runsFirmware } from './runs-firmware.ts'
 import type { OstReport } from '../chipset/acpi-cpu-hotplug.ts'
 import type { Entropy } from '../device.ts'
 import { Netdevs } from '../net/netdevs.ts'
@@ -44,8 +45,9 @@ export function openParts(
   entropy: Entropy,
   log: (message: string) => void,
 ): OpenParts {
+  const { kernel } = config
   const boot =
-    config.kernel === undefined ? undefined : openBootImage({ ...config, kernel: config.kernel })
+    kernel === undefined || runsFirmware(config) ? undefined : openBootImage({ ...config, kernel })
   const networks = new Netdevs({ entropy, log })
   let objects: ObjectRegistry | undefined
   try {

@@ -44,6 +44,7 @@ import { ShadowMemory } from './shadow-memory.ts'
 import { smmOf } from './smram.ts'
 import { captureStandstill, leaveStandstill } from './standstill.ts'
 import type { Standstill } from './standstill.ts'
+import { runsFirmware } from './runs-firmware.ts'
 import { resolveTopology } from './topology.ts'
 
 /** `KVM_MP_STATE_UNINITIALIZED`: waits for its start-up interrupt. */
@@ -99,7 +100,7 @@ export class Hardware {
     const anonymousPath = (): string => `/machine/peripheral-anon/device[${anonymous++}]`
     const plug = withoutProcessors(config.plug ?? [], places, model, anonymousPath)
     this.#entropy = config.entropy ?? hostEntropy
-    const bios = config.kernel === undefined ? biosOf(config, flash) : undefined
+    const bios = runsFirmware(config) ? biosOf(config, flash) : undefined
     const opened = openParts(config, this.#map, places, this.#entropy, requests.log)
     this.#boot = opened.boot
     this.networks = opened.networks

@@ -6,18 +6,43 @@ import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { isHelp, keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
+import { acpitable } from './acpitable.ts'
+import { smbios } from './smbios.ts'
 
 export const firmware: OptionGroup = {
-  title: 'Firmware and boot order',
+  title: 'Firmware, its tables, and what it boots',
+  page: 'cli-firmware.md',
   options: [
     {
       name: 'bios',
       argument: 'file',
-      help: ["run this BIOS instead of SeaBIOS's, bios-256k.bin, when there is no -kernel"],
+      help: [
+        "run this BIOS instead of SeaBIOS's, bios-256k.bin; a -kernel is started by it then, else at once",
+      ],
       apply(settings, value) {
         settings.bios = value
       },
     },
+    keyvalOption({
+      name: 'option-rom',
+      argument: '[romfile=]file[,bootindex=n]',
+      implied: 'romfile',
+      repeatable: true,
+      help: ['a ROM that a BIOS runs, beside those of devices'],
+      keys: [
+        { name: 'romfile', value: 'file', help: 'the ROM, by name or path' },
+        { name: 'bootindex', value: 'n', help: 'its place in the boot order' },
+      ],
+      take(settings, values) {
+        const file = values.get('romfile')
+        if (file === undefined || file === '')
+          throw new CliError('Option ROM file is not specified')
+        const index = values.get('bootindex')
+        const bootIndex = index === undefined ? undefined : integer('bootindex', index)
+        if (bootIndex === undefined || bootIndex < 0) settings.optionRoms.push({ file })
+        else settings.optionRoms.push({ file, bootIndex })
+      },
+    }),
     {
       name: 'L',
       argument: 'path',
@@ -50,6 +75,8 @@ export const firmware: OptionGroup = {
         Object.assign(settings.boot, checked(options(values)))
       },
     }),
+    smbios,
+    acpitable,
   ],
 }
 
@@ -64,15 +91,15 @@ function options(values: ReadonlyMap<string, string>): BootOptions {
   const splash = values.get('splash')
   if (splash !== undefined) result.splash = splash
   const splashTime = values.get('splash-time')
-  if (splashTime !== undefined) result.splashTime = milliseconds('splash-time', splashTime)
+  if (splashTime !== undefined) result.splashTime = integer('splash-time', splashTime)
   const timeout = values.get('reboot-timeout')
-  if (timeout !== undefined) result.rebootTimeout = milliseconds('reboot-timeout', timeout)
+  if (timeout !== undefined) result.rebootTimeout = integer('reboot-timeout', timeout)
   const strict = values.get('strict')
   if (strict !== undefined) result.strict = parseBool(strict, 'strict')
   return result
 }
 
-function milliseconds(name: string, value: string): number {
+function integer(name: string, value: string): number {
   if (/^-?\d{1,9}$/.test(value)) return Number(value)
   throw new CliError(`Parameter '${name}' expects a number, not '${value}'`)
 }

@@ -2,8 +2,6 @@ import { CliError } from '../cli-error.ts'
 import { parseBool } from '../keyval.ts'
 import { keyvalOption } from '../option.ts'
 import type { OptionGroup } from '../option.ts'
-import { acpitable } from './acpitable.ts'
-import { smbios } from './smbios.ts'
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
@@ -30,8 +28,6 @@ export const identity: OptionGroup = {
         }
       },
     }),
-    smbios,
-    acpitable,
     {
       name: 'uuid',
       argument: 'uuid',

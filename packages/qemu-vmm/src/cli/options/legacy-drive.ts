@@ -27,8 +27,20 @@ function floppyOption(name: string, index: number, what: string): OptionSpec {
   }
 }
 
-/** `-fda` and `-fdb`, `-hda` to `-hdd` and `-cdrom`. */
+/** The flash chip that firmware runs from, or the one for its variables. */
+const pflash: OptionSpec = {
+  name: 'pflash',
+  argument: 'file',
+  repeatable: true,
+  help: ["next flash chip, as '-drive file=FILE,if=pflash'"],
+  apply(settings, value, at) {
+    return drive.apply(settings, `file=${value.replaceAll(',', ',,')},if=pflash`, at)
+  },
+}
+
+/** `-pflash`, `-fda` and `-fdb`, `-hda` to `-hdd` and `-cdrom`. */
 export const legacyDrives: readonly OptionSpec[] = [
+  pflash,
   floppyOption('fda', 0, 'first floppy disk'),
   floppyOption('fdb', 1, 'second floppy disk'),
   ideOption('hda', 0, 'disk', 'first IDE disk'),
