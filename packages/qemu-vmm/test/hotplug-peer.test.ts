@@ -117,33 +117,34 @@ for (const [what, isNative] of [
     const folder = scratchFolder()
     const option = `ICH9-LPC.acpi-pci-hotplug-with-bridge-support=${isNative ? 'off' : 'on'}`
     // The numbers of buses are in the order of what is behind what, and not of the slots.
-    const port = (id: string, slot: number, addr: string, bus?: string): DeviceOption => ({
+    const port = (
+      id: string,
+      slot: number,
+      addr: string,
+      more: Readonly<Record<string, string>> = {},
+    ): DeviceOption => ({
       driver: 'pcie-root-port',
       id,
-      properties: {
-        chassis: '1',
-        slot: String(slot),
-        addr,
-        multifunction: 'on',
-        ...(bus === undefined ? {} : { bus }),
-      },
+      properties: { chassis: '1', slot: String(slot), addr, multifunction: 'on', ...more },
     })
     const ports = [
       port('p', 5, '1'),
       port('p2', 6, '3.1'),
-      port('p3', 7, '0', 'p2'),
+      port('p3', 7, '0', { bus: 'p2' }),
       port('p4', 8, '3'),
+      port('p5', 9, '2', { hotplug: 'off' }),
     ]
+    const stays = { driver: 'virtio-rng-pci', id: 'stays', properties: { bus: 'p5' } }
     const cold = { driver: 'virtio-rng-pci', id: 'cold', properties: { bus: 'p4' } }
-    const options = [...ports, cold].flatMap(({ driver, id, properties }) => [
+    const options = [...ports, cold, stays].flatMap(({ driver, id, properties }) => [
       '-device',
       [driver, `id=${id}`, ...Object.entries(properties).map(([k, v]) => `${k}=${v}`)].join(','),
     ])
     const peer = await Peer.start(folder, ['-M', 'q35', '-global', option, ...options])
     try {
       const more = isNative ? NATIVE_HOTPLUG : {}
-      const ours = await plugBoard('q35', [...ports, cold], [], more)
-      const pair: Pair = { ours, peer, ids: new Set(['cold']) }
+      const ours = await plugBoard('q35', [...ports, cold, stays], [], more)
+      const pair: Pair = { ours, peer, ids: new Set(isNative ? ['cold'] : ['cold', 'stays']) }
       await portSteps(t, pair, isNative)
     } finally {
       peer.end()
@@ -174,7 +175,7 @@ async function portSteps(t: ExecutionContext, pair: Pair, isNative: boolean): Pr
   for (let i = 0; i < STEPS; i++) {
     const what = random() % 6
     if (what === 0) {
-      const bus = isNative ? 'p' : ['p', 'p', 'p2', 'p3', 'p4'][random() % 5]!
+      const bus = isNative ? 'p' : ['p', 'p', 'p2', 'p3', 'p4', 'p5'][random() % 6]!
       await add(pair, `r${i}`, { bus, addr: `0.${random() % 2}` })
     } else if (what === 1 && pair.ids.size > 0) {
       await remove(pair, [...pair.ids][random() % pair.ids.size]!)
@@ -182,7 +183,7 @@ async function portSteps(t: ExecutionContext, pair: Pair, isNative: boolean): Pr
       await set(0x6c, COMMANDS[random() % COMMANDS.length]!)
     } else if (isNative) await set(0x6e, STATUSES[random() % STATUSES.length]!)
     else await registerStep(t, pair, random, `step ${i}`)
-    for (const at of [0x86c, 0x864, 0x1864, 0x186c, 0x196c]) {
+    for (const at of [0x86c, 0x864, 0x1864, 0x186c, 0x196c, 0x1064, 0x1068, 0x106c]) {
       await select(at)
       const theirs = (await peer.ask('inl 0xcfc')) >>> 0
       t.is(pio.read(0xcfc, 4), theirs, `step ${i}, 0x${at.toString(16)}`)

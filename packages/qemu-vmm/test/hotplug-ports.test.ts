@@ -64,6 +64,30 @@ test('a device is there at once, with power, and the event says where to look', 
   t.is(board.pci.function(1, 0)!.configRead(0x6c, 4) >>> 16, 0, 'the port itself has said nothing')
 })
 
+test('what is behind a port with hotplug=off stays, and nothing comes there', async (t) => {
+  const kept = rootPort('p', 1)
+  const options = [
+    { ...kept, properties: { ...kept.properties, hotplug: 'off' } },
+    rootPort('p2', 2),
+    rng('r', { bus: 'p' }),
+  ]
+  const fixture = await plugBoard('q35', options)
+  const { board, tree, deleted } = fixture
+  board.reset()
+  const message = "Bus 'p' does not support hotplugging"
+  await t.throwsAsync(tree.add(rng('r2', { bus: 'p', addr: '0.1' })), { message })
+  t.throws(() => tree.requestRemoval('r'), { message })
+  t.is(board.pci.function(1, 0)!.configRead(0x68, 4) & 0x7f, 0x1b, 'no surprise, no hot-plug')
+  t.is(board.pci.function(2, 0)!.configRead(0x68, 4) & 0x7f, 0x7b)
+  const port = pio(fixture)
+  port.write(SELECT, 4, 0)
+  port.write(EJECT, 4, 1)
+  t.deepEqual(deleted, [])
+  await tree.add(rng('r2', { bus: 'p2' }))
+  port.write(SELECT, 4, 0)
+  t.is(port.read(UP, 4), 1, 'the other port has the only number')
+})
+
 test('the root stays as it is, and so do ports', async (t) => {
   const fixture = await plugBoard('q35', [rootPort('p', 1), behind('p2', 2, 'p')])
   const { tree, deleted } = fixture

@@ -21,8 +21,9 @@ const FUNCTIONS = [
 ] as const
 
 /** What QEMU has in the functions, by its test interface. */
-async function peerSpaces(): Promise<Uint8Array[]> {
-  const port = 'pcie-root-port,id=rp,chassis=1,slot=5,port=3,addr=1'
+async function peerSpaces(hotplug: boolean): Promise<Uint8Array[]> {
+  const how = hotplug ? '' : ',hotplug=off'
+  const port = `pcie-root-port,id=rp,chassis=1,slot=5,port=3,addr=1${how}`
   const peer = startPeer('-M', 'q35', '-device', port)
   try {
     const spaces: Uint8Array[] = []
@@ -40,27 +41,29 @@ async function peerSpaces(): Promise<Uint8Array[]> {
   }
 }
 
-compare('configuration space after reset is that of QEMU 7.2', async (t) => {
-  const board = new PcBoard({
-    kind: 'q35',
-    irqs: new IrqLines(() => {}),
-    clock: new ManualClock(),
-    map: createMemoryMap(64 << 20, 'q35'),
-    places: cpuPlaces(1),
-    memory: new FlatRam(1 << 20),
-    serial: [],
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
-  })
-  const options = { slot: 5, port: 3, sendMessage: () => true, removed() {} }
-  const port = new RootPort('port', board.bus, options)
-  board.pci.add(port.fn, 1)
-  board.addPlugged('port', port)
-  board.reset()
-  const spaces = await peerSpaces()
-  for (const [i, [slot, number]] of FUNCTIONS.entries()) {
-    const fn = board.pci.function(slot, number)!
-    for (let at = 0; at < CONFIG_BYTES; at++) {
-      t.is(fn.configRead(at, 1), spaces[i]![at]!, `${fn.name}, byte 0x${at.toString(16)}`)
+for (const hotplug of [true, false]) {
+  compare(`configuration space after reset is that of QEMU 7.2, hotplug=${hotplug}`, async (t) => {
+    const board = new PcBoard({
+      kind: 'q35',
+      irqs: new IrqLines(() => {}),
+      clock: new ManualClock(),
+      map: createMemoryMap(64 << 20, 'q35'),
+      places: cpuPlaces(1),
+      memory: new FlatRam(1 << 20),
+      serial: [],
+      actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    })
+    const options = { slot: 5, port: 3, hotplug, sendMessage: () => true, removed() {} }
+    const port = new RootPort('port', board.bus, options)
+    board.pci.add(port.fn, 1)
+    board.addPlugged('port', port)
+    board.reset()
+    const spaces = await peerSpaces(hotplug)
+    for (const [i, [slot, number]] of FUNCTIONS.entries()) {
+      const fn = board.pci.function(slot, number)!
+      for (let at = 0; at < CONFIG_BYTES; at++) {
+        t.is(fn.configRead(at, 1), spaces[i]![at]!, `${fn.name}, byte 0x${at.toString(16)}`)
+      }
     }
-  }
-})
+  })
+}

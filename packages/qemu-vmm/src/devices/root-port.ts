@@ -16,6 +16,12 @@ export const pcieRootPort: DeviceType = {
     { name: 'port', type: 'uint8', help: 'Number of the port', default: '0' },
     { name: 'chassis', type: 'uint8', help: 'Number of the chassis', default: '0' },
     { name: 'slot', type: 'uint16', help: 'Number of the physical slot', default: '0' },
+    {
+      name: 'hotplug',
+      type: 'bool',
+      help: 'The device behind it can be another while the machine runs',
+      default: 'true',
+    },
     ...PCI_ADDRESS_PROPERTIES,
   ],
   plug(context, option) {
@@ -42,6 +48,7 @@ export const pcieRootPort: DeviceType = {
     const port = new RootPort(name, context.bus, {
       slot,
       port: read.int('port', 0, 0xff, 0),
+      hotplug: read.bool('hotplug', true),
       sendMessage: context.sendMessage,
       removed: () => context.slotReleased(port.bus, 0),
       ...(context.acpiHotplug === undefined ? {} : { acpiHotplug: context.acpiHotplug }),

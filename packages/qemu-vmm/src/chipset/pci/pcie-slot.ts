@@ -30,6 +30,8 @@ const LINK_ACTIVE = 0x2000
 const LINK_STATUS_SHIFT = 16
 /** Attention button, power control, both indicators, surprise, hot-plug, interlock. */
 const SLOT_HOT_PLUG = 0x0002_007b
+/** Those of them that a slot lacks whose device stays. */
+const SLOT_CHANGES = 0x0060
 const SLOT_NUMBER_SHIFT = 19
 
 /** Slot control. */
@@ -72,12 +74,13 @@ export class PcieSlot {
 
   /**
    * Adds the capability at `place`; what `numbers` has the guest reads. A slot that ACPI fills and
-   * empties (`isNative` false) has the same registers, but shows no device, as on QEMU.
+   * empties (`isNative` false) has the same registers, but shows no device, as on QEMU. One that is not
+   * `isHotpluggable` keeps what it has.
    */
   constructor(
     fn: PciFunction,
     place: number,
-    numbers: { slot: number; port: number; isNative: boolean },
+    numbers: { slot: number; port: number; isNative: boolean; isHotpluggable: boolean },
     actions: SlotActions,
   ) {
     const { config } = fn
@@ -90,11 +93,8 @@ export class PcieSlot {
     capability.setUint32(DEVICE_CAPABILITIES, ROLE_BASED_ERRORS, true)
     capability.setUint32(LINK_CAPABILITIES, link, true)
     capability.setUint16(LINK_STATUS, LINK_SPEED_WIDTH, true)
-    capability.setUint32(
-      SLOT_CAPABILITIES,
-      SLOT_HOT_PLUG | (numbers.slot << SLOT_NUMBER_SHIFT),
-      true,
-    )
+    const abilities = numbers.isHotpluggable ? SLOT_HOT_PLUG : SLOT_HOT_PLUG & ~SLOT_CHANGES
+    capability.setUint32(SLOT_CAPABILITIES, abilities | (numbers.slot << SLOT_NUMBER_SHIFT), true)
     capability.setUint16(SLOT_CONTROL, INDICATORS_OFF | POWER_OFF, true)
     capability.setUint32(DEVICE_CAPABILITIES_2, 0x0030_0020, true)
     capability.setUint32(LINK_CAPABILITIES_2, 0x1e, true)

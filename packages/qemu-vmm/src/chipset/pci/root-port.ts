@@ -38,6 +38,8 @@ export interface RootPortOptions {
   /** Number of the physical slot. */
   slot: number
   port: number
+  /** Devices come and go while the machine runs (default: true). */
+  hotplug?: boolean
   sendMessage: SendMessage
   /** The guest has let go of what is in the slot: takes it out. */
   removed(): void
@@ -57,7 +59,14 @@ export class RootPort implements Stateful, SlotHotplug {
   #wasPowered = false
 
   constructor(name: string, space: Bus, options: RootPortOptions) {
-    const { slot, port, sendMessage, removed, acpiHotplug } = options
+    const {
+      slot,
+      port,
+      hotplug: isHotpluggable = true,
+      sendMessage,
+      removed,
+      acpiHotplug,
+    } = options
     this.fn = new PciFunction(name, space, {
       vendor: 0x1b36,
       device: 0x000c,
@@ -74,7 +83,7 @@ export class RootPort implements Stateful, SlotHotplug {
     this.slot = new PcieSlot(
       this.fn,
       EXPRESS_AT,
-      { slot, port, isNative: acpiHotplug === undefined },
+      { slot, port, isNative: acpiHotplug === undefined, isHotpluggable },
       {
         interrupt: (level) => this.#interrupt(level),
         removed: () => this.#remove(removed),
@@ -108,8 +117,8 @@ export class RootPort implements Stateful, SlotHotplug {
     }
     this.fn.secondary = secondary
     this.bus = secondary.bus
-    if (acpiHotplug === undefined) this.bus.hotplug = this
-    else acpiHotplug.manage(this.bus, () => this.#switchOn())
+    if (isHotpluggable && acpiHotplug === undefined) this.bus.hotplug = this
+    else if (isHotpluggable) acpiHotplug?.manage(this.bus, () => this.#switchOn())
     this.fn.onConfigWrite = () => {
       this.#msix.configWritten()
       this.bus.remap()
