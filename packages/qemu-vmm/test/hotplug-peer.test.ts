@@ -183,7 +183,7 @@ async function portSteps(t: ExecutionContext, pair: Pair, isNative: boolean): Pr
       await set(0x6c, COMMANDS[random() % COMMANDS.length]!)
     } else if (isNative) await set(0x6e, STATUSES[random() % STATUSES.length]!)
     else await registerStep(t, pair, random, `step ${i}`)
-    for (const at of [0x86c, 0x864, 0x1864, 0x186c, 0x196c, 0x1064, 0x1068, 0x106c]) {
+    for (const at of [0x86c, 0x864, 0x1864, 0x186c, 0x196c, 0x1064, 0x1068, 0x106c, 0x1964]) {
       await select(at)
       const theirs = (await peer.ask('inl 0xcfc')) >>> 0
       t.is(pio.read(0xcfc, 4), theirs, `step ${i}, 0x${at.toString(16)}`)

@@ -27,7 +27,7 @@ const POWER_STATE = 0x0003
 /** Adds what an endpoint in a slot of PCI Express has. `reset` is the guest's, of this function. */
 export function addExpressEndpoint(fn: PciFunction, reset: () => void): void {
   const { config } = fn
-  fn.linkStatus = LINK_SPEED_WIDTH
+  fn.linkStatus = () => LINK_SPEED_WIDTH
   const capability = new DataView(new ArrayBuffer(CAP_BYTES))
   capability.setUint16(FLAGS, ENDPOINT, true)
   capability.setUint32(DEVICE_CAPABILITIES, CAN_RESET, true)

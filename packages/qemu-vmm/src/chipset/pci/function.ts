@@ -131,8 +131,8 @@ export class PciFunction {
   /** Whether it may be taken out while the machine runs, and whether it was plugged in while it ran. */
   removable = false
   isHotplugged = false
-  /** Speed and width of its link, as the port before it reports them; absent for conventional functions. */
-  linkStatus: number | undefined
+  /** Speed and width of its link, as the port before it reports them; undefined for conventional functions. */
+  linkStatus: () => number | undefined = () => undefined
   /** Set by the PCI bus: what bridges let through to it. */
   windows: PciWindows | undefined
   /** The bus behind this bridge. */

@@ -99,7 +99,8 @@ export class PcieSlot {
     capability.setUint32(DEVICE_CAPABILITIES_2, 0x0030_0020, true)
     capability.setUint32(LINK_CAPABILITIES_2, 0x1e, true)
     capability.setUint16(LINK_CONTROL_2, 4, true)
-    fn.linkStatus = LINK_SPEED_WIDTH
+    // A port in the slot of another one is as fast and as wide as what it has itself.
+    fn.linkStatus = () => this.#linkSpeedWidth()
     this.at = config.addCapability(CAP_ID_EXPRESS, new Uint8Array(capability.buffer), place)
     config.allowWrites(this.at + DEVICE_CONTROL, 2, 0x000f)
     config.allowWrites(this.at + SLOT_CONTROL, 2, CONTROL_WRITABLE)
@@ -228,8 +229,12 @@ export class PcieSlot {
   /** Control and status: a link is as fast and as wide as the one at its other end. */
   #linkRegisters(): number {
     const active = this.#get(LINK_STATUS) & LINK_ACTIVE
-    const status = active | (this.#actions.link() ?? LINK_SPEED_WIDTH)
+    const status = active | this.#linkSpeedWidth()
     return this.#get(LINK_CONTROL) | (status << LINK_STATUS_SHIFT)
+  }
+
+  #linkSpeedWidth(): number {
+    return this.#actions.link() ?? LINK_SPEED_WIDTH
   }
 
   #link(up: boolean): void {

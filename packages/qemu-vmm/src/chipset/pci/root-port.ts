@@ -87,7 +87,7 @@ export class RootPort implements Stateful, SlotHotplug {
       {
         interrupt: (level) => this.#interrupt(level),
         removed: () => this.#remove(removed),
-        link: () => this.bus.function(0, 0)?.linkStatus,
+        link: () => this.bus.function(0, 0)?.linkStatus(),
       },
     )
     this.#msix = new Msix(this.fn, 0, 1, sendMessage, { place: MSIX_AT })
