@@ -1,4 +1,5 @@
 // Networks between machines: two of ours, one of ours and Debian's QEMU.
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,6 +13,7 @@ import {
   hasPeer,
   peer,
   prompt,
+  withGuest,
 } from '../src/guest.ts'
 
 const boot = bootArguments({ memoryMib: 192, initrd: guestFiles.diskInitrd })
@@ -116,3 +118,34 @@ compare("a guest of ours and one of Debian's QEMU by datagrams", async (t) => {
     },
   )
 })
+
+/** Connects to a socket, which stays open in the program that is run in its place: FD stands for its number. */
+const connector = `
+use IO::Socket::UNIX;
+$^F = 20;
+my $socket = IO::Socket::UNIX->new(Peer => shift @ARGV) or die "no peer: $!";
+s/FD/fileno($socket)/e for @ARGV;
+exec @ARGV or die;
+`
+for (const network of ['stream,addr.type=fd,addr.str=FD', 'socket,fd=FD']) {
+  test.serial(`a guest talks over a socket that was open before: ${network}`, async (t) => {
+    if (spawnSync('perl', ['-v']).status !== 0) return void t.pass('perl is not installed')
+    const folder = mkdtempSync(join(tmpdir(), 'fd-'))
+    t.teardown(() => rmSync(folder, { recursive: true }))
+    const path = join(folder, 'socket')
+    const server = `stream,server=on,addr.type=unix,addr.path=${path},model=virtio`
+    const args = [...boot, '-nic', `${network},model=virtio,mac=52:54:00:00:00:02`]
+    await withGuest([...boot, '-nic', server], async (first) => {
+      await first.shell('ip addr add 10.9.0.1/24 dev eth0; ip link set eth0 up')
+      const opened = ['-e', connector, path, command, ...args]
+      await withGuest(
+        opened,
+        async (second) => {
+          await second.shell('ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up')
+          t.regex(await second.shell('ping -c 3 10.9.0.1'), / 0% packet loss/)
+        },
+        'perl',
+      )
+    })
+  })
+}

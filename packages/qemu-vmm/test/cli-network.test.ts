@@ -159,7 +159,7 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
   ]
   for (const [text, expected] of all) t.like(only('-netdev', `${text},id=s`), expected)
   const refused: readonly (readonly [string, RegExp])[] = [
-    ['socket', /exactly one of listen=, connect=, mcast= or udp= is required/],
+    ['socket', /exactly one of listen=, connect=, mcast=, udp= or fd= is required/],
     ['socket,listen=:1,connect=h:2', /exactly one of/],
     ['socket,connect=h', /'connect' is 'h': an address and a port/],
     ['socket,connect=h:0', /needs an address and a port/],
@@ -167,9 +167,13 @@ test('sockets: where they are, as QEMU 7.2 has it', (t) => {
     ['socket,mcast=10.0.0.1:1', /does not contain a multicast address/],
     ['socket,udp=h:1', /localaddr= is mandatory with udp=/],
     ['socket,listen=:1,localaddr=:2', /localaddr= is only valid with mcast= or udp=/],
-    ['socket,fd=3', /'fd' is not supported/],
     ['stream', /'addr.type' is missing/],
-    ['stream,addr.type=fd', /does not accept value 'fd': use inet or unix/],
+    ['stream,addr.type=vsock', /does not accept value 'vsock': use inet, unix or fd/],
+    ['stream,addr.type=fd', /'addr.str' is '': the number of a descriptor/],
+    ['stream,addr.type=fd,addr.str=4,addr.path=x', /'addr.path' has no meaning with addr.type fd/],
+    ['stream,addr.type=unix,addr.path=x,addr.str=4', /'addr.str' has no meaning/],
+    ['socket,fd=1', /'fd' is '1': the number of a descriptor/],
+    ['socket,fd=5,connect=a:1', /exactly one of/],
     ['stream,addr.type=unix', /'addr.path' has 0 bytes/],
     ['stream,addr.type=unix,addr.path=x,addr.port=1', /'addr.port' has no meaning/],
     ['stream,addr.type=inet,addr.host=h', /needs an address and a port/],
@@ -226,13 +230,15 @@ test('the help has all keys that networks take, and no others', (t) => {
   t.deepEqual(
     documented.filter((key) => key !== 'type' && key !== 'id').toSorted(),
     [
-      ...USER_KEYS,
-      ...HUB_KEYS,
-      ...SOCKET_KEYS,
-      ...STREAM_KEYS,
-      ...DGRAM_KEYS,
-      ...TAP_KEYS,
-      ...BRIDGE_KEYS,
+      ...new Set([
+        ...USER_KEYS,
+        ...HUB_KEYS,
+        ...SOCKET_KEYS,
+        ...STREAM_KEYS,
+        ...DGRAM_KEYS,
+        ...TAP_KEYS,
+        ...BRIDGE_KEYS,
+      ]),
     ].toSorted(),
   )
 })

@@ -1,6 +1,6 @@
 // Networks over sockets: frames between machines, peers that die, and what no peer should send.
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -237,4 +237,17 @@ test('a group hears every member, and nobody hears himself', async (t) => {
   for (const { frames } of others) t.deepEqual(frames, [frameOf(100)])
   await setTimeout(50)
   t.deepEqual(first!.frames, [])
+})
+
+test('a descriptor that is no connection is refused', async (t) => {
+  const file = openSync('/dev/null', 'r')
+  t.teardown(() => closeSync(file))
+  for (const fd of [file, 987_654]) {
+    const net = new StreamNet({ server: false, address: { fd } }, new Link().a, () => {})
+    await t.throwsAsync(net.ready, {
+      code: 'E_NETDEV',
+      message: new RegExp(`can't connect to fd=${fd}`),
+    })
+    net.close()
+  }
 })

@@ -28,7 +28,11 @@ function address(
 }
 
 const INET: QmpMembers = membersOf({ host: str, port: str })
-const STREAM_ADDRESS = address(['inet', 'unix'], { inet: INET, unix: membersOf({ path: str }) })
+const STREAM_ADDRESS = address(['inet', 'unix', 'fd'], {
+  inet: INET,
+  unix: membersOf({ path: str }),
+  fd: membersOf({ str }),
+})
 const DGRAM_ADDRESS = address(['inet'], { inet: INET })
 
 /** Members of each type of network. */
@@ -38,6 +42,7 @@ const VARIANTS: Readonly<Record<string, QmpMembers>> = {
     'connect?': str,
     'mcast?': str,
     'localaddr?': str,
+    'fd?': str,
     'udp?': str,
   }),
   stream: membersOf({ addr: STREAM_ADDRESS, 'server?': bool }),

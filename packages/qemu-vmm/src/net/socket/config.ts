@@ -1,5 +1,10 @@
 /** A socket of the host: a path is that of a UNIX socket, a host `''` all addresses. */
-export type SocketAddress = { path: string } | InetAddress
+export type SocketAddress = { path: string } | InetAddress | DescriptorAddress
+
+/** The descriptor of a socket that is open: one that is connected or, of a server, one that is bound. */
+export interface DescriptorAddress {
+  fd: number
+}
 
 export interface InetAddress {
   host: string

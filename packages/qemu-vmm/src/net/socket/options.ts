@@ -1,6 +1,7 @@
 import { isIP, isIPv4 } from 'node:net'
 
 import { type NetOption, badOption, boolOption, netOptions } from '../options.ts'
+import { descriptorNumber } from '../tap/options.ts'
 import type {
   DgramLine,
   DgramNetConfig,
@@ -10,16 +11,21 @@ import type {
   StreamNetConfig,
 } from './config.ts'
 
-export const SOCKET_KEYS: readonly string[] = ['listen', 'connect', 'mcast', 'udp', 'localaddr']
-const SOCKET_REFUSED = {
-  fd: 'a socket that was opened before cannot be given; use stream or dgram',
-}
+export const SOCKET_KEYS: readonly string[] = [
+  'fd',
+  'listen',
+  'connect',
+  'mcast',
+  'udp',
+  'localaddr',
+]
 export const STREAM_KEYS: readonly string[] = [
   'server',
   'addr.type',
   'addr.host',
   'addr.port',
   'addr.path',
+  'addr.str',
 ]
 export const DGRAM_KEYS: readonly string[] = [
   'local.type',
@@ -37,16 +43,20 @@ const PATH_BYTES = 107
  * @throws VmmError `E_NETDEV`, as the other two
  */
 export function parseSocketOptions(id: string, options: readonly NetOption[]): SocketNetConfig {
-  const values = netOptions('socket', options, SOCKET_KEYS, SOCKET_REFUSED)
-  const kinds = ['listen', 'connect', 'mcast', 'udp'].filter((key) => values.has(key))
+  const values = netOptions('socket', options, SOCKET_KEYS)
+  const kinds = ['fd', 'listen', 'connect', 'mcast', 'udp'].filter((key) => values.has(key))
   const [kind] = kinds
   if (kind === undefined || kinds.length > 1) {
-    throw badOption('listen', 'exactly one of listen=, connect=, mcast= or udp= is required')
+    throw badOption('listen', 'exactly one of listen=, connect=, mcast=, udp= or fd= is required')
   }
   const local = values.get('localaddr')
   const isDgram = kind === 'mcast' || kind === 'udp'
   if (local !== undefined && !isDgram) {
     throw badOption('localaddr', 'localaddr= is only valid with mcast= or udp=')
+  }
+  if (kind === 'fd') {
+    const fd = descriptorNumber('fd', values.get('fd') ?? '')
+    return { type: 'socket', id, stream: { server: false, address: { fd } } }
   }
   const address = endpoint(kind, values.get(kind) ?? '')
   if (!isDgram) {
@@ -67,7 +77,6 @@ export function parseSocketOptions(id: string, options: readonly NetOption[]): S
 /** What options of `-netdev stream` say. */
 export function parseStreamOptions(id: string, options: readonly NetOption[]): StreamNetConfig {
   const values = netOptions('stream', options, STREAM_KEYS, {
-    'addr.str': 'a socket that was opened before cannot be given; use inet or unix',
     'addr.abstract': 'only sockets with a path can be used',
     'addr.to': 'the port is the one that is given',
     reconnect: 'QEMU 7.2 has no such option; a server can be connected to again',
@@ -111,14 +120,20 @@ function streamAddress(values: ReadonlyMap<string, string>): SocketAddress {
   }
   if (type === 'unix') {
     only('inet', 'addr.host', 'addr.port')
+    only('fd', 'addr.str')
     const path = values.get('addr.path') ?? ''
     const bytes = Buffer.byteLength(path)
     if (bytes > 0 && bytes <= PATH_BYTES && !path.includes('\0')) return { path }
     throw badOption('addr.path', `'addr.path' has ${bytes} bytes: it can have 1 to ${PATH_BYTES}`)
   }
+  if (type === 'fd') {
+    only('inet or unix', 'addr.host', 'addr.port', 'addr.path')
+    return { fd: descriptorNumber('addr.str', values.get('addr.str') ?? '') }
+  }
+  only('fd', 'addr.str')
   const address = type === 'inet' ? inet(values, 'addr') : undefined
   if (address === undefined) {
-    const problem = `does not accept value '${type}': use inet or unix`
+    const problem = `does not accept value '${type}': use inet, unix or fd`
     throw badOption('addr.type', `Parameter 'addr.type' ${problem}`)
   }
   only('unix', 'addr.path')

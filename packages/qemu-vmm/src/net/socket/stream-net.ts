@@ -1,5 +1,5 @@
 import { unlinkSync } from 'node:fs'
-import { type Server, type Socket, connect, createConnection, createServer } from 'node:net'
+import { type Server, Socket, connect, createConnection, createServer } from 'node:net'
 import { type FrameBatch, type LinkEnd, type LinkSide, MAX_FRAME_BYTES } from 'virtio'
 
 import { VmmError } from '../../errors.ts'
@@ -98,13 +98,14 @@ export class StreamNet implements LinkEnd {
         reclaim(address.path, () => server.listen(address), reject)
       })
       server.listen(
-        'path' in address ? address : { port: address.port, host: address.host || '::' },
+        'host' in address ? { port: address.port, host: address.host || '::' } : address,
         resolve,
       )
     })
   }
 
   #connect(address: SocketAddress): Promise<void> {
+    if ('fd' in address) return this.#adopt(address.fd)
     const peer = connect('path' in address ? { path: address.path } : { ...address })
     return new Promise((resolve, reject) => {
       peer.once('error', reject)
@@ -114,6 +115,11 @@ export class StreamNet implements LinkEnd {
         resolve()
       })
     })
+  }
+
+  /** Takes a connection that is there. */
+  async #adopt(fd: number): Promise<void> {
+    this.#connected(new Socket({ fd, readable: true, writable: true }))
   }
 
   #accept(socket: Socket): void {
@@ -203,5 +209,6 @@ function reclaim(path: string, again: () => void, fail: (error: Error) => void):
 
 function placeText(address: SocketAddress): string {
   if ('path' in address) return address.path
+  if ('fd' in address) return `fd=${address.fd}`
   return `${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`
 }
