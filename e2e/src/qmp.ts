@@ -5,8 +5,8 @@ import { connect } from 'node:net'
 export interface MachineProtocol {
   /** Resolves to what a command returned; rejects with the class and text of its error. */
   ask(execute: string, args?: Record<string, unknown>): Promise<unknown>
-  /** Resolves when an event has come for a device. */
-  event(name: string, device: string): Promise<void>
+  /** Resolves when an event has come, for a device if one is named. */
+  event(name: string, device?: string): Promise<void>
   close(): void
 }
 
@@ -47,7 +47,9 @@ export async function machineProtocol(path: string): Promise<MachineProtocol> {
       return value
     },
     async event(name, device) {
-      await take((message) => message.event === name && message.data?.device === device)
+      await take(({ event, data }) => {
+        return event === name && (device === undefined || data?.device === device)
+      })
     },
     close: () => socket.destroy(),
   }
