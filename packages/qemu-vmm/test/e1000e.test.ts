@@ -226,6 +226,21 @@ test('one context serves sums and segments, and each queue has its own', (t) => 
   t.is(driver.sent.length, 5)
 })
 
+test('descriptors are written back that ask for it, or with a bit of IVAR the last of each packet', (t) => {
+  const driver = new E1000eDriver()
+  driver.start()
+  driver.ram.bytes.set(frameOf(64), TX_DATA)
+  const done = (): number[] => [0, 1, 2, 3].map((i) => word(driver, 0x1000 + 16 * i + 12) & DD)
+  driver.send([0, 0, CONTEXT | END, 0], [TX_DATA, 0, 32, 0], [TX_DATA, 0, END | 32, 0])
+  t.deepEqual(done(), [0, 0, 0, 0])
+  driver.send([TX_DATA, 0, END | REPORT | 64, 0])
+  t.deepEqual(done(), [0, 0, 0, 1])
+  driver.set(0x3810, 0)
+  driver.set(0xe4, 0x8000_0000)
+  driver.set(0x3818, 3)
+  t.deepEqual(done(), [0, 0, 1, 1])
+})
+
 test('without the bus, by either bit, nothing moves; loops are heard', (t) => {
   const driver = new E1000eDriver()
   driver.start(0x8002, 0)

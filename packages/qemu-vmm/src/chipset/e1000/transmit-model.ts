@@ -28,8 +28,8 @@ export interface TransmitModel {
   sharesContext: boolean
   /** A tail outside the ring is the same as an empty ring. */
   needsTailInRing: boolean
-  /** Whether the guest is told of a descriptor, beside those that ask for it. */
-  reportsAll(): boolean
+  /** Whether the guest is told of the last descriptor of each packet, beside those that ask for it. */
+  reportsPackets(): boolean
   /** The cause of an interrupt when a descriptor is done. */
   doneCause(): number
 }
@@ -40,6 +40,6 @@ export const ONLY_RING: TransmitModel = {
   ringOffset: 0,
   sharesContext: false,
   needsTailInRing: false,
-  reportsAll: () => false,
+  reportsPackets: () => false,
   doneCause: () => CAUSE_TXDW,
 }

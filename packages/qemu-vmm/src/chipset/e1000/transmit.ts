@@ -245,21 +245,23 @@ export class Transmitter {
     state.left = -1
     const { command, upper } = state
     const isContext = (command & (COMMAND_DEXT | TYPE_DATA)) === COMMAND_DEXT
-    if (!isContext && (command & COMMAND_EOP) !== 0) {
+    const isEnd = !isContext && (command & COMMAND_EOP) !== 0
+    if (isEnd) {
       const isTooShort = state.isCut && state.size <= state.tsoContext.headers
       if (state.isBad) this.errors++
       // Segments that end with the packet have been sent.
       else if (!isTooShort || state.segments === 0) this.#emit()
       this.#beginFrame()
     }
-    this.#writeBack(command, upper)
+    const asks = (command & (COMMAND_RS | COMMAND_RPS)) !== 0
+    this.#advance(asks || (isEnd && this.#model.reportsPackets()) ? upper : undefined)
   }
 
-  /** Says that a descriptor is done, where the guest wants to know, and goes on to the next. */
-  #writeBack(command: number, upper: number): void {
+  /** Says that a descriptor is done, where `upper` is its last word, and goes on to the next. */
+  #advance(upper: number | undefined): void {
     const { registers, memory } = this.#links
     const head = registers[this.#head]!
-    if ((command & (COMMAND_RS | COMMAND_RPS)) !== 0 || this.#model.reportsAll()) {
+    if (upper !== undefined) {
       this.#word.setUint32(12, (upper & STATUS_KEPT) | STATUS_DD, true)
       memory.write(this.#ringBase + head * DESCRIPTOR_BYTES + 12, this.#descriptor.subarray(12, 16))
       this.#causes |= this.#model.doneCause()

@@ -24,7 +24,7 @@ function transmitQueue(
     ringOffset: queue * QUEUE_OFFSET,
     sharesContext: true,
     needsTailInRing: true,
-    reportsAll: () => (registers[IVAR >> 2]! & IVAR_EVERY_WRITE_BACK) !== 0,
+    reportsPackets: () => (registers[IVAR >> 2]! & IVAR_EVERY_WRITE_BACK) !== 0,
     doneCause: () => (hasVectors() ? cause : CAUSE_TXDW),
   }
 }
