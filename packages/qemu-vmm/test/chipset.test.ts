@@ -262,7 +262,11 @@ test('port 92 and 0xcf9 reset on their bit only', (t) => {
 
 test('acpi: the timer runs at 3.579545 MHz and wraps at 24 bits', (t) => {
   const clock = new ManualClock()
-  const pm = new AcpiPm(new FakeIrq(), clock, { powerOff() {}, suspend() {}, wake() {} })
+  const pm = new AcpiPm(new FakeIrq(), clock, {
+    powerOff() {},
+    suspend() {},
+    wake() {},
+  })
   clock.advance(SECOND_NS)
   t.is(pm.pm1.read(8, 4), PM_TIMER_HZ)
   clock.advance(4 * SECOND_NS)
@@ -355,4 +359,22 @@ test('rtc: a guest that waits for the end of a second sees it coming on the host
   const fractions = Array.from({ length: 1000 }, () => clock.wallMs() % 1)
   t.true(new Set(fractions).size > 1)
   t.true(Math.abs(clock.wallMs() - Date.now()) <= 3)
+})
+
+test('rtc: tells by how much the guest has set it ahead of what it began with', (t) => {
+  const { rtc, clock } = createRtc('2024-01-01T00:00:00Z')
+  const told: number[] = []
+  rtc.onSet = (seconds) => told.push(seconds)
+  rtc.setNow(Date.parse('2030-06-01T12:00:00Z'))
+  t.deepEqual(told, [], 'the board is not the guest')
+  clock.advance(10 * SECOND_NS)
+  cmosWrite(rtc, 4, 0x14)
+  t.deepEqual(told, [7200])
+  // As drivers do: stopped, several registers, on again.
+  cmosWrite(rtc, 0x0b, 0x82)
+  cmosWrite(rtc, 4, 0x11)
+  cmosWrite(rtc, 2, 0x59)
+  t.is(told.length, 1)
+  cmosWrite(rtc, 0x0b, 0x02)
+  t.deepEqual(told, [7200, -60])
 })

@@ -33,7 +33,11 @@ function createPci(): PciFixture {
   pci.add(
     new Piix4Pm(
       bus,
-      new AcpiPm(new FakeIrq(), new ManualClock(), { powerOff() {}, suspend() {}, wake() {} }),
+      new AcpiPm(new FakeIrq(), new ManualClock(), {
+        powerOff() {},
+        suspend() {},
+        wake() {},
+      }),
       new SmbusHost(() => {}),
     ).fn,
     1,

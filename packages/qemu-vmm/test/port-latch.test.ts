@@ -38,7 +38,7 @@ function createBoard(): {
     places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: [{ write: () => true, close() {} }],
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
     latches: (port) => (value) => latched.set(port, value),
   })
   made.board = board

@@ -85,6 +85,7 @@ function createBoard(kind: BoardKind = 'i440fx'): Fixture {
       powerOff: () => trace.push('off'),
       suspend: () => trace.push('suspend'),
       wake: () => trace.push('wake'),
+      clockSet: () => trace.push('clock'),
     },
   })
   if (kind === 'q35') addPort(board, trace, irqs)

@@ -42,7 +42,7 @@ function create(options: { occupied?: boolean } = {}): Fixture {
     places: cpuPlaces(1),
     memory: new FlatRam(1 << 20),
     serial: [],
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
   })
   const removed = { count: 0 }
   const port = new RootPort('port', board.bus, {

@@ -109,6 +109,7 @@ test('every event tells what its description says', (t) => {
     ...eventsOf('guest-crashloaded', undefined),
     ...eventsOf('device-deleted', { path: '/machine/peripheral/r', id: 'r' }),
     ...eventsOf('balloon-change', { actual: 1 }),
+    ...eventsOf('rtc-change', { offset: -60 }),
     ...eventsOf('acpi-ost', { device: 'c', slot: 1, source: 3, status: 0 }),
     ...eventsOf('tray-moved', { device: '', id: 'cd', isOpen: true }),
   ]

@@ -50,7 +50,7 @@ function create(kind: BoardKind, memory = 64 * MIB, smbaseSmram = true): Fixture
     serial: [],
     smbaseSmram,
     smm: { show: (view) => views.push(view), interrupt: (who) => interrupts.push(who) },
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
   })
   board.reset()
   const select = (slot: number, fn: number, at: number): number => {

@@ -73,6 +73,8 @@ export class Rtc implements Device<RtcState> {
   #index = 0
   readonly #cmos: Uint8Array = new Uint8Array(128)
   #offsetMs = 0
+  /** What it was at the start. */
+  #baseMs = 0
   #frozenMs = -1
   #lastSecond: number
   #periodicAtNs = -1
@@ -86,6 +88,8 @@ export class Rtc implements Device<RtcState> {
 
   /** Called when the alarm's interrupt is due and enabled. */
   onAlarm: () => void = () => {}
+  /** Called when the guest has set the time, with the seconds by which it is ahead of what it would have been. */
+  onSet: (seconds: number) => void = () => {}
 
   constructor(
     irq: IrqLine,
@@ -105,6 +109,8 @@ export class Rtc implements Device<RtcState> {
   /** Sets what it shows now, in milliseconds since 1970. */
   setNow(ms: number): void {
     this.#offsetMs = ms - this.#timeMs()
+    this.#offsetMs = ms - this.#clock.wallMs()
+    this.#baseMs = this.#offsetMs
     this.#lastSecond = Math.floor(ms / SECOND_MS)
   }
 
@@ -240,7 +246,12 @@ export class Rtc implements Device<RtcState> {
     if (this.#frozenMs >= 0) this.#frozenMs = Math.max(0, timeMs)
     else this.#offsetMs = timeMs - this.#timeMs()
     this.#lastSecond = Math.floor(this.#nowMs() / SECOND_MS)
+    if (this.#frozenMs < 0) this.#tellSet()
     this.#armUpdate()
+  }
+
+  #tellSet(): void {
+    this.onSet(Math.round((this.#offsetMs - this.#baseMs) / SECOND_MS))
   }
 
   #writeA(byte: number): void {
@@ -270,6 +281,7 @@ export class Rtc implements Device<RtcState> {
       this.#offsetMs = this.#frozenMs - this.#timeMs()
       this.#frozenMs = -1
       this.#lastSecond = Math.floor(this.#nowMs() / SECOND_MS)
+      this.#tellSet()
     } else {
       this.#frozenMs = Math.max(0, this.#nowMs())
     }

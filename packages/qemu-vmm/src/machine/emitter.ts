@@ -13,6 +13,8 @@ export interface EventDetails {
   'device-deleted': DeletedDevice
   /** Bytes that the guest has now. */
   'balloon-change': { actual: number }
+  /** Seconds by which the clock is ahead of what it would show if nobody had set it. */
+  'rtc-change': { offset: number }
   'tray-moved': TrayMoved
   'acpi-ost': OstDetail
 }
@@ -32,6 +34,8 @@ export type MachineEvent =
   | 'balloon-change'
   /** The guest has said what it made of a processor that came, or that is to go (`_OST`). */
   | 'acpi-ost'
+  /** The guest has set its real-time clock. */
+  | 'rtc-change'
   /** The tray of a CD drive was opened or closed. */
   | 'tray-moved'
 

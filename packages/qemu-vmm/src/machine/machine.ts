@@ -73,6 +73,7 @@ export class Machine implements MachineBackend {
       exit: (exitCode) => this.#request({ exitCode }),
       deleted: (device) => events.event('device-deleted', device),
       ost: (report) => events.event('acpi-ost', ostOf(this.#hardware.places, report)),
+      clockSet: (offset) => events.event('rtc-change', { offset }),
       balloonChanged: (actual) => events.event('balloon-change', { actual }),
     })
     this.#endRefusals = watchRefusals(this.#hardware.handles.vcpus, this.#hardware.board.bus)

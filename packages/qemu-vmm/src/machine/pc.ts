@@ -59,6 +59,8 @@ export interface BoardActions {
   powerOff(): void
   suspend(): void
   wake(): void
+  /** The guest has set its clock, which is ahead by so many seconds of what it would have been. */
+  clockSet(seconds: number): void
 }
 
 /** Parts that the board is built from. */
@@ -140,6 +142,8 @@ export class PcBoard {
         ? undefined
         : new Hpet({ ...hpet, routes, clock, line, sendMessage, setPit, unknown })
     this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock, config.rtc)
+    this.rtc = new Rtc(this.hpet?.rtcLine ?? line(8), clock)
+    this.rtc.onSet = (seconds) => actions.clockSet(seconds)
     setMemoryCmos(this.rtc, config.map)
     const { latches = () => () => {}, postGates } = config
     setCpuCmos(this.rtc, config.places.present.length)

@@ -108,7 +108,7 @@ export async function plugBoard(
     setPit() {},
     panic: { panicked() {}, crashLoaded() {} },
     balloonChanged: (pages) => balloons.push(pages),
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
     log: (message) => void said.push(message),
     exit() {},
   })

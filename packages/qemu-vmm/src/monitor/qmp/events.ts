@@ -39,9 +39,13 @@ export const QMP_EVENTS: Readonly<Record<string, QmpObject>> = {
   GUEST_CRASHLOADED: PANICKED,
   DEVICE_DELETED: struct({ 'device?': str, path: str }),
   BALLOON_CHANGE: struct({ actual: int }),
+  RTC_CHANGE: struct({ offset: int, 'qom-path': str }),
   ACPI_DEVICE_OST: struct({ info: OSPM_STATUS }),
   DEVICE_TRAY_MOVED: struct({ device: str, id: str, 'tray-open': bool }),
 }
+
+/** What QEMU's boards call their clock for everybody. */
+const RTC_PATH = '/machine/rtc'
 
 /** An event without its time. */
 export interface QmpEvent {
@@ -75,6 +79,10 @@ export function eventsOf(event: MachineEvent, detail: unknown): QmpEvent[] {
       return [{ event: 'GUEST_CRASHLOADED', data: { action: 'run' } }]
     case 'balloon-change':
       return [{ event: 'BALLOON_CHANGE', data: detail as object }]
+    case 'rtc-change': {
+      const { offset } = detail as { offset: number }
+      return [{ event: 'RTC_CHANGE', data: { offset, 'qom-path': RTC_PATH } }]
+    }
     case 'acpi-ost':
       return [{ event: 'ACPI_DEVICE_OST', data: { info: ospmStatus(detail as OstDetail) } }]
     case 'tray-moved': {

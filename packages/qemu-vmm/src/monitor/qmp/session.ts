@@ -25,6 +25,7 @@ const EVENTS: readonly MachineEvent[] = [
   'guest-crashloaded',
   'device-deleted',
   'balloon-change',
+  'rtc-change',
   'tray-moved',
 ]
 

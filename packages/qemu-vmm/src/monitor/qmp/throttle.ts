@@ -1,5 +1,5 @@
 /** Events of which QEMU sends one in a second at most, and the last one in any case. */
-const LIMITED: ReadonlySet<string> = new Set(['BALLOON_CHANGE'])
+const LIMITED: ReadonlySet<string> = new Set(['BALLOON_CHANGE', 'RTC_CHANGE'])
 const INTERVAL_MS = 1000
 
 /** Holds back events that come too often. */
