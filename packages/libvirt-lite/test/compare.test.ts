@@ -16,6 +16,9 @@ function masked(text: string, at: string): string {
       .replaceAll(at, 'DIR')
       .replaceAll(/\/[\w/.-]*\/run\/libvirt\/libvirt-sock|DIR\/s\b/g, 'SOCKET')
       .replaceAll(/\/dev\/pts\/\d+/g, 'PTY')
+      .replaceAll(/(on process )\d+/g, '$1PID')
+      // Of a processor it is only shown when there is any.
+      .replaceAll(/(State: +\w+\n)CPU time: .*\n/g, '$1')
       .replaceAll(/(CPU time: +)[\d.]+s/g, '$1TIMEs')
       .replaceAll(/(\w*time\w*[ =:]+)\d+/gi, '$1TIME')
       .replaceAll(/(rss[ =])\d+/g, '$1KIB')

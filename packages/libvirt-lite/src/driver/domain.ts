@@ -2,9 +2,10 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { ErrorCode, VirtError } from '../rpc/index.ts'
 import type { DomainRef } from '../rpc/index.ts'
+import { pinDomain, placeVcpus } from './affinity.ts'
 import { applyBalloon, askBalloon } from './balloon.ts'
-import { limitVcpus } from './control-groups/domain-limits.ts'
 import { limitsOf } from './control-groups/limits.ts'
+import { clockChanged } from './clock.ts'
 import { copyOnce } from './copy.ts'
 import { ShownCpu, expandCpu, withoutFallback } from './cpu.ts'
 import type { DomainHost } from './domain-host.ts'
@@ -13,8 +14,9 @@ import { LiveDevices } from './live-devices.ts'
 import { Machine, newStatus } from './machine.ts'
 import type { MachineEvents, MachineStatus, StartOptions } from './machine.ts'
 import { numberSources } from '../domain/index.ts'
-import { commandOf, factsOf, formatDomain, formatRunning, runningOf } from './model.ts'
+import { commandOf, factsOf, formatDomain, formatKept, formatRunning, runningOf } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
+import { noticeOf } from './notice.ts'
 import type { Notice } from './notice.ts'
 import { textIn } from './qmp.ts'
 import type { QmpEvent } from './qmp.ts'
@@ -132,6 +134,7 @@ export class Domain {
     const id = this.#host.nextId()
     const folder = join(this.#host.run, `${id}`)
     const status = newStatus({ uuid: this.uuid, id, xml: formatRunning(definition) }, start)
+    status.clockStart = Number(definition.clock?.adjustment ?? 0)
     const logFile = this.#host.logFile(this.name)
     this.#ending = undefined
     this.#rebootsAfterShutdown = false
@@ -152,13 +155,13 @@ export class Domain {
       this.state = { state: State.PAUSED, reason: PausedReason.STARTING_UP }
       this.balloonKib = await applyBalloon(machine, facts)
       await this.devices.atStart()
-      await limitVcpus(this.#host.groups, machine, {}, limitsOf(definition))
+      await pinDomain(machine, definition)
       const expanded = await expandCpu(machine, definition)
       if (expanded !== definition) this.running(expanded)
       await this.#cpu.check(machine, definition.cpu, expanded)
       if (paused) this.state = { state: State.PAUSED, reason: PausedReason.USER }
       else {
-        await machine.execute('cont')
+        await this.#go(machine)
         this.state = { state: State.RUNNING, reason: RunningReason.BOOTED }
       }
       machine.started()
@@ -189,7 +192,8 @@ export class Domain {
     this.#machine = machine
     this.live = live
     // As far as can be told now.
-    this.isUpdated = this.definition !== undefined && inactive(live) !== inactive(this.definition)
+    this.isUpdated =
+      this.definition !== undefined && formatKept(live) !== formatKept(this.definition)
     this.balloonKib = await askBalloon(this.#machine)
     await this.devices.reconcile()
     const { status: now } = (await machine.execute('query-status')) as { status: string }
@@ -199,6 +203,12 @@ export class Domain {
       this.state = { state: State.CRASHED, reason: CrashedReason.PANICKED }
     } else this.state = { state: State.PAUSED, reason: PausedReason.UNKNOWN }
     return true
+  }
+
+  /** Has the guest go on. Threads of its vCPUs may only now be there. */
+  async #go(machine: Machine): Promise<void> {
+    await machine.execute('cont')
+    await placeVcpus(this.#host.groups, machine, this.live!)
   }
 
   async suspend(): Promise<void> {
@@ -212,7 +222,7 @@ export class Domain {
     if (this.state.state === State.RUNNING) throw invalid('domain is already running')
     if (this.state.state === State.CRASHED)
       throw invalid('the guest has crashed: reset or destroy it')
-    await machine.execute('cont')
+    await this.#go(machine)
     this.#resumed()
   }
 
@@ -280,12 +290,10 @@ export class Domain {
     else if (event === 'SHUTDOWN') this.#onShutdown(data?.['guest'] === true)
     else if (event === 'GUEST_PANICKED') this.#onPanic()
     else if (event === 'BALLOON_CHANGE') this.#onBalloon(data?.['actual'])
-    else if (event === 'DEVICE_TRAY_MOVED') {
-      const alias = textIn(data, 'id')
-      this.tell({ kind: 'tray', alias, isOpen: data?.['tray-open'] === true })
-    } else if (event === 'DEVICE_UNPLUG_GUEST_ERROR') {
-      this.tell({ kind: 'device-removal-failed', alias: textIn(data, 'device') })
-    } else if (event === 'DEVICE_DELETED') void this.devices.deleted(textIn(data, 'device'))
+    else if (event === 'DEVICE_DELETED') void this.devices.deleted(textIn(data, 'device'))
+    else if (event === 'RTC_CHANGE') clockChanged(this, data?.['offset'])
+    const notice = noticeOf(event, data)
+    if (notice !== undefined) this.tell(notice)
   }
 
   #onBalloon(bytes: unknown): void {
@@ -338,7 +346,7 @@ export class Domain {
   async #again(): Promise<void> {
     try {
       await this.machine.execute('system_reset')
-      await this.machine.execute('cont')
+      await this.#go(this.machine)
       this.#resumed()
     } catch {
       this.#stop(ShutoffReason.FAILED, Detail.STOPPED_FAILED)
@@ -386,9 +394,6 @@ export class Domain {
   /** As it was named while it ran the last time. */
   lastRef: DomainRef | undefined
 }
-
-const inactive = (definition: DomainDefinition): string =>
-  formatDomain(definition, { inactive: true, secure: true, migratable: false })
 
 export function invalid(text: string): VirtError {
   return new VirtError(ErrorCode.OPERATION_INVALID, `Requested operation is not valid: ${text}`)

@@ -12,7 +12,7 @@ import { bootId, loadStatus } from './machine.ts'
 import type { StartOptions } from './machine.ts'
 import { commandLine } from './process.ts'
 import { settleFirmware, variablesOf } from './settle-firmware.ts'
-import { commandOf, formatDomain, parseDomain, parseRunning } from './model.ts'
+import { commandOf, formatKept, parseDomain, parseRunning } from './model.ts'
 import type { DomainDefinition, DomainFacts } from './model.ts'
 import type { Notice } from './notice.ts'
 import { Detail, Lifecycle } from './states.ts'
@@ -169,7 +169,7 @@ export class Domains {
   /** Changes what a domain starts from, which has to be complete. Throws with all as it was. */
   change(domain: Domain, definition: DomainDefinition): void {
     // What the next daemon could not read would be lost.
-    this.#parse(format(definition))
+    this.#parse(formatKept(definition))
     try {
       this.#save(definition)
     } catch (error) {
@@ -244,7 +244,7 @@ export class Domains {
     if (this.#byName.has(name)) {
       throw new VirtError(ErrorCode.DOM_EXIST, `domain with name '${name}' already exists`)
     }
-    const renamed = this.#parse(withName(format(domain.definition), name))
+    const renamed = this.#parse(withName(formatKept(domain.definition), name))
     try {
       this.#save(renamed)
     } catch (error) {
@@ -318,7 +318,7 @@ export class Domains {
 
   #save(definition: DomainDefinition, isNew = false): void {
     const path = join(this.#options.state.domains, `${definition.uuid}.xml`)
-    writeDurably(path, format(definition), isNew)
+    writeDurably(path, formatKept(definition), isNew)
   }
 
   #tell({ ref }: Domain, event: number, detail: number): void {
@@ -350,9 +350,6 @@ export class Domains {
     }
   }
 }
-
-const format = (definition: DomainDefinition): string =>
-  formatDomain(definition, { inactive: true, secure: true, migratable: false })
 
 /** A formatted definition under another name: its first element is the name. */
 function withName(xml: string, name: string): string {

@@ -28,6 +28,8 @@ export interface MachineStatus {
   process?: ProcessId
   /** Its control group. */
   group?: string
+  /** Seconds that a clock of its own was ahead by at the start. */
+  clockStart?: number
   /** Whether it ends with the client that started it. */
   autoDestroy: boolean
   /** Of the host: process numbers mean nothing after it was restarted. */
@@ -88,6 +90,11 @@ export class Machine {
     this.#status = { ...status, process }
     this.process = process
     this.#events = events
+  }
+
+  /** Seconds that a clock of its own was ahead by at the start. */
+  get clockStart(): number {
+    return this.#status.clockStart ?? 0
   }
 
   /**

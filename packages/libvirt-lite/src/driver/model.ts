@@ -62,6 +62,10 @@ export function formatDomain(def: DomainDefinition, options: FormatOptions): str
   return format(def, options)
 }
 
+/** A definition as it is kept. */
+export const formatKept = (def: DomainDefinition): string =>
+  format(def, { inactive: true, secure: true, migratable: false })
+
 /** What a domain runs with: its definition, with the names that the emulator has for the devices. */
 export function runningOf(def: DomainDefinition): DomainDefinition {
   const running = structuredClone(def)

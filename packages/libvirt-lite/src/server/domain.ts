@@ -1,3 +1,4 @@
+import { affinityOf } from '../driver/affinity.ts'
 import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
 import { cpuTime, lastCpu, waits } from '../driver/process.ts'
@@ -207,6 +208,8 @@ export interface VcpuThread {
   time: bigint
   /** Processor that it was on last. */
   cpu: number
+  /** Processors that it may be on. */
+  allowed: number[]
   /** Nanoseconds that it waited for disks of the host, and for a processor. */
   wait: bigint
   delay: bigint
@@ -225,6 +228,7 @@ export async function vcpuThreads(domain: Domain): Promise<VcpuThread[]> {
       number: cpu['cpu-index'],
       time: cpuTime(pid, thread).total,
       cpu: lastCpu(pid, thread),
+      allowed: affinityOf(pid, thread),
       ...waits(pid, thread),
     }
   })

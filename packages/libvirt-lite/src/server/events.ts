@@ -1,15 +1,17 @@
 import type { Domains } from '../driver/domains.ts'
 import type { Notice } from '../driver/notice.ts'
-import type { DomainRef, Handlers, ServerConnection } from '../rpc/index.ts'
+import type { DomainRef, Handlers, ServerConnection, TypedParam } from '../rpc/index.ts'
 import type { Pools } from '../storage/pools.ts'
 import { Callbacks } from './callbacks.ts'
 
 /** Of each kind of notice, its number of virDomainEventID. */
 const NOTICES: Readonly<Record<Notice['kind'], number>> = {
+  clock: 2,
   medium: 9,
   tray: 10,
   balloon: 13,
   'device-removed': 15,
+  tunable: 17,
   'device-added': 19,
   'device-removal-failed': 22,
   metadata: 23,
@@ -112,6 +114,18 @@ function sendNotice(
     case 'metadata': {
       const { type, uri } = notice
       connection.event('DOMAIN_EVENT_CALLBACK_METADATA_CHANGE', { ...head, type, uri })
+      break
+    }
+    case 'clock':
+      connection.event('DOMAIN_EVENT_CALLBACK_RTC_CHANGE', {
+        callbackId: head.callbackId,
+        message: { dom: head.dom, offset: notice.offset },
+      })
+      break
+    case 'tunable': {
+      const { field, value } = notice
+      const params: TypedParam[] = [{ field, type: 'string', value }]
+      connection.event('DOMAIN_EVENT_CALLBACK_TUNABLE', { ...head, params })
       break
     }
     case 'medium': {

@@ -12,6 +12,7 @@ import { lifecycleHandlers } from './lifecycle.ts'
 import { memoryHandlers } from './memory.ts'
 import { metadataHandlers } from './metadata.ts'
 import { networkHandlers } from './network.ts'
+import { pinningHandlers } from './pinning.ts'
 import { screenHandlers } from './screen.ts'
 import { storagePoolHandlers } from './storage-pool.ts'
 import { storageVolumeHandlers } from './storage-volume.ts'
@@ -31,6 +32,7 @@ export function serverHandlers(context: ServerContext): Handlers {
     ...tuningHandlers(context),
     ...bandwidthHandlers(context),
     ...vcpuHandlers(context),
+    ...pinningHandlers(context),
     ...blockHandlers(context),
     ...metadataHandlers(context),
     ...screenHandlers(context),

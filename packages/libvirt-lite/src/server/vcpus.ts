@@ -1,15 +1,14 @@
-import { limitVcpus } from '../driver/control-groups/domain-limits.ts'
-import { limitsOf } from '../driver/control-groups/limits.ts'
 import { invalid } from '../driver/domain.ts'
 import type { Domain } from '../driver/domain.ts'
 import { factsOf } from '../driver/model.ts'
 import type { DomainRef, Handlers, VirtError } from '../rpc/index.ts'
-import { onlineCpus, presentCpus } from '../driver/host.ts'
+import { placeVcpus } from '../driver/affinity.ts'
 import { checkFlags } from './check-flags.ts'
 import type { ServerContext } from './context.ts'
 import { vcpuThreads } from './domain.ts'
 import { checkChange, cpusetIds, withCount, withMaximum, withStates, wrong } from './vcpu-counts.ts'
 import { noAgent } from './guest-agent.ts'
+import { mapOf } from './pinning.ts'
 import { IMPACT, IMPACT_FLAGS, definitionFor, impactOf } from './impact.ts'
 
 /** Flags of `virDomainSetVcpusFlags` and `virDomainGetVcpusFlags`. */
@@ -44,10 +43,10 @@ export function vcpuHandlers({ domains, groups }: ServerContext): Handlers {
       )
     })
   }
-  /** The threads of processors that came are limited as the others are. */
+  /** The threads of processors that came are limited and tied as the others are. */
   const changeLive = async (domain: Domain, change: () => Promise<void>): Promise<void> => {
     await change()
-    await limitVcpus(groups, domain.machine, {}, limitsOf(domain.live!))
+    await placeVcpus(groups, domain.machine, domain.live!)
   }
   return {
     DOMAIN_SET_VCPUS: ({ dom, count }) => set(dom, count, IMPACT.LIVE),
@@ -82,44 +81,12 @@ export function vcpuHandlers({ domains, groups }: ServerContext): Handlers {
       if (!domain.isActive) throw invalid('cannot retrieve vcpu information for inactive domain')
       const threads = await vcpuThreads(domain)
       const info = threads.slice(0, Math.max(0, maxInfo))
-      const map = anywhere(mapLength)
       return {
         info: info.map(({ number, time, cpu }) => ({ number, state: 1, cpuTime: time, cpu })),
-        maps: Buffer.concat(info.map(() => map)),
+        maps: Buffer.concat(info.map(({ allowed }) => mapOf(allowed, mapLength))),
       }
     },
-    DOMAIN_GET_VCPU_PIN_INFO({ dom, count, mapLength, flags }) {
-      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetVcpuPinInfo')
-      const { maxVcpus } = factsOf(definitionFor(domains.of(dom), flags))
-      const pins = Array.from({ length: Math.max(0, Math.min(count, maxVcpus)) }, () =>
-        anywhere(mapLength),
-      )
-      return { maps: Buffer.concat(pins), count: pins.length }
-    },
-    DOMAIN_GET_EMULATOR_PIN_INFO({ dom, mapLength, flags }) {
-      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetEmulatorPinInfo')
-      definitionFor(domains.of(dom), flags)
-      return { maps: anywhere(mapLength), result: 1 }
-    },
-    DOMAIN_GET_IOTHREAD_INFO({ dom, flags }) {
-      checkFlags(flags, IMPACT_FLAGS, 'virDomainGetIOThreadInfo')
-      // A definition that has any is not started.
-      const { isLive } = impactOf(domains.of(dom), flags)
-      const { iothreads = 0 } = isLive ? {} : domains.of(dom).definition!
-      const info = Array.from({ length: iothreads }, (_, i) => ({ id: i + 1, map: anywhere(2048) }))
-      return { info, count: info.length }
-    },
   }
-}
-
-/** A thread may run on each processor of the host: nothing here is tied to some of them. */
-function anywhere(bytes: number): Uint8Array {
-  const map = new Uint8Array(Math.max(0, Math.min(bytes, 2048)))
-  const most = presentCpus()
-  for (const cpu of onlineCpus()) {
-    if (cpu < most && cpu >> 3 < map.length) map[cpu >> 3]! |= 1 << (cpu & 7)
-  }
-  return map
 }
 
 function tooMany(which: string, count: number, most: number): VirtError {

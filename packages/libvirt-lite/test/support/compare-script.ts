@@ -27,6 +27,12 @@ export function domains(at: string, emulator: string): Record<string, string> {
     ),
     b: domain('b', 2, ''),
     v: domain('v', 4, '').replace('<vcpu>1', "<vcpu current='1'>3"),
+    p: domain('p', 5, '').replace('<vcpu>1', '<vcpu>2'),
+    nowhere: domain('n', 6, '', '').replace('<vcpu>1', "<vcpu cpuset='900'>1"),
+    'nowhere-emulator': domain('n', 6, '', '').replace(
+      '</vcpu>',
+      "</vcpu><cputune><vcpupin vcpu='0' cpuset='0'/><emulatorpin cpuset='900'/></cputune>",
+    ),
     'same-name': domain('a', 3, ''),
     'same-uuid': domain('c', 1, ''),
     'no-memory': '<domain type="qemu"><name>x</name></domain>',
@@ -326,6 +332,42 @@ pool-destroy p
 vol-list p
 pool-undefine p
 pool-info p
+# Where processors run
+define DIR/p.xml
+vcpupin p
+emulatorpin p
+vcpupin p 0 0 --config
+vcpupin p 1 0-1 --config
+vcpupin p 2 0 --config
+vcpupin p 0 0 --live
+vcpupin p 0 4000 --config
+emulatorpin p 1 --config
+dumpxml p
+vcpupin p
+emulatorpin p
+start p
+vcpuinfo p
+vcpupin p
+vcpupin p 0 1 --live
+vcpupin p 1 r
+vcpupin p 2 0
+emulatorpin p 0
+vcpupin p --live
+vcpupin p --config
+emulatorpin p --live
+emulatorpin p --config
+vcpuinfo p
+dumpxml p
+dumpxml p --inactive
+destroy p
+undefine p
+define DIR/nowhere.xml
+emulatorpin n
+start n
+undefine n
+define DIR/nowhere-emulator.xml
+start n
+undefine n
 # Processors that come and go
 define DIR/v.xml
 setvcpu v 1 --enable --config

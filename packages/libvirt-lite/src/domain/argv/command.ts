@@ -15,8 +15,10 @@ export interface ArgvOptions {
   stateDir: string
   /** What the emulator has (default: by its name). */
   features?: EmulatorFeatures
-  /** Whoever starts it keeps the limits of processors, memory and disks, which no command line has (default: refuse them). */
+  /** Whoever starts it keeps the limits of processors, memory and disks, and has threads where they may run, which no command line has (default: refuse them). */
   limits?: boolean
+  /** The time, in milliseconds since 1970 (default: the host's). */
+  now?: () => number
   /** Names of networks that are the user-mode network (default: `default`). */
   userNetworks?: ReadonlySet<string>
 }

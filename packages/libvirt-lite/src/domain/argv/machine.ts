@@ -13,10 +13,23 @@ import { addAlone, addMonitor } from './monitor.ts'
 export function addMachine(command: Command): void {
   const { def, options } = command
   only(def, '/domain', options.limits === true ? [...handled, ...limits] : handled)
-  only(def.cputune, '/domain/cputune', ['shares', 'period', 'quota', 'globalPeriod', 'globalQuota'])
+  only(def.cputune, '/domain/cputune', [
+    'shares',
+    'period',
+    'quota',
+    'globalPeriod',
+    'globalQuota',
+    'vcpupins',
+    'emulatorpin',
+  ])
   only(def.memtune, '/domain/memtune', ['hardLimit', 'softLimit', 'swapHardLimit'])
   only(def.blkiotune, '/domain/blkiotune', ['weight'])
-  only(def.vcpu, '/domain/vcpu', ['placement', 'current', 'value'])
+  only(def.vcpu, '/domain/vcpu', [
+    'placement',
+    'current',
+    'value',
+    ...(options.limits === true ? ['cpuset'] : []),
+  ])
   command.addKeys('-name', '', { guest: def.name })
   if (options.qmpSocket !== undefined) command.add('-S')
   command.add('-uuid', def.uuid ?? '', '-no-user-config', '-nodefaults', '-display', 'none')
@@ -65,7 +78,7 @@ const handled = [
   'qemuCommandline',
 ]
 
-/** What control groups are for. */
+/** What is done to the process, by control groups and the scheduler. */
 const limits = ['cputune', 'memtune', 'blkiotune']
 
 function addMemory(command: Command): void {
@@ -194,13 +207,11 @@ function addClock(command: Command, clock: Clock | undefined): void {
 }
 
 /** What the clock shows at the start. */
-function clockBase({ result }: Command, clock: Clock | undefined): string {
+function clockBase({ result, options }: Command, clock: Clock | undefined): string {
   const path = '/domain/clock'
   const { offset = 'utc', timezone, start } = clock ?? {}
-  if (offset === 'variable') {
-    throw notYet(`${path}/@offset`, 'expected one of utc, localtime, timezone, absolute')
-  }
-  only(clock, path, ['offset', 'timezone', 'start', 'timers'])
+  const own = offset === 'variable' ? ['adjustment', 'basis'] : []
+  only(clock, path, ['offset', 'timezone', 'start', 'timers', ...own])
   switch (offset) {
     case 'utc':
     case 'localtime':
@@ -210,12 +221,20 @@ function clockBase({ result }: Command, clock: Clock | undefined): string {
       if (timezone === undefined) throw notYet(`${path}/@timezone`, 'it is missing')
       result.env['TZ'] = timezone
       return 'localtime'
-    case 'absolute': {
-      const ms = Number(start ?? 0) * 1000
-      if (!(ms >= 0 && ms < LAST_MS)) throw notYet(`${path}/@start`, 'expected years 1970 to 9999')
-      return new Date(ms).toISOString().slice(0, 19)
+    case 'absolute':
+      return timeAt(Number(start ?? 0) * 1000, `${path}/@start`)
+    case 'variable': {
+      const now = (options.now ?? Date.now)()
+      // Local time is ahead of UTC where the offset is negative.
+      const zoneMs = clock?.basis === 'localtime' ? -new Date(now).getTimezoneOffset() * 60_000 : 0
+      return timeAt(now + zoneMs + Number(clock?.adjustment ?? 0) * 1000, `${path}/@adjustment`)
     }
   }
+}
+
+function timeAt(ms: number, path: string): string {
+  if (!(ms >= 0 && ms < LAST_MS)) throw notYet(path, 'expected years 1970 to 9999')
+  return new Date(ms).toISOString().slice(0, 19)
 }
 
 /** After it the clock would need five digits for the year. */

@@ -24,6 +24,7 @@ export function addAlone(command: Command): void {
   if (onReboot !== 'restart' && onReboot !== 'destroy') throw alone('/domain/on_reboot', onReboot)
   if (onCrash === 'preserve') command.add('-action', 'panic=pause')
   else if (onCrash !== 'destroy') throw alone('/domain/on_crash', onCrash)
+  if (def.clock?.offset === 'variable') throw alone('/domain/clock/@offset', 'variable')
   const memoryKib = def.memory?.value ?? 0
   if ((def.currentMemory?.value ?? memoryKib) < memoryKib) {
     command.result.warnings.push(

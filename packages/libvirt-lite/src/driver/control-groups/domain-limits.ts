@@ -29,10 +29,13 @@ export async function changeLimits(
   domain.running(withLimits(domain.live!, limits))
 }
 
-async function threadsOf(machine: Machine): Promise<VcpuThreadId[]> {
+/** Threads of the vCPUs; ours has none before the first instruction, and names its process then. Rejects with `VirtError` */
+export async function threadsOf(machine: Machine): Promise<VcpuThreadId[]> {
   const list = (await machine.execute('query-cpus-fast')) as {
     'cpu-index': number
     'thread-id': number
   }[]
-  return list.map((cpu) => ({ number: cpu['cpu-index'], tid: cpu['thread-id'] }))
+  return list
+    .filter((cpu) => cpu['thread-id'] !== machine.process.pid)
+    .map((cpu) => ({ number: cpu['cpu-index'], tid: cpu['thread-id'] }))
 }

@@ -78,6 +78,11 @@ export const DOMAIN = {
   DOMAIN_LOOKUP_BY_NAME: query(23, struct({ name: string }), dom),
   DOMAIN_LOOKUP_BY_UUID: query(24, struct({ uuid }), dom),
   CONNECT_NUM_OF_DEFINED_DOMAINS: query(25, nothing, count),
+  DOMAIN_PIN_VCPU: action(
+    26,
+    struct({ dom: domainRef, vcpu: uint, cpumap: opaque(2048) }),
+    nothing,
+  ),
   DOMAIN_REBOOT: action(27, domFlags, nothing),
   DOMAIN_RESUME: action(28, dom, nothing),
   DOMAIN_SET_AUTOSTART: action(29, struct({ dom: domainRef, autostart: flag }), nothing),
@@ -184,6 +189,11 @@ export const DOMAIN = {
     struct({ dom: domainRef, max: uint, flags: uint }),
     struct({ errors: array(struct({ disk: string, error: int }), 256), count: int }),
   ),
+  DOMAIN_PIN_EMULATOR: action(
+    279,
+    struct({ dom: domainRef, cpumap: opaque(2048), flags: uint }),
+    nothing,
+  ),
   DOMAIN_GET_EMULATOR_PIN_INFO: query(
     280,
     struct({ dom: domainRef, mapLength: int, flags: uint }),
@@ -234,6 +244,11 @@ export const DOMAIN = {
     struct({ mime: optional(string) }),
   ),
   DOMAIN_GET_STATE: query(212, domFlags, struct({ state: int, reason: int })),
+  DOMAIN_PIN_VCPU_FLAGS: action(
+    225,
+    struct({ dom: domainRef, vcpu: uint, cpumap: opaque(2048), flags: uint }),
+    nothing,
+  ),
   DOMAIN_SEND_KEY: action(
     226,
     struct({

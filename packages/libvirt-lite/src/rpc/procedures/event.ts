@@ -1,5 +1,6 @@
-import { int, optional, string, struct, uhyper, uuid } from '../codec.ts'
+import { array, hyper, int, optional, string, struct, uhyper, uuid } from '../codec.ts'
 import { domainRef, networkRef, poolRef } from '../message.ts'
+import { typedParam } from '../typed-param.ts'
 import { query } from './procedure.ts'
 
 const callback = struct({ callbackId: int })
@@ -56,6 +57,11 @@ export const EVENT_MESSAGES = {
     number: 319,
     codec: struct({ callbackId: int, message: struct({ dom: domainRef }) }),
   },
+  DOMAIN_EVENT_CALLBACK_RTC_CHANGE: {
+    number: 320,
+    /** `offset` is in seconds. */
+    codec: struct({ callbackId: int, message: struct({ dom: domainRef, offset: hyper }) }),
+  },
   DOMAIN_EVENT_CALLBACK_DISK_CHANGE: {
     number: 327,
     codec: struct({
@@ -77,6 +83,10 @@ export const EVENT_MESSAGES = {
     codec: struct({ callbackId: int, dom: domainRef, actual: uhyper }),
   },
   DOMAIN_EVENT_CALLBACK_DEVICE_REMOVED: { number: 333, codec: device },
+  DOMAIN_EVENT_CALLBACK_TUNABLE: {
+    number: 346,
+    codec: struct({ callbackId: int, dom: domainRef, params: array(typedParam, 2048) }),
+  },
   DOMAIN_EVENT_CALLBACK_DEVICE_ADDED: { number: 354, codec: device },
   DOMAIN_EVENT_CALLBACK_DEVICE_REMOVAL_FAILED: { number: 367, codec: device },
   DOMAIN_EVENT_CALLBACK_METADATA_CHANGE: {
