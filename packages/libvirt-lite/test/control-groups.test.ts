@@ -1,11 +1,13 @@
 // Limits of domains: in a tree like the kernel's, and in the kernel's own where it is delegated.
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { examineControlGroups } from '../src/doctor/control-groups.ts'
 import { findOwnGroup } from '../src/driver/control-groups/find.ts'
 import { ControlGroups } from '../src/driver/control-groups/groups.ts'
+import { kill, start } from '../src/driver/process.ts'
 import { hasVirsh, virsh, without } from './support/clients.ts'
 import { define, domainXml, folder, startDaemon, until } from './support/daemon.ts'
 import { GroupTree } from './support/group-tree.ts'
@@ -230,4 +232,53 @@ test("the kernel takes limits, where it delegates to this test's process", (t) =
   t.is(readFileSync(join(path, 'cpu.weight'), 'utf8').trim(), '50')
   t.is(readFileSync(join(path, 'cpu.max'), 'utf8').trim(), '50000 100000')
   t.is(readFileSync(join(path, 'memory.max'), 'utf8').trim(), `${2 ** 30}`)
+})
+
+/** A folder in the kernel's own hierarchy of version 2; undefined, with why, where none can be made. */
+function realGroup(t: ExecutionContext): string | undefined {
+  const mount = /^\S+ (\S+) cgroup2 /m.exec(readFileSync('/proc/mounts', 'utf8'))?.[1]
+  const own = /^0::(\S+)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1]
+  try {
+    if (mount === undefined || own === undefined) throw new Error('the host has none of version 2')
+    const path = join(mount, own, `libvirt-lite-test-${process.pid}`)
+    mkdirSync(path)
+    // Whether processes may go in as well.
+    const child = spawnSync('/bin/sh', ['-c', 'echo $$ > "$0"', join(path, 'cgroup.procs')])
+    if (child.status === 0) return path
+    rmdirSync(path)
+    throw new Error(child.stderr.toString().trim())
+  } catch (error) {
+    t.log(`left out: no control group can be made: ${(error as Error).message}`)
+    t.pass()
+    return undefined
+  }
+}
+
+test('a process is in its group from the start, and the group goes when it has ended: the kernel', async (t) => {
+  const path = realGroup(t)
+  if (path === undefined) return
+  const at = folder(t)
+  const { id, exited } = await start('/bin/sleep', ['100'], {
+    logFile: join(at, 'log'),
+    folder: at,
+    env: {},
+    notes: [],
+    group: path,
+  })
+  const groups = ControlGroups.open(false)
+  try {
+    await until(() => readFileSync(`/proc/${id.pid}/cmdline`, 'utf8').startsWith('/bin/sleep'))
+    const group = /^0::(.*)$/m.exec(readFileSync(`/proc/${id.pid}/cgroup`, 'utf8'))?.[1]
+    t.true(group?.endsWith(`/libvirt-lite-test-${process.pid}`), group)
+    t.is(readFileSync(join(path, 'cgroup.procs'), 'utf8').trim(), `${id.pid}`)
+    // Threads of vCPUs have groups below it.
+    mkdirSync(join(path, 'vcpu0'))
+    groups.remove(path)
+    t.true(existsSync(path), 'somebody is in it')
+  } finally {
+    await kill(id, 0)
+    await exited
+  }
+  await until(() => !existsSync(path))
+  t.false(existsSync(path))
 })
