@@ -3,7 +3,13 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
-import { XmlError, domainArgv, parseDomain, qemuFeatures } from '../src/domain/index.ts'
+import {
+  XmlError,
+  domainArgv,
+  parseDomain,
+  qemuFeatures,
+  qemuKvmFeatures,
+} from '../src/domain/index.ts'
 import type { ArgvOptions } from '../src/domain/index.ts'
 import { without } from './support/clients.ts'
 import { qemu } from './support/libvirtd.ts'
@@ -109,7 +115,23 @@ test('what cannot be started yet is defined, and refused at the start with its p
       "<redirdev bus='usb' type='tcp'><source mode='connect' host='h' service='1'/></redirdev>",
       /redirdev\[1\].*USB/,
     ],
-    ["<input type='tablet' bus='usb'/>", /input\[1\]\/@bus/],
+    ["<input type='tablet' bus='usb'/>", /input\[1\]\/@bus: "usb" is not there yet.*remove it/],
+    ["<graphics type='spice'/>", /virt-install --graphics none/],
+    ["<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>", /tpm\[1\].*--tpm none/],
+    ["<sound model='ich9'/>", /sound\[1\].*--sound none/],
+    ["<video><model type='qxl'/></video>", /video\[1\]\/model\/@type: expected one of vga, none/],
+    [
+      "<interface type='user'><model type='e1000e'/></interface>",
+      /no card "e1000e", expected one of virtio, e1000, rtl8139$/,
+    ],
+    [
+      "<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>",
+      /channel\[1\]\/@type.*goes with a screen/,
+    ],
+    [
+      "<watchdog model='itco' action='reset'/>",
+      /watchdog\[1\]\/@model.*no watchdog "itco"; remove it/,
+    ],
     ['<gizmo/>', /\/domain\/devices\/gizmo/],
     ["<memballoon model='none' lazy='yes'/>", /memballoon\/@lazy/],
     ["<sound model='ac97'/>", /sound\[1\]/],
@@ -123,6 +145,7 @@ test('what cannot be started yet is defined, and refused at the start with its p
     ],
     ["<serial type='dev'><source path='/dev/ttyS0'/></serial>", /serial\[1\]\/@type.*"dev"/],
     ["<watchdog model='i6300esb'/>", /no device "i6300esb"/],
+    ["<watchdog model='i6300esb'/>", /watchdog\[1\]\/@model.*no watchdog "i6300esb"/],
   ]
   for (const [devices, expected] of cases) {
     const error = refusal(imported('pc', devices))
@@ -276,4 +299,19 @@ test('making a command leaves the definition as it was', (t) => {
   const before = structuredClone(def)
   domainArgv(def, options)
   t.deepEqual(def, before)
+})
+
+test("the watchdog of q35's chipset is turned on in QEMU", (t) => {
+  const xml = imported('q35', "<watchdog model='itco' action='poweroff'/>")
+  const { args } = domainArgv(parseDomain(xml), { ...options, features: qemuFeatures })
+  t.true(args.includes('ICH9-LPC.noreboot=off'))
+  t.is(args[args.indexOf('-action') + 1], 'watchdog=poweroff')
+  t.false(args.some((arg) => arg.startsWith('itco')))
+  const pc = imported('pc', "<watchdog model='itco'/>")
+  t.regex(refusal(pc, { features: qemuFeatures }).message, /a part of q35/)
+})
+
+test('what our command has is known without asking it', (t) => {
+  const [own] = emulators()
+  t.deepEqual([...qemuKvmFeatures.devices!].toSorted(), [...own!.features.devices!].toSorted())
 })

@@ -75,3 +75,26 @@ for (const { name, args, has, needs } of GUESTS) {
     t.regex((await virsh(socket, 'dominfo', name)).output, /Persistent: +yes/)
   })
 }
+
+test.serial('with a screen, virt-install and virsh say how to do without', async (t) => {
+  if (missing !== undefined) return without(t, missing)
+  const at = folder(t)
+  const { socket } = await startDaemon(t, at)
+  const uri = `qemu+unix:///session?socket=${socket}`
+  const args =
+    '--name screen --memory 64 --virt-type qemu --import --disk none --osinfo detect=off,require=off --noautoconsole'
+  const env = { ...process.env, LC_ALL: 'C', HOME: at }
+  const install = (...more: string[]): Promise<{ stdout: string }> =>
+    promisify(execFile)('virt-install', ['--connect', uri, ...args.split(' '), ...more], {
+      timeout: 120_000,
+      env,
+    })
+  const refused = await t.throwsAsync(install('--graphics', 'vnc'))
+  const remedy = /\/domain\/devices\/graphics\[1\]: .*virt-install --graphics none/
+  t.regex((refused as unknown as { stderr: string }).stderr, remedy)
+  const { stdout } = await install('--graphics', 'vnc', '--print-xml')
+  const file = join(at, 'screen.xml')
+  writeFileSync(file, stdout)
+  t.regex((await virsh(socket, 'define', file)).output, /defined/)
+  t.regex((await virsh(socket, 'start', 'screen')).output, remedy)
+})

@@ -8,11 +8,14 @@ const missing: Partial<Record<keyof Devices, readonly [element: string, why: str
   leases: ['lease', 'there is no lock manager'],
   filesystems: ['filesystem', 'folders of the host are not shared yet'],
   smartcards: ['smartcard', 'there are no smart cards'],
-  tpms: ['tpm', 'there is no TPM yet'],
-  graphics: ['graphics', 'screens are not served yet; remove it, and use a serial console'],
-  sounds: ['sound', 'there are no sound cards'],
+  tpms: ['tpm', 'there is no TPM yet; remove it (virt-install --tpm none)'],
+  graphics: [
+    'graphics',
+    'screens are not served yet; remove it (virt-install --graphics none), and use a serial console',
+  ],
+  sounds: ['sound', 'there are no sound cards; remove it (virt-install --sound none)'],
   hostdevs: ['hostdev', 'devices of the host cannot be given to guests yet'],
-  redirdevs: ['redirdev', 'there is no USB yet'],
+  redirdevs: ['redirdev', 'there is no USB yet; remove it'],
   redirfilter: ['redirfilter', 'there is no USB yet'],
   hubs: ['hub', 'there is no USB yet'],
   nvram: ['nvram', 'it is for POWER'],
@@ -24,7 +27,8 @@ const missing: Partial<Record<keyof Devices, readonly [element: string, why: str
 }
 
 /** Refuses devices that nothing here can start. */
-export function refuseMissing({ def }: Command): void {
+export function refuseMissing(command: Command): void {
+  const { def } = command
   for (const [key, [element, why]] of Object.entries(missing)) {
     const value = def.devices?.[key as keyof Devices]
     const none = value === undefined || (Array.isArray(value) && value.length === 0)
@@ -32,13 +36,24 @@ export function refuseMissing({ def }: Command): void {
   }
   for (const [index, audio] of (def.devices?.audios ?? []).entries()) {
     if (audio.type !== 'none') {
-      throw notYet(`/domain/devices/audio[${index + 1}]/@type`, 'expected "none"')
+      throw notYet(`/domain/devices/audio[${index + 1}]/@type`, 'expected "none", without sound')
     }
   }
   for (const [index, input] of (def.devices?.inputs ?? []).entries()) {
     if (input.bus !== 'ps2') {
-      throw notYet(`/domain/devices/input[${index + 1}]/@bus`, 'expected "ps2"')
+      throw notYet(
+        `/domain/devices/input[${index + 1}]/@bus`,
+        `"${input.bus}" is not there yet, expected "ps2", which every machine has; remove it`,
+      )
     }
+  }
+  for (const [index, { model }] of (def.devices?.watchdogs ?? []).entries()) {
+    // One is part of the chipset of QEMU's q35.
+    if (model === 'itco' ? command.features.tuning : command.has(model)) continue
+    throw notYet(
+      `/domain/devices/watchdog[${index + 1}]/@model`,
+      `${command.result.program} has no watchdog "${model}"; remove it`,
+    )
   }
 }
 
@@ -165,7 +180,9 @@ export function addOthers(command: Command): void {
   addRngs(command)
   for (const [index, watchdog] of (devices.watchdogs ?? []).entries()) {
     const path = `/domain/devices/watchdog[${index + 1}]`
-    command.addDevice(watchdog.model, path, watchdog)
+    if (watchdog.model !== 'itco') command.addDevice(watchdog.model, path, watchdog)
+    else if (chipsetOf(command.def) === 'q35') command.add('-global', 'ICH9-LPC.noreboot=off')
+    else throw notYet(`${path}/@model`, '"itco" is a part of q35')
     command.add(
       '-action',
       `watchdog=${watchdog.action === 'dump' ? 'pause' : (watchdog.action ?? 'reset')}`,

@@ -13,6 +13,9 @@ const drivers: Readonly<Record<string, string>> = {
   'virtio-non-transitional': 'virtio-net-pci-non-transitional',
 }
 
+/** Models that are named where another one is not there. */
+const CARDS = ['virtio', 'e1000', 'rtl8139', 'e1000e'] as const
+
 /** Adds network cards and what they are connected to. */
 export function addNetwork(command: Command, boot: ReadonlyMap<AnyDevice, number>): void {
   for (const [index, card] of (command.def.devices?.interfaces ?? []).entries()) {
@@ -34,7 +37,15 @@ export function addCard(
   const model = card.model?.type ?? 'rtl8139'
   const { driver } = card
   only(driver, `${path}/driver`, ['name', 'rxQueueSize', 'txQueueSize'])
-  command.addDevice(drivers[model] ?? model, path, card, {
+  const driverName = drivers[model] ?? model
+  if (!command.has(driverName)) {
+    const there = CARDS.filter((known) => command.has(drivers[known] ?? known))
+    throw notYet(
+      `${path}/model/@type`,
+      `${command.result.program} has no card "${model}", expected one of ${there.join(', ')}`,
+    )
+  }
+  command.addDevice(driverName, path, card, {
     netdev: id,
     mac: card.mac?.address,
     bootindex,
