@@ -51,7 +51,7 @@ for (const hotplug of [true, false]) {
       places: cpuPlaces(1),
       memory: new FlatRam(1 << 20),
       serial: [],
-      actions: { reset() {}, powerOff() {}, suspend() {}, wake() {} },
+      actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
     })
     const options = { slot: 5, port: 3, hotplug, sendMessage: () => true, removed() {} }
     const port = new RootPort('port', board.bus, options)
@@ -64,27 +64,6 @@ for (const hotplug of [true, false]) {
       for (let at = 0; at < CONFIG_BYTES; at++) {
         t.is(fn.configRead(at, 1), spaces[i]![at]!, `${fn.name}, byte 0x${at.toString(16)}`)
       }
-compare('configuration space after reset is that of QEMU 7.2', async (t) => {
-  const board = new PcBoard({
-    kind: 'q35',
-    irqs: new IrqLines(() => {}),
-    clock: new ManualClock(),
-    map: createMemoryMap(64 << 20, 'q35'),
-    places: cpuPlaces(1),
-    memory: new FlatRam(1 << 20),
-    serial: [],
-    actions: { reset() {}, powerOff() {}, suspend() {}, wake() {}, clockSet() {} },
-  })
-  const options = { slot: 5, port: 3, sendMessage: () => true, removed() {} }
-  const port = new RootPort('port', board.bus, options)
-  board.pci.add(port.fn, 1)
-  board.addPlugged('port', port)
-  board.reset()
-  const spaces = await peerSpaces()
-  for (const [i, [slot, number]] of FUNCTIONS.entries()) {
-    const fn = board.pci.function(slot, number)!
-    for (let at = 0; at < CONFIG_BYTES; at++) {
-      t.is(fn.configRead(at, 1), spaces[i]![at]!, `${fn.name}, byte 0x${at.toString(16)}`)
     }
   })
 }

@@ -109,7 +109,6 @@ export class Rtc implements Device<RtcState> {
   /** Sets what it shows now, in milliseconds since 1970. */
   setNow(ms: number): void {
     this.#offsetMs = ms - this.#timeMs()
-    this.#offsetMs = ms - this.#clock.wallMs()
     this.#baseMs = this.#offsetMs
     this.#lastSecond = Math.floor(ms / SECOND_MS)
   }
@@ -237,8 +236,7 @@ export class Rtc implements Device<RtcState> {
 
   #updateInProgress(): boolean {
     if (!this.#running) return false
-    const inSecond = this.#nowMs() % SECOND_MS
-    return inSecond >= SECOND_MS - UIP_MS
+    return this.#nowMs() % SECOND_MS >= SECOND_MS - UIP_MS
   }
 
   #setTime(index: number, byte: number): void {

@@ -129,8 +129,7 @@ function addChardev(command: Command, device: Character, path: string): string {
     default:
       throw notYet(
         `${path}/@type`,
-        `"${device.type}" is not there yet, expected one of pty, unix, tcp, udp, pipe, file, null`,
-        `"${device.type}" is not there yet, expected one of pty, unix, file, null` +
+        `"${device.type}" is not there yet, expected one of pty, unix, tcp, udp, pipe, file, null` +
           (device.type === 'spicevmc' ? '; remove it, it goes with a screen' : ''),
       )
   }

@@ -174,12 +174,24 @@ function addCpu(command: Command): void {
   })
 }
 
+/** What the real-time clock follows, by the words of domains. */
+const RTC_CLOCKS: Readonly<Record<string, string>> = { guest: 'vm', wall: 'host', realtime: 'rt' }
+
 function addClock(command: Command, clock: Clock | undefined): void {
   const path = '/domain/clock'
-  command.add('-rtc', `base=${clockBase(command, clock)}`)
+  const { track, tickpolicy } = clock?.timers?.find(({ name }) => name === 'rtc') ?? {}
+  command.addKeys('-rtc', `base=${clockBase(command, clock)}`, {
+    clock: track === undefined ? undefined : RTC_CLOCKS[track],
+    driftfix: tickpolicy === 'catchup' ? 'slew' : undefined,
+  })
   for (const [index, timer] of (clock?.timers ?? []).entries()) {
     const where = `${path}/timer[${index + 1}]`
-    only(timer, where, ['name', 'present', 'tickpolicy'])
+    only(timer, where, [
+      'name',
+      'present',
+      'tickpolicy',
+      ...(timer.name === 'rtc' ? ['track'] : []),
+    ])
     switch (timer.name) {
       case 'hpet':
         if (timer.present === false) command.add('-no-hpet')
@@ -191,11 +203,11 @@ function addClock(command: Command, clock: Clock | undefined): void {
         }
         break
       case 'rtc':
-        if (timer.tickpolicy === 'catchup') {
-          command.result.warnings.push(`${where}: ticks of the RTC are not caught up`)
-        } else if (timer.tickpolicy !== undefined && timer.tickpolicy !== 'delay') {
+        if (timer.tickpolicy === 'merge' || timer.tickpolicy === 'discard') {
           throw notYet(`${where}/@tickpolicy`, 'expected one of delay, catchup')
         }
+        if (timer.track === 'boot')
+          throw notYet(`${where}/@track`, 'expected one of guest, wall, realtime')
         break
       case 'kvmclock':
       case 'hypervclock':

@@ -47,7 +47,7 @@ export function createFunction(name: string, bus: Bus): PciFunction {
 /** What an endpoint of PCI Express has; `mac` gives its serial number, `isIntegrated` is one that is in no port. */
 export function addExpress(fn: PciFunction, mac: Uint8Array, isIntegrated: boolean): void {
   const { config } = fn
-  if (!isIntegrated) fn.linkStatus = LINK_SPEED_WIDTH
+  if (!isIntegrated) fn.linkStatus = () => LINK_SPEED_WIDTH
   const capability = new DataView(new ArrayBuffer(0x14))
   capability.setUint16(2, isIntegrated ? INTEGRATED_ENDPOINT : ENDPOINT, true)
   capability.setUint32(4, ROLE_BASED_ERRORS, true)
