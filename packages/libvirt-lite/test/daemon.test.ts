@@ -266,6 +266,9 @@ test('lists are filtered by their flags, and unknown flags are refused', async (
 
 /** Where a name means something else. */
 const OTHERS: Record<string, object> = {
+  DOMAIN_PIN_VCPU: { vcpu: 0, cpumap: new Uint8Array(1) },
+  DOMAIN_PIN_VCPU_FLAGS: { vcpu: 0, cpumap: new Uint8Array(1) },
+  DOMAIN_PIN_EMULATOR: { cpumap: new Uint8Array(1) },
   CONNECT_GET_CPU_MODEL_NAMES: { arch: 'x86_64' },
   CONNECT_GET_MAX_VCPUS: { type: undefined },
   CONNECT_BASELINE_HYPERVISOR_CPU: { type: undefined },

@@ -241,7 +241,6 @@ test('configuration: each mistake is named, with the nearest valid word', (t) =>
   refuse({ uuid: 'abc' }, /not a UUID/)
   refuse({ serial: [undefined, undefined, undefined, undefined, undefined] }, /a PC has 4/)
   refuse({ kernel: undefined, initrd: 'x' }, /initrd needs a kernel/)
-  refuse({ bios: 'y' }, /without a BIOS/)
   refuse({ boot: { order: 'e' } }, /Invalid boot device 'e'/)
   refuse({ boot: { splashTime: 1.5 } }, /splash-time is invalid/)
   refuse({ host: 'worker', devices: [{ name: 'dice', create() {} }] }, /dice is an object/)
