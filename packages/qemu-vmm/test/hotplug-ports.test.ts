@@ -11,6 +11,7 @@ const [UP, DOWN, EJECT, REMOVABLE, SELECT] = [0, 4, 8, 12, 16].map(
 ) as [number, number, number, number, number]
 const ECAM = 0xb000_0000
 const GPE0 = 0x620
+const INDEX = ICH9_PCI_HOTPLUG_PORT + 0x14
 
 const rng = (id: string, properties: Record<string, string> = {}): DeviceOption => ({
   driver: 'virtio-rng-pci',
@@ -86,6 +87,41 @@ test('what is behind a port with hotplug=off stays, and nothing comes there', as
   await tree.add(rng('r2', { bus: 'p2' }))
   port.write(SELECT, 4, 0)
   t.is(port.read(UP, 4), 1, 'the other port has the only number')
+})
+
+test('an index is one of its own, where ACPI tells of it', async (t) => {
+  const index = (value: string, more: object = {}): Record<string, string> => ({
+    'acpi-index': value,
+    ...more,
+  })
+  const fixture = await plugBoard('q35', [
+    rootPort('p', 1),
+    rootPort('p2', 2),
+    rng('r', index('7', { bus: 'p' })),
+  ])
+  const { tree } = fixture
+  const refuse = async (properties: Record<string, string>, message: RegExp): Promise<void> =>
+    void (await t.throwsAsync(tree.add(rng('r2', { bus: 'p2', ...properties })), { message }))
+  await refuse(index('7'), /a PCI device with acpi-index = 7 already exist/)
+  await refuse(index('16384'), /acpi-index.*16383/)
+  const port = pio(fixture)
+  const read = (number: number): number => {
+    port.write(SELECT, 4, number)
+    port.write(INDEX, 4, 1)
+    return port.read(INDEX, 4)
+  }
+  t.deepEqual([read(0), read(1), read(2)], [0, 7, 0])
+  t.is(port.read(INDEX, 4), 0, 'told once')
+  await tree.add(rng('r2', index('16383', { bus: 'p2' })))
+  t.deepEqual([read(0), read(1)], [16_383, 7])
+  const onRoot = [rng('r', index('1', { bus: 'pcie.0' }))]
+  await t.throwsAsync(plugBoard('q35', onRoot), {
+    message: /ACPI describes no devices of this bus/,
+  })
+  const fixed = [{ driver: 'pcie-root-port', id: 'x', properties: index('1', { bus: 'p' }) }]
+  await t.throwsAsync(plugBoard('q35', [rootPort('p', 1), ...fixed]), {
+    message: /acpi-index=1: ACPI describes devices that can be plugged in and out/,
+  })
 })
 
 test('the root stays as it is, and so do ports', async (t) => {

@@ -24,7 +24,16 @@ export const PCI_ADDRESS_PROPERTIES: readonly PropertySpec[] = [
     help: 'Whether there are more functions in the slot',
     default: 'off',
   },
+  {
+    name: 'acpi-index',
+    type: 'uint32',
+    help: 'Number for the name of the device in the guest, from 1 to 16383, as enoN of a network card',
+    default: '0',
+  },
 ]
+
+/** More make no names in guests (systemd.net-naming-scheme). */
+const MAX_ACPI_INDEX = 16_383
 
 /** The Open Firmware path of the first bus. */
 export const PCI_PATH = '/pci@i0cf8'
@@ -82,6 +91,8 @@ export function plugFunction(
   const { name: busName, bus, path } = segmentOf(context, option)
   fn.isHotplugged = context.isHotplugged
   addOptionRom(context, fn, option, rom)
+  fn.acpiIndex = read.int('acpi-index', 0, MAX_ACPI_INDEX, 0)
+  if (fn.acpiIndex !== 0) checkIndex(context, fn, bus, option)
   if (read.bool('multifunction', false)) {
     fn.config.set(PCI_HEADER_TYPE, 1, fn.config.data[PCI_HEADER_TYPE]! | MULTIFUNCTION)
     fn.config.seal()
@@ -90,6 +101,7 @@ export function plugFunction(
   if (text === undefined) {
     const { slot } = bus.add(fn)
     context.placed({ busName, bus, slot, functionNumber: 0, fn })
+    checkShown(fn, option)
     return { slot, functionNumber: 0, path }
   }
   const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.(?:0x)?([0-7]))?$/i.exec(text)
@@ -105,5 +117,39 @@ export function plugFunction(
   const functionNumber = Number(match?.[2] ?? 0)
   bus.add(fn, slot, functionNumber)
   context.placed({ busName, bus, slot, functionNumber, fn })
+  checkShown(fn, option)
   return { slot, functionNumber, path }
+}
+
+/** The index is one of its own, and ACPI tells the guest of it. */
+function checkIndex(
+  { pciBuses }: Pick<PlugContext, 'pciBuses'>,
+  { acpiIndex }: PciFunction,
+  bus: PciBus,
+  option: DeviceOption,
+): void {
+  const fields = { device: option.id ?? option.driver, index: acpiIndex }
+  const refuse = (why: string): VmmError =>
+    new VmmError('E_DEVICE_OPTION', `acpi-index=${acpiIndex}: ${why}`, { fields })
+  for (const { bus: each } of pciBuses.values()) {
+    for (const fn of each.allFunctions()) {
+      if (fn.acpiIndex !== acpiIndex) continue
+      throw refuse(`a PCI device with acpi-index = ${acpiIndex} already exist; give another`)
+    }
+  }
+  if (bus.hotplug?.hasIndices !== true) {
+    throw refuse(
+      'ACPI describes no devices of this bus; use pci.0 of pc, or a pcie-root-port of q35',
+    )
+  }
+}
+
+/** Only what can come and go is in ACPI's tables. */
+function checkShown({ acpiIndex, removable }: PciFunction, { driver, id }: DeviceOption): void {
+  if (acpiIndex === 0 || removable) return
+  throw new VmmError(
+    'E_DEVICE_OPTION',
+    `acpi-index=${acpiIndex}: ACPI describes devices that can be plugged in and out, and no ${driver}; leave it out`,
+    { fields: { device: id ?? driver, index: acpiIndex } },
+  )
 }

@@ -16,12 +16,15 @@ const DOWN = 0x04
 const EJECT = 0x08
 const REMOVABLE = 0x0c
 const SELECT = 0x10
+/** Written with the bit of a slot, it reads once as the index of the device there, 0 for none. */
+const INDEX = 0x14
 /** Buses that could be selected. */
 const BUSES = 256
 const NOTHING_FIXED = 0xffff_ffff
 
 interface AcpiHotplugState {
   select: number
+  index: number
   /** By the numbers of the buses. */
   up: number[]
   down: number[]
@@ -46,6 +49,7 @@ export interface AcpiHotplugBridge {
 class HotplugBus implements SlotHotplug {
   // Asking again is allowed: the first time nobody may have listened.
   readonly patienceNs = 0
+  readonly hasIndices = true
   readonly bus: PciBus
   readonly #raise: () => void
   readonly #filled: () => void
@@ -91,6 +95,7 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
   /** In the order of their numbers. */
   #buses: HotplugBus[] = []
   #select = 0
+  #index = 0
   /** The guest lets go of all that is in a slot. */
   onEject: (bus: PciBus, slot: number) => void = () => {}
 
@@ -136,12 +141,14 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
       }
     }
     this.#select = 0
+    this.#index = 0
   }
 
   save(): AcpiHotplugState {
     this.#number()
     return {
       select: this.#select,
+      index: this.#index,
       up: this.#buses.map(({ up }) => up),
       down: this.#buses.map(({ down }) => down),
     }
@@ -150,12 +157,14 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
   load(state: AcpiHotplugState): void {
     this.#number()
     const masks = list(u32, this.#buses.length)
-    const { select, up, down } = parseState<AcpiHotplugState>('pci-hotplug', state, {
+    const { select, index, up, down } = parseState<AcpiHotplugState>('pci-hotplug', state, {
       select: u32,
+      index: u32,
       up: masks,
       down: masks,
     })
     this.#select = select
+    this.#index = index
     for (const [number, bus] of this.#buses.entries()) {
       bus.up = up[number] ?? 0
       bus.down = down[number] ?? 0
@@ -178,6 +187,11 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
         return bus?.removable ?? NOTHING_FIXED
       case SELECT:
         return this.#select
+      case INDEX: {
+        const index = this.#index
+        this.#index = 0
+        return index
+      }
       default:
         return 0
     }
@@ -185,9 +199,16 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
 
   write(offset: number, size: number, value: number): void {
     if (size !== 4) return
+    if (offset === INDEX) this.#index = value === 0 ? 0 : this.#indexOf(lowestBit(value))
     if (offset === SELECT) this.#select = value >>> 0
     // The lowest bit says which slot: one at a time.
-    if (offset === EJECT && value !== 0) this.#eject(this.#select, 31 - Math.clz32(value & -value))
+    if (offset === EJECT && value !== 0) this.#eject(this.#select, lowestBit(value))
+  }
+
+  /** Of what is in a slot of the bus that is selected. */
+  #indexOf(slot: number): number {
+    const functions = [...(this.#buses[this.#select]?.bus.functions() ?? [])]
+    return functions.find((one) => one.slot === slot)?.fn.acpiIndex ?? 0
   }
 
   #eject(number: number, slot: number): void {
@@ -212,4 +233,8 @@ export class AcpiPciHotplug implements IoHandler, Stateful<AcpiHotplugState> {
     )
     for (const one of this.#known.toReversed()) if (behind.has(one.bus)) yield* this.#below(one.bus)
   }
+}
+
+function lowestBit(value: number): number {
+  return 31 - Math.clz32(value & -value)
 }

@@ -131,6 +131,8 @@ export class PciFunction {
   /** Whether it may be taken out while the machine runs, and whether it was plugged in while it ran. */
   removable = false
   isHotplugged = false
+  /** What ACPI calls the instance, for a name that does not depend on its place; 0 is none. */
+  acpiIndex = 0
   /** Speed and width of its link, as the port before it reports them; undefined for conventional functions. */
   linkStatus: () => number | undefined = () => undefined
   /** Set by the PCI bus: what bridges let through to it. */

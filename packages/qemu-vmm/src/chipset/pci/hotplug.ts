@@ -2,6 +2,8 @@
 export interface SlotHotplug {
   /** After asking a guest to let go of a slot, nanoseconds in which asking again is refused. */
   readonly patienceNs: number
+  /** ACPI tells the guest what index a device has. */
+  readonly hasIndices?: boolean
   /** Throws `E_HOTPLUG` when nothing can be plugged in now. */
   checkPlug(): void
   /** A function was plugged into a slot. */

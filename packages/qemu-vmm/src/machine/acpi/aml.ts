@@ -154,6 +154,16 @@ export function not(value: Aml): Aml {
   return [0x92, ...value]
 }
 
+/** `LAnd` */
+export function both(a: Aml, b: Aml): Aml {
+  return [0x90, ...a, ...b]
+}
+
+/** A place in a package, to store to. */
+export function element(source: Aml, index: number): Aml {
+  return [0x88, ...source, ...int(index), 0x00]
+}
+
 export function local(index: number): Aml {
   return [0x60 + index]
 }

@@ -3,6 +3,7 @@ import type { AcpiHotplugBridge, AcpiHotplugTree } from '../../chipset/pci/acpi-
 import * as aml from './aml.ts'
 import type { Aml } from './aml.ts'
 import { acquire, call, dwordFields, mutex, notify, release, shiftLeft } from './aml-events.ts'
+import { labelMethod, pciLabels } from './pci-labels.ts'
 import { io, resourceTemplate } from './resources.ts'
 
 const SLOTS = 32
@@ -24,8 +25,8 @@ export function pciHotplug(port: number, root: AcpiHotplugTree): Aml[] {
     dwordFields('PCST', ['PCIU', 'PCID']),
     aml.operationRegion('SEJ', aml.REGION_SYSTEM_IO, port + 8, 4),
     dwordFields('SEJ', ['B0EJ']),
-    aml.operationRegion('BNMR', aml.REGION_SYSTEM_IO, port + 0x10, 4),
-    dwordFields('BNMR', ['BNUM']),
+    aml.operationRegion('BNMR', aml.REGION_SYSTEM_IO, port + 0x10, 8),
+    dwordFields('BNMR', ['BNUM', 'PIDX']),
     mutex('BLCK'),
     aml.method(
       'PCEJ',
@@ -37,6 +38,7 @@ export function pciHotplug(port: number, root: AcpiHotplugTree): Aml[] {
       release('BLCK'),
       aml.ret(aml.int(0)),
     ),
+    ...pciLabels(),
     ...hotplugBus(root),
     aml.device(
       'PHPR',
@@ -117,6 +119,7 @@ function slotDevice(slot: number): Aml {
     aml.name('_ADR', aml.int(slot * 0x1_0000)),
     aml.name('_SUN', aml.int(slot)),
     aml.method('_EJ0', 1, false, call('PCEJ', aml.path('BSEL'), aml.path('_SUN'))),
+    labelMethod(),
   )
 }
 
