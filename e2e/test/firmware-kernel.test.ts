@@ -64,3 +64,18 @@ test.serial('a kernel that is started at once has these tables, too', async (t) 
     t.deepEqual(await guest.end(), { code: 0, signal: null })
   })
 })
+
+for (const machine of ['pc', 'q35']) {
+  test.serial(`${machine} works without ACPI`, async (t) => {
+    const args = ['-M', `${machine},acpi=off`, '-m', '128', '-nographic', '-no-reboot']
+    const disk = ['-drive', `file=${guestFiles.bootDisk},if=virtio,snapshot=on`]
+    const linux = ['-kernel', guestFiles.kernel, '-initrd', guestFiles.diskInitrd]
+    await withMachine([...args, ...disk, ...linux, '-append', 'console=ttyS0'], async (guest) => {
+      await guest.expect(prompt, bootTimeoutMs)
+      t.notRegex(await shell(guest, 'ls /sys/firmware'), /\bacpi\b/)
+      t.regex(await shell(guest, 'dd if=/dev/vda of=/dev/null bs=1M count=4'), /4\+0 records in/)
+      guest.type('reboot -f\n')
+      t.deepEqual(await guest.end(), { code: 0, signal: null })
+    })
+  })
+}

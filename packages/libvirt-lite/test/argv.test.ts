@@ -333,3 +333,33 @@ test('the real-time clock follows what its timer says, and catches up on ticks',
     t.regex(refusal(xml).message, /timer\[1\]\/@(?:tickpolicy|track).*expected one of/)
   }
 })
+
+test('what SMBIOS is to tell is told, and machines can be without ACPI', (t) => {
+  const sysinfo = `<sysinfo type='smbios'>
+    <bios><entry name='vendor'>Me</entry></bios>
+    <system><entry name='manufacturer'>A, Inc.</entry><entry name='serial'>SN-42</entry></system>
+    <baseBoard><entry name='product'>Board</entry></baseBoard>
+    <chassis><entry name='asset'>7</entry></chassis>
+    <oemStrings><entry>one,two</entry><entry>three</entry></oemStrings>
+  </sysinfo>`
+  const xml = imported(
+    'pc',
+    '',
+    `<os><type arch='x86_64' machine='pc'>hvm</type><smbios mode='sysinfo'/></os>${sysinfo}`,
+  )
+    .replace(/<os><type[^>]*>hvm<\/type><\/os>/, '')
+    .replace('<acpi/>', '')
+  const { args, warnings } = domainArgv(parseDomain(xml), options)
+  t.deepEqual(
+    args.flatMap((arg, i) => (arg === '-smbios' ? [args[i + 1]] : [])),
+    [
+      'type=0,vendor=Me',
+      'type=1,manufacturer=A,, Inc.,serial=SN-42',
+      'type=2,product=Board',
+      'type=3,asset=7',
+      'type=11,value=one,,two,value=three',
+    ],
+  )
+  t.true(args.includes('-no-acpi'))
+  t.notRegex(warnings.join(' '), /SMBIOS|ACPI/i)
+})

@@ -13,7 +13,7 @@ export const ABSENT_OPTIONS: ReadonlySet<string> = new Set(
     'add-fd async-teardown audio audio-help bt ' +
     'chroot compat dfilter dtb dump-vmstate enable-sync-profile ' +
     'fsdev full-screen gdb icount incoming iscsi k loadvm ' +
-    'mtdblock no-acpi no-fd-bootchk ' +
+    'mtdblock no-fd-bootchk ' +
     'numa only-migratable plugin ' +
     'portrait preconfig prom-env qtest qtest-log rotate runas s ' +
     'sandbox sd seed semihosting semihosting-config set singlestep spice ' +

@@ -77,6 +77,7 @@ export function setUpBoard(parts: BoardParts): FullBoard {
     onlyConnected:
       config.onlyConnectedSerial === true ||
       (config.plug?.some(({ driver }) => driver === isaSerial.name) ?? false),
+    hasAcpi: config.machine?.options?.acpi ?? true,
     portsByAcpi: config.machine?.options?.acpiPciHotplug ?? true,
     smbaseSmram: config.machine?.options?.smbaseSmram ?? true,
     ...hpetOptions(config),

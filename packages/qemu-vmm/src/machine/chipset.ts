@@ -13,6 +13,7 @@ import type { PciWindow } from '../chipset/pci/assign.ts'
 import type { FwCfgFile } from '../chipset/fw-cfg.ts'
 import type { SmmControl } from '../chipset/smm.ts'
 import type { Clock, Stateful } from '../device.ts'
+import { VmmError } from '../errors.ts'
 import type { Bus } from './bus.ts'
 import type { IrqLines } from './irq.ts'
 
@@ -29,9 +30,16 @@ export interface ChipsetParts {
   smm?: SmmControl
   /** The mode may have the RAM around the first SMBASE to itself (q35). */
   smbaseSmram: boolean
+  /** The machine has ACPI: tables, and what they tell of. */
+  hasAcpi: boolean
   /** Slots of PCI Express are ACPI's to fill and empty, rather than their ports'. */
   portsByAcpi: boolean
   actions: AcpiPmActions
+}
+
+/** Processors come and go by ACPI. */
+export function needsAcpi(): VmmError {
+  return new VmmError('E_HOTPLUG', 'CPU hotplug is not supported without ACPI; leave out acpi=off')
 }
 
 /** A processor comes, or is to go. */

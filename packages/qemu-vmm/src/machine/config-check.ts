@@ -61,6 +61,7 @@ const CHOICES = {
 } as const
 const LOG_ITEMS: readonly string[] = ['guest_errors', 'unimp']
 const MACHINE_OPTIONS: readonly string[] = [
+  'acpi',
   'pit',
   'hpet',
   'hpetTimers',

@@ -22,6 +22,8 @@ export type MachineType = 'pc' | 'pc-i440fx-7.2' | 'q35' | 'pc-q35-7.2'
 
 /** What the machine has, beside its type. */
 export interface MachineOptions {
+  /** ACPI: its tables, hot-plug of cards (`pc`) and processors, power management of `pc`. On by default. */
+  acpi?: boolean
   /** The timer of every PC, on by default. */
   pit?: boolean
   /** The high precision event timer, on by default. */

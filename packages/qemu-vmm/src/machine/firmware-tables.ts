@@ -22,8 +22,9 @@ import type { SmbiosConfig } from './smbios/config.ts'
 
 /** Bytes that firmware would have left in memory. */
 export interface FirmwareTables {
+  /** 0 on a machine without ACPI. */
   rsdpGpa: number
-  /** Where the table is that has the waking vector. */
+  /** Where the table is that has the waking vector; 0 without ACPI. */
   facsGpa: number
   /** Everything, ready to be written at `gpa`. */
   gpa: number
@@ -35,6 +36,8 @@ const CPUID_SIGNATURE = 1
 
 /** Tables that are passed on as they are. */
 export interface UserTables {
+  /** Whether there is ACPI at all, as by default. */
+  hasAcpi?: boolean
   acpiTables?: readonly Uint8Array[]
 }
 
@@ -78,6 +81,7 @@ export function tableConfig(parts: {
     ram: ramOf(map),
     ...(signature === undefined ? {} : { cpuId: signature }),
     smbios: config.smbios ?? [],
+    hasAcpi: config.machine?.options?.acpi ?? true,
     acpiTables: config.acpiTables ?? [],
     oem: licenceOem(config.acpiTables ?? []),
   }
@@ -116,6 +120,21 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
   // Pointers go backwards: what is pointed to is placed first. Entry points come first in memory
   // so that a scan finds them soon; their contents follow when the addresses are known.
   const entryPointGpa = place(new Uint8Array(31))
+  const acpi =
+    config.hasAcpi === false ? { rsdpGpa: 0, facsGpa: 0 } : placeAcpi(config, place, bytes)
+  const tableGpa = Math.ceil(next / 16) * 16
+  const smbios = createSmbios(config, tableGpa)
+  place(smbios.table)
+  bytes.set(smbios.entryPoint, entryPointGpa - TABLES_START)
+  return { ...acpi, gpa: TABLES_START, bytes: bytes.slice(0, next - TABLES_START) }
+}
+
+/** Places the ACPI tables in `bytes`, which begin at {@link TABLES_START}. */
+function placeAcpi(
+  config: TableConfig,
+  place: (table: Uint8Array, alignment?: number) => number,
+  bytes: Uint8Array,
+): Pick<FirmwareTables, 'rsdpGpa' | 'facsGpa'> {
   const rsdpGpa = place(new Uint8Array(36))
   const facsGpa = place(facs(), 64)
   const dsdtGpa = place(dsdt(createDsdt(config)))
@@ -126,9 +145,5 @@ export function createFirmwareTables(config: TableConfig): FirmwareTables {
   const rsdtGpa = place(rsdt(tables, config.oem))
   const xsdtGpa = place(xsdt(tables, config.oem))
   bytes.set(rsdp(rsdtGpa, xsdtGpa), rsdpGpa - TABLES_START)
-  const tableGpa = Math.ceil(next / 16) * 16
-  const smbios = createSmbios(config, tableGpa)
-  place(smbios.table)
-  bytes.set(smbios.entryPoint, entryPointGpa - TABLES_START)
-  return { rsdpGpa, facsGpa, gpa: TABLES_START, bytes: bytes.slice(0, next - TABLES_START) }
+  return { rsdpGpa, facsGpa }
 }

@@ -60,7 +60,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
   const tables = (): TableConfig => tableConfig(facts)
   // What firmware sets up decides about some: these are as long as they can become.
   const most = board.kind === 'q35' ? { ...tables(), configWindow: WIDEST_WINDOW } : tables()
-  const acpi = acpiFiles(most)
+  const acpi = most.hasAcpi === false ? [] : acpiFiles(most)
   const files = [
     { name: 'etc/e820', data: e820(map) },
     { name: 'bootorder', data: bootIndex.file(boot.strict === true) },
@@ -74,7 +74,7 @@ export function mapFwCfg(board: PcBoard, memory: GuestMemory, parts: FwCfgParts)
     ...(config.fwCfg ?? []),
   ]
   const device = new FwCfg(memory, items, files, {
-    names: ACPI_FILES,
+    names: acpi.length === 0 ? [] : ACPI_FILES,
     build: () => rebuilt(acpi, acpiFiles(tables())),
   })
   board.bus.pio.map({ name: 'fw-cfg', base: FW_CFG_PORT, len: FW_CFG_PORTS, handler: device })

@@ -77,7 +77,8 @@ export function wakeGuest(parts: GuestParts): void {
     return
   }
   const { facsGpa } = firmwareTables(parts)
-  const vector = vm.memory.view(facsGpa + FACS_WAKING_VECTOR, 4).getUint32(0, true)
+  const field = facsGpa + FACS_WAKING_VECTOR
+  const vector = facsGpa === 0 ? 0 : vm.memory.view(field, 4).getUint32(0, true)
   if (vector === 0 || vector >= REAL_MODE_END) {
     loadGuest(parts)
     return

@@ -17,7 +17,8 @@ import { PciHost } from '../chipset/pci/host.ts'
 import { HostBridge } from '../chipset/pci/i440fx.ts'
 import { PIRQ_ROUTE, PM_BASE, PM_BASE_MASK, Piix3, Piix4Pm } from '../chipset/pci/piix.ts'
 import { SmbusHost } from '../chipset/smbus.ts'
-import { PM_BASE_PORT, SCI_GSI } from './chipset.ts'
+import type { Bus } from './bus.ts'
+import { PM_BASE_PORT, SCI_GSI, needsAcpi } from './chipset.ts'
 import type { Chipset, ChipsetParts } from './chipset.ts'
 
 const ISA_IRQS = 16
@@ -28,7 +29,7 @@ const PIIX4_GPE0_PORT = 0xafe0
 
 /** i440FX host bridge, PIIX3 with its IDE controller, PIIX4 power management. */
 export function createI440fx(parts: ChipsetParts): Chipset {
-  const { bus, irqs, clock, memory, actions, shadow, smm } = parts
+  const { bus, irqs, clock, memory, actions, shadow, smm, hasAcpi } = parts
   const pm = new AcpiPm(irqs.source(SCI_GSI), clock, actions)
   const lines = Array.from({ length: ISA_IRQS }, (_, irq) => irqs.source(irq))
   const piix3 = new Piix3(bus, lines)
@@ -51,29 +52,22 @@ export function createI440fx(parts: ChipsetParts): Chipset {
   pci.add(bridge.fn, 0, 0)
   pci.add(piix3.fn, 1, 0)
   pci.add(ide.fn, 1, 1)
-  pci.add(piix4.fn, 1, 3)
-  const gpe0 = { name: 'gpe0', base: PIIX4_GPE0_PORT, len: 4, access: { max: 1 } } as const
-  bus.pio.map({ ...gpe0, handler: pm.gpe0 })
   const acpiHotplug = new AcpiPciHotplug(pci, () => pm.raiseGpe(PCI_HOTPLUG_GPE))
-  acpiHotplug.manage(pci)
-  bus.pio.map({
-    name: 'pci-hotplug',
-    base: PIIX4_PCI_HOTPLUG_PORT,
-    len: PCI_HOTPLUG_PORTS,
-    handler: acpiHotplug,
-  })
   const cpuHotplug = new AcpiCpuHotplug(parts.cpus, () => pm.raiseGpe(CPU_HOTPLUG_GPE))
-  bus.pio.map({
-    name: 'cpu-hotplug',
-    base: PIIX4_CPU_HOTPLUG_PORT,
-    len: CPU_HOTPLUG_PORTS,
-    handler: cpuHotplug,
-  })
+  // Without ACPI the board has neither this function nor its ports.
+  if (hasAcpi) {
+    pci.add(piix4.fn, 1, 3)
+    acpiHotplug.manage(pci)
+    mapAcpiPorts(bus, pm, acpiHotplug, cpuHotplug)
+  }
   return {
     pci,
     pciBusName: 'pci.0',
-    acpiHotplug,
+    ...(hasAcpi ? { acpiHotplug } : {}),
     cpuHotplug,
+    checkCpuHotplug() {
+      if (!hasAcpi) throw needsAcpi()
+    },
     pm,
     pmKind: PIIX4_PM,
     pmPorts: () => ({
@@ -94,13 +88,37 @@ export function createI440fx(parts: ChipsetParts): Chipset {
       bridge.showRam()
       for (const [i, irq] of [10, 10, 11, 11].entries())
         piix3.fn.configWrite(PIRQ_ROUTE + i, 1, irq)
-      piix4.fn.configWrite(0x40, 4, PM_BASE_PORT)
-      piix4.fn.configWrite(0x80, 1, 1)
-      piix4.fn.configWrite(0x3c, 1, SCI_GSI)
+      if (hasAcpi) {
+        piix4.fn.configWrite(0x40, 4, PM_BASE_PORT)
+        piix4.fn.configWrite(0x80, 1, 1)
+        piix4.fn.configWrite(0x3c, 1, SCI_GSI)
+      }
       ide.enable()
       assignResources(pci, hole, (pirq) => piix3.fn.configRead(PIRQ_ROUTE + pirq, 1))
     },
     hideRam: () => bridge.hideRam(),
     resume() {},
   }
+}
+
+function mapAcpiPorts(
+  { pio }: Bus,
+  pm: AcpiPm,
+  acpiHotplug: AcpiPciHotplug,
+  cpuHotplug: AcpiCpuHotplug,
+): void {
+  const gpe0 = { name: 'gpe0', base: PIIX4_GPE0_PORT, len: 4, access: { max: 1 } } as const
+  pio.map({ ...gpe0, handler: pm.gpe0 })
+  pio.map({
+    name: 'pci-hotplug',
+    base: PIIX4_PCI_HOTPLUG_PORT,
+    len: PCI_HOTPLUG_PORTS,
+    handler: acpiHotplug,
+  })
+  pio.map({
+    name: 'cpu-hotplug',
+    base: PIIX4_CPU_HOTPLUG_PORT,
+    len: CPU_HOTPLUG_PORTS,
+    handler: cpuHotplug,
+  })
 }

@@ -97,6 +97,8 @@ export interface BoardConfig {
   smbaseSmram?: boolean
   /** Slots of PCI Express are filled and emptied by ACPI, as by default, rather than by their ports. */
   portsByAcpi?: boolean
+  /** By default it has ACPI. */
+  hasAcpi?: boolean
   actions: BoardActions
 }
 
@@ -164,7 +166,8 @@ export class PcBoard {
       actions,
       sendMessage,
       cpus: config.places,
-      portsByAcpi: config.portsByAcpi ?? true,
+      hasAcpi: config.hasAcpi ?? true,
+      portsByAcpi: (config.hasAcpi ?? true) && (config.portsByAcpi ?? true),
       smbaseSmram: config.smbaseSmram ?? true,
       ...(shadow === undefined ? {} : { shadow }),
       ...(smm === undefined ? {} : { smm }),

@@ -28,7 +28,7 @@ import { PciHost } from '../chipset/pci/host.ts'
 import { Mch } from '../chipset/pci/mch.ts'
 import { SmiFeatures } from '../chipset/smi-features.ts'
 import { VmmError } from '../errors.ts'
-import { PM_BASE_PORT } from './chipset.ts'
+import { PM_BASE_PORT, needsAcpi } from './chipset.ts'
 import type { Chipset, ChipsetParts, CpuChange } from './chipset.ts'
 
 const GSIS = 24
@@ -100,6 +100,7 @@ export function createQ35(parts: ChipsetParts): Chipset {
     ...(acpiHotplug === undefined ? {} : { acpiHotplug }),
     cpuHotplug,
     checkCpuHotplug(change) {
+      if (!parts.hasAcpi) throw needsAcpi()
       // Its processor would not be told of SMIs that go to all.
       if (features.broadcast) throw firmwareRefuses(change)
     },

@@ -6,20 +6,14 @@ export interface EmulatorFeatures {
   devices?: ReadonlySet<string> | undefined
   /** Fine tuning of devices and processors, which QEMU has: threads, queues, policies, flags. */
   tuning: boolean
-  /** Machines without ACPI (`-no-acpi`). */
-  noAcpi: boolean
   /** Networks can be kept to a rate (`-object filter-throttle`). */
   netThrottle: boolean
-  /** Tables of SMBIOS can be given (`-smbios`). */
-  smbios: boolean
 }
 
 /** Debian's QEMU and its kin. */
 export const qemuFeatures: EmulatorFeatures = {
   tuning: true,
-  noAcpi: true,
   netThrottle: false,
-  smbios: true,
 }
 
 /** Our own `qemu-kvm`. Whoever runs one asks it for its devices: {@link parseDeviceHelp}. */
@@ -53,9 +47,7 @@ export const qemuKvmFeatures: EmulatorFeatures = {
     'virtserialport',
   ]),
   tuning: false,
-  noAcpi: false,
   netThrottle: true,
-  smbios: false,
 }
 
 /** What an emulator has by its name; `qemu-system-x86_64` is QEMU. */

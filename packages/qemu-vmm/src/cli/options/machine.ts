@@ -46,6 +46,7 @@ export const machine: OptionGroup = {
           value: 'on|off',
           help: 'off: core dumps of the process have no anonymous memory (default: as the host has it)',
         },
+        { name: 'acpi', value: 'on|off', help: 'ACPI tables, and what they tell of (default: on)' },
         { name: 'pit', value: 'on|off', help: 'the timer of every PC (default: on)' },
         { name: 'hpet', value: 'on|off', help: 'the high precision event timer (default: on)' },
         {
@@ -85,6 +86,8 @@ export const machine: OptionGroup = {
           }
           settings.flash[unit] = node
         }
+        const acpi = values.get('acpi')
+        if (acpi !== undefined) settings.machineOptions.acpi = parseBool(acpi, 'acpi')
         const pit = values.get('pit')
         if (pit !== undefined) settings.machineOptions.pit = parseBool(pit, 'pit')
         if (parseBool(values.get('usb') ?? 'off', 'usb')) {
@@ -149,6 +152,9 @@ export const machine: OptionGroup = {
     ),
     rtc,
     global,
+    flagOption('no-acpi', ["the same as '-machine acpi=off'"], (settings) => {
+      settings.machineOptions.acpi = false
+    }),
     flagOption('no-hpet', ["the same as '-machine hpet=off'"], (settings) => {
       settings.machineOptions.hpet = false
     }),
