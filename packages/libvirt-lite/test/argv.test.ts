@@ -363,3 +363,13 @@ test('what SMBIOS is to tell is told, and machines can be without ACPI', (t) => 
   t.true(args.includes('-no-acpi'))
   t.notRegex(warnings.join(' '), /SMBIOS|ACPI/i)
 })
+
+test('a port may keep what is behind it, and a licence comes in a table', (t) => {
+  const xml = imported(
+    'q35',
+    "<controller type='pci' model='pcie-root-port' index='1'><target chassis='1' port='0x8' hotplug='off'/></controller>",
+  ).replace('</type></os>', "</type><acpi><table type='slic'>/etc/slic</table></acpi></os>")
+  const { args } = domainArgv(parseDomain(xml), options)
+  t.regex(args.join(' '), /-device pcie-root-port,port=8,chassis=1,hotplug=off,id=pci\.1/)
+  t.is(args[args.indexOf('-acpitable') + 1], 'sig=SLIC,file=/etc/slic')
+})

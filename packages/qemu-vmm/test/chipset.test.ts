@@ -6,6 +6,7 @@ import { DmaControllers } from '../src/chipset/i8237.ts'
 import { Rtc } from '../src/chipset/rtc.ts'
 import { Port92, ResetControl } from '../src/chipset/small-ports.ts'
 import { HostClock, ManualClock } from '../src/machine/clock.ts'
+import { cmosRead, cmosWrite } from './support/cmos.ts'
 import { FakeIrq } from './support/fakes.ts'
 
 const SECOND_NS = 1e9
@@ -15,16 +16,6 @@ function createRtc(iso: string): { rtc: Rtc; irq: FakeIrq; clock: ManualClock } 
   const clock = new ManualClock(Date.parse(iso))
   const rtc = new Rtc(irq, clock)
   return { rtc, irq, clock }
-}
-
-function cmosRead(rtc: Rtc, index: number): number {
-  rtc.write(0, 1, index)
-  return rtc.read(1)
-}
-
-function cmosWrite(rtc: Rtc, index: number, value: number): void {
-  rtc.write(0, 1, index)
-  rtc.write(1, 1, value)
 }
 
 test('rtc: shows the date in BCD, and in binary and 12 hours when asked', (t) => {

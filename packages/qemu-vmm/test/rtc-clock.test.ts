@@ -3,19 +3,10 @@ import test from 'ava'
 import { Rtc } from '../src/chipset/rtc.ts'
 import { ManualClock } from '../src/machine/clock.ts'
 import { rtcOptions, rtcStart } from '../src/machine/rtc-setup.ts'
+import { cmosRead, cmosWrite } from './support/cmos.ts'
 import { FakeIrq } from './support/fakes.ts'
 
 const SECOND_NS = 1e9
-
-function cmosRead(rtc: Rtc, index: number): number {
-  rtc.write(0, 1, index)
-  return rtc.read(1)
-}
-
-function cmosWrite(rtc: Rtc, index: number, value: number): void {
-  rtc.write(0, 1, index)
-  rtc.write(1, 1, value)
-}
 
 test('rtc: interrupts that the guest was too late for follow, if they are to', (t) => {
   for (const catchesUp of [false, true]) {

@@ -102,11 +102,17 @@ function addPciController(command: Command, controller: Controller, path: string
     return
   }
   only(controller, path, ['type', 'index', 'model', 'modelName', 'target', 'alias', 'address'])
-  only(target, `${path}/target`, ['chassis', 'port', 'chassisNr'])
+  only(target, `${path}/target`, [
+    'chassis',
+    'port',
+    'chassisNr',
+    ...(model === 'pcie-root-port' ? ['hotplug'] : []),
+  ])
   command.addDevice(modelName?.name ?? model, path, controller, {
     port: target?.port,
     chassis: target?.chassis,
     chassis_nr: target?.chassisNr,
+    hotplug: onOff(target?.hotplug),
   })
 }
 

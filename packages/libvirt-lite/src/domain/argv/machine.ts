@@ -279,8 +279,12 @@ function addFirmware(command: Command): void {
     'bootmenu',
     'bios',
     'smbios',
+    'acpi',
   ])
   const { loader, nvram, bios, bootmenu } = os
+  for (const { value } of os.acpi?.tables ?? []) {
+    command.addKeys('-acpitable', 'sig=SLIC', { file: value })
+  }
   if (os.firmware !== undefined && !loader?.value) {
     throw notYet(`${path}/@firmware`, 'nobody has chosen an image: name it in <loader>')
   }
