@@ -23,6 +23,18 @@ test('the human monitor adds and removes networks, and pulls cables out', async 
     'network {"remove":"h"}',
     'network {"announce":{"initial":50,"max":550,"rounds":5,"step":100,"cards":["n0","n1"],"id":"again"}}',
   ])
+  t.is(await run('hostfwd_add tcp::2222-:22'), '')
+  t.is(
+    await run('hostfwd_remove u udp:127.0.0.1:53'),
+    'host forwarding rule for udp:127.0.0.1:53 removed\n',
+  )
+  t.deepEqual(machine.calls.splice(5), [
+    'network {"forward":{"add":{"protocol":"tcp","host":{"address":"","port":2222},"guest":{"address":"","port":22}}}}',
+    'network {"forward":{"remove":{"protocol":"udp","host":{"address":"127.0.0.1","port":53}}},"netdev":"u"}',
+  ])
+  t.regex(await run('hostfwd_add'), /string expected/)
+  t.regex(await run('hostfwd_add bad'), /Invalid host forwarding rule 'bad'/)
+  t.regex(await run('hostfwd_remove bad'), /Invalid host forwarding 'bad'/)
   t.regex(await run('netdev_add hubport,id=h'), /'hubid' is missing/)
   t.regex(await run('netdev_add foo,id=h'), /does not accept value 'foo'/)
   t.regex(await run('netdev_add'), /string expected/)

@@ -1,11 +1,34 @@
 import { netdevOf } from '../cli/options/network.ts'
 import { DEFAULT_ANNOUNCEMENT } from '../net/announce.ts'
 import type { NetworkInfo } from '../net/config.ts'
+import { parseForwardPlace, parseHostForward } from '../net/user/forwards.ts'
 import { MonitorError } from './command.ts'
 import type { MonitorCommand } from './command.ts'
 
 /** Commands for networks of a machine that runs. */
 export const NETWORK_COMMANDS: readonly MonitorCommand[] = [
+  {
+    name: 'hostfwd_add',
+    params: '[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport',
+    help: 'have a port of the host lead to the guest',
+    maxArgs: 2,
+    run: async ({ machine }, args) => {
+      const { rule, netdev } = forwardWords(args)
+      await machine.changeNetwork({ forward: { add: parseHostForward(rule) }, ...netdev })
+      return ''
+    },
+  },
+  {
+    name: 'hostfwd_remove',
+    params: '[netdev_id] [tcp|udp]:[hostaddr]:hostport',
+    help: 'have it lead there no longer',
+    maxArgs: 2,
+    run: async ({ machine }, args) => {
+      const { rule, netdev } = forwardWords(args)
+      await machine.changeNetwork({ forward: { remove: parseForwardPlace(rule) }, ...netdev })
+      return `host forwarding rule for ${rule} removed\n`
+    },
+  },
   {
     name: 'netdev_add',
     params: 'type,id=str[,prop=value][,...]',
@@ -89,4 +112,13 @@ function networkLine({ id, type, detail }: NetworkInfo): string {
 
 function cardLine({ name, model, mac }: NonNullable<NetworkInfo['card']>): string {
   return `${name}: index=0,type=nic,model=${model},macaddr=${mac}`
+}
+
+/** A rule, and in front of it perhaps the name of a network. */
+function forwardWords(args: readonly string[]): { rule: string; netdev: { netdev?: string } } {
+  const [first, second] = args
+  if (first === undefined) throw new MonitorError('string expected')
+  return second === undefined
+    ? { rule: first, netdev: {} }
+    : { rule: second, netdev: { netdev: first } }
 }

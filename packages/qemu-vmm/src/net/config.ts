@@ -3,7 +3,7 @@ import type { RxFilter } from 'virtio'
 import type { BridgeNetConfig } from './bridge/config.ts'
 import type { DgramNetConfig, SocketNetConfig, StreamNetConfig } from './socket/config.ts'
 import type { TapNetConfig } from './tap/config.ts'
-import type { UserNetConfig } from './user/config.ts'
+import type { ForwardChange, UserNetConfig } from './user/config.ts'
 import type { Announcement } from './announce.ts'
 
 /** What network cards are connected to: plain data, which may go to a worker. */
@@ -59,5 +59,7 @@ export type NetworkChange =
   | { remove: string }
   /** The name is that of a network or of a card. */
   | { link: string; up: boolean }
+  /** Of a network in user mode, by default the first. */
+  | { forward: ForwardChange; netdev?: string }
   /** Has cards tell the network where they are. */
   | { announce: Announcement }

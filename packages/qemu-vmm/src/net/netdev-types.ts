@@ -20,7 +20,7 @@ import { StreamNet } from './socket/stream-net.ts'
 import type { TapNetConfig } from './tap/config.ts'
 import { parseTapOptions } from './tap/options.ts'
 import { TapNet, openInterface } from './tap/tap-net.ts'
-import type { UserNetConfig } from './user/config.ts'
+import type { ForwardChange, UserNetConfig } from './user/config.ts'
 import { parseUserOptions } from './user/options.ts'
 import { LazyUserNet } from './user/lazy-net.ts'
 import { UserNet } from './user/user-net.ts'
@@ -36,6 +36,8 @@ export interface Netdev {
   save?(): unknown
   /** Goes on with the guest of a saved machine, which stands; undefined when that had no such network. @throws VmmError `E_STATE` */
   load?(state: unknown): void
+  /** Only of networks in user mode. @throws VmmError `E_NETDEV` */
+  changeForwards?(change: ForwardChange): void
   close(): void
 }
 

@@ -9,6 +9,7 @@ import type { CardFilter, NetdevConfig, NetworkCard, NetworkChange, NetworkInfo 
 import { Hub } from './hub.ts'
 import { netdevTypes } from './netdev-types.ts'
 import type { Netdev, NetdevType } from './netdev-types.ts'
+import type { ForwardChange } from './user/config.ts'
 
 /** What the networks of a machine are made with. */
 export interface NetdevHost {
@@ -92,6 +93,7 @@ export class Netdevs {
   async change(change: NetworkChange): Promise<void> {
     if ('remove' in change) return this.remove(change.remove)
     if ('link' in change) return this.setLink(change.link, change.up)
+    if ('forward' in change) return this.#forward(change.forward, change.netdev)
     if ('announce' in change) return this.#announcer.start(change.announce)
     this.add(change.add)
     try {
@@ -100,6 +102,19 @@ export class Netdevs {
       this.remove(change.add.id)
       throw error
     }
+  }
+
+  #forward(change: ForwardChange, id: string | undefined): void {
+    const found =
+      id === undefined
+        ? [...this.#links.values()].find(({ netdev }) => netdev.changeForwards !== undefined)
+        : this.#links.get(id)
+    if (found === undefined && id !== undefined) throw absent(id)
+    if (found?.netdev.changeForwards === undefined) {
+      const name = id === undefined ? '' : ` named '${id}'`
+      throw refused(`there is no network in user mode${name}`, id ?? '')
+    }
+    found.netdev.changeForwards(change)
   }
 
   /** Resolves when all that were opened can be used. Rejects with `E_NETDEV` that names the one that cannot. */

@@ -10,6 +10,12 @@ export interface HostForward {
   guest: { address: string; port: number }
 }
 
+/** The host's side of a forward. */
+export type ForwardPlace = Pick<HostForward, 'protocol' | 'host'>
+
+/** A port of the host that is to lead to the guest, or no longer. */
+export type ForwardChange = { add: HostForward } | { remove: ForwardPlace }
+
 /** A server in the guest's network that is in truth elsewhere. */
 export interface GuestForward {
   /** TCP unless said otherwise. */

@@ -1,7 +1,7 @@
 import { VmmError } from '../../errors.ts'
 import { isIPv4, isIPv6 } from './addresses.ts'
 import { commandWords } from './command-server.ts'
-import type { GuestForward, HostForward } from './config.ts'
+import type { ForwardPlace, GuestForward, HostForward, UserNetConfig } from './config.ts'
 
 /** Where a chardev of a guest forward leads. */
 const GUEST_TARGET = /^(tcp|udp|unix|cmd):(.*)$/s
@@ -18,17 +18,44 @@ export function parseHostForward(text: string): HostForward {
     })
   const protocol = /^(tcp|udp|unix|):/.exec(text)
   if (protocol === null) throw bad("it begins with 'tcp:', 'udp:' or 'unix:'")
-  const rest = text.slice(protocol[0].length)
-  const dash = rest.lastIndexOf('-')
-  if (dash < 0) throw bad("a '-' is between the host's side and the guest's")
-  const guest = parseEndpoint(rest.slice(dash + 1), bad)
+  const dash = text.lastIndexOf('-')
+  if (dash < protocol[0].length) throw bad("a '-' is between the host's side and the guest's")
+  const guest = parseEndpoint(text.slice(dash + 1), bad)
   if (guest.port === 0) throw bad('the port of the guest is 1 to 65535')
-  const host = rest.slice(0, dash)
+  return { ...hostSide(text.slice(0, dash), bad), guest }
+}
+
+/**
+ * `[tcp|udp]:[HOSTADDR]:HOSTPORT` or `unix:PATH`.
+ * @throws VmmError E_NETDEV
+ */
+export function parseForwardPlace(text: string): ForwardPlace {
+  return hostSide(text, (reason) => {
+    const fields = { hostfwd: text }
+    return new VmmError('E_NETDEV', `Invalid host forwarding '${text}': ${reason}`, { fields })
+  })
+}
+
+/** @throws VmmError E_NETDEV for a forward to an address of a family that the network does not have */
+export function checkHostForward({ ipv4, ipv6 }: UserNetConfig, { guest }: HostForward): void {
+  const { address } = guest
+  if ((isIPv6(address) ? ipv6 : ipv4) !== undefined) return
+  throw new VmmError(
+    'E_NETDEV',
+    `'hostfwd' leads to ${address || 'an IPv4 address'}, of a family that is off`,
+    { fields: { option: 'hostfwd' } },
+  )
+}
+
+function hostSide(text: string, bad: (reason: string) => VmmError): ForwardPlace {
+  const protocol = /^(tcp|udp|unix|):/.exec(text)
+  if (protocol === null) throw bad("it begins with 'tcp:', 'udp:' or 'unix:'")
+  const host = text.slice(protocol[0].length)
   if (protocol[1] === 'unix') {
     if (host === '') throw bad('the path is missing')
-    return { protocol: 'tcp', host: { path: host }, guest }
+    return { protocol: 'tcp', host: { path: host } }
   }
-  return { protocol: protocol[1] === 'udp' ? 'udp' : 'tcp', host: parseEndpoint(host, bad), guest }
+  return { protocol: protocol[1] === 'udp' ? 'udp' : 'tcp', host: parseEndpoint(host, bad) }
 }
 
 /**

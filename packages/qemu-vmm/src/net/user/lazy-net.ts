@@ -1,7 +1,8 @@
 import type { FrameBatch, LinkEnd, LinkSide } from 'virtio'
 
+import { VmmError } from '../../errors.ts'
 import type { NativeUserState } from '../../native/usernet.ts'
-import type { UserNetConfig } from './config.ts'
+import type { ForwardChange, UserNetConfig } from './config.ts'
 import { USER_NET_ACCEPTS, USER_NET_MAX_FRAME, UserNet } from './user-net.ts'
 import type { UserNetHost } from './user-net.ts'
 import { NO_USER_STATE, checkUserState } from './user-state.ts'
@@ -48,6 +49,20 @@ export class LazyUserNet implements LinkEnd {
     if (connections.length === 0 && leases.every((lease) => lease === '') && !this.#net) return
     const net = this.#net ?? this.#begin()
     net?.load(state)
+  }
+
+  /**
+   * Begins with the first port that leads to the guest.
+   * @throws VmmError as {@link UserNet.changeForwards}
+   */
+  changeForwards(change: ForwardChange): void {
+    const net = this.#net ?? this.#begin()
+    if (net === undefined) {
+      throw new VmmError('E_NETDEV', `the network ${this.#config.id} could not begin`, {
+        fields: { id: this.#config.id },
+      })
+    }
+    net.changeForwards(change)
   }
 
   close(): void {

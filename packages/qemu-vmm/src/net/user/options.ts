@@ -10,7 +10,7 @@ import {
   isIPv6,
 } from './addresses.ts'
 import type { UserIpv4, UserIpv6, UserNetConfig } from './config.ts'
-import { parseGuestForward, parseHostForward } from './forwards.ts'
+import { checkHostForward, parseGuestForward, parseHostForward } from './forwards.ts'
 
 /** QEMU's options of `-netdev user`. */
 export const USER_KEYS: readonly string[] = [
@@ -229,16 +229,9 @@ function parseIpv6(values: ReadonlyMap<string, string>): UserIpv6 | undefined {
   return { net: ipv6Text(net), prefix, host: ipv6Text(host), dns: ipv6Text(dns) }
 }
 
-function checkForwards({ ipv4, ipv6, hostForwards, guestForwards }: UserNetConfig): void {
-  for (const { guest } of hostForwards) {
-    const six = isIPv6(guest.address)
-    if (six ? ipv6 === undefined : ipv4 === undefined) {
-      throw bad(
-        'hostfwd',
-        `'hostfwd' leads to ${guest.address || 'an IPv4 address'}, of a family that is off`,
-      )
-    }
-  }
+function checkForwards(config: UserNetConfig): void {
+  const { ipv4, hostForwards, guestForwards } = config
+  for (const forward of hostForwards) checkHostForward(config, forward)
   for (const { address } of guestForwards) {
     if (isIPv6(address) || ipv4 === undefined) {
       throw bad(

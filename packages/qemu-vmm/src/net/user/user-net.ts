@@ -11,7 +11,8 @@ import {
 } from '../../native/usernet.ts'
 import { endpoint, isIPv6 } from './addresses.ts'
 import { CommandServer, type GuestCommand } from './command-server.ts'
-import type { GuestForward, HostForward, UserNetConfig } from './config.ts'
+import type { ForwardChange, GuestForward, HostForward, UserNetConfig } from './config.ts'
+import { checkHostForward } from './forwards.ts'
 import { NO_USER_STATE, loadUserState } from './user-state.ts'
 import { type Verdict, closeVerdict, connectRequest, decide, nativeAnswer } from './decision.ts'
 
@@ -47,6 +48,8 @@ export class UserNet implements LinkEnd {
   readonly #config: UserNetConfig
   readonly #host: UserNetHost
   readonly #commands: CommandServer[] = []
+  /** Ports that lead to the guest: their ids by protocol and place. */
+  readonly #forwards = new Map<string, number>()
   readonly #out: FrameBatch = new FrameBatch()
   /** Where the records begin that the other end has not taken. */
   #from = 0
@@ -99,19 +102,17 @@ export class UserNet implements LinkEnd {
    * @throws VmmError E_NETDEV when it cannot be had
    */
   addHostForward(forward: HostForward): number {
-    const { protocol, host, guest } = forward
-    const six = isIPv6(guest.address)
-    const place =
-      'path' in host
-        ? `unix:${host.path}`
-        : endpoint(host.address || (six ? '::' : '0.0.0.0'), host.port)
+    const { protocol, guest } = forward
+    const place = hostPlace(forward)
     const inside = guest.address || (this.#config.ipv4?.dhcpStart ?? '')
     try {
-      return this.#net.addForward({
+      const id = this.#net.addForward({
         udp: protocol === 'udp',
         host: place,
         guest: endpoint(inside, guest.port),
       })
+      this.#forwards.set(`${protocol}:${place}`, id)
+      return id
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
       throw new VmmError(
@@ -129,6 +130,28 @@ export class UserNet implements LinkEnd {
 
   removeHostForward(id: number): void {
     this.#net.removeForward(id)
+    for (const [place, other] of this.#forwards) if (other === id) this.#forwards.delete(place)
+  }
+
+  changeForwards(change: ForwardChange): void {
+    if ('add' in change) {
+      checkHostForward(this.#config, change.add)
+      this.addHostForward(change.add)
+      return
+    }
+    const { remove } = change
+    // All addresses of the host are those of IPv6 where the guest's is one.
+    const places = [hostPlace(remove), hostPlace(remove, true)]
+    const id = places
+      .map((place) => this.#forwards.get(`${remove.protocol}:${place}`))
+      .find((found) => found !== undefined)
+    if (id === undefined) {
+      const place = `${remove.protocol}:${places[0]}`
+      throw new VmmError('E_NETDEV', `host forwarding rule for ${place} not found`, {
+        fields: { hostfwd: place },
+      })
+    }
+    this.removeHostForward(id)
   }
 
   get usage(): UserNetUsage {
@@ -350,4 +373,13 @@ function nativeOptions(
 function placeOf(to: GuestForward['to'], serve: (command: GuestCommand) => string): string {
   if ('command' in to) return `unix:${serve(to)}`
   return 'path' in to ? `unix:${to.path}` : endpoint(to.address, to.port)
+}
+
+/** Where a forward listens: all of the host's addresses are of the guest's family. */
+function hostPlace(
+  { host, guest }: Pick<HostForward, 'host'> & Partial<Pick<HostForward, 'guest'>>,
+  six: boolean = isIPv6(guest?.address ?? ''),
+): string {
+  if ('path' in host) return `unix:${host.path}`
+  return endpoint(host.address || (six ? '::' : '0.0.0.0'), host.port)
 }
