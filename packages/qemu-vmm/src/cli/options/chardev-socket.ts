@@ -16,6 +16,7 @@ const TLS = 'there is no TLS on character devices yet; leave it out, or put a TL
 export const SOCKET_REFUSED: Readonly<Record<string, string>> = {
   'tls-creds': TLS,
   'tls-authz': TLS,
+  websocket: 'there are no WebSockets here; a proxy such as websockify makes them of a TCP socket',
   tn3270: "there is no TN3270 terminal here; 'telnet=on' serves others",
 }
 
