@@ -266,6 +266,8 @@ test('lists are filtered by their flags, and unknown flags are refused', async (
 
 /** Where a name means something else. */
 const OTHERS: Record<string, object> = {
+  DOMAIN_SET_INTERFACE_PARAMETERS: { device: 'x', params: [], nparams: 0 },
+  DOMAIN_GET_INTERFACE_PARAMETERS: { device: 'x', nparams: 0 },
   DOMAIN_PIN_VCPU: { vcpu: 0, cpumap: new Uint8Array(1) },
   DOMAIN_PIN_VCPU_FLAGS: { vcpu: 0, cpumap: new Uint8Array(1) },
   DOMAIN_PIN_EMULATOR: { cpumap: new Uint8Array(1) },
