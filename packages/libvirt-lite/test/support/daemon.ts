@@ -72,7 +72,7 @@ export interface DomainParts {
   more?: string
 }
 
-/** A domain of 64 MiB that starts no guest, only its firmware. */
+/** A domain of 64 MiB, with ACPI unless `more` says what features it has, that starts no guest, only its firmware. */
 export function domainXml(
   name: string,
   { uuid, emulator, devices = '', os = '', more = '' }: DomainParts = {},
@@ -83,7 +83,7 @@ export function domainXml(
   <memory unit='MiB'>64</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type>${os}</os>
-  ${more}
+  ${more.includes('<features') ? '' : '<features><acpi/></features>'}${more}
   <devices>
     ${emulator === undefined ? '' : `<emulator>${emulator}</emulator>`}
     <serial type='pty'/>
