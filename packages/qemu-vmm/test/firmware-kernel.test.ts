@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -52,6 +52,14 @@ test('firmware starts nothing but a bzImage', (t) => {
   t.like(start(writeImage(folder, 'elf', elf())), { code: 'E_IMAGE_FORMAT' })
   t.like(start(join(folder, 'absent')), { code: 'E_FILE' })
   t.like(start(writeImage(folder, 'part', bzImage().slice(0, 600))), { code: 'E_IMAGE_TRUNCATED' })
+  // Neither is read, which would not fit into this process.
+  const sparse = (name: string, head: Uint8Array): string => {
+    const path = writeImage(folder, name, head)
+    truncateSync(path, 2 ** 40)
+    return path
+  }
+  t.like(start(sparse('endless', new Uint8Array(0))), { code: 'E_IMAGE_FORMAT' })
+  t.like(start(sparse('long', bzImage())), { code: 'E_KERNEL_TOO_LARGE' })
   t.like(start(kernel, { append: 'x'.repeat(70_000) }), { code: 'E_CMDLINE_TOO_LONG' })
   const large = writeImage(folder, 'large', new Uint8Array(64 * MIB))
   t.like(start(kernel, { initrd: large }), { code: 'E_INITRD_TOO_LARGE' })

@@ -171,14 +171,22 @@ export class BzImage implements BootImage {
     const neededMib = Math.ceil(
       ((relocatable ? Math.min(prefGpa, lowest) : prefGpa) + needed) / (1 << 20),
     )
-    throw new VmmError(
-      'E_KERNEL_TOO_LARGE',
-      `the kernel ${this.#image.path} needs ${needed} bytes of memory from ` +
-        `0x${prefGpa.toString(16)} on, and RAM ends at 0x${map.lowRamEnd.toString(16)}; ` +
-        `give the guest at least ${neededMib} MiB`,
-      { fields: { path: this.#image.path, needed, lowRamEnd: map.lowRamEnd } },
-    )
+    throw kernelTooLarge(this.#image, map, { gpa: prefGpa, needed, neededMib })
   }
+}
+
+/** A kernel that RAM does not hold from an address on. */
+export function kernelTooLarge(
+  { path }: ImageFile,
+  { lowRamEnd }: MemoryMap,
+  { gpa, needed, neededMib }: { gpa: number; needed: number; neededMib: number },
+): VmmError {
+  return new VmmError(
+    'E_KERNEL_TOO_LARGE',
+    `the kernel ${path} needs ${needed} bytes of memory from 0x${gpa.toString(16)} on, and RAM ends ` +
+      `at 0x${lowRamEnd.toString(16)}; give the guest at least ${neededMib} MiB`,
+    { fields: { path, needed, lowRamEnd } },
+  )
 }
 
 /** @throws VmmError `E_IMAGE_FORMAT`, `E_IMAGE_TRUNCATED` */

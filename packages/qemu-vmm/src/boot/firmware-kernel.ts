@@ -1,13 +1,16 @@
 import { FW_CFG_ITEM, little } from '../chipset/fw-cfg.ts'
+import { isLowRam } from '../machine/memory-map.ts'
 import type { MemoryMap } from '../machine/memory-map.ts'
 import { ImageFile, badImage } from './image.ts'
-import { isBzImage, parseHeader } from './bzimage.ts'
+import { isBzImage, kernelTooLarge, parseHeader } from './bzimage.ts'
 import { encodeCommandLine, placeInitrd } from './initrd.ts'
 import type { BootConfig } from './open.ts'
 
 const SETUP_GPA = 0x1_0000
 const COMMAND_LINE_GPA = 0x2_0000
 const KERNEL_GPA = 0x10_0000
+/** As much of the file as tells what it is. */
+const PROBE_BYTES = 4096
 /** What QEMU leaves free for ACPI tables at the end of low RAM. */
 const TABLES_ROOM = 0x2_8000
 
@@ -29,7 +32,7 @@ const VIDEO_MODES: Readonly<Record<string, number>> = { normal: 0xffff, ext: 0xf
  * A Linux kernel that firmware starts, as items of the firmware configuration device: UEFI firmware runs it as an application
  * of its own, a BIOS by an option ROM, which takes over what is here, with the setup header filled in.
  *
- * @throws VmmError `E_FILE`, `E_IMAGE_FORMAT`, `E_IMAGE_TRUNCATED`, `E_INITRD_TOO_LARGE`, `E_CMDLINE_TOO_LONG`
+ * @throws VmmError `E_FILE`, `E_IMAGE_FORMAT`, `E_IMAGE_TRUNCATED`, `E_KERNEL_TOO_LARGE`, `E_INITRD_TOO_LARGE`, `E_CMDLINE_TOO_LONG`
  */
 export function firmwareKernel(config: BootConfig, map: MemoryMap): Map<number, Uint8Array> {
   const image = new ImageFile(config.kernel, 'kernel')
@@ -49,19 +52,23 @@ function itemsOf(
   append: string,
   map: MemoryMap,
 ): Map<number, Uint8Array> {
-  const bytes = image.read(0, image.size)
-  if (!isBzImage(new DataView(bytes.buffer))) {
+  if (!isBzImage(new DataView(image.read(0, PROBE_BYTES).buffer))) {
     throw badImage(image, 'kernel', 'is no bzImage, the only kind that firmware starts')
   }
   const header = parseHeader(image)
-  const { setupBytes, version, initrdMax, initBytes } = header
+  const { setupBytes, imageBytes, version, initrdMax, initBytes } = header
+  // Whatever else the file holds is not read: it is as long as somebody made it.
+  if (!isLowRam(map, KERNEL_GPA, imageBytes)) {
+    const neededMib = Math.ceil((KERNEL_GPA + imageBytes) / (1 << 20))
+    throw kernelTooLarge(image, map, { gpa: KERNEL_GPA, needed: imageBytes, neededMib })
+  }
   const commandLine = encodeCommandLine(append, header.cmdlineMax)
-  const setup = bytes.slice(0, setupBytes)
+  const setup = image.read(0, setupBytes)
   const view = new DataView(setup.buffer)
   const items = new Map<number, Uint8Array>([
     [FW_CFG_ITEM.kernelAddress, little(KERNEL_GPA, 4)],
-    [FW_CFG_ITEM.kernelSize, little(bytes.length - setupBytes, 4)],
-    [FW_CFG_ITEM.kernel, bytes.subarray(setupBytes)],
+    [FW_CFG_ITEM.kernelSize, little(imageBytes, 4)],
+    [FW_CFG_ITEM.kernel, image.read(setupBytes, imageBytes)],
     [FW_CFG_ITEM.setupAddress, little(SETUP_GPA, 4)],
     [FW_CFG_ITEM.setupSize, little(setupBytes, 4)],
     [FW_CFG_ITEM.setup, setup],

@@ -29,8 +29,8 @@ export type SocketAddress =
   | ({ type: 'unix' } & UnixAddress)
   | { type: 'fd'; fd: number }
 
-/** What travels over a connection: bytes as they are, or with those of RFC 854 or RFC 6455. */
-export type SocketProtocol = 'tcp' | 'telnet' | 'websocket'
+/** What travels over a connection: bytes as they are, or with those of RFC 854. */
+export type SocketProtocol = 'tcp' | 'telnet'
 
 /** Where datagrams go to, and where they are received. */
 export interface UdpAddresses {
