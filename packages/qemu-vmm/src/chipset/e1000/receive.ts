@@ -1,15 +1,13 @@
-import { type FrameBatch, RECORD_FRAME_OFFSET } from 'virtio'
+import type { FrameBatch } from 'virtio'
 
 import type { DmaMemory } from '../../net/dma.ts'
-import { passesFilter } from './filter.ts'
-import { LEAST_BYTES, bufferBytes, checkBytes, countFrame, isTooLong, untagged } from './frame.ts'
+import { Arrival } from './arrival.ts'
+import { bufferBytes, countFrame } from './frame.ts'
 import { type RegisterFile, count } from './register-map.ts'
 import {
   CAUSE_RXDMT0,
   CAUSE_RXO,
   CAUSE_RXT0,
-  CTRL,
-  CTRL_VME,
   MPC,
   RCTL,
   RCTL_EN,
@@ -19,10 +17,8 @@ import {
   RDLEN,
   RDT,
   RNBC,
-  ROC,
   STATUS,
   STATUS_LU,
-  VET,
 } from './registers.ts'
 
 const DESCRIPTOR_BYTES = 16
@@ -36,13 +32,14 @@ const STATUS_VP = 0x08
 export class Receiver {
   readonly #registers: RegisterFile
   readonly #memory: DmaMemory
-  readonly #frame: Uint8Array<ArrayBuffer> = new Uint8Array(LEAST_BYTES)
+  readonly #arrival: Arrival
   readonly #descriptor: Uint8Array = new Uint8Array(DESCRIPTOR_BYTES)
   readonly #word: DataView = new DataView(this.#descriptor.buffer)
 
   constructor(registers: RegisterFile, memory: DmaMemory) {
     this.#registers = registers
     this.#memory = memory
+    this.#arrival = new Arrival(registers)
   }
 
   /** Whether frames are taken at all, or lost as on a cable to a card that is off. */
@@ -65,39 +62,21 @@ export class Receiver {
    * has to wait for descriptors.
    */
   deliver(batch: FrameBatch, at: number): number {
-    const registers = this.#registers
-    const rctl = registers[RCTL >> 2]!
-    let bytes = batch.bytes
-    let start = at + RECORD_FRAME_OFFSET
-    let size = batch.frameBytes(at)
-    if (size < LEAST_BYTES) {
-      this.#frame.fill(0)
-      this.#frame.set(bytes.subarray(start, start + size))
-      bytes = this.#frame
-      start = 0
-      size = LEAST_BYTES
-    }
-    if (isTooLong(rctl, size)) {
-      count(registers, ROC)
-      return 0
-    }
-    if (!passesFilter(registers, bytes, start)) return 0
-    const type = (bytes[start + 12]! << 8) | bytes[start + 13]!
-    const isStripped =
-      (registers[CTRL >> 2]! & CTRL_VME) !== 0 && type === (registers[VET >> 2]! & 0xffff)
-    const tag = isStripped ? (bytes[start + 14]! << 8) | bytes[start + 15]! : -1
-    const total = size - (isStripped ? 4 : 0) + checkBytes(rctl)
-    const needed = Math.ceil(total / bufferBytes(rctl))
+    const rctl = this.#registers[RCTL >> 2]!
+    const frame = this.#arrival
+    if (!frame.take(batch, at)) return 0
+    const needed = Math.ceil(frame.total / bufferBytes(rctl))
     // As many as it needs the guest can never give.
     if (needed >= this.#ringSize) return this.#overrun()
     if (needed > this.free) return -1
-    return this.#store(bytes, start, size, total, tag)
+    return this.#store()
   }
 
-  #store(bytes: Uint8Array, start: number, size: number, total: number, tag: number): number {
+  #store(): number {
     const registers = this.#registers
+    const { bytes, start, size, total, tag } = this.#arrival
     const buffer = bufferBytes(registers[RCTL >> 2]!)
-    const data = tag < 0 ? bytes.subarray(start, start + size) : untagged(bytes, start, size)
+    const data = bytes.subarray(start, start + size)
     let done = 0
     while (done < total) {
       // Descriptors without a buffer are passed over, so there may be too few after all.
@@ -122,7 +101,7 @@ export class Receiver {
       this.#memory.write(at + 12, this.#descriptor.subarray(12, 13))
       registers[RDH >> 2] = head + 1 >= this.#ringSize ? 0 : head + 1
     }
-    countFrame(registers, bytes, start, data.length, total)
+    countFrame(registers, bytes, start, size, total)
     const least = this.#ringSize >> (((registers[RCTL >> 2]! >>> 8) & 3) + 1)
     return this.free <= least ? CAUSE_RXT0 | CAUSE_RXDMT0 : CAUSE_RXT0
   }

@@ -1,15 +1,13 @@
-import { type FrameBatch, RECORD_FRAME_OFFSET } from 'virtio'
+import type { FrameBatch } from 'virtio'
 
 import type { DmaMemory } from '../../net/dma.ts'
-import { passesFilter } from '../e1000/filter.ts'
-import { LEAST_BYTES, checkBytes, countFrame, isTooLong, untagged } from '../e1000/frame.ts'
+import { Arrival } from '../e1000/arrival.ts'
+import { countFrame } from '../e1000/frame.ts'
 import { type RegisterFile, count } from '../e1000/register-map.ts'
 import {
   CAUSE_RXDMT0,
   CAUSE_RXO,
   CAUSE_RXT0,
-  CTRL,
-  CTRL_VME,
   MPC,
   RCTL,
   RCTL_EN,
@@ -18,8 +16,6 @@ import {
   RDLEN,
   RDT,
   RNBC,
-  ROC,
-  VET,
 } from '../e1000/registers.ts'
 import { BUFFERS, type DescriptorLayout, descriptorLayout } from './descriptor.ts'
 import { type Metadata, RFCTL_ACK_DIS, RFCTL_IPFRSP_DIS, STATUS_DD, describe } from './metadata.ts'
@@ -58,7 +54,7 @@ export class Receiver {
   readonly #hasVectors: () => boolean
   readonly #rss: Rss
   readonly #packet: Packet = emptyPacket()
-  readonly #short: Uint8Array<ArrayBuffer> = new Uint8Array(LEAST_BYTES)
+  readonly #arrival: Arrival
   readonly #check: Uint8Array<ArrayBuffer> = new Uint8Array(4)
   readonly #descriptor: Uint8Array<ArrayBuffer> = new Uint8Array(32)
   readonly #words: DataView<ArrayBuffer> = new DataView(this.#descriptor.buffer)
@@ -70,6 +66,7 @@ export class Receiver {
   constructor(registers: RegisterFile, memory: DmaMemory, hasVectors: () => boolean) {
     this.#registers = registers
     this.#memory = memory
+    this.#arrival = new Arrival(registers)
     this.#hasVectors = hasVectors
     this.#rss = new Rss(registers)
     this.#layout = descriptorLayout(registers)
@@ -95,36 +92,12 @@ export class Receiver {
    */
   deliver(batch: FrameBatch, at: number): number {
     const registers = this.#registers
-    const rctl = registers[RCTL >> 2]!
-    let bytes: Uint8Array = batch.bytes
-    let start = at + RECORD_FRAME_OFFSET
-    let size = batch.frameBytes(at)
-    // Whoever is at a cable fills short frames up: these are no faults, as QEMU counts them.
-    if (size < LEAST_BYTES) {
-      this.#short.fill(0)
-      this.#short.set(bytes.subarray(start, start + size))
-      bytes = this.#short
-      start = 0
-      size = LEAST_BYTES
-    }
-    if (isTooLong(rctl, size)) {
-      count(registers, ROC)
-      return 0
-    }
-    if (!passesFilter(registers, bytes, start)) return 0
-    const type = (bytes[start + 12]! << 8) | bytes[start + 13]!
-    const isStripped =
-      (registers[CTRL >> 2]! & CTRL_VME) !== 0 && type === (registers[VET >> 2]! & 0xffff)
-    const tag = isStripped ? (bytes[start + 14]! << 8) | bytes[start + 15]! : -1
-    if (isStripped) {
-      bytes = untagged(bytes, start, size)
-      start = 0
-      size -= 4
-    }
+    const arrival = this.#arrival
+    if (!arrival.take(batch, at)) return 0
+    const { bytes, start, size, total, tag } = arrival
     parsePacket(this.#packet, bytes, start, size)
     this.#rss.classify(this.#packet, bytes)
     const queue = this.#rss.result.queue * QUEUE_OFFSET
-    const total = size + checkBytes(rctl)
     const frame = { bytes, start, size, total, header: this.#headerBytes(start, size) }
     const needed = this.#needed(frame)
     // As many as it needs the guest can never give.
